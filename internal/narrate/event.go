@@ -1,0 +1,93 @@
+// Package narrate tells what a proxy does while it does it: one event for
+// each of the ten steps. The terminal, a JSON log and the live page are all
+// written from the same events.
+package narrate
+
+import (
+	"strconv"
+	"time"
+)
+
+// Step is one of the ten steps that every chapter goes through, in the order
+// of the C programs.
+type Step int
+
+// The ten steps. 1–3 happen once, 4–10 for every connection.
+const (
+	Socket          Step = 1 + iota // create the listening socket
+	Bind                            // give it an address
+	Listen                          // let clients queue up
+	Accept                          // take one client out of the queue
+	ReadRequest                     // read the request's header
+	Connect                         // connect to the backend
+	ForwardRequest                  // write the request to the backend
+	ReadResponse                    // read the response's header
+	SendResponse                    // write the response to the client
+	Close                           // clean up: close both sockets
+)
+
+var stepNames = [...]string{"", "socket", "bind", "listen", "accept", "read request",
+	"connect", "forward request", "read response", "send response", "close"}
+
+// String returns the step's name as events carry it, "read request" for 5.
+func (s Step) String() string {
+	if s < 1 || int(s) >= len(stepNames) {
+		return ""
+	}
+	return stepNames[s]
+}
+
+// The kinds of event.
+const (
+	KindStep    = "step"    // one of the ten steps happened
+	KindRoute   = "route"   // a backend was chosen (between steps 5 and 6)
+	KindBody    = "body"    // the request's body has reached the backend
+	KindWorker  = "worker"  // a child process started or ended
+	KindProblem = "problem" // something failed that belongs to no connection
+	KindReady   = "ready"   // the proxy listens
+	KindSummary = "summary" // the run is over
+)
+
+// Event is one thing that happened. Strings that came from the network are
+// already made safe (see Clean) when they reach an Event.
+type Event struct {
+	Time    time.Time `json:"time"`
+	Kind    string    `json:"event"`
+	Conn    uint64    `json:"conn,omitempty"`    // number of the connection, from 1
+	Worker  string    `json:"worker,omitempty"`  // who did it: "goroutine 21", "child 4711"
+	Step    Step      `json:"step,omitempty"`    // 1–10
+	Name    string    `json:"name,omitempty"`    // the step's name
+	Calls   string    `json:"calls,omitempty"`   // the system calls behind it, in order
+	Peer    string    `json:"peer,omitempty"`    // the other end's address
+	Bytes   int64     `json:"bytes,omitempty"`   // bytes moved by this step
+	Elapsed int64     `json:"elapsed_us"`        // microseconds since the step before; for Close, of the whole connection
+	Status  int       `json:"status,omitempty"`  // HTTP status of the response
+	Text    string    `json:"text,omitempty"`    // for people
+	Err     string    `json:"error,omitempty"`   // what went wrong
+	Listen  string    `json:"listen,omitempty"`  // ready: the proxy's address
+	Summary *Summary  `json:"summary,omitempty"` // summary: the figures
+}
+
+// maxText is how many bytes of somebody else's text an event keeps.
+const maxText = 200 // bytes
+
+// Clean makes text from the network safe to print: everything outside
+// printable ASCII is escaped as in a Go string (ESC becomes \x1b), so that no
+// terminal takes it for a command, and what is longer than 200 bytes is cut.
+func Clean(s string) string {
+	cut := len(s) > maxText
+	if cut {
+		s = s[:maxText]
+	}
+	for i := 0; i < len(s); i++ {
+		if s[i] < ' ' || s[i] > '~' {
+			quoted := strconv.QuoteToASCII(s)
+			s = quoted[1 : len(quoted)-1]
+			break
+		}
+	}
+	if cut {
+		s += "..."
+	}
+	return s
+}

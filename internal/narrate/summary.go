@@ -1,0 +1,85 @@
+package narrate
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// Summary holds the figures of the line that every program prints at its end,
+// so that the models can be compared.
+type Summary struct {
+	Connections uint64  `json:"connections"`
+	Failed      uint64  `json:"failed"`
+	MostAtOnce  int64   `json:"most_at_once"`
+	CPUSeconds  float64 `json:"cpu_seconds"`       // user and system, with ended children
+	PeakMemory  int64   `json:"peak_memory_bytes"` // of the largest process
+}
+
+// String returns the summary line.
+func (s Summary) String() string {
+	return fmt.Sprintf("Summary: %d connections, %d failed, at most %d at once, CPU %.3f s, peak memory %.1f MB",
+		s.Connections, s.Failed, s.MostAtOnce, s.CPUSeconds, float64(s.PeakMemory)/1e6)
+}
+
+// counts are kept even when nothing is narrated.
+type counts struct {
+	total, failed atomic.Uint64
+	now, most     atomic.Int64
+}
+
+func (c *counts) begin() {
+	c.total.Add(1)
+	now := c.now.Add(1)
+	for most := c.most.Load(); now > most; most = c.most.Load() {
+		if c.most.CompareAndSwap(most, now) {
+			break
+		}
+	}
+}
+
+func (c *counts) end(failed bool) {
+	c.now.Add(-1)
+	if failed {
+		c.failed.Add(1)
+	}
+}
+
+// InFlight returns how many connections are being served right now.
+func (n *Narrator) InFlight() int64 { return n.counts.now.Load() }
+
+// Summary returns the figures of the run so far.
+func (n *Narrator) Summary() Summary {
+	cpu, peak := resources()
+	return Summary{
+		Connections: n.counts.total.Load(),
+		Failed:      n.counts.failed.Load(),
+		MostAtOnce:  n.counts.most.Load(),
+		CPUSeconds:  cpu.Round(time.Millisecond).Seconds(),
+		PeakMemory:  peak,
+	}
+}
+
+// Relay passes on an event that a child process narrated. The child's own
+// connection numbers must already be this Narrator's. With count, the
+// connection is also counted here, because only the child knew of it.
+func (n *Narrator) Relay(e Event, count bool) {
+	if count && e.Step == Accept {
+		n.counts.begin()
+	}
+	if count && e.Step == Close {
+		n.counts.end(e.Err != "")
+	}
+	if n.level == All {
+		n.Emit(e)
+	}
+}
+
+// Lost counts a connection as failed whose worker ended without closing it.
+func (n *Narrator) Lost() { n.counts.end(true) }
+
+// Done counts a connection as closed that another process finished.
+func (n *Narrator) Done(failed bool) { n.counts.end(failed) }
+
+// NewID returns a connection number that was not used before.
+func (n *Narrator) NewID() uint64 { return n.lastID.Add(1) }

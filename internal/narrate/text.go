@@ -1,0 +1,137 @@
+package narrate
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/fatih/color"
+)
+
+// connColors tell connections apart when their lines interleave.
+var connColors = []color.Attribute{color.FgCyan, color.FgGreen, color.FgYellow,
+	color.FgMagenta, color.FgBlue, color.FgHiCyan, color.FgHiGreen, color.FgHiMagenta}
+
+// emoji opens each step's line, as in the C programs: done, listening,
+// received, sent, answer received, closed.
+var emoji = [...]string{"", "✅", "✅", "👂", "✅", "📦", "✅", "📤", "📥", "📤", "🔒"}
+
+// Text returns a sink that writes one line an event for people: connection,
+// number of the step, emoji, what happened. Each line is a single Write.
+func Text(w io.Writer) Sink {
+	red := color.New(color.FgRed)
+	return func(e Event) {
+		line := describe(e)
+		switch {
+		case line == "":
+			return
+		case e.Err != "":
+			line = red.Sprint(line)
+		case e.Conn != 0:
+			line = color.New(connColors[e.Conn%uint64(len(connColors))]).Sprint(line)
+		}
+		io.WriteString(w, line+"\n")
+	}
+}
+
+// describe returns an event's line without its colour; "" for none.
+func describe(e Event) string {
+	number, icon := "  ", "  "
+	if e.Kind == KindStep {
+		number, icon = fmt.Sprintf("%2d", e.Step), emoji[e.Step]
+	}
+	text := ""
+	switch e.Kind {
+	case KindStep:
+		text = describeStep(e)
+	case KindRoute:
+		icon, text = "➡️ ", "Routing to backend "+e.Peer
+	case KindBody:
+		icon, text = "📤", fmt.Sprintf("Forwarded the request's body (%d bytes)", e.Bytes)
+	case KindWorker:
+		icon, text = "👷", e.Worker+" "+e.Text
+	case KindProblem:
+		return "❌ " + e.Err
+	case KindSummary:
+		return e.Summary.String()
+	default:
+		return ""
+	}
+	if e.Err != "" {
+		icon = "❌"
+	}
+	prefix := "     "
+	if e.Conn != 0 {
+		prefix = fmt.Sprintf("%-5s", fmt.Sprintf("#%d", e.Conn))
+	}
+	return prefix + number + " " + icon + " " + text
+}
+
+// describeStep returns what a step's line says after the emoji.
+func describeStep(e Event) string {
+	var b strings.Builder
+	switch e.Step {
+	case Socket:
+		b.WriteString("Socket created")
+	case Bind:
+		b.WriteString("Bound to " + e.Peer)
+	case Listen:
+		b.WriteString("Listening for connections")
+	case Accept:
+		b.WriteString("Accepted a connection from " + e.Peer)
+	case ReadRequest:
+		fmt.Fprintf(&b, "Received %d bytes", e.Bytes)
+	case Connect:
+		b.WriteString("Connected to backend " + e.Peer)
+	case ForwardRequest:
+		fmt.Fprintf(&b, "Forwarded the request to the backend (%d bytes)", e.Bytes)
+	case ReadResponse:
+		fmt.Fprintf(&b, "Received from the backend (%d bytes)", e.Bytes)
+	case SendResponse:
+		fmt.Fprintf(&b, "Sent the response to the client (%d bytes)", e.Bytes)
+	case Close:
+		b.WriteString("Connection closed after " + Elapsed(e.Elapsed))
+	}
+	if e.Err != "" && e.Step != Close {
+		b.Reset()
+		fmt.Fprintf(&b, "Step failed (%s)", e.Name)
+	}
+	switch {
+	case e.Step <= Listen && e.Text != "":
+		fmt.Fprintf(&b, " (%s, inside %s)", e.Calls, e.Text)
+	case e.Text != "":
+		b.WriteString(": " + e.Text)
+	}
+	if e.Err != "" {
+		b.WriteString(": " + e.Err)
+	}
+	if e.Step == ReadRequest && e.Worker != "" {
+		b.WriteString(" [" + e.Worker + "]")
+	}
+	return b.String()
+}
+
+// Elapsed returns microseconds for people: "850 µs", "12.3 ms", "2.50 s".
+func Elapsed(us int64) string {
+	switch d := time.Duration(us) * time.Microsecond; {
+	case d < time.Millisecond:
+		return fmt.Sprintf("%d µs", us)
+	case d < time.Second:
+		return fmt.Sprintf("%.1f ms", float64(us)/1e3)
+	default:
+		return fmt.Sprintf("%.2f s", d.Seconds())
+	}
+}
+
+// JSON returns a sink that writes each event as one JSON object a line.
+func JSON(w io.Writer) Sink {
+	return func(e Event) {
+		line, err := json.Marshal(e)
+		if err != nil {
+			return // no Event holds anything that cannot be encoded
+		}
+		w.Write(append(line, '\n'))
+	}
+}
