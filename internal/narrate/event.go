@@ -14,16 +14,16 @@ type Step int
 
 // The ten steps. 1–3 happen once, 4–10 for every connection.
 const (
-	Socket          Step = 1 + iota // create the listening socket
-	Bind                            // give it an address
-	Listen                          // let clients queue up
-	Accept                          // take one client out of the queue
-	ReadRequest                     // read the request's header
-	Connect                         // connect to the backend
-	ForwardRequest                  // write the request to the backend
-	ReadResponse                    // read the response's header
-	SendResponse                    // write the response to the client
-	Close                           // clean up: close both sockets
+	Socket         Step = 1 + iota // create the listening socket
+	Bind                           // give it an address
+	Listen                         // let clients queue up
+	Accept                         // take one client out of the queue
+	ReadRequest                    // read the request's header
+	Connect                        // connect to the backend
+	ForwardRequest                 // write the request to the backend
+	ReadResponse                   // read the response's header
+	SendResponse                   // write the response to the client
+	Close                          // clean up: close both sockets
 )
 
 var stepNames = [...]string{"", "socket", "bind", "listen", "accept", "read request",
