@@ -1,0 +1,242 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"reverseproxy/scripts/docscheck/linediff"
+)
+
+func main() {
+	flags := flag.NewFlagSet("docscheck", flag.ContinueOnError)
+	update := flags.Bool("u", false, "rewrite blocks that have drifted")
+	norun := flags.Bool("norun", false, "leave the transcripts alone")
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), "Usage: go run ./scripts/docscheck [-u] [-norun] [PAGE.md ...]\n\n"+
+			"Compares what the pages quote, show and link to with the source and with fresh\n"+
+			"runs. How to write the comments that it reads: go doc ./scripts/docscheck\n\n")
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(os.Args[1:]); errors.Is(err, flag.ErrHelp) {
+		return
+	} else if err != nil {
+		os.Exit(2)
+	}
+	root, err := findRoot()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	c := checker{root: root, update: *update, norun: *norun, out: os.Stdout}
+	if !c.run(flags.Args()) {
+		os.Exit(1)
+	}
+}
+
+// findRoot walks up from the working directory to the one that holds go.mod.
+func findRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		if filepath.Dir(dir) == dir {
+			return "", fmt.Errorf("no go.mod here or above: run docscheck inside the repository")
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// checker checks the pages of one repository.
+type checker struct {
+	root   string
+	update bool
+	norun  bool
+	out    io.Writer
+
+	runner *runner // made when the first transcript needs it
+}
+
+// run checks the pages, or all of them if none is named, prints what is wrong
+// and says whether nothing is.
+func (c *checker) run(pages []string) bool {
+	defer func() {
+		if c.runner != nil {
+			c.runner.close()
+		}
+	}()
+	if len(pages) == 0 {
+		pages = findPages(c.root)
+	} else {
+		pages = relativeTo(c.root, pages)
+	}
+	var problems []problem
+	blocks, updated, skipped := 0, 0, 0
+	for _, page := range pages {
+		r := c.page(page)
+		problems = append(problems, r.problems...)
+		blocks, updated, skipped = blocks+r.blocks, updated+r.updated, skipped+r.skipped
+	}
+	for _, p := range problems {
+		fmt.Fprintln(c.out, p)
+	}
+	fmt.Fprintf(c.out, "%d pages, %d checked blocks", len(pages), blocks)
+	if updated > 0 {
+		fmt.Fprintf(c.out, ", %d rewritten", updated)
+	}
+	if skipped > 0 {
+		fmt.Fprintf(c.out, ", %d transcripts not run", skipped)
+	}
+	fmt.Fprintf(c.out, ": %d problems\n", len(problems))
+	return len(problems) == 0
+}
+
+// findPages lists README.md, docs/**/*.md and scripts/**/README.md.
+func findPages(root string) []string {
+	var pages []string
+	add := func(dir string, want func(name string) bool) {
+		_ = filepath.WalkDir(filepath.Join(root, dir), func(p string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return nil
+			}
+			if d.IsDir() && d.Name() == "node_modules" {
+				return filepath.SkipDir
+			}
+			if !d.IsDir() && want(d.Name()) {
+				pages = append(pages, p)
+			}
+			return nil
+		})
+	}
+	if _, err := os.Stat(filepath.Join(root, "README.md")); err == nil {
+		pages = append(pages, filepath.Join(root, "README.md"))
+	}
+	add("docs", func(name string) bool { return strings.HasSuffix(name, ".md") })
+	add("scripts", func(name string) bool { return name == "README.md" })
+	return relativeTo(root, pages)
+}
+
+// relativeTo names files from the root, with slashes.
+func relativeTo(root string, files []string) []string {
+	var names []string
+	for _, f := range files {
+		if full, err := filepath.Abs(f); err == nil {
+			if rel, err := filepath.Rel(root, full); err == nil {
+				f = rel
+			}
+		}
+		names = append(names, filepath.ToSlash(f))
+	}
+	return names
+}
+
+// result is what checking a page found.
+type result struct {
+	problems []problem
+	blocks   int
+	updated  int
+	skipped  int
+}
+
+// page checks one page, and rewrites its drifted blocks if the checker updates.
+func (c *checker) page(page string) result {
+	file := filepath.Join(c.root, filepath.FromSlash(page))
+	source, err := os.ReadFile(file)
+	if err != nil {
+		return result{problems: []problem{{page, 1, "cannot be read: " + err.Error()}}}
+	}
+	lines := linediff.Split(string(source))
+	blocks, problems := parsePage(page, lines)
+	r := result{problems: problems, blocks: len(blocks)}
+	fresh := make([][]string, len(blocks)) // nil: as it is
+	for i, b := range blocks {
+		want, drift, err := c.block(b)
+		switch {
+		case errors.As(err, new(skip)):
+			r.skipped++
+			if c.out != nil && !c.norun {
+				fmt.Fprintf(c.out, "%s:%d: note: %v\n", page, b.line, err)
+			}
+		case err != nil:
+			r.problems = append(r.problems, problem{page, b.line, err.Error()})
+		case drift != "" && c.update:
+			fresh[i] = append([]string{}, want...)
+		case drift != "":
+			r.problems = append(r.problems, problem{page, b.line, drift})
+		}
+	}
+	changed := lines
+	for i, b := range slices.Backward(blocks) {
+		if fresh[i] == nil {
+			continue
+		}
+		if changed, err = b.replace(changed, fresh[i]); err != nil {
+			r.problems = append(r.problems, problem{page, b.line, err.Error()})
+			return r
+		}
+		r.updated++
+	}
+	if r.updated > 0 {
+		source = []byte(strings.Join(changed, "\n") + "\n")
+		if err := os.WriteFile(file, source, 0o644); err != nil {
+			r.problems = append(r.problems, problem{page, 1, err.Error()})
+		}
+	}
+	r.problems = append(r.problems, checkLinks(c.root, page, source)...)
+	slices.SortStableFunc(r.problems, func(a, b problem) int { return a.line - b.line })
+	return r
+}
+
+// skip is the reason why a block was not checked.
+type skip struct{ reason string }
+
+func (s skip) Error() string { return s.reason }
+
+// block makes the text that a block should hold, and describes how the block
+// differs from it, "" if it does not.
+func (c *checker) block(b block) (want []string, drift string, err error) {
+	switch b.kind {
+	case "quote":
+		want, err = quote(c.root, b.args)
+	case "diff":
+		want, err = diffFiles(c.root, b.args)
+	case "run":
+		return c.transcript(b)
+	}
+	if err != nil || slices.Equal(want, b.text) {
+		return want, "", err
+	}
+	return want, "the " + b.kind + " has drifted (-u rewrites it):\n" +
+		indent(linediff.Unified("page", "source", b.text, want, diffContext)), nil
+}
+
+func (c *checker) transcript(b block) (want []string, drift string, err error) {
+	if c.norun {
+		return nil, "", skip{"-norun"}
+	}
+	s, err := parseScript(b.args, b.text)
+	if err != nil {
+		return nil, "", err
+	}
+	if c.runner == nil {
+		if c.runner, err = newRunner(c.root); err != nil {
+			return nil, "", err
+		}
+	}
+	return c.runner.check(s, c.update)
+}
+
+// indent sets a difference off from the line that announces it.
+func indent(text string) string {
+	return "    " + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n    ")
+}
