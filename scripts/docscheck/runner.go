@@ -55,10 +55,10 @@ func (r *runner) check(s script, update bool) (want []string, drift string, err 
 		}
 	}
 	printed, err := r.play(s, true)
-	if err == nil && s.agrees(printed) {
-		return s.compose(printed), "", nil
+	if err != nil || !s.agrees(printed) {
+		printed, err = r.play(s, false)
 	}
-	if printed, err = r.play(s, false); err != nil {
+	if err != nil {
 		return nil, "", err
 	}
 	want = s.compose(printed)
@@ -243,6 +243,11 @@ func (p *player) start(text string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	if first, _ := cutWord(ready); !strings.ContainsAny(ready, "|;&<>(") {
+		if _, err := exec.LookPath(first); err == nil {
+			ready = "exec " + ready // so that its pid is $!
+		}
+	}
 	cmd := exec.Command("sh", "-c", ready)
 	cmd.Dir = p.root
 	cmd.Env = append(os.Environ(), "NO_COLOR=1", "TERM=dumb", "TZ=UTC", "LC_ALL=C.UTF-8", "CURL_HOME="+p.dir)
@@ -333,11 +338,14 @@ const (
 	readyTimeout = 5 * time.Second        // for the readiness line
 	startPause   = 100 * time.Millisecond // for a command that has none
 	shortQuiet   = 100 * time.Millisecond // with all expected lines there
-	longQuiet    = 700 * time.Millisecond // with less, or nothing expected
 	settleLimit  = 5 * time.Second        // for one that never stops printing
 	stopTimeout  = 8 * time.Second        // after Ctrl+C, before it is killed
 	pollInterval = 5 * time.Millisecond
 )
+
+// longQuiet is how long it must be quiet with less than the expected lines there,
+// or nothing expected.
+var longQuiet = 700 * time.Millisecond
 
 // awaitReady waits for a program's readiness line.
 func (p *player) awaitReady(proc *process) {
