@@ -1,0 +1,170 @@
+//go:build linux
+
+// Command bench races the chapters against each other, against nginx, HAProxy
+// and net/http/httputil, and, with -c DIR, against the C originals, and writes
+// what it measured as a table, as JSON, and as a report with plots.
+//
+//	go run ./scripts/bench -quick
+//	go run ./scripts/bench -c ~/c-originals -o bench-out
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options are the command line.
+type options struct {
+	only      *regexp.Regexp
+	out       string
+	cdir      string
+	rounds    int
+	workloads string
+	quick     bool
+	budget    time.Duration
+	backend   string
+	rate      float64
+	selfcheck bool
+	list      bool
+}
+
+func parse(args []string) (*options, error) {
+	o := &options{}
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	only := fs.String("only", "", "run the contestants whose name matches this `regexp`")
+	fs.StringVar(&o.out, "o", "bench-out", "`directory` for report.html, results.json and the plots")
+	fs.StringVar(&o.cdir, "c", "", "`directory` with the C originals; they are compiled with cc -O2")
+	fs.IntVar(&o.rounds, "rounds", 0, "`rounds` over all contestants (default 3, with -quick 1)")
+	fs.StringVar(&o.workloads, "workloads", "", "`letters` of the workloads, of abcdefr (default: all)")
+	fs.BoolVar(&o.quick, "quick", false, "a first impression in less than a minute")
+	fs.DurationVar(&o.budget, "budget", 0, "`time` for everything (default 9m, with -quick 50s)")
+	fs.StringVar(&o.backend, "backend", "own", "backend of the small answers: `own` or nginx")
+	fs.Float64Var(&o.rate, "rate", 2000, "requests a `second` of workload r")
+	fs.BoolVar(&o.selfcheck, "selfcheck", false, "compare the load generator with wrk, and end")
+	fs.BoolVar(&o.list, "list", false, "list contestants and workloads, and end")
+	fs.Usage = func() {
+		fmt.Fprint(fs.Output(), "go run ./scripts/bench [flags]: race the proxies and write a report\n\n")
+		fs.PrintDefaults()
+		fmt.Fprint(fs.Output(), "\nWorkloads:\n"+workloadHelp)
+	}
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	var err error
+	if o.only, err = regexp.Compile(*only); err != nil {
+		return nil, fmt.Errorf("-only: %w", err)
+	}
+	if fs.NArg() > 0 {
+		return nil, fmt.Errorf("unknown argument %q; all options begin with a dash", fs.Arg(0))
+	}
+	if strings.Trim(o.workloads, allWorkloads) != "" {
+		return nil, fmt.Errorf("-workloads %s: the letters are %s", o.workloads, allWorkloads)
+	}
+	if o.backend != "own" && o.backend != "nginx" {
+		return nil, fmt.Errorf("-backend %s: it is own or nginx", o.backend)
+	}
+	o.defaults()
+	return o, nil
+}
+
+func (o *options) defaults() {
+	if o.rounds <= 0 {
+		o.rounds = 3
+		if o.quick {
+			o.rounds = 1
+		}
+	}
+	if o.workloads == "" {
+		o.workloads = allWorkloads
+	}
+	if o.budget <= 0 {
+		o.budget = 9 * time.Minute
+		if o.quick {
+			o.budget = 50 * time.Second
+		}
+	}
+}
+
+func main() {
+	if role(os.Args[1:]) {
+		return
+	}
+	o, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
+	}
+	// Ctrl+C ends the measuring, not the program: the report is still written.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// run does what the command line asks for.
+func run(ctx context.Context, o *options) error {
+	raiseFileLimit()
+	root, err := moduleRoot()
+	if err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	b := &bench{o: o, root: root, tmp: tmp, started: time.Now()}
+	defer b.close()
+	if o.selfcheck {
+		return b.selfcheck(ctx)
+	}
+	if err := b.prepare(ctx); err != nil {
+		return err
+	}
+	if o.list {
+		b.list()
+		return nil
+	}
+	b.measure(ctx)
+	return b.report(ctx.Err() != nil)
+}
+
+// raiseFileLimit lifts the soft limit of open files to the hard one, for this
+// process and those it starts. Set explicitly, it is inherited; what the Go
+// runtime raises by itself is not.
+func raiseFileLimit() {
+	var l syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) == nil {
+		l.Cur = l.Max
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l)
+	}
+}
+
+// moduleRoot is the folder with go.mod, from here upwards.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	for err == nil {
+		if _, e := os.Stat(filepath.Join(dir, "go.mod")); e == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			err = errors.New("run it inside the repository: go.mod was not found here or above")
+		}
+		dir = filepath.Dir(dir)
+	}
+	return "", err
+}

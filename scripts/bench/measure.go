@@ -1,0 +1,366 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"reverseproxy/scripts/bench/load"
+	"reverseproxy/scripts/bench/proctree"
+)
+
+// bench is one run of the program.
+type bench struct {
+	o           *options
+	root, tmp   string
+	started     time.Time
+	version     string // of the repository
+	port        int    // last one given to a contestant
+	origin      *exec.Cmd
+	backends    []string
+	contestants []*contestant
+	cells       []*cell
+	samples     []*sample
+	trues       []trueResult
+	outOfTime   bool
+	problems    []string
+	quiet       bool
+}
+
+// sample is one contestant in one cell in one round.
+type sample struct {
+	Round      int     `json:"round"` // from 1
+	Cell       string  `json:"cell"`
+	Contestant string  `json:"contestant"`
+	RPS        float64 `json:"requests_per_second"`
+	P50        float64 `json:"p50_us"`
+	P99        float64 `json:"p99_us"`
+	P999       float64 `json:"p999_us"`
+	Max        float64 `json:"max_us"`
+	CPU        float64 `json:"cpu_us_per_request"` // of the proxy with its children
+	CPUSeconds float64 `json:"cpu_s"`
+	Peak       int64   `json:"peak_memory_bytes"`
+	Held       int64   `json:"held_memory_bytes,omitempty"` // while the silent clients stand
+	PerClient  float64 `json:"memory_per_client_bytes,omitempty"`
+	Processes  int     `json:"processes"` // most seen
+	Threads    int     `json:"threads"`   // most seen
+	Zombies    int     `json:"zombies"`   // at the end
+	Idle       int     `json:"idle_clients,omitempty"`
+	Requests   int64   `json:"requests"`
+	Failed     int64   `json:"failed"`
+	Seconds    float64 `json:"seconds"`
+	MBps       float64 `json:"megabytes_per_second,omitempty"`
+	Overflows  int64   `json:"listen_overflows"` // of the whole machine meanwhile
+	// GeneratorCPU and BackendCPU are shares of one core, 1 = it was the limit.
+	GeneratorCPU float64          `json:"generator_cpu_share"`
+	BackendCPU   float64          `json:"backend_cpu_share"`
+	Failures     map[string]int64 `json:"failures,omitempty"`
+	Timeline     []load.Timeline  `json:"timeline,omitempty"`
+	Latency      load.Histogram   `json:"latency_hdr"`
+	Error        string           `json:"error,omitempty"` // it could not be measured
+}
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+
+func (b *bench) say(format string, args ...any) {
+	s := fmt.Sprintf(format, args...)
+	b.problems = append(b.problems, s)
+	fmt.Fprintln(os.Stderr, "bench:", s)
+}
+
+// prepare starts the backends and builds the contestants.
+func (b *bench) prepare(ctx context.Context) error {
+	b.version = firstLine("git", "-C", b.root, "describe", "--always", "--dirty")
+	var err error
+	if b.origin, b.backends, err = backends(ctx); err != nil {
+		return err
+	}
+	if b.o.backend == "nginx" {
+		if err := b.nginxBackend(ctx); err != nil {
+			return err
+		}
+	}
+	all := []*contestant{{ID: "straight", Family: "baseline", Model: "no proxy: straight to the backend",
+		KeepAlive: true}}
+	all = append(all, b.chapters()...)
+	all = append(all, b.originals()...)
+	all = append(all, b.references()...)
+	var chosen []*contestant
+	for _, c := range all {
+		if b.o.only.MatchString(c.ID) {
+			chosen = append(chosen, c)
+		}
+	}
+	if len(chosen) == 0 {
+		return fmt.Errorf("-only %s: no contestant has such a name; -list shows them", b.o.only)
+	}
+	if !b.o.list {
+		b.progress("building %d programs", len(chosen))
+		chosen = b.build(ctx, chosen)
+	}
+	b.contestants, b.cells = chosen, b.o.cells()
+	b.plan()
+	return nil
+}
+
+// plan gives the cells whose length is free what the budget leaves for them.
+func (b *bench) plan() {
+	fixed, timed := 0, 0
+	for _, w := range b.cells {
+		for _, c := range b.contestants {
+			if c.takesPart(w) != "" {
+				continue
+			}
+			fixed += w.fixed + 120 // to start and stop it
+			if w.timed {
+				timed++
+			}
+		}
+	}
+	room := int(b.o.budget.Milliseconds()*9/10)/b.o.rounds - fixed - 500
+	length := 0
+	if timed > 0 {
+		length = min(max(room/timed, 300), 2000)
+	}
+	for _, w := range b.cells {
+		if w.timed {
+			w.job.WarmupMS, w.job.RunMS = length/5, length*4/5
+		}
+	}
+}
+
+// close ends every process that is left.
+func (b *bench) close() {
+	if b.origin != nil && b.origin.Process != nil {
+		proctree.Kill(b.origin.Process.Pid)
+		_ = b.origin.Wait()
+	}
+}
+
+// measure runs the rounds. Within a cell the contestants follow each other
+// directly, in another order each round, so that what disturbs the machine
+// for a while disturbs them all alike.
+func (b *bench) measure(ctx context.Context) {
+	for round := 1; round <= b.o.rounds; round++ {
+		for _, w := range b.cells {
+			n := len(b.contestants)
+			for i := range n {
+				c := b.contestants[(i*stride(n)+round)%n]
+				if c.takesPart(w) != "" {
+					continue
+				}
+				if ctx.Err() != nil {
+					return
+				}
+				if time.Since(b.started) > b.o.budget {
+					b.outOfTime = true
+					return
+				}
+				b.progress("round %d of %d: %s: %s", round, b.o.rounds, w.Title, c.ID)
+				s := b.sample(ctx, w, c)
+				s.Round = round
+				if ctx.Err() == nil {
+					b.samples = append(b.samples, s)
+				}
+			}
+			if w.ID == "a64" && ctx.Err() == nil {
+				if r, err := startTrue(ctx, 700*time.Millisecond); err == nil {
+					b.trues = append(b.trues, r)
+				}
+			}
+		}
+	}
+}
+
+// stride is a step through n contestants that reaches all of them and keeps
+// neighbours of the list apart.
+func stride(n int) int {
+	for s := n/2 - 1; s > 1; s-- {
+		if gcd(s, n) == 1 {
+			return s
+		}
+	}
+	return 1
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// sample starts the contestant, lets the load process do the cell's job on
+// it, and reads what that cost. CPU time and memory are read while nothing
+// goes on, before and after, so that no request is counted in part.
+func (b *bench) sample(ctx context.Context, w *cell, c *contestant) *sample {
+	s := &sample{Cell: w.ID, Contestant: c.ID, Latency: load.NewHistogram()}
+	inst, err := b.start(ctx, c, w.job.KeepAlive)
+	if err != nil {
+		s.Error = err.Error()
+		return s
+	}
+	defer inst.stop()
+	job := w.job
+	job.Target = inst.addr
+	if c.Blocking && w.Idle > 0 {
+		job.TimeoutMS = blockingMS
+	}
+	watch := b.watch(inst, c)
+	before := watch.read()
+	res, err := generate(ctx, job, func(standing int) {
+		time.Sleep(100 * time.Millisecond) // until the last of them is accepted
+		m := watch.mem()
+		s.Held, s.Idle = m.Bytes, standing
+		if standing > 0 {
+			s.PerClient = float64(m.Bytes-before.mem.Bytes) / float64(standing)
+		}
+	})
+	if err != nil {
+		watch.end()
+		s.Error = err.Error()
+		return s
+	}
+	time.Sleep(20 * time.Millisecond) // children end, counters settle
+	after := watch.read()
+	watch.end()
+	s.fill(w, res, before, after)
+	s.Peak, s.Processes, s.Threads = watch.peak(after.mem), int(watch.processes.Load()), int(watch.threads.Load())
+	s.Zombies = after.mem.Zombies
+	return s
+}
+
+func (s *sample) fill(w *cell, res *load.Result, before, after reading) {
+	s.Requests, s.Failed, s.Failures = res.Requests, res.Failed(), res.Failures
+	s.Seconds = float64(res.ElapsedNS) / 1e9
+	if s.Seconds > 0 {
+		s.RPS = float64(res.Requests) / s.Seconds
+	}
+	s.Latency = res.Latency
+	s.P50, s.P99, s.P999 = res.Latency.Percentile(50), res.Latency.Percentile(99), res.Latency.Percentile(99.9)
+	s.Max = res.Latency.Percentile(100)
+	s.CPUSeconds = (after.cpu - before.cpu).Seconds()
+	if res.AllAnswers > 0 {
+		s.CPU = s.CPUSeconds * 1e6 / float64(res.AllAnswers)
+	}
+	if w.Bytes > 0 && res.Bytes > 0 && s.Seconds > 0 {
+		s.MBps = float64(res.Bytes) / 1e6 / s.Seconds
+	}
+	wall := after.at.Sub(before.at).Seconds()
+	s.GeneratorCPU = float64(res.CPUNS) / 1e9 / wall
+	s.BackendCPU = (after.backend - before.backend).Seconds() / wall
+	s.Overflows = after.overflows - before.overflows
+	if w.Workload == "c" || w.Workload == "f" {
+		s.Timeline = res.Timeline
+	}
+	if w.Workload == "f" {
+		s.Timeline = nil // a thousand bars are no picture; the histogram has them
+	}
+}
+
+// watcher reads a contestant's cost, and, of one whose processes come and go,
+// looks at its memory five times a second.
+type watcher struct {
+	pid       int // 0 for the baseline
+	backend   int
+	comesGoes bool
+	stop      chan struct{}
+	wg        sync.WaitGroup
+	most      atomic.Int64 // bytes
+	processes atomic.Int64
+	threads   atomic.Int64
+}
+
+type reading struct {
+	at        time.Time
+	cpu       time.Duration
+	backend   time.Duration
+	overflows int64
+	mem       proctree.Memory
+}
+
+func (b *bench) watch(i *instance, c *contestant) *watcher {
+	w := &watcher{backend: b.origin.Process.Pid, comesGoes: c.Processes, stop: make(chan struct{})}
+	if i.cmd == nil {
+		return w
+	}
+	w.pid = i.pid()
+	w.wg.Go(func() { // ends with end()
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-w.stop:
+				return
+			case <-tick.C:
+				if w.comesGoes {
+					w.mem()
+				} else {
+					raise(&w.threads, int64(proctree.Threads(w.pid)))
+				}
+			}
+		}
+	})
+	return w
+}
+
+func raise(v *atomic.Int64, n int64) {
+	for old := v.Load(); n > old && !v.CompareAndSwap(old, n); old = v.Load() {
+	}
+}
+
+// mem measures the memory now and keeps the greatest.
+func (w *watcher) mem() proctree.Memory {
+	if w.pid == 0 {
+		return proctree.Memory{}
+	}
+	m := proctree.Mem(w.pid)
+	raise(&w.most, m.Bytes)
+	raise(&w.processes, int64(m.Processes))
+	raise(&w.threads, int64(m.Threads))
+	return m
+}
+
+func (w *watcher) read() reading {
+	r := reading{at: time.Now(), overflows: proctree.Overflows(), backend: proctree.Clock(w.backend), mem: w.mem()}
+	if w.pid != 0 {
+		r.cpu = proctree.CPU(w.pid)
+	}
+	return r
+}
+
+func (w *watcher) end() {
+	close(w.stop)
+	w.wg.Wait()
+}
+
+// peak is the greatest memory: of one process the kernel's own record, of
+// several the most that was seen.
+func (w *watcher) peak(m proctree.Memory) int64 {
+	if m.Processes == 1 && !w.comesGoes {
+		return max(m.Peak, w.most.Load())
+	}
+	return w.most.Load()
+}
+
+// nginxBackend puts nginx in the place of the small answers' backend.
+func (b *bench) nginxBackend(ctx context.Context) error {
+	path := lookPath("nginx")
+	if path == "" {
+		return fmt.Errorf("-backend nginx: nginx is not installed; on Debian: apt-get install nginx-light")
+	}
+	return fmt.Errorf("-backend nginx: not built yet (%s, %v)", filepath.Base(path), ctx.Err() == nil)
+}
+
+func machine() map[string]string {
+	return map[string]string{"os": runtime.GOOS, "arch": runtime.GOARCH}
+}

@@ -1,0 +1,236 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"reverseproxy/scripts/bench/load"
+	"reverseproxy/scripts/bench/origin"
+)
+
+// The bench starts itself again for the parts that must not share a process,
+// and its CPU time, with it. The first argument names the part.
+const (
+	roleLoad    = "__load"    // the clients: one job on stdin, one result on stdout
+	roleBackend = "__backend" // the backends, until stdin ends
+	roleTrue    = "__true"    // starts /bin/true again and again
+)
+
+// role plays the part that args name; false means they name none.
+func role(args []string) bool {
+	if len(args) == 0 {
+		return false
+	}
+	var err error
+	switch args[0] {
+	case roleLoad:
+		err = playLoad()
+	case roleBackend:
+		err = playBackend()
+	case roleTrue:
+		err = playTrue(args[1:])
+	default:
+		return false
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, args[0], err)
+		os.Exit(1)
+	}
+	return true
+}
+
+// message is a line from the load process.
+type message struct {
+	Idle   *int         `json:"idle,omitempty"` // the silent connections stand; go on at a line on stdin
+	Result *load.Result `json:"result,omitempty"`
+}
+
+func playLoad() error {
+	in := bufio.NewReader(os.Stdin)
+	var job load.Job
+	line, err := in.ReadBytes('\n')
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(line, &job); err != nil {
+		return err
+	}
+	out := json.NewEncoder(os.Stdout)
+	res, err := load.Run(job, func(n int) {
+		_ = out.Encode(message{Idle: &n})
+		_, _ = in.ReadBytes('\n')
+	})
+	if err != nil {
+		return err
+	}
+	return out.Encode(message{Result: res})
+}
+
+func playBackend() error {
+	lns, addrs, err := origin.Listen(3)
+	if err != nil {
+		return err
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(addrs); err != nil {
+		return err
+	}
+	// Ends with the process, which ends when the bench closes our stdin or dies.
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
+	return origin.Run(lns)
+}
+
+// self is a command that starts this program in the given part. The kernel
+// kills it when the bench dies, however that happens.
+func self(ctx context.Context, args ...string) (*exec.Cmd, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, exe, args...)
+	cmd.Stderr = os.Stderr
+	// Not in the terminal's group: Ctrl+C is for the bench, which ends them.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	return cmd, nil
+}
+
+// generate runs a job in a load process. onIdle is called while the silent
+// connections stand and nothing else goes on.
+func generate(ctx context.Context, job load.Job, onIdle func(standing int)) (*load.Result, error) {
+	limit := time.Duration(job.WarmupMS+job.RunMS+3*job.TimeoutMS)*time.Millisecond + 20*time.Second
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	cmd, err := self(ctx, roleLoad)
+	if err != nil {
+		return nil, err
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	defer func() { _ = cmd.Wait() }()
+	if err := json.NewEncoder(in).Encode(job); err != nil {
+		return nil, err
+	}
+	for d := json.NewDecoder(out); ; {
+		var m message
+		if err := d.Decode(&m); err != nil {
+			return nil, errors.Join(ctx.Err(), fmt.Errorf("load process: %w", err))
+		}
+		if m.Result != nil {
+			return m.Result, nil
+		}
+		if m.Idle != nil {
+			onIdle(*m.Idle)
+			if _, err := io.WriteString(in, "\n"); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// backends starts the backend process and returns its three addresses.
+func backends(ctx context.Context) (*exec.Cmd, []string, error) {
+	cmd, err := self(ctx, roleBackend)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := cmd.StdinPipe(); err != nil { // held open until the end
+		return nil, nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, nil, err
+	}
+	var addrs []string
+	if err := json.NewDecoder(out).Decode(&addrs); err != nil || len(addrs) == 0 {
+		return cmd, nil, fmt.Errorf("backend process: %w", err)
+	}
+	return cmd, addrs, nil
+}
+
+// playTrue starts /bin/true as ch3 starts its children: one after the other,
+// each handed one descriptor, waited for by a goroutine, at most 128 at once.
+// It prints how many it started and its own CPU time with theirs.
+func playTrue(args []string) error {
+	d := time.Second
+	if len(args) > 0 {
+		var err error
+		if d, err = time.ParseDuration(args[0]); err != nil {
+			return err
+		}
+	}
+	path, err := exec.LookPath("true")
+	if err != nil {
+		return err
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return err
+	}
+	slots := make(chan struct{}, 128)
+	start, n := time.Now(), 0
+	for ; time.Since(start) < d; n++ {
+		slots <- struct{}{}
+		cmd := exec.Command(path)
+		cmd.ExtraFiles = []*os.File{null}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		go func() { // ends with its child
+			_ = cmd.Wait()
+			<-slots
+		}()
+	}
+	for range cap(slots) { // the last ones
+		slots <- struct{}{}
+	}
+	var self, kids syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &self)
+	_ = syscall.Getrusage(syscall.RUSAGE_CHILDREN, &kids)
+	cpu := self.Utime.Nano() + self.Stime.Nano() + kids.Utime.Nano() + kids.Stime.Nano()
+	return json.NewEncoder(os.Stdout).Encode(trueResult{n, time.Since(start).Nanoseconds(), cpu})
+}
+
+// trueResult is what the /bin/true process prints.
+type trueResult struct {
+	Started int   `json:"started"`
+	NS      int64 `json:"ns"`
+	CPUNS   int64 `json:"cpu_ns"`
+}
+
+func startTrue(ctx context.Context, d time.Duration) (trueResult, error) {
+	var r trueResult
+	cmd, err := self(ctx, roleTrue, d.String())
+	if err != nil {
+		return r, err
+	}
+	out, err := cmd.Output()
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal([]byte(strings.TrimSpace(string(out))), &r)
+}

@@ -1,0 +1,108 @@
+//go:build linux
+
+package main
+
+import (
+	"strings"
+
+	"reverseproxy/scripts/bench/load"
+	"reverseproxy/scripts/bench/origin"
+)
+
+const allWorkloads = "abcdefr"
+
+const workloadHelp = `  a  one request a connection, closed loop, 1, 8, 64, 256 clients
+  b  keep-alive, closed loop, 64 clients
+  c  eight clients at once, the backend takes 200 ms: the timeline
+  d  1,000 and 10,000 silent clients: memory, and a request's latency meanwhile
+  e  a body of 1 GiB (-quick: 128 MiB)
+  f  a burst: 1,000 connections at the same moment
+  r  constant rate (-rate), latency from the scheduled time: no coordinated omission
+`
+
+// cell is one workload with its number of clients: a block of the result
+// table in which all contestants can be compared.
+type cell struct {
+	ID       string  `json:"id"`
+	Workload string  `json:"workload"` // letter
+	Title    string  `json:"title"`
+	Clients  int     `json:"clients"`
+	Rate     float64 `json:"rate,omitempty"` // requests/s
+	Idle     int     `json:"idle,omitempty"` // silent clients
+	Bytes    int64   `json:"bytes,omitempty"`
+
+	job   load.Job
+	timed bool // its length follows from the time budget
+	fixed int  // milliseconds it takes about, start and end included
+}
+
+const (
+	small      = int64(len(origin.Body))
+	requestMS  = 5000 // a request without an answer by then has failed
+	gib        = int64(1) << 30
+	blockingMS = 1000 // the same where blocked clients are the point
+)
+
+// cells lists what the options ask for, in order.
+func (o *options) cells() []*cell {
+	var all []*cell
+	add := func(c *cell) {
+		if strings.Contains(o.workloads, c.Workload) {
+			c.job.Clients, c.job.Rate, c.job.Idle = c.Clients, c.Rate, c.Idle
+			if c.job.Path == "" {
+				c.job.Path, c.job.Body = "/", small
+			}
+			if c.job.TimeoutMS == 0 {
+				c.job.TimeoutMS = requestMS
+			}
+			all = append(all, c)
+		}
+	}
+	add(&cell{ID: "a1", Workload: "a", Title: "One request a connection, 1 client", Clients: 1, timed: true, fixed: 200})
+	if !o.quick {
+		add(&cell{ID: "a8", Workload: "a", Title: "One request a connection, 8 clients", Clients: 8, timed: true, fixed: 200})
+	}
+	add(&cell{ID: "a64", Workload: "a", Title: "One request a connection, 64 clients", Clients: 64, timed: true, fixed: 400})
+	if !o.quick {
+		add(&cell{ID: "a256", Workload: "a", Title: "One request a connection, 256 clients", Clients: 256, timed: true, fixed: 600})
+	}
+	add(&cell{ID: "b64", Workload: "b", Title: "Keep-alive, 64 clients", Clients: 64, timed: true, fixed: 200,
+		job: load.Job{KeepAlive: true}})
+	add(&cell{ID: "c8", Workload: "c", Title: "Eight clients at once, the backend takes 200 ms", Clients: 8, fixed: 700,
+		job: load.Job{Once: true, Path: "/slow?ms=200", Body: small}})
+	o.idleCells(add)
+	size, title := gib, "A body of 1 GiB"
+	if o.quick {
+		size, title = gib/8, "A body of 128 MiB"
+	}
+	add(&cell{ID: "e", Workload: "e", Title: title, Clients: 1, Bytes: size, fixed: 900,
+		job: load.Job{Once: true, Path: "/bytes?n=" + itoa(size), Body: size, TimeoutMS: 20_000}})
+	add(&cell{ID: "f1000", Workload: "f", Title: "A burst of 1,000 connections", Clients: 1000, fixed: 1000,
+		job: load.Job{Once: true, TimeoutMS: 2 * requestMS}})
+	add(&cell{ID: "r", Workload: "r", Title: "Constant rate, " + itoa(int64(o.rate)) + " requests/s", Clients: 4000,
+		Rate: o.rate, timed: true, fixed: 300})
+	return all
+}
+
+func (o *options) idleCells(add func(*cell)) {
+	one := load.Job{WarmupMS: 50, RunMS: 300, TimeoutMS: blockingMS}
+	add(&cell{ID: "d1000", Workload: "d", Title: "1,000 silent clients", Clients: 1, Idle: 1000, fixed: 1100, job: one})
+	if o.quick {
+		return
+	}
+	one.TimeoutMS = 2 * blockingMS
+	add(&cell{ID: "d10000", Workload: "d", Title: "10,000 silent clients", Clients: 1, Idle: 10_000, fixed: 3500, job: one})
+}
+
+// takesPart says why a contestant is not measured in a cell, "" if it is.
+func (c *contestant) takesPart(w *cell) string {
+	switch {
+	case c.only != "" && !strings.Contains(c.only, w.Workload):
+		return "-"
+	case w.Workload == "b" && !c.KeepAlive:
+		return "closes after each request"
+	case c.Family == "baseline" && !strings.Contains("abe", w.Workload):
+		return "-"
+	}
+	return ""
+}
