@@ -114,20 +114,16 @@ func compareSteps(chapter steps.Chapter, src []byte) (problems []string) {
 	return problems
 }
 
-// extraLines holds what may be said of C between the steps. A passage may be
-// called what one likes; its first and last line count.
+// extraLines holds what may be said of C between the steps.
 func extraLines(chapter steps.Chapter) map[steps.Call]bool {
 	known := map[steps.Call]bool{}
 	for _, e := range chapter.Extras {
 		for _, call := range e.Calls {
 			known[call] = true
-			for _, name := range []string{"line", "lines", "choice"} {
-				if e.Last > 0 {
-					known[steps.Call{Name: name, Line: call.Line}] = true
-					known[steps.Call{Name: name, Line: e.Last}] = true
-				}
+			if e.Last > 0 {
+				known[steps.Call{Name: "lines", Line: call.Line}] = true
+				known[steps.Call{Name: "lines", Line: e.Last}] = true
 			}
-			known[steps.Call{Name: call.Name, Line: e.Last}] = e.Last > 0
 		}
 	}
 	return known

@@ -10,12 +10,13 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/yuin/goldmark"
 	"github.com/yuin/goldmark/ast"
 	"github.com/yuin/goldmark/extension"
 	"github.com/yuin/goldmark/text"
+
+	"reverseproxy/scripts/docscheck/anchor"
 )
 
 // markdown reads pages as GitHub does.
@@ -72,7 +73,7 @@ func pageLinks(source []byte) (links []link, anchors map[string]bool) {
 		case *ast.RawHTML:
 			html(n.Segments.Value(source))
 		case *ast.Heading:
-			anchors[headingID(plainText(n, source), used)] = true
+			anchors[anchor.ID(plainText(n, source), used)] = true
 		}
 		return ast.WalkContinue, nil
 	})
@@ -96,27 +97,6 @@ func plainText(n ast.Node, source []byte) string {
 		return ast.WalkContinue, nil
 	})
 	return b.String()
-}
-
-// headingID names a heading as GitHub does: lower case, punctuation dropped, blanks as
-// hyphens, "-1" added to the second of the same name.
-func headingID(heading string, used map[string]int) string {
-	var b strings.Builder
-	for _, r := range strings.ToLower(strings.TrimSpace(heading)) {
-		switch {
-		case unicode.IsLetter(r), unicode.IsDigit(r), r == '-', r == '_', unicode.Is(unicode.Mn, r):
-			b.WriteRune(r)
-		case r == ' ':
-			b.WriteByte('-')
-		}
-	}
-	id := b.String()
-	n := used[id]
-	used[id]++
-	if n > 0 {
-		return fmt.Sprintf("%s-%d", id, n)
-	}
-	return id
 }
 
 // checkLinks reports the links of a page that lead nowhere. The page is named

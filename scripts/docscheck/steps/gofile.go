@@ -19,6 +19,7 @@ type Section struct {
 	From, To    int    // its lines in the file, counted from 1, both included
 	Func        string // the function it stands in
 	C           []Call // what its comment says of C
+	Noted       bool   // its comment says something of C, be it "nothing"
 }
 
 var (
@@ -30,8 +31,14 @@ var (
 
 // Parse finds the step comments of a Go file and the lines that belong to them,
 // in the order of the file. Its errors are those of the Go parser and comments
-// whose "(C: ...)" cannot be read.
-func Parse(name string, src []byte) ([]Section, error) {
+// whose "(C: …)" cannot be read.
+func Parse(name string, src []byte) ([]Section, error) { return parse(name, src, false) }
+
+// ParseAll is Parse with one more kind of section: a comment that numbers no step
+// but speaks of C begins a section whose First and Last are 0.
+func ParseAll(name string, src []byte) ([]Section, error) { return parse(name, src, true) }
+
+func parse(name string, src []byte, unnumbered bool) ([]Section, error) {
 	files := token.NewFileSet()
 	file, err := parser.ParseFile(files, name, src, parser.ParseComments)
 	if err != nil {
@@ -53,7 +60,7 @@ func Parse(name string, src []byte) ([]Section, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s:%d: %w", name, line(group.Pos()), err)
 			}
-			if !ok {
+			if !ok && (!unnumbered || !s.Noted) {
 				continue
 			}
 			s.Func = fn.Name.Name
@@ -72,6 +79,10 @@ func Parse(name string, src []byte) ([]Section, error) {
 // readComment reads the numbers and C lines of a comment; ok is false for one
 // that numbers no step.
 func readComment(group *ast.CommentGroup) (s Section, ok bool, err error) {
+	if s.C, err = CNotes(group.Text()); err != nil {
+		return s, false, err
+	}
+	s.Noted = cNote.MatchString(strings.Join(strings.Fields(group.Text()), " "))
 	m := stepStart.FindStringSubmatch(group.List[0].Text)
 	if m == nil {
 		return s, false, nil
@@ -84,20 +95,24 @@ func readComment(group *ast.CommentGroup) (s Section, ok bool, err error) {
 	if s.First < 1 || s.Last > 10 || s.Last < s.First {
 		return s, false, fmt.Errorf("steps are numbered 1 to 10, not %s", m[0])
 	}
-	s.C, err = CNotes(group.Text())
-	return s, true, err
+	return s, true, nil
 }
 
 // CNotes reads what a comment says of the C program: "(C: read, line 52)", or
 // several: "(C: socket, line 17; bind, line 29)", "(C: close, lines 112, 113)".
-// A call that C leaves out, "(C: listen, missing)", counts for nothing.
+// What C leaves out, "(C: listen, missing)" or "(C: nothing)", gives no call, and a
+// passage, "(C: lines 71–75)", is called "lines".
 func CNotes(text string) ([]Call, error) {
 	var all []Call
 	for _, m := range cNote.FindAllStringSubmatch(strings.Join(strings.Fields(text), " "), -1) {
 		for item := range strings.SplitSeq(m[1], ";") {
 			item = strings.TrimSpace(item)
-			if strings.HasSuffix(item, "missing") {
+			if strings.Contains(item, "missing") || strings.HasPrefix(item, "nothing") ||
+				strings.HasPrefix(item, "none") || item == "–" {
 				continue
+			}
+			if strings.HasPrefix(item, "line") {
+				item = "lines, " + item
 			}
 			parts := cItem.FindStringSubmatch(item)
 			if parts == nil {

@@ -29,7 +29,7 @@ type Step struct {
 type Extra struct {
 	After int    // the number of the step before it
 	Name  string // what it is for
-	Calls []Call // a name without parentheses in C, "choose", stands for a passage
+	Calls []Call // none if C has nothing here; "choose" stands for a passage
 	Last  int    // last line of the passage, 0 if it is a call
 }
 
@@ -90,6 +90,7 @@ var Chapters = []Chapter{
 			calls{"write", 92}, calls{"read", 104}, calls{"write", 112},
 			calls{"close", 117, "close", 118}),
 		Extras: []Extra{
+			{After: 4, Name: "a goroutine for the client"},
 			{After: 5, Name: "choose a backend", Calls: []Call{{"choose", 71}}, Last: 75},
 		},
 	},
