@@ -1,0 +1,161 @@
+// Command check scores an HTTP/1.1 reverse proxy, in whatever language it is
+// written: it plays the client on one side and scripted backends on the other,
+// sees every byte, and says what the proxy does wrong and why that matters.
+//
+//	go run ./scripts/check ./ch4_threaded
+//	go run ./scripts/check -cmd './my_proxy' -proxy 127.0.0.1:8080 -backends 127.0.0.1:8000
+//	go run ./scripts/check -proxy 127.0.0.1:8080 -backends 127.0.0.1:8000
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"reverseproxy/scripts/check/suite"
+)
+
+// Exit codes.
+const (
+	exitOK    = 0 // every must passed
+	exitFails = 1 // a must failed, or the proxy is not there
+	exitUsage = 2
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// options are the flags of the command.
+type options struct {
+	cmd, proxy, backends string
+	only, explain        string
+	json, list, verbose  bool
+	timeout              time.Duration
+	scoreboard           bool
+	cdir, out            string
+}
+
+func run(args []string, stdout, stderr io.Writer) int {
+	var o options
+	fs := flag.NewFlagSet("check", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.StringVar(&o.cmd, "cmd", "", "command that starts the proxy; needs -proxy and -backends")
+	fs.StringVar(&o.proxy, "proxy", "", "address `HOST:PORT` the proxy listens on")
+	fs.StringVar(&o.backends, "backends", "", "addresses `HOST:PORT,...` the proxy forwards to; the checker listens there")
+	fs.StringVar(&o.only, "run", "", "run only the cases whose id or group matches this `REGEXP`")
+	fs.StringVar(&o.explain, "explain", "", "explain one `CASE` and exit")
+	fs.BoolVar(&o.list, "list", false, "list the cases and exit")
+	fs.BoolVar(&o.json, "json", false, "print the report as JSON")
+	fs.BoolVar(&o.verbose, "v", false, "show the bytes of passed cases too")
+	fs.DurationVar(&o.timeout, "timeouts", 16*time.Second,
+		"with -proxy: the longest timeout the proxy is set to; cases about timeouts wait that long")
+	fs.BoolVar(&o.scoreboard, "scoreboard", false, "check the chapters, nginx, HAProxy and others and write docs/scoreboard.md")
+	fs.StringVar(&o.cdir, "c", "", "with -scoreboard: `DIR` that holds the C originals")
+	fs.StringVar(&o.out, "o", "docs/scoreboard.md", "with -scoreboard: `FILE` to write")
+	fs.Usage = func() { usage(fs) }
+	chapters, err := parse(fs, args)
+	if errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	}
+	if err != nil {
+		return exitUsage
+	}
+	return o.dispatch(chapters, stdout, stderr)
+}
+
+// parse allows flags after the chapter as well as before it.
+func parse(fs *flag.FlagSet, args []string) (rest []string, err error) {
+	for len(args) > 0 {
+		if err := fs.Parse(args); err != nil {
+			return nil, err
+		}
+		if fs.NArg() == 0 {
+			break
+		}
+		rest = append(rest, fs.Arg(0))
+		args = fs.Args()[1:]
+	}
+	return rest, nil
+}
+
+func usage(fs *flag.FlagSet) {
+	fmt.Fprint(fs.Output(), `check scores an HTTP/1.1 reverse proxy.
+
+  go run ./scripts/check ./ch4_threaded                 a chapter: built and started
+  go run ./scripts/check -cmd './my_proxy' -proxy 127.0.0.1:8080 -backends 127.0.0.1:8000
+                                                        a program: started, restarted when it exits
+  go run ./scripts/check -proxy 127.0.0.1:8080 -backends 127.0.0.1:8000
+                                                        a proxy that already runs
+
+Exit status: 0 every must passed, 1 not, 2 the command line is wrong.
+
+`)
+	fs.PrintDefaults()
+}
+
+// dispatch does what the flags ask for.
+func (o *options) dispatch(chapters []string, stdout, stderr io.Writer) int {
+	complain := func(format string, args ...any) int {
+		fmt.Fprintf(stderr, "check: "+format+"\n", args...)
+		return exitUsage
+	}
+	only, err := regexp.Compile(o.only)
+	if err != nil {
+		return complain("-run: %v", err)
+	}
+	if o.only == "" {
+		only = nil
+	}
+	switch {
+	case o.list:
+		return list(stdout, only)
+	case o.explain != "":
+		return explain(stdout, stderr, o.explain)
+	case o.scoreboard:
+		return o.writeScoreboard(stdout, stderr)
+	}
+	subject, problem := o.subject(chapters)
+	if problem != "" {
+		return complain("%s (-h shows the ways to name a proxy)", problem)
+	}
+	return o.check(subject, only, stdout, stderr)
+}
+
+// subject finds out which proxy is meant; problem says what is wrong.
+func (o *options) subject(chapters []string) (s *suite.Subject, problem string) {
+	s = &suite.Subject{Command: o.cmd, Proxy: o.proxy}
+	s.Timeouts = suite.Timeouts{Header: o.timeout, Server: o.timeout, Idle: o.timeout}
+	switch {
+	case len(chapters) > 1:
+		return nil, "one proxy at a time: " + strings.Join(chapters, " ")
+	case len(chapters) == 1 && (o.cmd != "" || o.proxy != "" || o.backends != ""):
+		return nil, "name a chapter, or use -cmd, -proxy and -backends, not both"
+	case len(chapters) == 1:
+		s.Chapter, s.Name = chapters[0], chapters[0]
+		if info, err := os.Stat(s.Chapter); err != nil || !info.IsDir() {
+			return nil, fmt.Sprintf("%s is not a directory; a chapter is named as ./ch4_threaded", s.Chapter)
+		}
+		return s, ""
+	case o.proxy == "" && o.cmd == "":
+		return nil, "no proxy named"
+	case o.proxy == "" || o.backends == "":
+		return nil, "-proxy (where the proxy listens) and -backends (where it forwards to) go together"
+	}
+	for _, a := range append([]string{o.proxy}, strings.Split(o.backends, ",")...) {
+		if err := suite.CheckAddr(strings.TrimSpace(a)); err != nil {
+			return nil, err.Error()
+		}
+	}
+	for _, b := range strings.Split(o.backends, ",") {
+		s.Backends = append(s.Backends, strings.TrimSpace(b))
+	}
+	s.Name = o.proxy
+	if o.cmd != "" {
+		s.Name = o.cmd
+	}
+	return s, ""
+}

@@ -1,0 +1,183 @@
+package suite
+
+import (
+	"net"
+	"time"
+)
+
+// Client is one connection of the suite to the proxy.
+type Client struct {
+	reader
+	release func()
+}
+
+// Dial connects to the proxy. A proxy that serves one client and exits is
+// started again first.
+func (t *T) Dial() *Client { return t.dial(true) }
+
+// DialBeside connects while another client of the same case is connected.
+func (t *T) DialBeside() *Client { return t.dial(false) }
+
+func (t *T) dial(slot bool) *Client {
+	c, err := t.tryDial(slot)
+	if err != nil {
+		t.Fatalf("cannot connect to the proxy: %v", err)
+	}
+	return c
+}
+
+// tryDial connects; any goroutine of the case may call it.
+func (t *T) tryDial(slot bool) (*Client, error) {
+	release := func() {}
+	if slot {
+		release = t.lab.acquire(t.done)
+	}
+	conn, err := t.lab.dial()
+	if err != nil {
+		release()
+		return nil, err
+	}
+	c := &Client{reader{newStream(conn), t}, release}
+	t.mu.Lock()
+	t.clients = append(t.clients, c)
+	n := len(t.clients)
+	ended := t.ended
+	t.mu.Unlock()
+	if ended {
+		c.Close()
+		return nil, net.ErrClosed
+	}
+	t.wired("client "+itoa(n), c.stream)
+	return c, nil
+}
+
+// Close ends the connection.
+func (c *Client) Close() {
+	c.close()
+	c.t.lab.released(c.release)
+	c.release = func() {}
+}
+
+// Reset ends the connection with a RST.
+func (c *Client) Reset() {
+	c.reset()
+	c.close()
+	c.t.lab.released(c.release)
+	c.release = func() {}
+}
+
+// Send writes s; an error means that the proxy does not read it.
+func (c *Client) Send(s string) error { return c.stream.send(c.t, []byte(s)) }
+
+// send writes p within the case's patience and records what was written.
+func (s *stream) send(t *T, p []byte) error {
+	s.conn.SetWriteDeadline(time.Now().Add(t.patience()))
+	for len(p) > 0 {
+		k := min(len(p), 256<<10)
+		n, err := s.conn.Write(p[:k])
+		s.out.add(p[:n])
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+		s.conn.SetWriteDeadline(time.Now().Add(t.patience()))
+	}
+	return nil
+}
+
+// SendPieces writes s in pieces of n bytes, each in a segment of its own.
+func (c *Client) SendPieces(s string, n int) {
+	sendPieces(c.stream, c.t, s, n)
+}
+
+func sendPieces(s *stream, t *T, text string, n int) {
+	for len(text) > 0 {
+		k := min(n, len(text))
+		if s.send(t, []byte(text[:k])) != nil {
+			return
+		}
+		text = text[k:]
+		time.Sleep(time.Millisecond) // lets the segment leave by itself
+	}
+}
+
+// Response reads one response, interim or final.
+func (c *Client) Response(method string) *Response { return c.response(method) }
+
+// Final reads responses up to the final one and keeps the interim ones in it.
+func (c *Client) Final(method string) *Response {
+	var interim []*Response
+	for {
+		r := c.response(method)
+		if r.Problem != "" || r.Status >= 200 || r.Status == 101 || len(interim) > 20 {
+			r.Interim = interim
+			return r
+		}
+		interim = append(interim, r)
+	}
+}
+
+// AwaitEnd waits until the proxy ends the connection and returns what came
+// before that.
+func (c *Client) AwaitEnd(d time.Duration) (rest string, ended bool) {
+	return awaitEnd(c.reader, d)
+}
+
+func awaitEnd(r reader, d time.Duration) (string, bool) {
+	until := time.Now().Add(d)
+	var all []byte
+	for {
+		n, err := r.state()
+		all = append(all, r.take(n)...)
+		if n == 0 && err != nil {
+			return string(all), true
+		}
+		left := time.Until(until)
+		if left <= 0 {
+			return string(all), false
+		}
+		r.stream.wait(left, r.t.done, func(b []byte) bool { return len(b) > 0 })
+	}
+}
+
+// Do sends a request on a connection of its own and reads the final response;
+// the backend answers by the handler given to Serve.
+func (t *T) Do(raw, method string) *Response {
+	c := t.Dial()
+	defer c.Close()
+	if err := c.Send(raw); err != nil {
+		if n, _ := c.state(); n == 0 {
+			t.Fatalf("the proxy does not take the request: %v", err)
+		}
+	}
+	return c.Final(method)
+}
+
+// Whole fails the case unless r is a whole, well-formed response of that status.
+func (t *T) Whole(r *Response, status int) {
+	t.mustBe(r, status)
+	if r.Problem != "" {
+		t.Fatalf("%s", r.Problem)
+	}
+	for _, f := range append(r.Faults, r.Odd...) {
+		t.Errorf("the response is malformed: %s", f)
+	}
+}
+
+// mustBe fails the case unless a head of that status came.
+func (t *T) mustBe(r *Response, status int) {
+	if r.Status == 0 {
+		t.Fatalf("%s", r.Problem)
+	}
+	if r.Status != status {
+		t.Fatalf("the client got status %d instead of %d (%s)", r.Status, status,
+			Visible(string(r.Body), 120))
+	}
+}
+
+// SameBody fails the case unless the body is want.
+func (t *T) SameBody(who string, got, want []byte) {
+	if d := firstDifference(got, want); d != "" {
+		t.Fatalf("%s got another body than was sent: %s", who, d)
+	}
+}

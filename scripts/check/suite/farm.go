@@ -1,0 +1,389 @@
+package suite
+
+import (
+	"fmt"
+	"net"
+	"regexp"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Farm is the set of scripted backends of one proxy. It listens on each
+// address and hands every request to the case whose token it carries.
+type Farm struct {
+	mu       sync.Mutex
+	backends []*backend
+	cases    map[string]*T
+	closed   chan struct{}
+}
+
+// backend is one listening address.
+type backend struct {
+	farm  *Farm
+	index int
+	addr  string
+
+	mu       sync.Mutex
+	ln       net.Listener
+	conns    map[*stream]bool
+	accepted atomic.Int64
+	empty    atomic.Int64 // connections that ended without a byte
+	strays   atomic.Int64 // requests without a token
+}
+
+// tokenPattern finds the token of a case anywhere in a request.
+var tokenPattern = regexp.MustCompile(`zq[0-9a-f]{6}n[0-9]+k`)
+
+// NewFarm listens on the addresses; port 0 takes a free one.
+func NewFarm(addrs []string) (*Farm, error) {
+	f := &Farm{cases: map[string]*T{}, closed: make(chan struct{})}
+	for i, a := range addrs {
+		b := &backend{farm: f, index: i, addr: a, conns: map[*stream]bool{}}
+		if err := b.listen(); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("cannot play the backend on %s: %w", a, err)
+		}
+		f.backends = append(f.backends, b)
+	}
+	return f, nil
+}
+
+// Addrs returns the addresses the backends listen on.
+func (f *Farm) Addrs() []string {
+	var out []string
+	for _, b := range f.backends {
+		out = append(out, b.addr)
+	}
+	return out
+}
+
+// Close ends the backends and their connections.
+func (f *Farm) Close() {
+	close(f.closed)
+	for _, b := range f.backends {
+		b.down()
+	}
+}
+
+// register names the case that gets the requests with its token.
+func (f *Farm) register(t *T) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cases[t.token] = t
+}
+
+func (f *Farm) unregister(t *T) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.cases, t.token)
+}
+
+func (f *Farm) find(token string) *T {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.cases[token]
+}
+
+// listen starts (or starts again) to accept.
+func (b *backend) listen() error {
+	ln, err := net.Listen("tcp", b.addr)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	b.ln = ln
+	b.addr = ln.Addr().String()
+	b.mu.Unlock()
+	// The accept loop ends when the listener is closed.
+	go b.accept(ln)
+	return nil
+}
+
+func (b *backend) accept(ln net.Listener) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		b.accepted.Add(1)
+		s := newStream(c)
+		b.mu.Lock()
+		b.conns[s] = true
+		b.mu.Unlock()
+		// Ends when the connection ends or the farm closes.
+		go b.serve(s)
+	}
+}
+
+// down stops listening and cuts every connection, so that the proxy is
+// refused from now on.
+func (b *backend) down() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ln != nil {
+		b.ln.Close()
+		b.ln = nil
+	}
+	for s := range b.conns {
+		s.close()
+	}
+}
+
+// open returns how many connections of the proxy are open.
+func (b *backend) open() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for s := range b.conns {
+		if !s.ended() {
+			n++
+		}
+	}
+	return n
+}
+
+// serve gives each request on a connection to its case, until the connection
+// is released as closed.
+func (b *backend) serve(s *stream) {
+	defer func() {
+		s.close()
+		b.mu.Lock()
+		delete(b.conns, s)
+		b.mu.Unlock()
+	}()
+	for first := true; ; first = false {
+		token, any := b.token(s)
+		if !any {
+			if first {
+				b.empty.Add(1)
+			}
+			return
+		}
+		t := b.farm.find(token)
+		if t == nil {
+			if token == "" {
+				b.strays.Add(1)
+				s.conn.SetWriteDeadline(time.Now().Add(time.Second))
+				s.conn.Write([]byte(Reply(200, "ok")))
+			}
+			return
+		}
+		if !b.hand(s, t) {
+			return
+		}
+	}
+}
+
+// token waits for the next request and finds its token; any is false when no
+// byte came. Health checks have no token.
+func (b *backend) token(s *stream) (token string, any bool) {
+	s.wait(time.Hour, b.farm.closed, func(p []byte) bool { return len(p) > 0 })
+	if n, _ := s.state(); n == 0 {
+		return "", false
+	}
+	s.wait(2*time.Second, b.farm.closed, func(p []byte) bool {
+		if m := tokenPattern.Find(p[:min(len(p), 256<<10)]); m != nil {
+			token = string(m)
+			return true
+		}
+		return headEnd(p) >= 0 || len(p) >= readAhead
+	})
+	return token, true
+}
+
+// hand gives the stream to the case and waits for it back; it reports whether
+// the connection stays open for a next request.
+func (b *backend) hand(s *stream, t *T) bool {
+	s.newTapes()
+	x := &Exchange{reader: reader{s, t}, Backend: b.index, back: make(chan bool, 1)}
+	if !t.take(x) {
+		return false
+	}
+	return <-x.back
+}
+
+// take adds an exchange to the case, unless the case is over.
+func (t *T) take(x *Exchange) bool {
+	t.mu.Lock()
+	if t.ended {
+		t.mu.Unlock()
+		return false
+	}
+	t.served = append(t.served, x)
+	n := len(t.served)
+	t.mu.Unlock()
+	label := "backend"
+	if len(t.lab.farm.backends) > 1 {
+		label = "backend " + itoa(x.Backend+1)
+	}
+	t.wired(fmt.Sprintf("%s, request %d", label, n), x.stream)
+	select {
+	case t.incoming <- x:
+		return true
+	case <-t.done:
+		return false
+	}
+}
+
+// Exchange is one request at a backend with the connection it came on.
+type Exchange struct {
+	reader
+	Backend int // index of the backend
+	back    chan bool
+	once    sync.Once
+}
+
+// Send writes bytes to the proxy.
+func (x *Exchange) Send(s string) error { return x.stream.send(x.t, []byte(s)) }
+
+// Request reads the whole request.
+func (x *Exchange) Request() *Request { return x.request() }
+
+// Close sends a FIN, reads what the proxy still sends, and closes.
+func (x *Exchange) Close() {
+	x.once.Do(func() {
+		x.closeWrite()
+		// Ends when the proxy closes, the case ends, or after two seconds.
+		go func() {
+			until := time.Now().Add(2 * time.Second)
+			for time.Now().Before(until) {
+				n, err := x.state()
+				x.stream.take(n)
+				if err != nil {
+					break
+				}
+				x.stream.wait(time.Until(until), x.t.done, func(p []byte) bool { return len(p) > 0 })
+				select {
+				case <-x.t.done:
+					until = time.Now()
+				default:
+				}
+			}
+			x.back <- false
+		}()
+	})
+}
+
+// Reset breaks the connection with a RST.
+func (x *Exchange) Reset() {
+	x.once.Do(func() {
+		x.stream.reset()
+		x.back <- false
+	})
+}
+
+// Keep leaves the connection open for the proxy's next request.
+func (x *Exchange) Keep() {
+	x.once.Do(func() { x.back <- true })
+}
+
+// drop closes the connection at the end of the case.
+func (x *Exchange) drop() {
+	x.once.Do(func() {
+		x.stream.close()
+		x.back <- false
+	})
+}
+
+// Accept waits for the case's next request at a backend. It returns nil when
+// none comes, or when one of the clients given gets an answer before it.
+func (t *T) Accept(watch ...*Client) *Exchange {
+	timer := time.NewTimer(t.patience())
+	defer timer.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	answered := 0
+	for {
+		select {
+		case x := <-t.incoming:
+			return x
+		case <-timer.C:
+			t.noteStall()
+			return nil
+		case <-t.done:
+			return nil
+		case <-tick.C:
+			for _, c := range watch {
+				if c.answered() {
+					answered++
+				}
+			}
+			if answered > 3 { // the request could be a hair's breadth behind
+				return nil
+			}
+		}
+	}
+}
+
+// answered reports whether a final answer or the end of the connection came.
+func (c *Client) answered() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return true
+	}
+	return len(c.buf) >= 10 && c.buf[9] != '1'
+}
+
+// Expect is Accept that fails the case when no request comes.
+func (t *T) Expect(c *Client) *Exchange {
+	x := t.Accept(c)
+	if x != nil {
+		return x
+	}
+	if n, _ := c.state(); n > 0 {
+		r := c.Final("GET")
+		t.Fatalf("the request did not reach the backend; the client got %s", Visible(r.Start, 100))
+	}
+	_, err := c.state()
+	t.Fatalf("the request did not reach the backend; the client's connection %s", howEnded(err))
+	return nil
+}
+
+// Serve answers every request of the case by handler, each in a goroutine of
+// its own; they end with the case.
+func (t *T) Serve(handler func(x *Exchange)) {
+	go func() {
+		for {
+			select {
+			case <-t.done:
+				return
+			case x := <-t.incoming:
+				go func() {
+					defer t.catch()
+					handler(x)
+					x.Close()
+				}()
+			}
+		}
+	}()
+}
+
+// Answer answers every request of the case with the same bytes.
+func (t *T) Answer(reply string) {
+	t.Serve(func(x *Exchange) {
+		x.Request()
+		x.Send(reply)
+	})
+}
+
+// catch ends a goroutine that Fatalf or Skip has left; it goes with defer.
+func (t *T) catch() {
+	if r := recover(); r != nil {
+		if _, ok := r.(stop); !ok {
+			panic(r)
+		}
+		t.cut()
+	}
+}
+
+// cut closes what the case has open, so that its other goroutines wake up.
+func (t *T) cut() {
+	t.mu.Lock()
+	clients := append([]*Client(nil), t.clients...)
+	t.mu.Unlock()
+	for _, c := range clients {
+		c.close()
+	}
+}

@@ -1,0 +1,247 @@
+package suite
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Timeouts are what the proxy under test is set to; 0 means unknown.
+type Timeouts struct {
+	Header  time.Duration // for a client to send its header
+	Server  time.Duration // for a backend to begin its response
+	Idle    time.Duration // for a body that stands still
+	Connect time.Duration // for a backend to accept
+}
+
+// Lab is one proxy under test with its scripted backends.
+type Lab struct {
+	farm     *Farm
+	addr     string
+	proc     *process // nil when the proxy already runs
+	timeouts Timeouts
+	fast     bool // the timeouts are short: this lab is for the timed cases
+	serial   bool // serves one client at a time
+	oneShot  bool // serves one client and exits
+
+	deadline time.Time // of the whole run
+	stalls   atomic.Int64
+	slot     chan struct{} // held by the client of a one-shot program
+
+	mu       sync.Mutex
+	used     bool     // the process has had a client
+	restarts []string // case or reason of each restart after a death
+	runs     int      // how often a one-shot program was started
+	broken   error    // why the proxy cannot be started any more
+	dropped  bool     // the proxy no longer answers: the rest is not run
+	why      string
+	deaths   []time.Time
+}
+
+// Patience: how long a case waits for the next byte while nothing moves. A
+// proxy that has stalled often gets less, so that the run ends in time.
+const (
+	patienceFirst  = 4 * time.Second
+	patienceLater  = 1500 * time.Millisecond
+	stallsForgiven = 6
+)
+
+func (l *Lab) patience() time.Duration {
+	p := patienceFirst
+	if l.stalls.Load() > stallsForgiven {
+		p = patienceLater
+	}
+	return max(50*time.Millisecond, min(p, time.Until(l.deadline)))
+}
+
+// dial connects to the proxy; right after a start it may need a moment.
+func (l *Lab) dial() (net.Conn, error) {
+	var last error
+	for i := 0; i < 20; i++ {
+		c, err := net.DialTimeout("tcp", l.addr, l.patience())
+		if err == nil {
+			return c, nil
+		}
+		last = err
+		if l.proc == nil || !refused(err) {
+			return nil, err
+		}
+		l.ensure()
+		time.Sleep(25 * time.Millisecond)
+	}
+	return nil, last
+}
+
+// acquire makes sure that the proxy runs before a client connects. For a
+// program that serves one client and exits it also waits for its turn; the
+// function returned gives the turn back.
+func (l *Lab) acquire(done <-chan struct{}) (release func()) {
+	if l.proc == nil {
+		return func() {}
+	}
+	if !l.oneShot {
+		l.ensure()
+		l.mu.Lock()
+		l.used = true
+		l.mu.Unlock()
+		return func() {}
+	}
+	select {
+	case l.slot <- struct{}{}:
+	case <-done:
+		return func() {}
+	}
+	l.renew()
+	var once sync.Once
+	return func() { once.Do(func() { <-l.slot }) }
+}
+
+func (l *Lab) released(release func()) {
+	if release != nil {
+		release()
+	}
+}
+
+// renew starts a one-shot program for its next client.
+func (l *Lab) renew() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.used {
+		if !l.proc.waitExit(time.Second) {
+			l.proc.kill()
+		}
+		l.startLocked()
+	}
+	l.used = true
+}
+
+// ensure starts the proxy again when it has died.
+func (l *Lab) ensure() {
+	if l.proc == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.broken != nil || !l.proc.exited() {
+		return
+	}
+	if !l.oneShot {
+		l.deaths = append(l.deaths, time.Now())
+		l.restarts = append(l.restarts, l.proc.lastWords())
+	}
+	l.startLocked()
+}
+
+func (l *Lab) startLocked() {
+	l.runs++
+	l.used = false
+	if err := l.proc.start(); err != nil {
+		l.broken = err
+	}
+}
+
+// restart kills a proxy that no longer answers and starts it again.
+func (l *Lab) restart(why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.broken != nil {
+		return
+	}
+	l.proc.kill()
+	l.deaths = append(l.deaths, time.Now())
+	l.restarts = append(l.restarts, why)
+	l.startLocked()
+}
+
+// diedSince reports whether the process died or was restarted after t.
+func (l *Lab) diedSince(t time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.proc == nil || l.oneShot {
+		return false
+	}
+	if l.proc.exited() {
+		return true
+	}
+	return len(l.deaths) > 0 && l.deaths[len(l.deaths)-1].After(t)
+}
+
+// probe finds out whether the proxy serves two clients at once: while the
+// backend holds back the answer of the first, a second one must get through.
+func (l *Lab) probe() error {
+	l.serial = false
+	run := func(t *T) {
+		first := t.Dial()
+		first.Send(t.Get("first"))
+		x := t.Accept(first)
+		if x == nil {
+			panic(stop{})
+		}
+		second := t.DialBeside()
+		second.Send(t.Get("second"))
+		t.slow = 0
+		y := acceptWithin(t, 700*time.Millisecond)
+		l.serial = y == nil
+		for _, e := range []*Exchange{x, y} {
+			if e != nil {
+				e.Request()
+				e.Send(Reply(200, "ok"))
+				e.Close()
+			}
+		}
+		first.AwaitEnd(time.Second)
+	}
+	l.runOnce(&Case{ID: "probe", Run: run}, nil)
+	if l.proc != nil && l.proc.waitExit(300*time.Millisecond) {
+		l.oneShot = true
+		l.serial = true
+		l.mu.Lock()
+		l.used = true
+		l.mu.Unlock()
+	}
+	return l.broken
+}
+
+func acceptWithin(t *T, d time.Duration) *Exchange {
+	select {
+	case x := <-t.incoming:
+		return x
+	case <-time.After(d):
+	case <-t.done:
+	}
+	return nil
+}
+
+// alive asks for one small page.
+func (l *Lab) alive(within time.Duration) error {
+	if l.broken != nil {
+		return l.broken
+	}
+	var problem error
+	r := l.runOnce(&Case{ID: "alive", Run: func(t *T) {
+		t.slow = within
+		t.Answer(Reply(200, "ok"))
+		r := t.Do(t.Get("alive"), "GET")
+		if r.Status != 200 {
+			problem = fmt.Errorf("a plain GET got status %d; %s", r.Status, r.Problem)
+		}
+	}}, nil)
+	if problem == nil && r.Outcome == Failed {
+		problem = errors.New(r.Problems[0])
+	}
+	return problem
+}
+
+// Close stops what the lab started.
+func (l *Lab) Close() {
+	if l.proc != nil {
+		l.proc.stop()
+	}
+	l.farm.Close()
+}
+
+// refused reports whether err means that nothing listens.
+func refused(err error) bool { return isRefused(err) }

@@ -1,0 +1,125 @@
+package suite
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// canInspect says that /proc can be read.
+const canInspect = true
+
+// socketState looks up a local TCP port in /proc/net/tcp: 0A is listening, 06 TIME_WAIT.
+func socketState(addr, state string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	n, _ := strconv.Atoi(port)
+	want := fmt.Sprintf(":%04X", n)
+	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		for _, line := range bytes.Split(data, []byte("\n")) {
+			f := bytes.Fields(line)
+			if len(f) > 3 && strings.HasSuffix(string(f[1]), want) && string(f[3]) == state {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// listens reports whether a socket listens on the port, without connecting:
+// a program that serves one client would take the connection for it.
+func listens(addr string) bool { return socketState(addr, "0A") }
+
+// status is what /proc says of a process.
+type status struct {
+	ppid  int
+	state string
+	rss   int64 // bytes
+}
+
+func readStatus(pid int) (status, bool) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return status{}, false
+	}
+	var s status
+	for _, line := range strings.Split(string(data), "\n") {
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		switch f[0] {
+		case "State:":
+			s.state = f[1]
+		case "PPid:":
+			s.ppid, _ = strconv.Atoi(f[1])
+		case "VmRSS:":
+			kb, _ := strconv.ParseInt(f[1], 10, 64)
+			s.rss = kb << 10
+		}
+	}
+	return s, true
+}
+
+// family returns the process and its descendants.
+func family(pid int) map[int]status {
+	all := map[int]status{}
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		if n, err := strconv.Atoi(e.Name()); err == nil {
+			if s, ok := readStatus(n); ok {
+				all[n] = s
+			}
+		}
+	}
+	out := map[int]status{}
+	for n := range all {
+		for p, hops := n, 0; p > 1 && hops < 20; p, hops = all[p].ppid, hops+1 {
+			if p == pid {
+				out[n] = all[n]
+				break
+			}
+		}
+	}
+	return out
+}
+
+// zombies counts the children of the process that have ended and were not
+// waited for.
+func zombies(pid int) int {
+	n := 0
+	for _, s := range family(pid) {
+		if s.state == "Z" {
+			n++
+		}
+	}
+	return n
+}
+
+// resident sums the resident memory of the process and its children, in bytes.
+func resident(pid int) int64 {
+	var sum int64
+	for _, s := range family(pid) {
+		sum += s.rss
+	}
+	return sum
+}
+
+// descriptors counts the open descriptors of the process and its children.
+func descriptors(pid int) int {
+	n := 0
+	for p := range family(pid) {
+		fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p))
+		n += len(fds)
+	}
+	return n
+}

@@ -1,0 +1,16 @@
+//go:build !linux
+
+package suite
+
+// canInspect says that there is no /proc.
+const canInspect = false
+
+func socketState(string, string) bool { return false }
+
+func listens(addr string) bool { return connectable(addr) }
+
+func zombies(int) int { return 0 }
+
+func resident(int) int64 { return 0 }
+
+func descriptors(int) int { return 0 }

@@ -1,0 +1,438 @@
+package suite
+
+import (
+	"crypto/rand"
+	"fmt"
+	"regexp"
+	"runtime/debug"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Outcome of a case.
+type Outcome string
+
+// What a case can come to.
+const (
+	Passed  Outcome = "pass"
+	Failed  Outcome = "fail"
+	Skipped Outcome = "n/a"
+)
+
+// Wire is what went over one connection of a failed case.
+type Wire struct {
+	Peer          string `json:"peer"`
+	Sent          string `json:"sent"`     // by the checker, escaped
+	Received      string `json:"received"` // by the checker, escaped
+	SentBytes     int64  `json:"sent_bytes"`
+	ReceivedBytes int64  `json:"received_bytes"`
+}
+
+// Result is one case with what came of it.
+type Result struct {
+	ID       string   `json:"id"`
+	Group    string   `json:"group"`
+	Level    Level    `json:"level"`
+	RFC      string   `json:"rfc"`
+	Why      string   `json:"why"`
+	Outcome  Outcome  `json:"outcome"`
+	Problems []string `json:"problems,omitempty"`
+	Reason   string   `json:"reason,omitempty"` // why it is not applicable or was not run
+	Millis   int64    `json:"ms"`
+	Wires    []Wire   `json:"wires,omitempty"`
+
+	stalled bool
+	started time.Time
+	ended   time.Time
+}
+
+// Report is a whole run.
+type Report struct {
+	Proxy    string   `json:"proxy"`
+	Serial   bool     `json:"one_client_at_a_time"`
+	Notes    []string `json:"notes,omitempty"`
+	Results  []Result `json:"results"`
+	Millis   int64    `json:"ms"`
+	Complete bool     `json:"complete"` // false when the run was cut short
+}
+
+// Options of a run.
+type Options struct {
+	Only    *regexp.Regexp // cases to run, nil for all
+	Budget  time.Duration  // for the whole run
+	Keep    bool           // keep the wires of passed cases too
+	OnEvent func(Result)   // called for each case, in the order they end
+	Workers int            // cases side by side
+}
+
+// caseTime is the longest any case may take.
+const caseTime = 14 * time.Second
+
+var (
+	runID    = func() string { b := make([]byte, 3); rand.Read(b); return fmt.Sprintf("%x", b) }()
+	caseSeq  atomic.Int64
+	wireSize = 420 // bytes of each direction shown in a report
+)
+
+// runOnce runs a case now.
+func (l *Lab) runOnce(c *Case, o *Options) Result {
+	t := &T{lab: l, c: c, done: make(chan struct{}), incoming: make(chan *Exchange, 512)}
+	t.token = fmt.Sprintf("zq%sn%dk", runID, caseSeq.Add(1))
+	res := Result{ID: c.ID, Group: c.Group, Level: c.Level, RFC: c.RFC, Why: c.Why, started: time.Now()}
+	l.farm.register(t)
+	var once sync.Once
+	over := func() { once.Do(func() { close(t.done) }) }
+	limit := max(100*time.Millisecond, min(caseTime, time.Until(l.deadline)))
+	timer := time.AfterFunc(limit, func() { over(); t.cut() })
+	func() {
+		defer func() {
+			if r := recover(); r != nil {
+				if _, ok := r.(stop); !ok {
+					t.Errorf("the checker itself failed: %v\n%s", r, debug.Stack())
+				}
+			}
+		}()
+		c.Run(t)
+	}()
+	timer.Stop()
+	over()
+	t.finish()
+	res.fill(t, o != nil && o.Keep)
+	return res
+}
+
+// finish closes what the case has left open.
+func (t *T) finish() {
+	t.lab.farm.unregister(t)
+	t.mu.Lock()
+	t.ended = true
+	clients, served := t.clients, t.served
+	t.mu.Unlock()
+	for _, x := range served {
+		x.drop()
+	}
+	for _, c := range clients {
+		c.Close()
+	}
+}
+
+// fill takes the outcome from t.
+func (r *Result) fill(t *T, keep bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r.ended = time.Now()
+	r.Millis = r.ended.Sub(r.started).Milliseconds()
+	r.stalled = t.stalls > 0
+	r.Outcome = Passed
+	switch {
+	case len(t.problems) > 0:
+		r.Outcome = Failed
+		r.Problems = append([]string(nil), t.problems...)
+	case t.skipped != "":
+		r.Outcome = Skipped
+		r.Reason = t.skipped
+	}
+	if r.Outcome == Failed || keep {
+		r.Wires = nil
+		for _, w := range t.wires {
+			r.Wires = append(r.Wires, Wire{w.peer, escape(w.out.text(), wireSize, true),
+				escape(w.in.text(), wireSize, true), w.out.size(), w.in.size()})
+		}
+	}
+}
+
+// notRun is the result of a case that was not run.
+func notRun(c *Case, reason string) Result {
+	return Result{ID: c.ID, Group: c.Group, Level: c.Level, RFC: c.RFC, Why: c.Why,
+		Outcome: Failed, Reason: reason, Problems: []string{"not run: " + reason}}
+}
+
+func notApplicable(c *Case, reason string) Result {
+	return Result{ID: c.ID, Group: c.Group, Level: c.Level, RFC: c.RFC, Why: c.Why,
+		Outcome: Skipped, Reason: reason}
+}
+
+// runner runs the cases of one report.
+type runner struct {
+	o       Options
+	mu      sync.Mutex
+	results map[string]Result
+}
+
+func (r *runner) put(res Result) {
+	r.mu.Lock()
+	r.results[res.ID] = res
+	r.mu.Unlock()
+	if r.o.OnEvent != nil {
+		r.o.OnEvent(res)
+	}
+}
+
+// gate is the case that every other one presupposes.
+const gate = "basic-get"
+
+// Run runs the cases on a proxy and returns the report.
+func Run(s *Subject, o Options) (*Report, error) {
+	start := time.Now()
+	if o.Budget == 0 {
+		o.Budget = 52 * time.Second
+	}
+	if o.Workers == 0 {
+		o.Workers = 8
+	}
+	r := &runner{o: o, results: map[string]Result{}}
+	deadline := start.Add(o.Budget)
+	labs, err := s.open(deadline)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		for _, l := range labs {
+			l.Close()
+		}
+	}()
+	main := labs[0]
+	rep := &Report{Proxy: s.Name}
+	if reason := r.openGate(main); reason != "" {
+		for _, c := range r.wanted() {
+			if c.ID != gate {
+				r.put(notRun(c, reason))
+			}
+		}
+	} else {
+		r.runLabs(labs)
+		rep.Complete = true
+	}
+	rep.Serial = main.serial
+	rep.Notes = notes(labs)
+	rep.Results = r.ordered()
+	rep.Millis = time.Since(start).Milliseconds()
+	return rep, nil
+}
+
+// openGate runs the first case; it returns why the others make no sense.
+func (r *runner) openGate(l *Lab) string {
+	var c *Case
+	for i := range registry {
+		if registry[i].ID == gate {
+			c = &registry[i]
+		}
+	}
+	res := l.runOnce(c, &r.o)
+	if res.Outcome == Failed {
+		res = l.runOnce(c, &r.o) // a second chance: the program may just have started
+	}
+	if r.o.Only == nil || r.o.Only.MatchString(c.ID) || res.Outcome == Failed {
+		r.put(res)
+	}
+	if res.Outcome == Failed {
+		return "the proxy does not even forward a plain GET (" + gate + "): " + res.Problems[0]
+	}
+	return ""
+}
+
+// wanted returns the cases that were asked for.
+func (r *runner) wanted() []*Case {
+	var out []*Case
+	for i := range registry {
+		if r.o.Only == nil || r.o.Only.MatchString(registry[i].ID) {
+			out = append(out, &registry[i])
+		}
+	}
+	return out
+}
+
+// runLabs shares the cases out: the timed ones to the lab with short timeouts,
+// if there is one, all others to the main lab; both work at once.
+func (r *runner) runLabs(labs []*Lab) {
+	sets := make([][]*Case, len(labs))
+	for _, c := range r.wanted() {
+		if c.ID == gate {
+			continue
+		}
+		i := 0
+		if len(labs) > 1 && (c.Mode == Timed || c.Mode == TimedAlone) {
+			i = 1
+		}
+		sets[i] = append(sets[i], c)
+	}
+	var wg sync.WaitGroup
+	for i, l := range labs {
+		if len(sets[i]) == 0 {
+			continue
+		}
+		wg.Add(1)
+		// Ends when the lab's cases are done.
+		go func() {
+			defer wg.Done()
+			r.runLab(l, sets[i])
+		}()
+	}
+	wg.Wait()
+}
+
+// runLab runs cases on one lab: first side by side, then one at a time.
+func (r *runner) runLab(l *Lab, cases []*Case) {
+	if err := l.probe(); err != nil {
+		for _, c := range cases {
+			r.put(notRun(c, err.Error()))
+		}
+		return
+	}
+	phases := map[Mode][]*Case{}
+	for _, c := range cases {
+		phases[c.Mode] = append(phases[c.Mode], c)
+	}
+	workers := r.o.Workers
+	if l.serial {
+		workers = 1
+	}
+	r.phase(l, phases[Together], workers)
+	if l.serial {
+		workers = 1
+	} else {
+		workers = 16 // these only wait
+	}
+	r.phase(l, phases[Timed], workers)
+	r.phase(l, phases[Alone], 1)
+	r.phase(l, phases[TimedAlone], 1)
+}
+
+// phase runs cases with so many workers. What failed beside others for lack
+// of time, or because the proxy died meanwhile, is run once more alone.
+func (r *runner) phase(l *Lab, cases []*Case, workers int) {
+	var again []*Case
+	var mu sync.Mutex
+	queue := make(chan *Case)
+	var wg sync.WaitGroup
+	for i := 0; i < workers; i++ {
+		wg.Add(1)
+		// Ends when the queue is closed.
+		go func() {
+			defer wg.Done()
+			for c := range queue {
+				res := r.one(l, c)
+				if res.Outcome == Failed && r.suspect(l, res, workers) {
+					mu.Lock()
+					again = append(again, c)
+					mu.Unlock()
+					continue
+				}
+				r.put(res)
+			}
+		}()
+	}
+	for _, c := range cases {
+		queue <- c
+	}
+	close(queue)
+	wg.Wait()
+	sort.Slice(again, func(i, j int) bool { return again[i].ID < again[j].ID })
+	for _, c := range again {
+		r.put(r.one(l, c))
+	}
+}
+
+// suspect reports whether a failure may be the fault of what ran beside it,
+// or of a machine that was busy.
+func (r *runner) suspect(l *Lab, res Result, workers int) bool {
+	if res.Reason != "" {
+		return false
+	}
+	if workers > 1 && l.diedSince(res.started) {
+		return true
+	}
+	return res.stalled && l.stalls.Load() <= stallsForgiven
+}
+
+// one runs a case, unless it is not applicable or the proxy is gone.
+func (r *runner) one(l *Lab, c *Case) Result {
+	switch {
+	case c.Need == NeedsSeveral && len(l.farm.backends) < 2:
+		return notApplicable(c, "the proxy has one backend")
+	case c.Need == NeedsProcess && l.proc == nil:
+		return notApplicable(c, "the checker did not start the proxy")
+	case l.gone() != "":
+		return notRun(c, l.gone())
+	case time.Until(l.deadline) < time.Second:
+		return notRun(c, "the time for the whole run was used up by cases that hung")
+	}
+	res := l.runOnce(c, &r.o)
+	if res.stalled && res.Outcome == Failed {
+		l.stalls.Add(1)
+	}
+	if res.Outcome == Failed {
+		l.checkHealth(res, l.serial || l.oneShot)
+	}
+	return res
+}
+
+// gone says why there is nothing left to test, or "".
+func (l *Lab) gone() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.broken != nil {
+		return "the proxy could not be started again: " + l.broken.Error()
+	}
+	if l.dropped {
+		return l.why
+	}
+	return ""
+}
+
+// checkHealth looks after a failed case whether the proxy still serves. One
+// that the checker started is restarted; another one is given up.
+func (l *Lab) checkHealth(res Result, serial bool) {
+	if l.oneShot || !res.stalled && l.proc != nil {
+		return // started afresh, or ensured, before the next client
+	}
+	wait := 3 * time.Second
+	if serial {
+		wait = 1500 * time.Millisecond
+	}
+	err := l.alive(wait)
+	if err == nil {
+		return
+	}
+	if l.proc != nil {
+		l.restart("it no longer answered after case " + res.ID)
+		return
+	}
+	if err = l.alive(wait + 2*time.Second); err != nil {
+		l.mu.Lock()
+		l.dropped = true
+		l.why = "since case " + res.ID + " the proxy does not answer any more: " + err.Error()
+		l.mu.Unlock()
+	}
+}
+
+// ordered returns the results in the order of the cases.
+func (r *runner) ordered() []Result {
+	var out []Result
+	for _, c := range registry {
+		if res, ok := r.results[c.ID]; ok {
+			out = append(out, res)
+		}
+	}
+	return out
+}
+
+// notes puts into words what the score alone does not say.
+func notes(labs []*Lab) []string {
+	var out []string
+	for _, l := range labs {
+		l.mu.Lock()
+		if l.oneShot {
+			out = append(out, fmt.Sprintf("the program serves one client and exits: the checker started it %d times", l.runs))
+		} else if l.serial && !l.fast {
+			out = append(out, "the proxy serves one client at a time: the cases were run one after another")
+		}
+		if n := len(l.restarts); n > 0 {
+			out = append(out, fmt.Sprintf("the proxy died or hung %d times and was started again; first: %s", n, l.restarts[0]))
+		}
+		l.mu.Unlock()
+	}
+	return out
+}

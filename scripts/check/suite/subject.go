@@ -1,0 +1,220 @@
+package suite
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Subject names the proxy under test: exactly one of Chapter, Command with
+// Proxy and Backends, or Proxy and Backends alone.
+type Subject struct {
+	Name     string
+	Chapter  string // directory of a main package of this module
+	Command  string // command line that starts the proxy
+	Proxy    string // address it listens on
+	Backends []string
+	Timeouts Timeouts // what Command or a running proxy is set to
+	// Argv starts a proxy that announces its address in a line matching
+	// Ready; %BACKENDS% in it becomes the list of backends.
+	Argv []string
+
+	dir string // of what was built
+}
+
+// Timeouts that a chapter is started with for the timed cases.
+var shortTimeouts = Timeouts{Header: 1500 * time.Millisecond, Server: 1500 * time.Millisecond,
+	Idle: 2 * time.Second, Connect: time.Second}
+
+// readyLine is how a chapter says that it listens.
+var readyLine = regexp.MustCompile(`(?m)^Ready on (\S+)`)
+
+// Build compiles a chapter; for other subjects it does nothing.
+func (s *Subject) Build() error {
+	if s.Chapter == "" || s.dir != "" {
+		return nil
+	}
+	info, err := os.Stat(s.Chapter)
+	if err != nil || !info.IsDir() {
+		return fmt.Errorf("%s is no directory: name a chapter such as ./ch4_threaded, or use -proxy and -backends", s.Chapter)
+	}
+	dir, err := os.MkdirTemp("", "check-")
+	if err != nil {
+		return err
+	}
+	s.dir = dir
+	abs, err := filepath.Abs(s.Chapter)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command("go", "build", "-o", s.binary(), ".")
+	cmd.Dir = abs
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build %s failed:\n%s", s.Chapter, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+func (s *Subject) binary() string { return filepath.Join(s.dir, filepath.Base(s.Chapter)+".exe") }
+
+// Clean removes what Build made.
+func (s *Subject) Clean() {
+	if s.dir != "" {
+		os.RemoveAll(s.dir)
+	}
+}
+
+// open starts the backends and the proxy: one lab, or two for a chapter (the
+// second with short timeouts).
+func (s *Subject) open(deadline time.Time) ([]*Lab, error) {
+	switch {
+	case s.Chapter != "":
+		return s.openChapter(deadline)
+	case len(s.Argv) > 0:
+		l, err := openStarted(s.Argv, []string{"127.0.0.1:0"}, deadline, s.Timeouts)
+		if err != nil {
+			return nil, err
+		}
+		return []*Lab{l}, nil
+	default:
+		l, err := s.openAddress(deadline)
+		if err != nil {
+			return nil, err
+		}
+		return []*Lab{l}, nil
+	}
+}
+
+func newLab(farm *Farm, deadline time.Time) *Lab {
+	return &Lab{farm: farm, deadline: deadline, slot: make(chan struct{}, 1)}
+}
+
+// openStarted starts a program that announces its address.
+func openStarted(argv, backends []string, deadline time.Time, to Timeouts) (*Lab, error) {
+	farm, err := NewFarm(backends)
+	if err != nil {
+		return nil, err
+	}
+	l := newLab(farm, deadline)
+	l.timeouts = to
+	args := append([]string(nil), argv...)
+	for i := range args {
+		args[i] = strings.ReplaceAll(args[i], "%BACKENDS%", strings.Join(farm.Addrs(), ","))
+	}
+	l.proc = &process{argv: args, ready: readyLine}
+	if err := l.proc.start(); err != nil {
+		farm.Close()
+		return nil, err
+	}
+	l.runs = 1
+	l.addr = l.proc.addr
+	return l, nil
+}
+
+// openChapter starts a chapter twice: with its own timeouts and with short ones.
+func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
+	if err := s.Build(); err != nil {
+		return nil, err
+	}
+	help, _ := exec.Command(s.binary(), "-h").CombinedOutput()
+	has := func(name string) bool {
+		return regexp.MustCompile(`(?m)^\s*--?` + name + `\b`).Match(help)
+	}
+	argv := []string{s.binary(), "-listen", "127.0.0.1:0"}
+	backends := []string{"127.0.0.1:0"}
+	switch {
+	case has("backends"):
+		backends = []string{"127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"}
+		argv = append(argv, "-backends", "%BACKENDS%")
+	case has("backend"):
+		argv = append(argv, "-backend", "%BACKENDS%")
+	default:
+		return nil, fmt.Errorf("%s has neither a flag -backend nor -backends: it is no proxy", s.Chapter)
+	}
+	if has("log") {
+		argv = append(argv, "-log", "off")
+	}
+	plain, err := openStarted(argv, backends, deadline, Timeouts{})
+	if err != nil {
+		return nil, err
+	}
+	var to Timeouts
+	for _, f := range []struct {
+		name string
+		d    time.Duration
+		set  *time.Duration
+	}{
+		{"request-timeout", shortTimeouts.Header, &to.Header},
+		{"server-timeout", shortTimeouts.Server, &to.Server},
+		{"idle-timeout", shortTimeouts.Idle, &to.Idle},
+		{"connect-timeout", shortTimeouts.Connect, &to.Connect},
+	} {
+		if has(f.name) {
+			argv = append(argv, "-"+f.name, f.d.String())
+			*f.set = f.d
+		}
+	}
+	quick, err := openStarted(argv, backends, deadline, to)
+	if err != nil {
+		plain.Close()
+		return nil, err
+	}
+	quick.fast = true
+	return []*Lab{plain, quick}, nil
+}
+
+// openAddress plays the backends on given addresses and runs the command, if
+// there is one.
+func (s *Subject) openAddress(deadline time.Time) (*Lab, error) {
+	if s.Command != "" && listens(s.Proxy) {
+		return nil, fmt.Errorf("something already listens on %s: stop it, or leave out -cmd to test it", s.Proxy)
+	}
+	farm, err := NewFarm(s.Backends)
+	if err != nil {
+		return nil, err
+	}
+	l := newLab(farm, deadline)
+	l.addr = s.Proxy
+	l.timeouts = s.Timeouts
+	if s.Command == "" {
+		if canInspect && listens(s.Proxy) {
+			return l, nil // seen without connecting: it may serve one client only
+		}
+		c, err := l.dial()
+		if err != nil {
+			farm.Close()
+			return nil, fmt.Errorf("nothing listens on %s: start the proxy first, or let -cmd start it (%w)", s.Proxy, err)
+		}
+		c.Close()
+		return l, nil
+	}
+	l.proc = &process{argv: shell(s.Command), addr: s.Proxy}
+	l.runs = 1
+	if err := l.proc.start(); err != nil {
+		l.proc.stop()
+		farm.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// CheckAddr says what is wrong with an address HOST:PORT.
+func CheckAddr(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("address %q is not HOST:PORT, such as 127.0.0.1:8080", addr)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return fmt.Errorf("address %q: the port must be 1 to 65535", addr)
+	}
+	if host == "" {
+		return fmt.Errorf("address %q lacks the host: write 127.0.0.1:%s", addr, port)
+	}
+	return nil
+}
