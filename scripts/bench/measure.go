@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -33,7 +32,7 @@ type bench struct {
 	trues       []trueResult
 	outOfTime   bool
 	problems    []string
-	quiet       bool
+	said        string // last progress line
 }
 
 // sample is one contestant in one cell in one round.
@@ -49,7 +48,8 @@ type sample struct {
 	CPU        float64 `json:"cpu_us_per_request"` // of the proxy with its children
 	CPUSeconds float64 `json:"cpu_s"`
 	Peak       int64   `json:"peak_memory_bytes"`
-	Held       int64   `json:"held_memory_bytes,omitempty"` // while the silent clients stand
+	Held       int64   `json:"held_memory_bytes,omitempty"`      // while the silent clients stand
+	PageTables int64   `json:"held_page_tables_bytes,omitempty"` // the kernel's part that grows with processes
 	PerClient  float64 `json:"memory_per_client_bytes,omitempty"`
 	Processes  int     `json:"processes"` // most seen
 	Threads    int     `json:"threads"`   // most seen
@@ -220,7 +220,7 @@ func (b *bench) sample(ctx context.Context, w *cell, c *contestant) *sample {
 	res, err := generate(ctx, job, func(standing int) {
 		time.Sleep(100 * time.Millisecond) // until the last of them is accepted
 		m := watch.mem()
-		s.Held, s.Idle = m.Bytes, standing
+		s.Held, s.PageTables, s.Idle = m.Bytes, m.PageTables, standing
 		if standing > 0 {
 			s.PerClient = float64(m.Bytes-before.mem.Bytes) / float64(standing)
 		}
@@ -295,19 +295,19 @@ func (b *bench) watch(i *instance, c *contestant) *watcher {
 	}
 	w.pid = i.pid()
 	w.wg.Go(func() { // ends with end()
-		tick := time.NewTicker(200 * time.Millisecond)
-		defer tick.Stop()
-		for {
+		for pause := 200 * time.Millisecond; ; {
 			select {
 			case <-w.stop:
 				return
-			case <-tick.C:
-				if w.comesGoes {
-					w.mem()
-				} else {
-					raise(&w.threads, int64(proctree.Threads(w.pid)))
-				}
+			case <-time.After(pause):
 			}
+			if !w.comesGoes {
+				raise(&w.threads, int64(proctree.Threads(w.pid)))
+				continue
+			}
+			start := time.Now()
+			w.mem() // of thousands of processes it takes long: look less often then
+			pause = max(200*time.Millisecond, 20*time.Since(start))
 		}
 	})
 	return w
@@ -359,8 +359,4 @@ func (b *bench) nginxBackend(ctx context.Context) error {
 		return fmt.Errorf("-backend nginx: nginx is not installed; on Debian: apt-get install nginx-light")
 	}
 	return fmt.Errorf("-backend nginx: not built yet (%s, %v)", filepath.Base(path), ctx.Err() == nil)
-}
-
-func machine() map[string]string {
-	return map[string]string{"os": runtime.GOOS, "arch": runtime.GOARCH}
 }

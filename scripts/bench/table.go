@@ -2,14 +2,197 @@
 
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
 
-func (b *bench) progress(format string, args ...any) { fmt.Printf(format+"\n", args...) }
-func (b *bench) list()                               {}
-func (b *bench) report(interrupted bool) error {
-	for _, s := range b.samples {
-		fmt.Printf("%-6s %-14s %8.0f/s p50 %.0f p99 %.0f p999 %.0f cpu %.1f peak %.1fMB held %.1f failed %d %v ovf %d gen %.2f back %.2f MB/s %.0f z %d thr %d proc %d %s\n", s.Cell, s.Contestant, s.RPS, s.P50, s.P99, s.P999, s.CPU, float64(s.Peak)/1e6, float64(s.Held)/1e6, s.Failed, s.Failures, s.Overflows, s.GeneratorCPU, s.BackendCPU, s.MBps, s.Zombies, s.Threads, s.Processes, s.Error)
+	"github.com/mattn/go-isatty"
+
+	"reverseproxy/scripts/bench/stat"
+)
+
+func sortStrings(s []string) { slices.Sort(s) }
+
+// number prints a figure with three significant digits and thousands marks.
+func number(x float64) string {
+	switch {
+	case x >= 1000:
+		s := fmt.Sprintf("%.0f", x)
+		for i := len(s) - 3; i > 0; i -= 3 {
+			s = s[:i] + "," + s[i:]
+		}
+		return s
+	case x >= 100:
+		return fmt.Sprintf("%.0f", x)
+	case x >= 10:
+		return fmt.Sprintf("%.1f", x)
 	}
-	return nil
+	return fmt.Sprintf("%.2f", x)
 }
-func (b *bench) selfcheck(ctx any) error { return nil }
+
+func scaled(s stat.Spread, unit float64) string {
+	if s.N == 0 {
+		return "-"
+	}
+	return number(s.Median * unit)
+}
+
+// spreadText is the median with its spread: "8,120 ±4%".
+func spreadText(s stat.Spread, unit float64) string {
+	if s.N < 2 || s.Median == 0 {
+		return scaled(s, unit)
+	}
+	return fmt.Sprintf("%s ±%.0f%%", scaled(s, unit), s.Percent())
+}
+
+func times(x *float64) string {
+	if x == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f×", *x)
+}
+
+// column is one column of a cell's table.
+type column struct {
+	Head string
+	Text func(r *row) string
+}
+
+func columns(w *cell) []column {
+	const toMS, toMB, toKB = 1e-3, 1e-6, 1e-3
+	rate := column{"requests/s", func(r *row) string { return spreadText(r.RPS, 1) }}
+	ratioRPS := column{"ratio", func(r *row) string { return times(r.RatioRPS) }}
+	p50 := column{"p50 ms", func(r *row) string { return scaled(r.P50, toMS) }}
+	p99 := column{"p99 ms", func(r *row) string { return spreadText(r.P99, toMS) }}
+	p999 := column{"p99.9 ms", func(r *row) string { return scaled(r.P999, toMS) }}
+	cpu := column{"CPU µs/request", func(r *row) string { return spreadText(r.CPU, 1) }}
+	ratioCPU := column{"ratio", func(r *row) string { return times(r.RatioCPU) }}
+	peak := column{"peak MB", func(r *row) string { return scaled(r.Peak, toMB) }}
+	failed := column{"failed", func(r *row) string { return itoa(r.Failed) }}
+	overflows := column{"backlog overflows", func(r *row) string { return scaled(r.Overflows, 1) }}
+	last := column{"all done after ms", func(r *row) string { return spreadText(r.Seconds, 1e3) }}
+	switch w.Workload {
+	case "c":
+		return []column{last, p50, peak, overflows, failed}
+	case "d":
+		return []column{{"clients", func(r *row) string { return itoa(int64(r.Idle)) }},
+			{"memory MB", func(r *row) string { return spreadText(r.Held, toMB) }},
+			{"ratio", func(r *row) string { return times(r.RatioMem) }},
+			{"kB/client", func(r *row) string { return scaled(r.PerClient, toKB) }},
+			{"processes", func(r *row) string { return itoa(int64(r.Processes)) }},
+			{"threads", func(r *row) string { return itoa(int64(r.Threads)) }}, p50, p99, failed}
+	case "e":
+		return []column{{"MB/s", func(r *row) string { return spreadText(r.MBps, 1) }}, ratioRPS,
+			{"CPU s", func(r *row) string { return spreadText(r.CPUSeconds, 1) }}, peak, failed}
+	case "f":
+		return []column{{"answered", func(r *row) string { return itoa(r.Requests) }},
+			last, p50, p99, overflows, peak, failed}
+	}
+	return []column{rate, ratioRPS, p50, p99, p999, cpu, ratioCPU, peak, overflows, failed}
+}
+
+// print writes the tables of all cells, the goals and what went wrong.
+func (r *results) print(out io.Writer) {
+	for _, w := range r.Cells {
+		lines, base := [][]string{}, ""
+		cols := columns(w)
+		for _, x := range r.Rows {
+			if x.Cell != w.ID {
+				continue
+			}
+			line := []string{x.Contestant}
+			for _, c := range cols {
+				line = append(line, c.Text(x))
+			}
+			lines, base = append(lines, append(line, x.Note)), x.Base
+		}
+		if len(lines) == 0 {
+			continue
+		}
+		head := []string{""}
+		for _, c := range cols {
+			head = append(head, c.Head)
+		}
+		fmt.Fprintf(out, "\n%s (%s)%s\n", w.Title, w.ID, against(base))
+		printTable(out, append([][]string{append(head, "")}, lines...))
+	}
+	lines := [][]string{{"goal", "against", "wanted", "", "figure"}}
+	for _, g := range r.Goals {
+		lines = append(lines, []string{g.What, g.Against, g.Goal, g.Verdict, g.Figure})
+	}
+	fmt.Fprintln(out, "\nGoals")
+	printTable(out, lines)
+	if r.Why != "" {
+		fmt.Fprintln(out, "\nNot complete:", r.Why)
+	}
+}
+
+func against(base string) string {
+	if base == "" {
+		return ""
+	}
+	return ", ratios against " + base
+}
+
+// printTable aligns the cells; the first and last columns to the left.
+func printTable(out io.Writer, lines [][]string) {
+	var width []int
+	for _, l := range lines {
+		for i, s := range l {
+			if i == len(width) {
+				width = append(width, 0)
+			}
+			width[i] = max(width[i], utf8.RuneCountInString(s))
+		}
+	}
+	for _, l := range lines {
+		var b strings.Builder
+		for i, s := range l {
+			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(s))
+			if i == 0 || i == len(l)-1 || lines[0][0] != "" {
+				b.WriteString(s + pad + "  ")
+			} else {
+				b.WriteString(pad + s + "  ")
+			}
+		}
+		fmt.Fprintln(out, strings.TrimRight("  "+b.String(), " "))
+	}
+}
+
+// progress tells what goes on: on a terminal in one line that is written
+// over, elsewhere one line for each cell of each round.
+func (b *bench) progress(format string, args ...any) {
+	s := fmt.Sprintf("%4.0f s  ", time.Since(b.started).Seconds()) + fmt.Sprintf(format, args...)
+	if isatty.IsTerminal(os.Stdout.Fd()) {
+		fmt.Printf("\r\x1b[K%s", s)
+		return
+	}
+	cut := s[8:]
+	if i := strings.LastIndex(cut, ": "); i > 0 {
+		cut = cut[:i]
+	}
+	if cut != b.said {
+		b.said = cut
+		fmt.Println(s[:8] + cut)
+	}
+}
+
+func (b *bench) list() {
+	fmt.Println("Contestants:")
+	for _, c := range b.contestants {
+		fmt.Printf("  %-16s %s%s\n", c.ID, c.Model, parenthesis(c.Version))
+	}
+	fmt.Print("\nWorkloads:\n" + workloadHelp)
+}
+
+func parenthesis(s string) string {
+	if s == "" {
+		return ""
+	}
+	return " (" + s + ")"
+}

@@ -38,7 +38,7 @@ type cell struct {
 
 const (
 	small      = int64(len(origin.Body))
-	requestMS  = 5000 // a request without an answer by then has failed
+	requestMS  = 3000 // a request without an answer by then has failed
 	gib        = int64(1) << 30
 	blockingMS = 1000 // the same where blocked clients are the point
 )
@@ -78,19 +78,19 @@ func (o *options) cells() []*cell {
 	add(&cell{ID: "e", Workload: "e", Title: title, Clients: 1, Bytes: size, fixed: 900,
 		job: load.Job{Once: true, Path: "/bytes?n=" + itoa(size), Body: size, TimeoutMS: 20_000}})
 	add(&cell{ID: "f1000", Workload: "f", Title: "A burst of 1,000 connections", Clients: 1000, fixed: 1000,
-		job: load.Job{Once: true, TimeoutMS: 2 * requestMS}})
+		job: load.Job{Once: true, TimeoutMS: 5000}})
 	add(&cell{ID: "r", Workload: "r", Title: "Constant rate, " + itoa(int64(o.rate)) + " requests/s", Clients: 4000,
 		Rate: o.rate, timed: true, fixed: 300})
 	return all
 }
 
 func (o *options) idleCells(add func(*cell)) {
-	one := load.Job{WarmupMS: 50, RunMS: 300, TimeoutMS: blockingMS}
+	one := load.Job{IdleMS: 4000, WarmupMS: 50, RunMS: 300, TimeoutMS: blockingMS}
 	add(&cell{ID: "d1000", Workload: "d", Title: "1,000 silent clients", Clients: 1, Idle: 1000, fixed: 1100, job: one})
 	if o.quick {
 		return
 	}
-	one.TimeoutMS = 2 * blockingMS
+	one.IdleMS = 12_000
 	add(&cell{ID: "d10000", Workload: "d", Title: "10,000 silent clients", Clients: 1, Idle: 10_000, fixed: 3500, job: one})
 }
 

@@ -20,6 +20,7 @@ type Job struct {
 	Rate      float64 `json:"rate"`       // requests a second; 0 is closed loop: as fast as the answers come
 	Once      bool    `json:"once"`       // one request a client, all at the same moment
 	Idle      int     `json:"idle"`       // silent connections opened beforehand and held
+	IdleMS    int     `json:"idle_ms"`    // how long opening them may take
 	WarmupMS  int     `json:"warmup_ms"`  // not counted
 	RunMS     int     `json:"run_ms"`     // counted
 	TimeoutMS int     `json:"timeout_ms"` // a request without a whole answer by then has failed

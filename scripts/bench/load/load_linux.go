@@ -21,8 +21,9 @@ const (
 	pause      = 10 * time.Millisecond // after a failed request, before the client's next
 	firstOctet = 2                     // clients come from 127.0.0.2 ...
 	sources    = 200                   // ... to 127.0.0.201: 200 × 28,000 ports
-	idlePerMS  = 5                     // silent connections opened each millisecond
+	idleBatch  = 4                     // silent connections opened at once
 	maxPending = 256                   // silent connections waiting for their handshake
+	patience   = 300 * time.Millisecond
 )
 
 type state uint8
@@ -65,6 +66,7 @@ type generator struct {
 	busy    int   // clients with a request under way
 	free    []int // rate mode: clients without
 	queue   []int64
+	pending int   // silent connections without a finished handshake
 	retry   int   // clients waiting for retryAt
 	looked  int64 // when look last ran
 
@@ -299,7 +301,7 @@ func (g *generator) connect(i int, c *client) error {
 	if err := rawsock.Connect(fd, &g.target); err != nil {
 		return err
 	}
-	return g.poll.Add(fd, rawsock.In|rawsock.Out|rawsock.Edge, int32(i), c.gen)
+	return g.poll.Add(fd, rawsock.In|rawsock.Out|rawsock.End|rawsock.Edge, int32(i), c.gen)
 }
 
 func (g *generator) send(i int, c *client) {
@@ -327,7 +329,7 @@ func (g *generator) event(i int, c *client, bits uint32) {
 		g.send(i, c)
 	case reading:
 		if bits&(rawsock.In|rawsock.Err|rawsock.Hup) != 0 {
-			g.read(i, c)
+			g.read(i, c, bits&(rawsock.End|rawsock.Err|rawsock.Hup) != 0)
 		}
 	case standing, silent:
 		if bits&(rawsock.In|rawsock.Err|rawsock.Hup) != 0 {
@@ -347,8 +349,9 @@ func (g *generator) shut(c *client) {
 }
 
 // read takes what has come. The registration is edge-triggered: a read that
-// did not fill the buffer has emptied the socket, and only then it stops.
-func (g *generator) read(i int, c *client) {
+// did not fill the buffer has emptied the socket, and only then it stops,
+// unless the end of the stream, which is no byte, is known to have come too.
+func (g *generator) read(i int, c *client, ended bool) {
 	for {
 		n, err := rawsock.Read(c.fd, g.buf)
 		if err == unix.EAGAIN {
@@ -374,7 +377,7 @@ func (g *generator) read(i int, c *client) {
 			g.finish(i, c)
 			return
 		}
-		if n < len(g.buf) {
+		if n < len(g.buf) && !ended {
 			return
 		}
 	}
@@ -472,9 +475,9 @@ func (g *generator) finish(i int, c *client) {
 	g.busy--
 	g.res.AllAnswers++
 	g.res.Bytes += c.got
-	// In a closed loop an answer counts when it came within the counted time;
-	// one begun in it and answered later counts as latency only.
-	if c.wanted >= g.from || g.job.Once {
+	// An answer counts when it came within the counted time; the latency also of
+	// those that were still on their way at its end.
+	if c.done >= g.from {
 		g.res.Latency.Record(c.done - c.wanted)
 		g.res.Sent.Record(c.done - c.sent)
 	}
@@ -504,7 +507,7 @@ func (g *generator) fail(i int, c *client, kind string, err error) {
 		kind += ": " + e.Error()
 	}
 	g.res.Failures[kind]++
-	if kind == "timeout" && c.wanted >= g.from { // at least that long
+	if kind == "timeout" && rawsock.Now() >= g.from { // at least that long
 		g.res.Latency.Record(rawsock.Now() - c.wanted)
 	}
 	g.shut(c)
@@ -513,44 +516,70 @@ func (g *generator) fail(i int, c *client, kind string, err error) {
 	g.retry++
 }
 
-// openIdle opens the silent connections, a few each millisecond so that they
-// are not a burst, and waits until they stand or the timeout has passed.
+// openIdle opens the silent connections. It goes no faster than the proxy
+// accepts: a connection that finds the accept queue full looks established to
+// the client while the proxy knows nothing of it. When the queue does not get
+// shorter for a while, as behind a proxy that serves one client at a time,
+// it goes on regardless.
 func (g *generator) openIdle() {
 	start := rawsock.Now()
-	limit := start + ms(g.job.TimeoutMS)
-	opened, pending := 0, 0
-	for now := start; now < limit && (opened < g.job.Idle || pending > 0); now = rawsock.Now() {
-		due := min(int((now-start)/int64(time.Millisecond)+1)*idlePerMS, g.job.Idle)
-		for ; opened < due && pending < maxPending; opened++ {
+	limit := start + ms(g.job.IdleMS)
+	opened, blind, seen, last := 0, false, start, 0
+	for now := start; now < limit && (opened < g.job.Idle || g.pending > 0); now = rawsock.Now() {
+		batch := idleBatch
+		q := g.queued()
+		if q < last || q == 0 {
+			seen = now
+		}
+		blind = blind || now-seen > int64(patience)
+		if last = q; q > 0 && !blind {
+			batch = 0
+		}
+		for ; batch > 0 && opened < g.job.Idle && g.pending < maxPending; batch-- {
 			i := g.job.Clients + opened
+			opened++
 			if err := g.connect(i, &g.clients[i]); err != nil {
 				g.res.Failures["idle connect: "+err.Error()]++
 				g.shut(&g.clients[i])
 				continue
 			}
-			pending++
+			g.pending++
 		}
-		n := g.poll.Wait(g.evs, time.Millisecond)
+		d := time.Duration(0)
+		if batch == idleBatch || blind {
+			d = time.Millisecond
+		}
+		n := g.poll.Wait(g.evs, d)
 		for _, ev := range g.evs[:n] {
-			c := &g.clients[ev.Fd]
-			if c.gen != ev.Pad || c.state == closed {
-				continue
-			}
-			if c.state == connecting {
-				pending--
-				if ev.Events&(rawsock.Err|rawsock.Hup) == 0 {
-					c.state = silent
-					g.res.Idle++
-					continue
-				}
-				g.res.Failures["idle connect"]++
-				g.shut(c)
-				continue
-			}
-			g.event(int(ev.Fd), c, ev.Events)
+			g.idleEvent(ev)
 		}
 	}
 	g.res.Connects = 0
+}
+
+func (g *generator) queued() int {
+	n, err := rawsock.AcceptQueue(&g.target)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func (g *generator) idleEvent(ev rawsock.Event) {
+	c := &g.clients[ev.Fd]
+	switch {
+	case c.gen != ev.Pad || c.state == closed:
+	case c.state != connecting:
+		g.event(int(ev.Fd), c, ev.Events)
+	case ev.Events&(rawsock.Err|rawsock.Hup) != 0:
+		g.pending--
+		g.res.Failures["idle connect"]++
+		g.shut(c)
+	default:
+		g.pending--
+		c.state = silent
+		g.res.Idle++
+	}
 }
 
 // ticker wakes Wait at a time given in nanoseconds; epoll's own timeout knows

@@ -89,12 +89,14 @@ func CPU(pid int) time.Duration {
 
 // Memory is what a process tree holds.
 type Memory struct {
-	Bytes     int64 // proportional set size of all: shared pages counted once
-	RSS       int64 // resident set size of all, bytes
-	Peak      int64 // greatest resident size of the first process alone, bytes
-	Processes int   // without zombies
-	Zombies   int
-	Threads   int
+	Bytes int64 // proportional set size of all: shared pages counted once
+	RSS   int64 // resident set size of all, bytes
+	Peak  int64 // greatest resident size of the first process alone, bytes
+	// PageTables is what the kernel needs to map it all, bytes; not in the above.
+	PageTables int64
+	Processes  int // without zombies
+	Zombies    int
+	Threads    int
 }
 
 // Mem measures the tree of pid. One process alone gives its resident set
@@ -111,6 +113,7 @@ func Mem(pid int) Memory {
 		m.Threads += s.threads
 		status := fields(s.pid, "status")
 		m.RSS += status["VmRSS"]
+		m.PageTables += status["VmPTE"]
 		if i == 0 {
 			m.Peak = status["VmHWM"]
 		}

@@ -26,6 +26,7 @@ const (
 	Out  = unix.EPOLLOUT
 	Err  = unix.EPOLLERR
 	Hup  = unix.EPOLLHUP
+	End  = unix.EPOLLRDHUP // the peer has sent its FIN
 	Edge = unix.EPOLLET
 )
 

@@ -1,0 +1,289 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"reverseproxy/scripts/bench/load"
+	"reverseproxy/scripts/bench/stat"
+)
+
+// schemaVersion changes when a field of results.json changes its meaning.
+const schemaVersion = 1
+
+// results is results.json.
+type results struct {
+	Schema      int               `json:"schema"`
+	Started     time.Time         `json:"started"`
+	Finished    time.Time         `json:"finished"`
+	Complete    bool              `json:"complete"` // every cell in every round
+	Why         string            `json:"why_incomplete,omitempty"`
+	Command     string            `json:"command"`
+	Rounds      int               `json:"rounds"`
+	Backend     string            `json:"backend"`
+	Machine     map[string]string `json:"machine"`
+	Contestants []*contestant     `json:"contestants"`
+	Cells       []*cell           `json:"cells"`
+	Rows        []*row            `json:"rows"`
+	Goals       []goal            `json:"goals"`
+	Problems    []string          `json:"problems"`
+	BinTrue     stat.Spread       `json:"bin_true_starts_per_second"`
+	Samples     []*sample         `json:"samples"`
+}
+
+// row sums up the rounds of one contestant in one cell: medians with spread.
+type row struct {
+	Cell       string      `json:"cell"`
+	Contestant string      `json:"contestant"`
+	RPS        stat.Spread `json:"requests_per_second"`
+	P50        stat.Spread `json:"p50_us"`
+	P99        stat.Spread `json:"p99_us"`
+	P999       stat.Spread `json:"p999_us"`
+	Max        stat.Spread `json:"max_us"`
+	CPU        stat.Spread `json:"cpu_us_per_request"`
+	CPUSeconds stat.Spread `json:"cpu_s"`
+	Peak       stat.Spread `json:"peak_memory_bytes"`
+	Held       stat.Spread `json:"held_memory_bytes"`
+	PerClient  stat.Spread `json:"memory_per_client_bytes"`
+	MBps       stat.Spread `json:"megabytes_per_second"`
+	Seconds    stat.Spread `json:"seconds"`
+	Overflows  stat.Spread `json:"listen_overflows"`
+	Processes  int         `json:"processes"`
+	Threads    int         `json:"threads"`
+	Zombies    int         `json:"zombies"`
+	Idle       int         `json:"idle_clients,omitempty"` // fewest that stood
+	Requests   int64       `json:"requests"`               // of all rounds
+	Failed     int64       `json:"failed"`
+	Note       string      `json:"note,omitempty"`
+	// Base names the contestant that the ratios compare with.
+	Base     string   `json:"base,omitempty"`
+	RatioRPS *float64 `json:"ratio_requests_per_second,omitempty"`
+	RatioCPU *float64 `json:"ratio_cpu,omitempty"`
+	RatioMem *float64 `json:"ratio_memory,omitempty"`
+
+	Timeline []load.Timeline `json:"timeline,omitempty"` // of the median round
+	Latency  load.Histogram  `json:"latency_hdr"`        // all rounds together, microseconds
+}
+
+// summarize makes the rows, in the order of cells and contestants.
+func summarize(cells []*cell, cs []*contestant, samples []*sample) []*row {
+	var rows []*row
+	for _, w := range cells {
+		var block []*row
+		for _, c := range cs {
+			var mine []*sample
+			for _, s := range samples {
+				if s.Cell == w.ID && s.Contestant == c.ID {
+					mine = append(mine, s)
+				}
+			}
+			if len(mine) > 0 {
+				block = append(block, newRow(w, c, mine))
+			}
+		}
+		ratios(w, block)
+		rows = append(rows, block...)
+	}
+	return rows
+}
+
+func newRow(w *cell, c *contestant, all []*sample) *row {
+	r := &row{Cell: w.ID, Contestant: c.ID, Latency: load.NewHistogram()}
+	var good []*sample
+	failures := map[string]int64{}
+	for _, s := range all {
+		if s.Error != "" {
+			r.Note = s.Error
+			continue
+		}
+		good = append(good, s)
+		r.Requests += s.Requests
+		r.Failed += s.Failed
+		for k, n := range s.Failures {
+			failures[k] += n
+		}
+		r.Processes, r.Threads = max(r.Processes, s.Processes), max(r.Threads, s.Threads)
+		r.Zombies = max(r.Zombies, s.Zombies)
+		if r.Idle == 0 || s.Idle < r.Idle {
+			r.Idle = s.Idle
+		}
+		if s.Latency.Histogram != nil {
+			r.Latency.Merge(s.Latency.Histogram)
+		}
+	}
+	r.spreads(good)
+	if note := failureNote(failures); note != "" {
+		r.Note = strings.TrimPrefix(r.Note+"; "+note, "; ")
+	}
+	for _, s := range good {
+		if s.Seconds == r.Seconds.Median || r.Timeline == nil {
+			r.Timeline = s.Timeline
+		}
+	}
+	return r
+}
+
+// spreads fills the figures. What had no answer at all has no latency and no
+// CPU time a request.
+func (r *row) spreads(ss []*sample) {
+	of := func(get func(*sample) float64) stat.Spread {
+		var v []float64
+		for _, s := range ss {
+			if x := get(s); !math.IsNaN(x) {
+				v = append(v, x)
+			}
+		}
+		return stat.Of(v...)
+	}
+	answered := func(get func(*sample) float64) stat.Spread {
+		return of(func(s *sample) float64 {
+			if s.Requests == 0 {
+				return math.NaN()
+			}
+			return get(s)
+		})
+	}
+	r.RPS = of(func(s *sample) float64 { return s.RPS })
+	r.P50 = answered(func(s *sample) float64 { return s.P50 })
+	r.P99 = answered(func(s *sample) float64 { return s.P99 })
+	r.P999 = answered(func(s *sample) float64 { return s.P999 })
+	r.Max = answered(func(s *sample) float64 { return s.Max })
+	r.CPU = answered(func(s *sample) float64 { return s.CPU })
+	r.CPUSeconds = of(func(s *sample) float64 { return s.CPUSeconds })
+	r.Peak = of(func(s *sample) float64 { return float64(s.Peak) })
+	r.Held = of(func(s *sample) float64 { return float64(s.Held) })
+	r.PerClient = of(func(s *sample) float64 { return s.PerClient })
+	r.MBps = answered(func(s *sample) float64 { return s.MBps })
+	r.Seconds = of(func(s *sample) float64 { return s.Seconds })
+	r.Overflows = of(func(s *sample) float64 { return float64(s.Overflows) })
+}
+
+func failureNote(m map[string]int64) string {
+	var parts []string
+	for k, n := range m {
+		parts = append(parts, fmt.Sprintf("%s %d", k, n))
+	}
+	sortStrings(parts)
+	return strings.Join(parts, ", ")
+}
+
+// ratios compares every row of a cell with one of them: the C program with
+// threads where it takes part, else httputil; a body with no proxy at all.
+func ratios(w *cell, block []*row) {
+	want := []string{"C-threaded", "httputil", "straight"}
+	if w.Workload == "e" {
+		want = []string{"straight"}
+	}
+	var base *row
+	for _, id := range want {
+		for _, r := range block {
+			if base == nil && r.Contestant == id && r.Requests > 0 {
+				base = r
+			}
+		}
+	}
+	if base == nil {
+		return
+	}
+	for _, r := range block {
+		r.Base = base.Contestant
+		speed, other := r.RPS, base.RPS
+		if w.Workload == "e" {
+			speed, other = r.MBps, base.MBps
+		}
+		r.RatioRPS = ratio(speed, other)
+		r.RatioCPU = ratio(r.CPU, base.CPU)
+		r.RatioMem = ratio(r.Held, base.Held)
+	}
+}
+
+func ratio(a, b stat.Spread) *float64 {
+	if x := a.Ratio(b); !math.IsNaN(x) && x > 0 {
+		return &x
+	}
+	return nil
+}
+
+// collect makes the results of what has been measured so far.
+func (b *bench) collect(interrupted bool) *results {
+	r := &results{Schema: schemaVersion, Started: b.started, Finished: time.Now(), Rounds: b.o.rounds,
+		Command: "go run ./scripts/bench " + strings.Join(os.Args[1:], " "), Backend: b.backendName(),
+		Machine: machine(), Contestants: b.contestants, Cells: b.cells, Samples: b.samples,
+		Problems: append([]string{}, b.problems...)}
+	r.Complete = !interrupted && !b.outOfTime
+	switch {
+	case interrupted:
+		r.Why = "interrupted: what was measured until then"
+	case b.outOfTime:
+		r.Why = fmt.Sprintf("the time of %s was used up: what was measured until then", b.o.budget)
+	}
+	r.Rows = summarize(b.cells, b.contestants, b.samples)
+	var starts []float64
+	for _, t := range b.trues {
+		starts = append(starts, float64(t.Started)/float64(t.NS)*1e9)
+	}
+	r.BinTrue = stat.Of(starts...)
+	r.Goals = goals(r)
+	return r
+}
+
+func (b *bench) backendName() string {
+	if b.o.backend == "nginx" {
+		return firstLine("nginx", "-v") + " for the 24-byte answers, the bench's own for /slow and /bytes"
+	}
+	return "the bench's own: HTTP/1.1 on one thread with epoll, in a process of its own"
+}
+
+func (r *results) find(cell, contestant string) *row {
+	for _, x := range r.Rows {
+		if x.Cell == cell && x.Contestant == contestant {
+			return x
+		}
+	}
+	return nil
+}
+
+func (r *results) writeJSON(dir string) error {
+	b, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "results.json"), append(b, '\n'), 0o644)
+}
+
+// machine describes where the run took place.
+func machine() map[string]string {
+	m := map[string]string{"cores": itoa(int64(runtime.NumCPU())), "go": runtime.Version(),
+		"system": runtime.GOOS + "/" + runtime.GOARCH, "cpu": procField("/proc/cpuinfo", "model name"),
+		"memory": procField("/proc/meminfo", "MemTotal")}
+	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
+		m["kernel"] = strings.TrimSpace(string(b))
+	}
+	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
+		m["load_average_at_end"] = strings.Join(strings.Fields(string(b))[:3], " ")
+	}
+	return m
+}
+
+func procField(file, name string) string {
+	f, err := os.Open(file)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if k, v, ok := strings.Cut(s.Text(), ":"); ok && strings.TrimSpace(k) == name {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}

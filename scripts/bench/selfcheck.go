@@ -1,0 +1,180 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strconv"
+
+	"reverseproxy/scripts/bench/load"
+	"reverseproxy/scripts/bench/stat"
+)
+
+const (
+	checkPairs   = 7    // runs of wrk and of the generator, taking turns
+	checkMore    = 14   // the most, when the first do not agree
+	checkSeconds = 2    // length of a run; wrk knows whole seconds only
+	checkWithin  = 0.15 // relative difference of the medians
+)
+
+// check is one comparison of the load generator with wrk.
+type check struct {
+	target    *contestant
+	clients   int
+	keepAlive bool
+	ours, wrk [2][]float64 // requests/s and p99 in µs
+}
+
+// selfcheck runs the generator and wrk in turns on the same targets and
+// compares the medians of requests/s and p99.
+func (b *bench) selfcheck(ctx context.Context) error {
+	wrk := lookPath("wrk")
+	if wrk == "" {
+		return errors.New("-selfcheck needs wrk; on Debian: apt-get install wrk")
+	}
+	var err error
+	if b.origin, b.backends, err = backends(ctx); err != nil {
+		return err
+	}
+	var checks []*check
+	targets := b.build(ctx, append([]*contestant{{ID: "straight", Family: "baseline", KeepAlive: true}}, b.references()...))
+	for _, c := range targets {
+		if c.only == "" && b.o.only.MatchString(c.ID) {
+			checks = append(checks, &check{target: c, clients: 64}, &check{target: c, clients: 64, keepAlive: true})
+		}
+	}
+	bad := 0
+	fmt.Printf("%-10s %-22s %10s %10s %7s   %9s %9s %7s\n", "target", "", "requests/s", "wrk", "", "p99 ms", "wrk", "")
+	for _, k := range checks {
+		if err := b.compareWithWrk(ctx, wrk, k); err != nil {
+			return err
+		}
+		if !k.print() {
+			bad++
+		}
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d of %d comparisons differ by more than %.0f %%; other work on the machine disturbs both",
+			bad, len(checks), checkWithin*100)
+	}
+	fmt.Printf("All %d comparisons agree within %.0f %% (medians of %d runs or more in turns).\n", len(checks), checkWithin*100, checkPairs)
+	return nil
+}
+
+func (b *bench) compareWithWrk(ctx context.Context, wrk string, k *check) error {
+	inst, err := b.start(ctx, k.target, k.keepAlive)
+	if err != nil {
+		return err
+	}
+	defer inst.stop()
+	for i := 0; i < checkPairs || i < checkMore && !k.agrees(); i++ {
+		first, second := k.runOurs, k.runWrk(wrk)
+		if i%2 == 1 {
+			first, second = second, first
+		}
+		if err := first(ctx, inst.addr); err != nil {
+			return err
+		}
+		if err := second(ctx, inst.addr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runOurs measures as wrk does: from the request's writing, one source
+// address, no warm-up.
+func (k *check) runOurs(ctx context.Context, addr string) error {
+	res, err := generate(ctx, load.Job{Target: addr, Path: "/", Clients: k.clients, KeepAlive: k.keepAlive,
+		RunMS: checkSeconds * 1000, TimeoutMS: 2000, Body: small, OneSource: true}, nil)
+	if err != nil {
+		return err
+	}
+	if n := res.Failed(); n > 0 {
+		return fmt.Errorf("%d requests failed: %v", n, res.Failures)
+	}
+	k.ours[0] = append(k.ours[0], float64(res.Requests)/float64(res.ElapsedNS)*1e9)
+	h := correct(res.Sent, res.ElapsedNS/1000/max(1, res.Requests/int64(k.clients)))
+	k.ours[1] = append(k.ours[1], h.Percentile(99))
+	return nil
+}
+
+// correct adds what wrk adds to its latencies before it prints them
+// (stats_correct in its stats.c): for each answer slower than twice the mean
+// time between two requests of a connection, the ones it held up.
+func correct(h load.Histogram, interval int64) load.Histogram {
+	out := load.NewHistogram()
+	if h.Histogram == nil || interval <= 0 {
+		return h
+	}
+	for _, bar := range h.Distribution() {
+		if bar.Count == 0 {
+			continue
+		}
+		v := (bar.From + bar.To) / 2
+		_ = out.RecordValues(v, bar.Count)
+		if v >= 2*interval {
+			for m := v - interval; m > interval; m -= interval {
+				_ = out.RecordValues(m, bar.Count)
+			}
+		}
+	}
+	return out
+}
+
+var (
+	wrkRate = regexp.MustCompile(`Requests/sec:\s+([0-9.]+)`)
+	wrkP99  = regexp.MustCompile(`99%\s+([0-9.]+)(us|ms|s)`)
+)
+
+func (k *check) runWrk(wrk string) func(context.Context, string) error {
+	args := []string{"-t1", "-c" + strconv.Itoa(k.clients), "-d" + strconv.Itoa(checkSeconds) + "s", "--latency"}
+	if !k.keepAlive {
+		args = append(args, "-H", "Connection: close")
+	}
+	return func(ctx context.Context, addr string) error {
+		out, err := exec.CommandContext(ctx, wrk, append(args, "http://"+addr+"/")...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("wrk: %w: %s", err, out)
+		}
+		rate, p99 := wrkRate.FindSubmatch(out), wrkP99.FindSubmatch(out)
+		if rate == nil || p99 == nil {
+			return fmt.Errorf("wrk printed no figures: %s", out)
+		}
+		x, _ := strconv.ParseFloat(string(rate[1]), 64)
+		y, _ := strconv.ParseFloat(string(p99[1]), 64)
+		k.wrk[0] = append(k.wrk[0], x)
+		k.wrk[1] = append(k.wrk[1], y*map[string]float64{"us": 1, "ms": 1e3, "s": 1e6}[string(p99[2])])
+		return nil
+	}
+}
+
+func (k *check) agrees() bool {
+	for i := range k.ours {
+		x := stat.Of(k.ours[i]...).Ratio(stat.Of(k.wrk[i]...))
+		if !(x > 1-checkWithin && x < 1+checkWithin) {
+			return false
+		}
+	}
+	return true
+}
+
+func (k *check) print() bool {
+	kind := "one request/connection"
+	if k.keepAlive {
+		kind = "keep-alive"
+	}
+	a, b := stat.Of(k.ours[0]...), stat.Of(k.wrk[0]...)
+	c, d := stat.Of(k.ours[1]...), stat.Of(k.wrk[1]...)
+	word := "agree"
+	if !k.agrees() {
+		word = "DIFFER"
+	}
+	fmt.Printf("%-10s %-22s %10s %10s %+6.1f%%   %9.2f %9.2f %+6.1f%%  %s (%d runs each)\n", k.target.ID, kind,
+		number(a.Median), number(b.Median), (a.Ratio(b)-1)*100, c.Median/1e3, d.Median/1e3, (c.Ratio(d)-1)*100, word, a.N)
+	return k.agrees()
+}
