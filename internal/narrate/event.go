@@ -45,27 +45,30 @@ const (
 	KindWorker  = "worker"  // a child process started or ended
 	KindProblem = "problem" // something failed that belongs to no connection
 	KindReady   = "ready"   // the proxy listens
+	KindWatch   = "watch"   // the live page listens
 	KindSummary = "summary" // the run is over
 )
 
 // Event is one thing that happened. Strings that came from the network are
 // already made safe (see Clean) when they reach an Event.
 type Event struct {
-	Time    time.Time `json:"time"`
-	Kind    string    `json:"event"`
-	Conn    uint64    `json:"conn,omitempty"`    // number of the connection, from 1
-	Worker  string    `json:"worker,omitempty"`  // who did it: "goroutine 21", "child 4711"
-	Step    Step      `json:"step,omitempty"`    // 1–10
-	Name    string    `json:"name,omitempty"`    // the step's name
-	Calls   string    `json:"calls,omitempty"`   // the system calls behind it, in order
-	Peer    string    `json:"peer,omitempty"`    // the other end's address
-	Bytes   int64     `json:"bytes,omitempty"`   // bytes moved by this step
-	Elapsed int64     `json:"elapsed_us"`        // microseconds since the step before; for Close, of the whole connection
-	Status  int       `json:"status,omitempty"`  // HTTP status of the response
-	Text    string    `json:"text,omitempty"`    // for people
-	Err     string    `json:"error,omitempty"`   // what went wrong
-	Listen  string    `json:"listen,omitempty"`  // ready: the proxy's address
-	Summary *Summary  `json:"summary,omitempty"` // summary: the figures
+	Time     time.Time `json:"time"`
+	Kind     string    `json:"event"`
+	Conn     uint64    `json:"conn,omitempty"`     // number of the connection, from 1
+	Worker   string    `json:"worker,omitempty"`   // who did it: "goroutine 21", "child 4711"
+	Step     Step      `json:"step,omitempty"`     // 1–10
+	Name     string    `json:"name,omitempty"`     // the step's name
+	Calls    string    `json:"calls,omitempty"`    // the system calls behind it, in order
+	Peer     string    `json:"peer,omitempty"`     // the other end's address
+	Bytes    int64     `json:"bytes,omitempty"`    // bytes moved by this step
+	Elapsed  int64     `json:"elapsed_us"`         // microseconds since the step before; for Close, of the whole connection
+	Status   int       `json:"status,omitempty"`   // HTTP status of the response
+	Text     string    `json:"text,omitempty"`     // for people
+	Err      string    `json:"error,omitempty"`    // what went wrong
+	Failed   bool      `json:"failed,omitempty"`   // Close: the client did not get the answer it asked for
+	Listen   string    `json:"listen,omitempty"`   // ready, watch: the address
+	Backends []string  `json:"backends,omitempty"` // ready: the backends' addresses
+	Summary  *Summary  `json:"summary,omitempty"`  // summary: the figures
 }
 
 // maxText is how many bytes of somebody else's text an event keeps.

@@ -89,8 +89,18 @@ func (n *Narrator) Listening(addr net.Addr) {
 	}
 	for step := Socket; step <= Listen; step++ {
 		n.Emit(Event{Kind: KindStep, Step: step, Name: step.String(),
-			Calls: step.String(), Text: "net.Listen", Peer: addr.String()})
+			Calls: step.String(), Text: "inside net.Listen", Peer: addr.String()})
 	}
+}
+
+// Start narrates one of the steps 1–3 for a program that makes the calls
+// itself; addr is the listening address, if it is known by then.
+func (n *Narrator) Start(step Step, addr string) {
+	if n.level != All {
+		return
+	}
+	n.Emit(Event{Kind: KindStep, Step: step, Name: step.String(), Calls: step.String(), Peer: addr})
+	time.Sleep(n.Pause())
 }
 
 // Conn tells one connection's steps. Only one goroutine may use it at a time.
@@ -105,6 +115,14 @@ type Conn struct {
 
 // Accept counts a new connection, narrates step 4 and returns its Conn.
 func (n *Narrator) Accept(client net.Conn) *Conn {
+	if n.level == Off {
+		return n.AcceptFrom("")
+	}
+	return n.AcceptFrom(client.RemoteAddr().String())
+}
+
+// AcceptFrom is Accept for a program that has no net.Conn.
+func (n *Narrator) AcceptFrom(peer string) *Conn {
 	n.counts.begin()
 	c := &Conn{ID: n.lastID.Add(1), n: n}
 	if n.level == Off {
@@ -112,7 +130,7 @@ func (n *Narrator) Accept(client net.Conn) *Conn {
 	}
 	c.start = time.Now()
 	c.last = c.start
-	c.emit(Accept, Event{Calls: "accept", Peer: client.RemoteAddr().String()})
+	c.emit(Accept, Event{Calls: "accept", Peer: peer})
 	return c
 }
 
@@ -156,17 +174,18 @@ func (c *Conn) Body(bytes int64) {
 		Elapsed: time.Since(c.start).Microseconds()})
 }
 
-// Close narrates step 10 and counts the connection as done; err is what spoilt
-// it, or nil.
-func (c *Conn) Close(err error, e Event) {
-	c.n.counts.end(err != nil)
+// Close narrates step 10 and counts the connection as done. err is what ended
+// it early, or nil; failed says whether the client was left without the answer
+// it asked for; status is what it was answered with, or 0.
+func (c *Conn) Close(err error, failed bool, status int) {
+	c.n.counts.end(failed)
 	if c.n.level == Off {
 		return
 	}
+	e := Event{Calls: "close", Status: status, Failed: failed}
 	if err != nil {
 		e.Err = err.Error()
 	}
-	e.Calls = "close"
 	c.emit(Close, e)
 }
 

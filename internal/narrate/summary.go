@@ -2,6 +2,7 @@ package narrate
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -26,10 +27,12 @@ func (s Summary) String() string {
 type counts struct {
 	total, failed atomic.Uint64
 	now, most     atomic.Int64
+	open          sync.WaitGroup
 }
 
 func (c *counts) begin() {
 	c.total.Add(1)
+	c.open.Add(1)
 	now := c.now.Add(1)
 	for most := c.most.Load(); now > most; most = c.most.Load() {
 		if c.most.CompareAndSwap(most, now) {
@@ -43,10 +46,15 @@ func (c *counts) end(failed bool) {
 	if failed {
 		c.failed.Add(1)
 	}
+	c.open.Done()
 }
 
 // InFlight returns how many connections are being served right now.
 func (n *Narrator) InFlight() int64 { return n.counts.now.Load() }
+
+// Drain returns when no connection is being served any more. No new one may be
+// accepted meanwhile.
+func (n *Narrator) Drain() { n.counts.open.Wait() }
 
 // Summary returns the figures of the run so far.
 func (n *Narrator) Summary() Summary {
@@ -68,15 +76,12 @@ func (n *Narrator) Relay(e Event, count bool) {
 		n.counts.begin()
 	}
 	if count && e.Step == Close {
-		n.counts.end(e.Err != "")
+		n.counts.end(e.Failed)
 	}
 	if n.level == All {
 		n.Emit(e)
 	}
 }
-
-// Lost counts a connection as failed whose worker ended without closing it.
-func (n *Narrator) Lost() { n.counts.end(true) }
 
 // Done counts a connection as closed that another process finished.
 func (n *Narrator) Done(failed bool) { n.counts.end(failed) }

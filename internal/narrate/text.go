@@ -27,7 +27,7 @@ func Text(w io.Writer) Sink {
 		switch {
 		case line == "":
 			return
-		case e.Err != "":
+		case e.Err != "" && (e.Failed || e.Step != Close):
 			line = red.Sprint(line)
 		case e.Conn != 0:
 			line = color.New(connColors[e.Conn%uint64(len(connColors))]).Sprint(line)
@@ -54,12 +54,10 @@ func describe(e Event) string {
 		icon, text = "👷", e.Worker+" "+e.Text
 	case KindProblem:
 		return "❌ " + e.Err
-	case KindSummary:
-		return e.Summary.String()
 	default:
 		return ""
 	}
-	if e.Err != "" {
+	if e.Err != "" && e.Step != Close {
 		icon = "❌"
 	}
 	prefix := "     "
@@ -93,6 +91,9 @@ func describeStep(e Event) string {
 		fmt.Fprintf(&b, "Sent the response to the client (%d bytes)", e.Bytes)
 	case Close:
 		b.WriteString("Connection closed after " + Elapsed(e.Elapsed))
+		if e.Status != 0 {
+			fmt.Fprintf(&b, ", answered with %d", e.Status)
+		}
 	}
 	if e.Err != "" && e.Step != Close {
 		b.Reset()
@@ -100,11 +101,11 @@ func describeStep(e Event) string {
 	}
 	switch {
 	case e.Step <= Listen && e.Text != "":
-		fmt.Fprintf(&b, " (%s, inside %s)", e.Calls, e.Text)
+		fmt.Fprintf(&b, " (%s, %s)", e.Calls, e.Text)
 	case e.Text != "":
 		b.WriteString(": " + e.Text)
 	}
-	if e.Err != "" {
+	if e.Err != "" && (e.Step != Close || e.Status == 0 || e.Status < 400) {
 		b.WriteString(": " + e.Err)
 	}
 	if e.Step == ReadRequest && e.Worker != "" {

@@ -1,0 +1,32 @@
+// Package family makes child processes that serve connections: one for each,
+// as fork_proxy.c does, or a standing number that share the listening socket.
+//
+// Go programs cannot fork: their runtime has threads, and fork copies only one.
+// So the child is this program started anew by os/exec (fork and exec at once),
+// and what it needs is handed over: the socket as file 3, the rest in words.
+package family
+
+import (
+	"flag"
+
+	"reverseproxy/internal/cli"
+)
+
+// Family is the parent's view of its children.
+type Family struct {
+	app     *cli.App
+	max     int // -max-children
+	prefork int // -prefork
+	state
+}
+
+// Flags registers -max-children and -prefork.
+func Flags(app *cli.App) *Family {
+	f := &Family{app: app}
+	cli.CountVar(&f.max, "max-children", 128, "most `children` at once; further clients wait")
+	flag.IntVar(&f.prefork, "prefork", 0, "`number` of standing children that take turns, instead of one child for each client; 0: none")
+	return f
+}
+
+// Standing reports whether -prefork asks for standing children.
+func (f *Family) Standing() bool { return f.prefork > 0 }

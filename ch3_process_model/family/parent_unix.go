@@ -1,0 +1,295 @@
+//go:build unix
+
+package family
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"reverseproxy/internal/cli"
+	"reverseproxy/internal/narrate"
+)
+
+// state is what the parent keeps of its children.
+type state struct {
+	slots    chan struct{} // one for each child that may run
+	mu       sync.Mutex
+	children map[*os.Process]bool
+}
+
+// Limit returns a listener that accepts a client only when a child may be
+// started for it. While -max-children run, clients wait in the backlog.
+func (f *Family) Limit(l net.Listener) net.Listener {
+	f.slots = make(chan struct{}, cli.FitDescriptors(f.max))
+	f.app.OnCut(f.killAll)
+	return &limited{l, f.slots}
+}
+
+type limited struct {
+	net.Listener
+	slots chan struct{}
+}
+
+// Accept takes a slot, which the child's end gives back, and then accepts.
+func (l *limited) Accept() (net.Conn, error) {
+	l.slots <- struct{}{}
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		<-l.slots
+	}
+	return conn, err
+}
+
+// Start starts a child that serves client, and reaps it when it ends. The
+// caller still has to close its own copy of the socket, whether Start fails or
+// not; log belongs to the child from now on.
+func (f *Family) Start(client net.Conn, log *narrate.Conn) error {
+	c, err := f.start(client, fmt.Sprintf("%d %d", log.ID, log.AcceptedAt().UnixNano()), false)
+	if err != nil {
+		<-f.slots
+		return err
+	}
+	f.app.Log.WorkerNote(log.ID, c.name(), "started")
+	// Ends when the child has ended.
+	go func() {
+		defer func() { <-f.slots }()
+		c.relay(func(e narrate.Event) {
+			if e.Step == narrate.Close {
+				log = nil // the child itself has said how it went
+			}
+			f.app.Log.Relay(e, false)
+		})
+		// Wait collects the exit status: without it the child would stay in
+		// the process table as a zombie.
+		err := c.cmd.Wait()
+		f.forget(c)
+		f.app.Log.WorkerNote(c.conn, c.name(), "exited and was reaped: "+c.status())
+		failed := err != nil
+		if log != nil && c.crashed() {
+			log.Close(fmt.Errorf("%s ended before it had answered: %s", c.name(), c.status()), true, 0)
+			return
+		}
+		f.app.Log.Done(failed)
+	}()
+	return nil
+}
+
+// Stand keeps -prefork children that all accept from listener's socket, until
+// stop is closed. It returns when the last has ended.
+func (f *Family) Stand(listener net.Listener) {
+	f.app.OnCut(f.killAll)
+	var all sync.WaitGroup
+	for range f.prefork {
+		all.Go(func() { f.standOne(listener) }) // ends when Ctrl+C has been pressed
+	}
+	all.Wait()
+}
+
+// Pauses before a standing child that has died is replaced.
+const (
+	firstPause = 5 * time.Millisecond
+	maxPause   = 1 * time.Second
+)
+
+// standOne keeps one child standing. One that dies at once is replaced after a
+// pause that doubles each time, so that a broken program does not start
+// thousands of processes a second.
+func (f *Family) standOne(listener net.Listener) {
+	pause := firstPause
+	for !f.stopping() {
+		started := time.Now()
+		c, err := f.start(listener, "0 0", true)
+		if err != nil {
+			f.app.Log.Problem("No child could be started: %v; next try in %v", err, pause)
+		} else {
+			f.app.Log.WorkerNote(0, c.name(), "started")
+			f.attend(c)
+		}
+		if time.Since(started) > maxPause {
+			pause = firstPause
+		}
+		select {
+		case <-f.app.Stopping():
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// attend passes on what a standing child tells until it ends, and reaps it.
+func (f *Family) attend(c *child) {
+	done := make(chan struct{})
+	// Ends with attend: closing the life line is how the child learns that it
+	// is to stop, whether by Ctrl+C or because this process has died.
+	go func() {
+		select {
+		case <-f.app.Stopping():
+		case <-done:
+		}
+		c.lifeline.Close()
+	}()
+	serving := uint64(0) // the connection it has in hand
+	c.relay(func(e narrate.Event) {
+		if e.Step == narrate.Accept {
+			serving = f.app.Log.NewID()
+		}
+		e.Conn, e.Worker = serving, c.name()
+		f.app.Log.Relay(e, true)
+		if e.Step == narrate.Close {
+			serving = 0
+		}
+	})
+	c.cmd.Wait()
+	close(done)
+	f.forget(c)
+	f.app.Log.WorkerNote(0, c.name(), "exited and was reaped: "+c.status())
+	if serving != 0 {
+		f.app.Log.Relay(narrate.Event{Kind: narrate.KindStep, Step: narrate.Close, Name: narrate.Close.String(),
+			Conn: serving, Worker: c.name(), Failed: true,
+			Err: c.name() + " ended before it had answered: " + c.status()}, true)
+	}
+}
+
+func (f *Family) stopping() bool {
+	select {
+	case <-f.app.Stopping():
+		return true
+	default:
+		return false
+	}
+}
+
+// A child is one child process.
+type child struct {
+	cmd      *exec.Cmd
+	conn     uint64   // the connection it serves, 0 for a standing one
+	events   *os.File // what it tells, one JSON object a line; nil if nothing
+	lifeline *os.File // open as long as a standing child is to live; nil for others
+}
+
+// start starts this program as a child that inherits a socket as file 3.
+func (f *Family) start(socket any, job string, standing bool) (*child, error) {
+	file, err := socket.(interface{ File() (*os.File, error) }).File()
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() // the child has its own copy
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	level := f.app.Log.Level()
+	if standing {
+		level = max(level, narrate.Edges) // to be counted
+	}
+	// The last flag of a name counts: what is only known now comes last.
+	args := append(os.Args[1:len(os.Args):len(os.Args)],
+		"-backend", f.app.Backends[0], "-slow-motion", f.app.Log.Pause().String())
+	c := &child{cmd: exec.Command(self, args...)}
+	c.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%t %d %s", jobVariable, standing, level, job))
+	c.cmd.Stderr = os.Stderr // for a panic's last words
+	c.cmd.ExtraFiles = []*os.File{file}
+	c.conn, _ = strconv.ParseUint(strings.Fields(job)[0], 10, 64)
+
+	var theirs []*os.File
+	defer func() {
+		for _, end := range theirs {
+			end.Close()
+		}
+	}()
+	if level > narrate.Off {
+		ours, end, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		c.events, theirs = ours, append(theirs, end)
+		c.cmd.ExtraFiles = append(c.cmd.ExtraFiles, end)
+	}
+	if standing {
+		end, ours, err := os.Pipe()
+		if err != nil {
+			c.closeFiles()
+			return nil, err
+		}
+		c.lifeline, theirs = ours, append(theirs, end)
+		c.cmd.ExtraFiles = append(c.cmd.ExtraFiles, end)
+	}
+	if err := c.cmd.Start(); err != nil {
+		c.closeFiles()
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.children == nil {
+		f.children = map[*os.Process]bool{}
+	}
+	f.children[c.cmd.Process] = true
+	return c, nil
+}
+
+func (c *child) closeFiles() {
+	for _, file := range []*os.File{c.events, c.lifeline} {
+		if file != nil {
+			file.Close()
+		}
+	}
+}
+
+// name names the child as every narrated line does.
+func (c *child) name() string { return "child " + strconv.Itoa(c.cmd.Process.Pid) }
+
+// relay calls tell for each event of the child, until it ends.
+func (c *child) relay(tell func(narrate.Event)) {
+	if c.events == nil {
+		return
+	}
+	defer c.events.Close()
+	lines := bufio.NewReader(c.events)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if err != nil {
+			return // a line that was cut off by the child's death is dropped
+		}
+		var e narrate.Event
+		if json.Unmarshal(line, &e) == nil {
+			tell(e)
+		}
+	}
+}
+
+// crashed reports whether the child ended otherwise than by serving its client:
+// by a signal, or by a panic (exit status 2).
+func (c *child) crashed() bool {
+	return c.cmd.ProcessState.ExitCode() != 0 && c.cmd.ProcessState.ExitCode() != failedStatus
+}
+
+// status returns how the child ended: "exit status 0", "signal: killed".
+func (c *child) status() string { return c.cmd.ProcessState.String() }
+
+func (f *Family) forget(c *child) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.children, c.cmd.Process)
+}
+
+// killAll ends all children that are left when the time after Ctrl+C is over.
+func (f *Family) killAll() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for process := range f.children {
+		if err := process.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			io.WriteString(os.Stderr, err.Error()+"\n")
+		}
+	}
+}

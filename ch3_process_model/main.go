@@ -1,0 +1,116 @@
+// Problem: while one client is served, all others wait.
+// New idea: a child process for each connection, which inherits the client's socket.
+// Still open: to start a process costs milliseconds (ch4).
+// Run: go run ./ch3_process_model -demo
+package main
+
+import (
+	"flag"
+	"net"
+
+	"reverseproxy/ch2_basic_proxy/forward"
+	"reverseproxy/ch3_process_model/family"
+	"reverseproxy/internal/cli"
+	"reverseproxy/internal/narrate"
+)
+
+type proxy struct {
+	app    *cli.App
+	limits *forward.Limits
+	family *family.Family
+}
+
+func main() {
+	app := cli.New("127.0.0.1:8000")
+	p := &proxy{app: app, limits: forward.Flags(flag.CommandLine)}
+	p.family = family.Flags(app)
+	app.Parse(p.limits.Check)
+	if p.family.Child(p.handleClient) { // this process was a child, and is done
+		return
+	}
+	app.Prepare()
+
+	// 1–3. Create a socket, bind it to an address, listen: net.Listen makes
+	// all three calls (C: socket, line 21; bind, line 33; listen, line 41).
+	listener, err := net.Listen("tcp", app.Listen)
+	if err != nil {
+		app.Fatal(err)
+	}
+	app.Ready(listener)
+
+	if p.family.Standing() {
+		p.family.Stand(listener) // its children accept, each as in ch2
+	} else {
+		p.serve(p.family.Limit(listener))
+	}
+	app.Finish()
+}
+
+// serve takes clients out of the listener's queue until Ctrl+C.
+func (p *proxy) serve(listener net.Listener) {
+	for {
+		// 4. Accept a client: returns when one has completed TCP's
+		// handshake with the kernel (C: accept, line 51).
+		client, err := listener.Accept()
+		if err != nil {
+			if p.app.Stopped(err) {
+				return
+			}
+			continue
+		}
+		// A child process serves it: this program once more, with the
+		// socket as a file that it inherits (C: fork, line 59).
+		log := p.app.Log.Accept(client)
+		if err := p.family.Start(client, log); err != nil {
+			go p.refuse(client, log, err) // ends when the client has been told
+			continue
+		}
+
+		// The child has the socket. The parent's copy must go, or the client
+		// would never read end of file (C: close, line 142).
+		client.Close()
+	}
+}
+
+// handleClient serves one client, in a child: one request, one response.
+func (p *proxy) handleClient(client net.Conn, log *narrate.Conn) (err error) {
+	x := forward.NewExchange(client, p.app.Name, p.limits, log)
+
+	// 10. Clean up: tell the client what failed, if anything did, and close
+	// both sockets; each peer reads end of file (C: close, lines 135, 137).
+	defer x.Close(&err)
+
+	// 5. Read the request, up to the empty line that ends its header; the
+	// kernel holds the rest until it is wanted (C: read, line 69).
+	if err = x.ReadRequest(); err != nil {
+		return err
+	}
+
+	// 6. Connect to the backend: returns when the backend's kernel has
+	// completed the handshake (C: socket, line 82; connect, line 95).
+	if err = x.Connect(p.app.Backends[0]); err != nil {
+		return err
+	}
+
+	// 7. Forward the request: returns when the kernel has taken the bytes,
+	// not when the backend has read them (C: write, line 105).
+	if err = x.SendRequest(); err != nil {
+		return err
+	}
+
+	// 8. Read the response's header: returns when the backend has begun
+	// to answer (C: read, line 120).
+	if err = x.ReadResponse(); err != nil {
+		return err
+	}
+
+	// 9. Send the response to the client, each part of the body as it comes
+	// from the backend (C: write, line 130).
+	return x.SendResponse()
+}
+
+// refuse answers a client for whom no child could be started.
+func (p *proxy) refuse(client net.Conn, log *narrate.Conn, cause error) {
+	err := forward.Unavailable("no process could be started for this request", cause)
+	forward.NewExchange(client, p.app.Name, p.limits, log).Close(&err)
+}

@@ -1,0 +1,9 @@
+package workers
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// threadName names the calling thread as ps -L and top -H do.
+func threadName() string { return fmt.Sprintf("thread %d", syscall.Gettid()) }

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package cli
+
+// FitDescriptors returns n: this system has no fixed limit on open sockets.
+func FitDescriptors(n int) int { return n }

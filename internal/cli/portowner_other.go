@@ -1,0 +1,6 @@
+//go:build !linux
+
+package cli
+
+// portOwner cannot name the program elsewhere.
+func portOwner(string) string { return "" }

@@ -1,0 +1,26 @@
+package cli
+
+import (
+	"fmt"
+
+	"reverseproxy/internal/live"
+	"reverseproxy/internal/narrate"
+)
+
+// startWatching starts the live page and lets it follow every event.
+func (a *App) startWatching() {
+	config := live.Config{Chapter: a.Name, Narrator: a.Log, BackendAddrs: a.Backends}
+	if a.group != nil {
+		config.Backends = a.group
+	}
+	page, err := live.Start(a.watch, config)
+	if err != nil {
+		a.Fatal(fmt.Errorf("the live page: %w", err))
+	}
+	a.page = page
+	a.Log.Attach(page.Sink)
+	a.say("Watch live on http://" + page.Addr() + "/")
+	if a.format == "json" {
+		a.Log.Emit(narrate.Event{Kind: narrate.KindWatch, Listen: page.Addr()})
+	}
+}
