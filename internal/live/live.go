@@ -1,0 +1,296 @@
+// Package live serves the live page: the connections that run through a proxy,
+// as they happen, in a browser.
+//
+// The proxy's narrator calls Sink for each event. Sink counts the event and
+// packs it into a ring that holds the last minute; it does nothing else, so a
+// page that nobody watches costs next to nothing. While somebody watches, one
+// goroutine takes what is new from the ring twenty times a second and hands it
+// to every viewer as a server-sent event.
+package live
+
+import (
+	"crypto/rand"
+	"embed"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"reverseproxy/internal/narrate"
+)
+
+//go:embed static
+var static embed.FS
+
+// Backends are the demo backends, which the page can stop and start. The index
+// of a backend is that of its address.
+type Backends interface {
+	Addrs() []string
+	Running(i int) bool
+	Stop(i int) error
+	Restart(i int) error
+}
+
+// Config says what the page shows.
+type Config struct {
+	Chapter      string            // the program's name, "ch4_threaded"
+	Narrator     *narrate.Narrator // for slow motion; may be nil
+	Backends     Backends          // the demo backends; nil without -demo
+	BackendAddrs []string          // the backends' addresses, in order
+	Workers      string            // the worker model in words, "a goroutine for each connection"
+}
+
+// models are the worker models in words, for a Config that leaves Workers out.
+var models = map[string]string{
+	"ch1_base":          "one client, nothing is forwarded",
+	"ch2_basic_proxy":   "one client at a time",
+	"ch3_process_model": "a process for each connection",
+	"ch4_threaded":      "a goroutine for each connection",
+	"ch5_load_balancer": "round robin over several backends",
+}
+
+// Server is a running live page. Its methods may be called from any goroutine.
+type Server struct {
+	config   Config
+	col      *collector
+	hub      *hub
+	shots    *shooter
+	listener net.Listener
+	http     *http.Server
+	token    string // actions must carry it
+	hosts    hosts
+
+	mu    sync.Mutex
+	proxy string // where the proxy listens
+
+	closing sync.Once
+	running sync.WaitGroup
+}
+
+const (
+	headerTimeout = 5 * time.Second
+	headerLimit   = 16 << 10 // bytes
+	maxConns      = 256      // connections to the page, viewers included
+)
+
+// Start listens on addr and serves the page there until Close. An address
+// without a host means 127.0.0.1. The error names the cure.
+func Start(addr string, c Config) (*Server, error) {
+	if strings.HasPrefix(addr, ":") {
+		addr = "127.0.0.1" + addr
+	}
+	l, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("the live page cannot listen on %s, the port is in use: "+
+			"stop the program that has it or choose another port, -watch 127.0.0.1:0 for any free one", addr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the live page cannot listen on %s: %v; "+
+			"give an address of this machine, such as -watch 127.0.0.1:9090", addr, err)
+	}
+	if c.Workers == "" {
+		c.Workers = models[c.Chapter]
+	}
+	secret := make([]byte, 16)
+	rand.Read(secret)
+	s := &Server{config: c, token: hex.EncodeToString(secret),
+		listener: &limitListener{Listener: l, slots: make(chan struct{}, maxConns)},
+		hosts:    allowedHosts(addr, l.Addr())}
+	s.col = newCollector(time.Now(), c.BackendAddrs)
+	s.hub = newHub(s.col, s.snapshot)
+	s.shots = newShooter(s.col)
+	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: headerTimeout,
+		MaxHeaderBytes: headerLimit, ErrorLog: quietLog}
+	s.running.Add(2)
+	go func() { // ends when Close closes hub.done
+		defer s.running.Done()
+		s.hub.run()
+	}()
+	go func() { // ends when Close closes the listener
+		defer s.running.Done()
+		s.http.Serve(s.listener)
+	}()
+	return s, nil
+}
+
+// Addr returns the address that the page is served on, "127.0.0.1:9090".
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// SetProxy tells where the proxy listens; before that the buttons do nothing.
+func (s *Server) SetProxy(addr string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.proxy = addr
+}
+
+func (s *Server) proxyAddr() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.proxy
+}
+
+// Sink takes one event. It takes well under a microsecond, never waits for a
+// viewer and allocates nothing once it has seen a minute of traffic.
+func (s *Server) Sink(e narrate.Event) { s.col.sink(e) }
+
+// Close ends the page, its viewers and its clients, and waits for them.
+func (s *Server) Close() {
+	s.closing.Do(func() {
+		close(s.hub.done)
+		s.shots.close()
+		s.http.Close()
+	})
+	s.running.Wait()
+}
+
+// handler routes the page's requests; guard has checked them.
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	files, err := fs.Sub(static, "static")
+	if err != nil {
+		panic(err) // the folder is compiled in
+	}
+	mux.Handle("GET /", http.FileServerFS(files))
+	mux.HandleFunc("GET /events", s.stream)
+	mux.HandleFunc("GET /recording.html", s.recording)
+	mux.HandleFunc("POST /shoot", s.action(s.shoot))
+	mux.HandleFunc("POST /backend", s.action(s.switchBackend))
+	mux.HandleFunc("POST /slow", s.action(s.slowMotion))
+	return s.guard(mux)
+}
+
+// hello returns what opens a stream or a recording.
+func (s *Server) hello(token string) hello {
+	s.col.mu.Lock()
+	listening := append([]record{}, s.col.listening...)
+	s.col.mu.Unlock()
+	return hello{Chapter: s.config.Chapter, Workers: s.config.Workers, Proxy: s.proxyAddr(),
+		Demo: s.config.Backends != nil, Token: token, StartedAt: s.col.start.UnixMilli(),
+		Now: s.col.now(), Listening: listening}
+}
+
+// snapshot returns the counts as viewers get them.
+func (s *Server) snapshot() snapshot {
+	counts, _ := s.col.snapshot()
+	now := snapshot{At: s.col.now(), Counts: counts}
+	if s.config.Narrator != nil {
+		now.SlowMS = s.config.Narrator.Pause().Milliseconds()
+	}
+	if s.config.Backends == nil {
+		return now
+	}
+	for i, addr := range s.config.Backends.Addrs() {
+		for j := range now.Backends {
+			if now.Backends[j].Addr == addr {
+				now.Backends[j].Running = s.config.Backends.Running(i)
+			}
+		}
+	}
+	return now
+}
+
+// command is the body of every action.
+type command struct {
+	What    string `json:"what"`    // shoot: which clients; backend: "stop" or "start"
+	Backend int    `json:"backend"` // backend: its index
+	MS      int    `json:"ms"`      // slow: milliseconds
+}
+
+const (
+	maxCommand    = 1 << 10 // bytes of an action's body
+	maxSlowMotion = 2000    // milliseconds
+)
+
+// errRefused is an action that cannot be done; the text is for people.
+type errRefused string
+
+func (e errRefused) Error() string { return string(e) }
+
+// action decodes an action's body and answers 204, or why not.
+func (s *Server) action(do func(command) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var c command
+		body := http.MaxBytesReader(w, r.Body, maxCommand)
+		if err := json.NewDecoder(body).Decode(&c); err != nil {
+			http.Error(w, "the body must be a JSON object", http.StatusBadRequest)
+			return
+		}
+		if err := do(c); err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+func (s *Server) shoot(c command) error { return s.shots.fire(s.proxyAddr(), c.What) }
+
+func (s *Server) switchBackend(c command) error {
+	b := s.config.Backends
+	switch {
+	case b == nil:
+		return errRefused("only the backends of -demo can be stopped and started here")
+	case c.Backend < 0 || c.Backend >= len(b.Addrs()):
+		return errRefused("there is no such backend")
+	case c.What == "stop":
+		return b.Stop(c.Backend)
+	case c.What == "start":
+		return b.Restart(c.Backend)
+	}
+	return errRefused("a backend can be stopped or started")
+}
+
+func (s *Server) slowMotion(c command) error {
+	if s.config.Narrator == nil {
+		return errRefused("this program has no slow motion")
+	}
+	if c.MS < 0 || c.MS > maxSlowMotion {
+		return errRefused("the pause must be between 0 and 2000 milliseconds")
+	}
+	s.config.Narrator.SlowMotion(time.Duration(c.MS) * time.Millisecond)
+	return nil
+}
+
+// limitListener keeps the page's connections below a limit.
+type limitListener struct {
+	net.Listener
+	slots chan struct{}
+}
+
+// Accept waits for a client; one above the limit is closed at once.
+func (l *limitListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case l.slots <- struct{}{}:
+		default:
+			c.Close()
+			continue
+		}
+		if t, ok := c.(*net.TCPConn); ok {
+			t.SetWriteBuffer(viewerBuffer)
+		}
+		return &limitedConn{Conn: c, release: func() { <-l.slots }}, nil
+	}
+}
+
+type limitedConn struct {
+	net.Conn
+	once    sync.Once
+	release func()
+}
+
+func (c *limitedConn) Close() error {
+	c.once.Do(c.release)
+	return c.Conn.Close()
+}

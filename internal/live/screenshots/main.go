@@ -1,0 +1,148 @@
+// Command screenshots takes the pictures of the live page in docs from real
+// runs of the chapters, in a headless Chromium.
+//
+//	go run ./internal/live/screenshots [-o docs/img] [-only REGEXP]
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"image/png"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"reverseproxy/internal/live/browser"
+)
+
+const (
+	width  = 1280 // CSS pixels, a common projector's
+	height = 720
+)
+
+// shot is one picture: which program, what is done on the page, and when it
+// is ready to be taken.
+type shot struct {
+	name    string
+	chapter string
+	theme   string
+	args    []string
+	keys    []string // keys pressed before the picture, in turn
+	ready   string   // JavaScript that is true when the picture can be taken
+	after   []string // keys pressed then
+}
+
+const settle = 900 * time.Millisecond // for dots and zoom to come to rest
+
+func done(n int) string {
+	return fmt.Sprintf(`document.querySelectorAll('.row[data-end]:not([display])').length >= %d`, n)
+}
+
+var pictures = []shot{
+	{name: "live-ch1", chapter: "ch1_base", theme: "light", keys: []string{"i"}, ready: `document.querySelectorAll('.row[data-conn]').length > 0`},
+	{name: "live-ch2-staircase", chapter: "ch2_basic_proxy", theme: "light", keys: []string{"t"}, ready: done(10)},
+	{name: "live-ch2-backlog", chapter: "ch2_basic_proxy", theme: "dark", keys: []string{"t"}, ready: done(4)},
+	{name: "live-ch3-children", chapter: "ch3_process_model", theme: "light", keys: []string{"t", "s"}, ready: done(10)},
+	{name: "live-ch4-wall", chapter: "ch4_threaded", theme: "light", keys: []string{"t"}, ready: done(10)},
+	{name: "live-ch5-backends", chapter: "ch5_load_balancer", theme: "dark", keys: []string{"o", "t", "s", "s", "t"}, ready: done(11)},
+	{name: "live-ch5-stopped", chapter: "ch5_load_balancer", theme: "light", keys: []string{"2", "t"}, ready: done(10)},
+	{name: "live-steps", chapter: "ch4_threaded", theme: "light", args: []string{"-slow-motion", "300ms"}, keys: []string{"v", "v", "v", "o"}, ready: `document.querySelector('[data-step="7"]').dataset.state == "done"`},
+	{name: "live-lanes", chapter: "ch4_threaded", theme: "dark", keys: []string{"v", "v", "o", "t", "s"}, ready: done(12)},
+	{name: "live-help", chapter: "ch4_threaded", theme: "light", keys: []string{"?"}, ready: "true"},
+}
+
+func main() {
+	out := flag.String("o", "docs/img", "`folder` for the pictures")
+	only := flag.String("only", "", "take only the pictures whose name matches this `regexp`")
+	flag.Parse()
+	if err := run(*out, regexp.MustCompile(*only)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(out string, only *regexp.Regexp) error {
+	path := browser.Find()
+	if path == "" {
+		return fmt.Errorf("there is no Chromium: install it (Debian: apt-get install chromium)")
+	}
+	bin, err := os.MkdirTemp("", "live-bin-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(bin)
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	tab, cancel, err := browser.Start(context.Background(), path, width, height)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	for _, s := range pictures {
+		if !only.MatchString(s.name) {
+			continue
+		}
+		if err := take(tab, s, bin, out); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// take runs one chapter, does what the picture needs, and writes it.
+func take(tab context.Context, s shot, bin, out string) error {
+	if err := browser.Build(".", bin, s.chapter); err != nil {
+		return err
+	}
+	args := append([]string{"-listen", "127.0.0.1:0", "-watch", "127.0.0.1:0"}, s.args...)
+	switch s.chapter {
+	case "ch1_base":
+	case "ch5_load_balancer":
+		args = append(args, "-demo", "-backends", "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0")
+	default:
+		args = append(args, "-demo", "-backend", "127.0.0.1:0")
+	}
+	program, err := browser.Run(filepath.Join(bin, s.chapter), args...)
+	if err != nil {
+		return err
+	}
+	defer program.Stop()
+	ctx, cancel := context.WithTimeout(tab, 30*time.Second)
+	defer cancel()
+	var picture []byte
+	steps := []chromedp.Action{
+		chromedp.Navigate("http://" + program.Page + "/"),
+		chromedp.WaitVisible(`#status[data-status="live"]`),
+		chromedp.Evaluate(`document.documentElement.dataset.theme = "`+s.theme+`"`, nil),
+	}
+	for _, key := range s.keys {
+		steps = append(steps, chromedp.KeyEvent(key), chromedp.Sleep(120*time.Millisecond))
+	}
+	steps = append(steps, chromedp.Poll(s.ready, nil), chromedp.Sleep(settle), chromedp.CaptureScreenshot(&picture))
+	if err := chromedp.Run(ctx, steps...); err != nil {
+		return err
+	}
+	return write(filepath.Join(out, s.name+".png"), picture)
+}
+
+// write stores a picture with a palette: flat colours need no more, and the
+// file is a third of the size.
+func write(name string, picture []byte) error {
+	full, err := png.Decode(bytes.NewReader(picture))
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	encoder := png.Encoder{CompressionLevel: png.BestCompression}
+	if err := encoder.Encode(&b, paletted(full)); err != nil {
+		return err
+	}
+	fmt.Printf("%s  %d kB\n", name, b.Len()/1000)
+	return os.WriteFile(name, b.Bytes(), 0o644)
+}

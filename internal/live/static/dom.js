@@ -1,0 +1,81 @@
+// Helpers for the page's elements. Text always goes through textContent, so
+// nothing that came from the network can become markup.
+
+export const $ = (selector, root = document) => root.querySelector(selector);
+export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+const SVG = "http://www.w3.org/2000/svg";
+
+// el makes an HTML element, svgEl an SVG element; both set attributes and append.
+export function el(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+export function svgEl(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+// set and say write an attribute or a text only when it differs: most frames
+// change little, and an unchanged node costs the browser nothing.
+export function set(node, name, value) {
+  const known = (node.known ??= {});
+  if (known[name] === value) return;
+  known[name] = value;
+  if (value === null || value === undefined) node.removeAttribute(name);
+  else node.setAttribute(name, value);
+}
+
+export function say(node, text) {
+  if (node.said === text) return;
+  node.said = text;
+  node.textContent = text;
+}
+
+// pool lends the nodes below parent: at(i) returns the i-th, made when it is
+// first wanted; hideFrom(n) hides it and all after it.
+export function pool(parent, make) {
+  const nodes = [];
+  const show = (node, visible) => {
+    node = node.root ?? node;
+    if (node instanceof SVGElement) set(node, "display", visible ? null : "none");
+    else set(node, "hidden", visible ? null : "");
+  };
+  return {
+    at(i) {
+      while (nodes.length <= i) {
+        nodes.push(make());
+        parent.append(nodes.at(-1).root ?? nodes.at(-1));
+      }
+      show(nodes[i], true);
+      return nodes[i];
+    },
+    hideFrom(n) {
+      for (let i = n; i < nodes.length; i++) show(nodes[i], false);
+    },
+  };
+}
+
+// micros returns microseconds for people: "850 µs", "12.3 ms", "2.50 s".
+export function micros(us) {
+  if (us < 1000) return `${Math.round(us)} µs`;
+  if (us < 10_000) return `${(us / 1000).toFixed(2)} ms`;
+  if (us < 100_000) return `${(us / 1000).toFixed(1)} ms`;
+  if (us < 1_000_000) return `${Math.round(us / 1000)} ms`;
+  return `${(us / 1e6).toFixed(2)} s`;
+}
+
+export const count = (n) => n.toLocaleString("en-US");
+
+export function bytes(n) {
+  if (n < 1000) return `${n} B`;
+  if (n < 1e6) return `${(n / 1e3).toFixed(1)} kB`;
+  return `${(n / 1e6).toFixed(1)} MB`;
+}
+
+export const rem = () => parseFloat(getComputedStyle(document.documentElement).fontSize);

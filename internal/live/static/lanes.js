@@ -1,0 +1,258 @@
+// The lanes: one row a connection, one bar a step, over a time axis. The
+// picture begins with the first connection after a quiet time and stands
+// still when all are done, so that it can be talked about.
+
+import { $, el, micros, pool, rem, say, set, svgEl } from "./dom.js";
+import { PHASE_WORDS } from "./calls.js";
+import { resultOf } from "./store.js";
+
+const ZOOMS = [1e3, 2.5e3, 5e3, 10e3, 25e3, 50e3, 100e3, 250e3, 500e3, 1e6, 2.5e6, 5e6, 10e6, 30e6, 60e6]; // microseconds
+const NORMAL = 2.5e6; // width of the axis unless there is a reason for another
+const WIDEST = 10e6; // a longer burst scrolls
+const SHORTER = 1e6; // of a finished burst that needs no more
+const TINY = 60e3; // a finished burst as short as this is looked at through a microscope
+
+export class Lanes {
+  constructor(root, store, select) {
+    this.root = root;
+    this.plot = $(".plot", root);
+    this.select = select;
+    this.zoom = null; // microseconds, or null for automatic
+    this.width = NORMAL; // shown now, on its way to the wanted one
+    this.from = 0;
+    this.axis = pool(this.layer("axis"), () => {
+      const node = svgEl("g");
+      node.line = svgEl("line");
+      node.text = svgEl("text", { "text-anchor": "middle" });
+      node.append(node.line, node.text);
+      return node;
+    });
+    this.rows = pool(this.layer("rows"), () => this.newRow());
+    this.cursor = svgEl("line", { class: "cursor" });
+    this.plot.append(this.cursor);
+    this.note = $("#lanes-note");
+    this.legendKey = "";
+    new ResizeObserver(() => (this.size = null)).observe(this.plot);
+    this.reset(store);
+  }
+
+  layer(name) {
+    const g = svgEl("g", { class: name });
+    this.plot.append(g);
+    return g;
+  }
+
+  reset(store) {
+    this.store = store;
+    this.visible = [];
+  }
+
+  zoomBy(step) {
+    const now = this.zoom ?? this.wanted;
+    const i = ZOOMS.findIndex((z) => z >= now);
+    this.zoom = ZOOMS[Math.min(Math.max(i + step, 0), ZOOMS.length - 1)];
+  }
+
+  draw(t, selected) {
+    this.size ??= this.measure();
+    const burst = this.store.burstAt(t);
+    this.frame(burst, t);
+    const lanes = this.pick(burst, t);
+    this.visible = lanes;
+    set($("#empty"), "hidden", burst ? "" : null);
+    this.drawLegend();
+    this.drawAxis(burst);
+    const { height, axis, line } = this.size;
+    const row = Math.min(Math.max((height - axis) / Math.max(lanes.length, 1), line), line * 1.6);
+    lanes.forEach((lane, i) => this.drawRow(this.rows.at(i), lane, t, axis + i * row, row, lane === selected));
+    this.rows.hideFrom(lanes.length);
+    const x = this.x(t);
+    const running = burst && t <= burst.last + 1e6 && x <= this.size.right;
+    set(this.cursor, "display", running ? null : "none");
+    if (running) this.place(this.cursor, { x1: x, x2: x, y1: axis * 0.7, y2: height });
+    this.drawNote(burst, t, lanes.length);
+  }
+
+  measure() {
+    const r = this.plot.getBoundingClientRect();
+    set(this.plot, "viewBox", `0 0 ${r.width} ${r.height}`);
+    const unit = rem();
+    return { height: r.height, left: 13 * unit, right: r.width - 8.2 * unit, full: r.width,
+      axis: 1.6 * unit, line: 1.25 * unit, unit };
+  }
+
+  // frame decides which time the axis covers.
+  frame(burst, t) {
+    if (!burst) return;
+    const end = Math.min(t, Math.max(burst.last, burst.start));
+    const length = end - burst.start;
+    const over = t > burst.last + 150e3 && this.store.open === 0;
+    this.wanted = this.zoom ?? NORMAL;
+    if (this.zoom === null && length > NORMAL * 0.98) this.wanted = ZOOMS.find((z) => z >= length * 1.02 && z >= NORMAL) ?? WIDEST;
+    if (this.zoom === null && over && length < SHORTER * 0.9) this.wanted = SHORTER;
+    if (this.zoom === null && over && length < TINY) this.wanted = ZOOMS.find((z) => z >= length * 1.15);
+    if (this.zoom === null) this.wanted = Math.min(this.wanted, WIDEST);
+    if (this.burst !== burst) this.width = this.zoom ?? NORMAL;
+    this.burst = burst;
+    this.width += (this.wanted - this.width) * 0.2;
+    if (Math.abs(this.width - this.wanted) < this.wanted / 200) this.width = this.wanted;
+    this.from = burst.start + Math.max(0, length - this.width * 0.98);
+  }
+
+  // pick returns the lanes to draw, the newest if there are too many.
+  pick(burst, t) {
+    if (!burst) return [];
+    const lanes = this.store.lanes.filter(
+      (l) => l.start <= t && l.start >= burst.start - 1 && (l.end > this.from || l.end === Infinity));
+    lanes.sort((a, b) => order(a, t) - order(b, t) || a.start - b.start);
+    this.total = lanes.length;
+    const room = Math.max(1, Math.floor((this.size.height - this.size.axis) / this.size.line));
+    if (lanes.length <= room) return lanes;
+    // All together exceed the panel: what still runs matters most, then the newest.
+    const open = lanes.filter((l) => l.end > t);
+    if (open.length >= room) return open.slice(0, room);
+    const kept = new Set([...open, ...lanes.filter((l) => l.end <= t).slice(open.length - room)]);
+    return lanes.filter((l) => kept.has(l));
+  }
+
+  x(t) {
+    const { left, right } = this.size;
+    return left + ((t - this.from) / this.width) * (right - left);
+  }
+
+  newRow() {
+    const row = { root: svgEl("g", { class: "row" }) };
+    row.back = svgEl("rect", { class: "back" });
+    row.id = svgEl("text", { class: "id", dy: "0.35em" });
+    row.worker = svgEl("text", { class: "worker", dy: "0.35em" });
+    row.bars = svgEl("g", { class: "bars" });
+    row.pool = pool(row.bars, () => svgEl("rect", { rx: 2 }));
+    row.child = svgEl("path", { class: "child" });
+    row.result = svgEl("text", { class: "result", dy: "0.35em", "text-anchor": "end" });
+    row.root.append(row.back, row.id, row.worker, row.child, row.bars, row.result);
+    row.root.addEventListener("click", () => this.select(row.lane));
+    return row;
+  }
+
+  drawRow(row, lane, t, y, height, selected) {
+    const { left, right, full, unit } = this.size;
+    row.lane = lane;
+    const middle = y + height / 2;
+    const index = this.backendIndex(lane);
+    set(row.root, "class", `row ${selected ? "selected" : ""} ${lane.failed && lane.end <= t ? "failed" : ""} ${this.byBackend ? `by-backend b${index}` : ""}`);
+    for (const [name, value] of [["conn", lane.conn], ["shot", lane.shot], ["worker", lane.worker || null], ["backend", lane.backend || null],
+      ["start", lane.start], ["accepted", lane.accepted], ["end", lane.end === Infinity ? null : lane.end], ["status", lane.status || null],
+      ["failed", lane.failed || null]]) {
+      set(row.root, `data-${name}`, value);
+    }
+    this.place(row.back, { x: 0, y: y + 0.5, width: full, height: height - 1 });
+    say(row.id, lane.conn ? `#${lane.conn}` : "–");
+    this.place(row.id, { x: 0.4 * unit, y: middle });
+    say(row.worker, lane.accepted !== null && lane.accepted <= t ? lane.worker : "in the backlog");
+    this.place(row.worker, { x: 3.6 * unit, y: middle });
+    this.drawBars(row, lane, t, middle, height * 0.62, left, right);
+    this.drawChild(row, lane, t, y + height - 3);
+    say(row.result, resultOf(lane, t));
+    this.place(row.result, { x: full - 0.4 * unit, y: middle });
+  }
+
+  drawBars(row, lane, t, middle, height, left, right) {
+    let n = 0;
+    for (const p of lane.phases()) {
+      if (p.from > t) break;
+      const x1 = Math.max(this.x(p.from), left), x2 = Math.min(this.x(Math.min(p.to, t)), right);
+      if (x2 <= left || x1 >= right || p.phase === "closing" && x2 - x1 < 3) continue;
+      const bar = row.pool.at(n++);
+      const thin = p.phase === "backlog" ? 0.55 : 1;
+      set(bar, "class", `bar ${p.phase} ${p.err ? "bad" : ""} ${p.to > t ? "open" : ""}`);
+      set(bar, "data-phase", p.phase);
+      set(bar, "data-from", p.from);
+      set(bar, "data-to", p.to === Infinity ? null : p.to);
+      this.place(bar, { x: x1, y: middle - (height * thin) / 2, width: Math.max(x2 - x1, p.err ? 5 : 1.2), height: height * thin });
+    }
+    row.pool.hideFrom(n);
+  }
+
+  // drawChild draws the life of the child process under its connection's bars.
+  drawChild(row, lane, t, y) {
+    const life = lane.child;
+    const shown = life && life.from <= t;
+    set(row.child, "display", shown ? null : "none");
+    if (!shown) return;
+    const { left, right } = this.size;
+    const x1 = Math.min(Math.max(this.x(life.from), left), right), x2 = Math.min(Math.max(this.x(Math.min(life.to, t)), left), right);
+    set(row.child, "data-from", life.from);
+    set(row.child, "data-to", life.to === Infinity ? null : life.to);
+    const end = life.to <= t ? `M${x2 - 3} ${y - 4}l6 6m0 -6l-6 6` : "";
+    set(row.child, "d", `M${x1} ${y - 3}v6M${x1} ${y}H${x2}${end}`);
+  }
+
+  backendIndex(lane) {
+    const i = this.addresses?.indexOf(lane.backend) ?? -1;
+    return i < 0 ? "none" : i % 6;
+  }
+
+  // drawLegend explains the colours: phases, or backends if there are several.
+  drawLegend() {
+    this.addresses = this.store.snapshots.at(-1)?.backends.map((b) => b.addr) ?? [];
+    this.byBackend = this.colors ? this.colors === "backend" : this.addresses.length > 1;
+    const key = this.byBackend + this.addresses.join();
+    if (key === this.legendKey) return;
+    this.legendKey = key;
+    const item = (classes, words) => el("li", {}, el("i", { class: classes }), words);
+    const one = this.store.hello.chapter.startsWith("ch1");
+    const items = this.byBackend
+      ? [item("backlog", "in the backlog"), item("reading", "reading"), ...this.addresses.map((a, i) => item(`b${i % 6}`, `:${a.split(":").at(-1)}`)), item("bad", "failed")]
+      : Object.keys(PHASE_WORDS).filter((p) => !one || p === "backlog" || p === "reading").map((p) => item(p, SHORT[p])).concat(item("bad", "failed"));
+    $("#legend").replaceChildren(...items);
+  }
+
+  drawAxis(burst) {
+    const { left, right, axis, height } = this.size;
+    let n = 0;
+    if (burst) {
+      const gap = tickGap(this.width, (right - left) / (5 * this.size.unit));
+      const first = Math.ceil((this.from - burst.start) / gap - 1e-9) * gap;
+      for (let at = first; at <= this.from - burst.start + this.width * 1.0001; at += gap) {
+        const node = this.axis.at(n++), x = this.x(burst.start + at);
+        this.place(node.line, { x1: x, x2: x, y1: axis * 0.85, y2: height });
+        this.place(node.text, { x, y: axis * 0.65 });
+        say(node.text, at === 0 ? "0" : this.width > 1.5e6 ? `${+(at / 1e6).toFixed(1)} s` : `${+(at / 1e3).toFixed(1)} ms`);
+      }
+    }
+    this.axis.hideFrom(n);
+  }
+
+  drawNote(burst, t, shown) {
+    if (!burst) return say(this.note, "");
+    const { rate, drawn } = this.store.rateAt(t);
+    const sampled = rate > drawn + 1 ? `drawing ${drawn} of ${rate} a second, counting all` : "";
+    const hidden = this.total > shown ? `${shown} of ${this.total} shown` : "";
+    const span = micros(Math.max(0, Math.min(t, burst.last) - burst.start));
+    set(this.note, "data-sampled", sampled ? "true" : "false");
+    say(this.note, [`${this.total} in ${span}`, hidden, sampled, this.zoom ? "zoom fixed" : ""].filter(Boolean).join(" · "));
+  }
+
+  place(node, numbers) {
+    for (const name in numbers) set(node, name, numbers[name].toFixed(1));
+  }
+
+  // next returns the lane above or below the given one.
+  next(lane, step) {
+    const i = this.visible.indexOf(lane);
+    return this.visible[Math.min(Math.max(i < 0 ? this.visible.length - 1 : i + step, 0), this.visible.length - 1)] ?? null;
+  }
+}
+
+const SHORT = { backlog: "in the backlog", reading: "reading", connecting: "connecting", forwarding: "forwarding",
+  waiting: "waiting for the backend", sending: "sending" };
+
+// order sorts lanes by when they were accepted, those in the backlog last.
+const order = (lane, t) => (lane.accepted === null || lane.accepted > t ? Infinity : lane.accepted);
+
+// tickGap returns a round distance for at most n ticks over a width.
+function tickGap(width, n) {
+  const least = width / n;
+  const unit = 10 ** Math.floor(Math.log10(least));
+  return [1, 2, 5, 10].map((m) => m * unit).find((g) => g >= least);
+}

@@ -1,0 +1,162 @@
+// The live page. Events come from the program as server-sent events, or, in a
+// recording, from the page itself; each frame draws one moment of them.
+
+import { $, $$, count, say, set } from "./dom.js";
+import { Store } from "./store.js";
+import { Player } from "./player.js";
+import { Flow } from "./flow.js";
+import { Lanes } from "./lanes.js";
+import { Steps } from "./steps.js";
+import { Controls } from "./controls.js";
+
+const FOLLOW_FOR = 700; // milliseconds that a followed connection stays selected
+
+class App {
+  constructor(hello, live) {
+    this.player = new Player();
+    this.selected = null; // a lane, or null to follow the newest
+    this.followed = null;
+    this.followedAt = 0;
+    this.store = prepare(hello);
+    this.controls = new Controls(this);
+    const act = live ? (path, command) => this.controls.act(path, command) : null;
+    this.flow = new Flow($("#flow"), this.store, act);
+    this.lanes = new Lanes($("#lanes"), this.store, (lane) => (this.selected = lane));
+    this.steps = new Steps($("#steps"), this.store);
+    this.show(hello);
+    const frame = () => {
+      this.draw();
+      requestAnimationFrame(frame);
+    };
+    requestAnimationFrame(frame);
+    setInterval(() => live && this.store.trim(this.player.now()), 1000);
+  }
+
+  // restart forgets everything: the stream begins anew.
+  restart(hello) {
+    this.store = prepare(hello);
+    this.selected = this.followed = null;
+    this.player.offset = null;
+    for (const view of [this.flow, this.lanes, this.steps]) view.reset(this.store);
+    this.show(hello);
+  }
+
+  show(hello) {
+    document.title = `${hello.chapter}: live`;
+    say($("#chapter"), hello.chapter);
+    say($("#proxy-name"), hello.chapter);
+    say($("#proxy-addr"), hello.proxy);
+    say($("#model"), hello.workers);
+    set(document.documentElement, "data-chapter", hello.chapter);
+    for (const button of $$('[data-shoot="big"], [data-shoot="drop"]')) button.hidden = hello.chapter.startsWith("ch1");
+  }
+
+  draw() {
+    const t = this.player.time();
+    const lane = this.chosen(t);
+    this.drawTotals(t);
+    this.flow.draw(t);
+    this.lanes.draw(t, lane);
+    this.steps.draw(lane, t);
+    this.controls.draw(t);
+  }
+
+  drawTotals(t) {
+    const counts = this.store.snapshotAt(t);
+    if (!counts) return;
+    for (const name of ["connections", "inFlight", "failed"]) {
+      const node = $(`[data-counter="${name}"]`);
+      say(node, count(counts[name]));
+      set(node, "data-value", counts[name]);
+    }
+    set($('[data-counter="failed"]'), "class", counts.failed ? "bad" : null);
+    say($('[data-counter="rate"]'), count(this.store.rateAt(t).rate));
+  }
+
+  // chosen returns the selected lane, or the newest; under load the newest is
+  // changed slowly enough to be read.
+  chosen(t) {
+    if (this.selected && this.selected.start <= t) return this.selected;
+    const now = performance.now();
+    const known = this.followed && this.followed.start <= t && this.store.lanes.includes(this.followed);
+    if (known && now - this.followedAt < FOLLOW_FOR) return this.followed;
+    const newest = this.store.lanes.findLast((l) => l.accepted !== null && l.accepted <= t)
+      ?? this.store.lanes.findLast((l) => l.start <= t) ?? null;
+    if (newest !== this.followed) {
+      this.followed = newest;
+      this.followedAt = now;
+    }
+    return newest;
+  }
+
+  selectNext(step) {
+    this.selected = this.lanes.next(this.chosen(this.player.at), step);
+  }
+
+  // follow goes back to the newest connection and to now.
+  follow() {
+    this.selected = null;
+    this.player.mode = this.player.recordedTo === null ? "live" : this.player.mode;
+  }
+
+  // otherBurst goes to the picture before or after the one shown.
+  otherBurst(step) {
+    const { bursts } = this.store;
+    const i = bursts.indexOf(this.store.burstAt(this.player.at)) + step;
+    if (i >= 0 && i < bursts.length) this.player.seek(bursts[i].last + 2e5);
+  }
+}
+
+// prepare makes an empty store and what the page says by itself.
+function prepare(hello) {
+  hello.single = /^ch[12]_/.test(hello.chapter);
+  return new Store(hello);
+}
+
+function status(state, words) {
+  set($("#status"), "data-status", state);
+  say($("#status"), words);
+}
+
+// watch follows the program until the page is closed.
+function watch() {
+  const source = new EventSource("events");
+  let app = null;
+  const on = (name, take) => source.addEventListener(name, (e) => take(JSON.parse(e.data)));
+  on("hello", (hello) => {
+    if (app) app.restart(hello);
+    else app = new App(hello, true);
+    app.player.heard(hello.now);
+    status("live", "live");
+  });
+  on("history", (list) => (list ?? []).forEach((s) => app.store.snapshot(s)));
+  on("events", (list) => list.forEach((e) => app.store.add(e)));
+  on("tick", (tick) => {
+    app.player.heard(tick.t);
+    tick.events.forEach((e) => app.store.add(e));
+    app.store.snapshot(tick);
+    if (tick.lost) app.store.missed({ events: tick.lost, open: [] });
+    status("live", app.store.lost ? `live, lost ${app.store.lost} events` : "live");
+    set($("#status"), "data-lost", app.store.lost);
+  });
+  on("lost", (note) => app.store.missed(note));
+  source.onerror = () => status("ended", "no connection");
+}
+
+// play shows a recording.
+function play(recording) {
+  document.documentElement.dataset.recording = "true";
+  const app = new App(recording.hello, false);
+  for (const s of recording.history) app.store.snapshot(s);
+  for (const e of recording.events) app.store.add(e);
+  const { bursts, newest } = app.store;
+  app.player.recordedTo = newest + 1e6;
+  app.player.replay(Math.max(0, (bursts[0]?.start ?? newest) - 5e5));
+  status("recording", "recording");
+  $("#replay").textContent = "Replay";
+  app.controls.replay = () => app.player.replay(Math.max(0, (bursts[0]?.start ?? newest) - 5e5));
+}
+
+const recorded = document.getElementById("recording");
+if (recorded) play(JSON.parse(recorded.textContent));
+else watch();
