@@ -223,15 +223,15 @@ func (h *Head) frame() framing {
 }
 
 // looksLikeTE reports whether a damaged name reads as Transfer-Encoding to a
-// backend that trims, folds case or turns "_" into "-".
+// backend that trims white space or control bytes.
 func looksLikeTE(name string) bool {
-	var b strings.Builder
-	for _, r := range strings.ToLower(name) {
-		if r >= 'a' && r <= 'z' {
-			b.WriteRune(r)
+	name = strings.Map(func(r rune) rune {
+		if r <= ' ' || r == 0x7f || r == '"' {
+			return -1
 		}
-	}
-	return b.String() == "transferencoding"
+		return r
+	}, name)
+	return strings.EqualFold(name, "Transfer-Encoding")
 }
 
 // Visible quotes bytes so that a terminal shows each of them: control bytes

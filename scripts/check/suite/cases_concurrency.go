@@ -1,0 +1,394 @@
+package suite
+
+import (
+	"fmt"
+	"hash/fnv"
+	"strings"
+	"sync"
+	"time"
+)
+
+func init() {
+	add("concurrency",
+		beside("free-silent-client", "A client that connects and says nothing delays no other.", func(t *T) func() {
+			c := t.Dial()
+			return c.Close
+		}),
+		beside("free-slow-header", "A client in the middle of its head delays no other.", func(t *T) func() {
+			c := t.Dial()
+			c.Send("GET " + t.Path("slow") + " HTTP/1.1\r\nHo")
+			return c.Close
+		}),
+		beside("free-slow-upload", "A client in the middle of its upload delays no other.", func(t *T) func() {
+			c := t.Dial()
+			c.Send(t.post("Content-Length: 100\r\n", "some"))
+			return c.Close
+		}),
+		beside("free-slow-backend", "A backend that thinks delays only its own client.", func(t *T) func() {
+			c := t.Dial()
+			c.Send(t.Get("slow"))
+			return c.Close
+		}),
+		beside("free-slow-reader", "A client that does not read its download delays no other.", func(t *T) func() {
+			c := t.Dial()
+			c.Send(t.Get("huge"))
+			return c.Close
+		}),
+		beside("free-100-idle", "A hundred idle connections delay no one.", func(t *T) func() {
+			var all []*Client
+			for i := 0; i < 100; i++ {
+				if c, err := t.tryDial(i == 0); err == nil {
+					all = append(all, c)
+				}
+			}
+			return func() {
+				for _, c := range all {
+					c.Close()
+				}
+			}
+		}),
+		Case{ID: "free-parallel", Level: Quality, RFC: "RFC 9112 §9", Mode: Alone,
+			Why: "Eight clients whose answers take 300 ms each are served in well under the 2.4 s that one after another takes.",
+			Run: parallel},
+		Case{ID: "burst-200", Level: Should, RFC: "RFC 9112 §9", Mode: Alone,
+			Why: "200 clients that connect at once are all answered, whether side by side or one after another.",
+			Run: func(t *T) { crowd(t, 200, 0, 0) }},
+	)
+	add("crosstalk",
+		Case{ID: "crosstalk-100", Level: Must, RFC: "RFC 9112 §9", Mode: Alone,
+			Why: "A hundred clients at once: each gets its own answer, its own cookie and nobody else's.",
+			Run: func(t *T) { crowd(t, 100, 0, 15*time.Millisecond) }},
+		Case{ID: "crosstalk-uploads", Level: Must, RFC: "RFC 9112 §9", Mode: Alone,
+			Why: "Thirty uploads of 64 KiB at once arrive unmixed: a buffer shared between clients shows here.",
+			Run: func(t *T) { crowd(t, 30, 64<<10, 5*time.Millisecond) }},
+		Case{ID: "crosstalk-reuse", Level: Must, RFC: "RFC 9112 §9", Mode: Alone,
+			Why: "Answers stay with their requests when backend connections are kept and some clients leave early.",
+			Run: crosstalkLeavers},
+	)
+	add("load balancing",
+		Case{ID: "balance-all-used", Level: Should, RFC: "–", Mode: Alone, Need: NeedsSeveral,
+			Why: "Every backend gets a share of the requests: no share is below half of the even one.",
+			Run: func(t *T) {
+				n := len(t.lab.farm.backends)
+				counts := t.spread(20*n, 1)
+				for i, k := range counts {
+					if k < 10 {
+						t.Errorf("backend %d got %d of %d requests: %v", i+1, k, 20*n, counts)
+					}
+				}
+			}},
+		Case{ID: "balance-even", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral,
+			Why: "Requests one after another are spread evenly, as round robin does: 30 on 3 are 10, 10 and 10.",
+			Run: func(t *T) { t.even(1) }},
+		Case{ID: "balance-even-crowd", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral,
+			Why: "Also from 30 clients at once: a counter that is not atomic shows here.",
+			Run: func(t *T) { t.even(30) }},
+		Case{ID: "balance-refused", Level: Should, RFC: "RFC 9110 §15.6.3", Mode: Alone, Need: NeedsSeveral,
+			Why: "While one backend refuses, the others serve on, and whoever meets the dead one gets an answer (502) at once.",
+			Run: func(t *T) { oneDown(t, false) }},
+		Case{ID: "balance-refused-hidden", Level: Quality, RFC: "RFC 9110 §9.2.2", Mode: Alone, Need: NeedsSeveral,
+			Why: "While one backend refuses, no client notices: a refused connection can be tried elsewhere without risk.",
+			Run: func(t *T) { oneDown(t, true) }},
+		Case{ID: "balance-return", Level: Should, RFC: "–", Mode: Alone, Need: NeedsSeveral,
+			Why: "A backend that comes back gets requests again within 12 s.",
+			Run: comesBack},
+		Case{ID: "balance-slow-one", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral,
+			Why: "One backend that hangs does not delay the requests to the others.",
+			Run: oneHangs},
+		Case{ID: "balance-post-once", Level: Must, RFC: "RFC 9110 §9.2.2", Mode: Alone, Need: NeedsSeveral,
+			Why: "A POST that one backend has read and not answered is not given to another.",
+			Run: func(t *T) {
+				for range t.lab.farm.backends {
+					notReplayed(t, false)
+				}
+			}},
+	)
+}
+
+// beside holds one client in a state and asks for a page with another.
+func beside(id, why string, hold func(t *T) (release func())) Case {
+	return Case{ID: id, Level: Quality, RFC: "RFC 9112 §9", Mode: Alone, Why: why, Run: func(t *T) {
+		t.Serve(func(x *Exchange) {
+			q := x.requestHead()
+			switch {
+			case strings.HasSuffix(q.Target, "/page"):
+				x.Send(Reply(200, "page"))
+			case strings.HasSuffix(q.Target, "/huge"):
+				x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1000000000\r\n\r\n")
+				flood(x.stream, 64<<20)
+			default:
+				<-t.done // thinks until the case is over
+			}
+		})
+		release := hold(t)
+		defer release()
+		time.Sleep(60 * time.Millisecond) // the proxy has taken the first client by now
+		start := time.Now()
+		c := t.DialBeside()
+		c.Send(t.Get("page"))
+		t.slow = 2 * time.Second
+		r := &Response{}
+		r.Problem = "no answer within 2 s"
+		if err := c.stream.wait(2*time.Second, t.done, func(b []byte) bool { return headEnd(b) >= 0 }); err == nil || !c.ended() {
+			if n, _ := c.state(); n > 0 {
+				r = c.Final("GET")
+			}
+		}
+		if r.Status != 200 {
+			t.Fatalf("while the first client is held, another one gets %s (after %v)", r.Problem+r.Start, time.Since(start).Round(time.Millisecond))
+		}
+	}}
+}
+
+// parallel measures the wall or the staircase.
+func parallel(t *T) {
+	t.Serve(func(x *Exchange) {
+		x.Request()
+		time.Sleep(300 * time.Millisecond)
+		x.Send(Reply(200, "ok"))
+	})
+	start := time.Now()
+	var wg sync.WaitGroup
+	for i := 0; i < 8; i++ {
+		wg.Add(1)
+		// Ends with its answer.
+		go func() {
+			defer wg.Done()
+			defer t.catch()
+			t.Whole(t.Do(t.Get("p"), "GET"), 200)
+		}()
+	}
+	wg.Wait()
+	if d := time.Since(start); d > 1800*time.Millisecond {
+		t.Errorf("eight clients took %v", d.Round(10*time.Millisecond))
+	}
+}
+
+// crowd lets n clients connect at once; each sends a body of size bytes of its
+// own pattern and checks that the answer is for it.
+func crowd(t *T, n, size int, delay time.Duration) {
+	t.Serve(func(x *Exchange) {
+		q := x.Request()
+		who := q.Get("X-Who")
+		if delay > 0 {
+			time.Sleep(delay * time.Duration(len(q.Target)%3))
+		}
+		h := fnv.New64a()
+		h.Write(q.Body)
+		x.Send(Reply(200, fmt.Sprintf("%s %s %x", who, q.Target, h.Sum64()), "Set-Cookie: who="+who))
+	})
+	t.slow = 9 * time.Second // a serial proxy gets to the last one late
+	gate := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := 0; i < n; i++ {
+		wg.Add(1)
+		// Ends with its answer.
+		go func() {
+			defer wg.Done()
+			defer t.catch()
+			<-gate
+			one(t, i, size)
+		}()
+	}
+	close(gate)
+	wg.Wait()
+}
+
+// one is one client of a crowd.
+func one(t *T, i, size int) {
+	who := fmt.Sprintf("client-%d", i)
+	body := pattern(uint64(1000+i), size)
+	path := strings.Repeat("x", i%7+1) + itoa(i)
+	raw := t.Get(path, "X-Who: "+who)
+	if size > 0 {
+		raw = t.Req("POST", path, string(body), "X-Who: "+who)
+	}
+	h := fnv.New64a()
+	h.Write(body)
+	want := fmt.Sprintf("%s %s %x", who, t.Path(path), h.Sum64())
+	r := t.Do(raw, "GET")
+	if r.Status != 200 || r.Problem != "" {
+		t.Fatalf("%s got status %d: %s", who, r.Status, r.Problem)
+	}
+	if string(r.Body) != want || r.Get("Set-Cookie") != "who="+who {
+		t.Fatalf("%s got %s with cookie %s instead of %s", who, Visible(string(r.Body), 80),
+			Visible(r.Get("Set-Cookie"), 30), Visible(want, 80))
+	}
+}
+
+// crosstalkLeavers mixes clients that leave early with clients that wait.
+func crosstalkLeavers(t *T) {
+	t.Serve(func(x *Exchange) {
+		q := x.Request()
+		time.Sleep(10 * time.Millisecond)
+		x.Send(Kept(200, q.Get("X-Who")))
+		x.Keep()
+	})
+	t.slow = 6 * time.Second
+	var wg sync.WaitGroup
+	for i := 0; i < 40; i++ {
+		wg.Add(1)
+		// Ends with its answer, or at once.
+		go func() {
+			defer wg.Done()
+			defer t.catch()
+			who := itoa(1000 + i)
+			c := t.Dial()
+			defer c.Close()
+			c.Send(t.Get("r", "X-Who: "+who))
+			if i%4 == 0 {
+				return // leaves before its answer
+			}
+			r := c.Final("GET")
+			t.Whole(r, 200)
+			t.SameBody("client "+who, r.Body, []byte(who))
+		}()
+	}
+	wg.Wait()
+}
+
+// spread sends n requests from so many clients at once and counts where they
+// arrive.
+func (t *T) spread(n, clients int) []int {
+	counts := make([]int, len(t.lab.farm.backends))
+	var mu sync.Mutex
+	t.Serve(func(x *Exchange) {
+		x.Request()
+		mu.Lock()
+		counts[x.Backend]++
+		mu.Unlock()
+		x.Send(Reply(200, "ok"))
+	})
+	var wg sync.WaitGroup
+	for i := 0; i < clients; i++ {
+		wg.Add(1)
+		// Ends with its last answer.
+		go func() {
+			defer wg.Done()
+			defer t.catch()
+			for j := 0; j < n/clients; j++ {
+				t.Whole(t.Do(t.Get("n"), "GET"), 200)
+			}
+		}()
+	}
+	wg.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	return append([]int(nil), counts...)
+}
+
+// even wants the counts to differ by one at most.
+func (t *T) even(clients int) {
+	n := 30 / len(t.lab.farm.backends) * len(t.lab.farm.backends)
+	if clients > 1 {
+		clients = n
+	}
+	counts := t.spread(n, clients)
+	lo, hi := counts[0], counts[0]
+	for _, k := range counts {
+		lo, hi = min(lo, k), max(hi, k)
+	}
+	if hi-lo > 1 {
+		t.Errorf("%d requests were spread as %v", n, counts)
+	}
+}
+
+// oneDown sends requests while the first backend refuses.
+func oneDown(t *T, hidden bool) {
+	farm := t.lab.farm
+	t.Answer(Reply(200, "ok"))
+	farm.backends[0].down()
+	defer func() {
+		farm.backends[0].listen()
+		t.recover()
+	}()
+	good := 0
+	n := 4 * len(farm.backends)
+	for i := 0; i < n; i++ {
+		start := time.Now()
+		r := t.Do(t.Get("d"), "GET")
+		switch {
+		case r.Status == 200:
+			good++
+		case hidden:
+			t.Fatalf("request %d got %q; %s", i+1, r.Start, r.Problem)
+		case r.Status != 502 && r.Status != 503:
+			t.Fatalf("request %d got %q; %s", i+1, r.Start, r.Problem)
+		}
+		if d := time.Since(start); d > 3*time.Second {
+			t.Errorf("request %d took %v", i+1, d.Round(time.Millisecond))
+		}
+	}
+	if want := n - n/len(farm.backends) - 1; good < want {
+		t.Errorf("with one of %d backends down only %d of %d requests were served", len(farm.backends), good, n)
+	}
+}
+
+// comesBack takes a backend away for some requests and gives it back.
+func comesBack(t *T) {
+	farm := t.lab.farm
+	var mu sync.Mutex
+	hits := 0
+	t.Serve(func(x *Exchange) {
+		x.Request()
+		mu.Lock()
+		if x.Backend == 0 {
+			hits++
+		}
+		mu.Unlock()
+		x.Send(Reply(200, "ok"))
+	})
+	farm.backends[0].down()
+	for i := 0; i < 2*len(farm.backends); i++ {
+		t.Do(t.Get("away"), "GET")
+	}
+	if err := farm.backends[0].listen(); err != nil {
+		t.Fatalf("the checker cannot listen again: %v", err)
+	}
+	for until := time.Now().Add(12 * time.Second); time.Now().Before(until); {
+		for i := 0; i < len(farm.backends); i++ {
+			t.Do(t.Get("back"), "GET")
+		}
+		mu.Lock()
+		n := hits
+		mu.Unlock()
+		if n > 0 {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Errorf("12 s after its return the backend had not had one request")
+}
+
+// oneHangs lets the first backend keep its answers back.
+func oneHangs(t *T) {
+	t.Serve(func(x *Exchange) {
+		x.Request()
+		if x.Backend == 0 {
+			<-t.done
+			return
+		}
+		x.Send(Reply(200, "ok"))
+	})
+	n := 3 * len(t.lab.farm.backends)
+	answered := make(chan time.Duration, n)
+	start := time.Now()
+	for i := 0; i < n; i++ {
+		// Ends with its answer or with the case.
+		go func() {
+			defer t.catch()
+			r := t.Do(t.Get("h"), "GET")
+			if r.Status == 200 {
+				answered <- time.Since(start)
+			}
+		}()
+	}
+	want := n - n/len(t.lab.farm.backends)
+	for i := 0; i < want; i++ {
+		select {
+		case <-answered:
+		case <-time.After(2 * time.Second):
+			t.Fatalf("while one backend hangs, only %d of %d requests to the others were answered within 2 s", i, want)
+		}
+	}
+}

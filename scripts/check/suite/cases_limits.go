@@ -1,0 +1,327 @@
+package suite
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+func init() {
+	add("sizes and limits",
+		Case{ID: "limit-uri-8000", Level: Should, RFC: "RFC 9110 §4.1",
+			Why: "A target of 8,000 bytes passes: that much everybody should support.",
+			Run: func(t *T) {
+				rest := strings.Repeat("a", 8000-len(t.Path("")))
+				c := t.Dial()
+				c.Send(t.Get(rest))
+				x := t.Expect(c)
+				q := x.Request()
+				x.Send(Reply(200, "ok"))
+				x.Close()
+				if q.Target != t.Path(rest) {
+					t.Errorf("the target of 8000 bytes arrived with %d", len(q.Target))
+				}
+				t.Whole(c.Final("GET"), 200)
+			}},
+		bigHead("limit-field-5000", "A field of 5,000 bytes passes: cookies get that long, and no buffer of 4,096 must cut it.", 1, 5000),
+		bigHead("limit-fields-100", "A hundred fields pass.", 100, 40),
+		bigHead("limit-head-12k", "A head of 12 KiB passes: browsers with many cookies send that.", 6, 2000),
+		Case{ID: "limit-uri-long", Level: Should, RFC: "RFC 9112 §3",
+			Why: "A target of 1 MiB is refused (414, or 400/431), not kept in memory and not cut.",
+			Run: func(t *T) {
+				tooLong(t, "GET "+t.Path(strings.Repeat("a", 1<<20))+" HTTP/1.1\r\nHost: "+Host+"\r\n\r\n", false)
+			}},
+		Case{ID: "limit-uri-414", Level: Quality, RFC: "RFC 9110 §15.5.15",
+			Why: "For a target that is too long the right answer is 414 URI Too Long.",
+			Run: func(t *T) {
+				tooLong(t, "GET "+t.Path(strings.Repeat("a", 1<<20))+" HTTP/1.1\r\nHost: "+Host+"\r\n\r\n", true, 414)
+			}},
+		Case{ID: "limit-head-long", Level: Should, RFC: "RFC 6585 §5",
+			Why: "A head of 2 MiB is refused (431, or 400/413), not kept in memory.",
+			Run: func(t *T) { tooLong(t, t.Get("long", longFields()...), false) }},
+		Case{ID: "limit-head-431", Level: Quality, RFC: "RFC 6585 §5",
+			Why: "For fields that are too large the right answer is 431 Request Header Fields Too Large.",
+			Run: func(t *T) { tooLong(t, t.Get("long", longFields()...), true, 431) }},
+		Case{ID: "limit-head-endless", Level: Should, RFC: "RFC 9112 §2.3",
+			Why: "A head without end is cut off after some megabytes at most: else one client fills the memory.",
+			Run: endlessHead},
+		Case{ID: "limit-response-head", Level: Should, RFC: "RFC 9110 §5.4",
+			Why: "A response head of 3,500 bytes passes.",
+			Run: func(t *T) { bigReplyHead(t, 3, 1000) }},
+		Case{ID: "limit-response-head-16k", Level: Quality, RFC: "RFC 9110 §5.4",
+			Why: "A response head of 16 KiB passes: applications with long cookies and policies send that.",
+			Run: func(t *T) { bigReplyHead(t, 8, 1900) }},
+		Case{ID: "limit-response-endless", Level: Should, RFC: "RFC 9110 §15.6.3",
+			Why: "A backend whose head has no end gets the client a 502, and not all of the memory.",
+			Run: endlessReplyHead},
+		Case{ID: "limit-chunk-ext", Level: Should, RFC: "RFC 9112 §7.1.1",
+			Why: "A chunk extension of 4 MiB is refused: a recipient ought to limit what it throws away.",
+			Run: func(t *T) {
+				t.Serve(func(x *Exchange) {
+					x.Request()
+					x.Send(Reply(200, "ok"))
+				})
+				c := t.Dial()
+				c.Send(t.post(closeLine("Transfer-Encoding: chunked\r\n"), "5;a="))
+				err := error(nil)
+				for i := 0; i < 64 && err == nil && !c.ended(); i++ {
+					err = c.Send(strings.Repeat("x", 64<<10))
+				}
+				if err == nil {
+					c.Send("\r\nhello\r\n0\r\n\r\n")
+				}
+				if r := c.Final("POST"); r.Status == 200 {
+					t.Errorf("a chunk extension of 4 MiB was taken")
+				}
+			}},
+	)
+	add("errors",
+		Case{ID: "error-refused", Level: Should, RFC: "RFC 9110 §15.6.3", Mode: Alone,
+			Why: "When the backend refuses the connection the client gets 502 (or 503), not an empty reply.",
+			Run: func(t *T) {
+				r := t.withBackendsDown(t.Get("down"), "GET")
+				if r.Status != 502 && r.Status != 503 && r.Status != 504 {
+					t.Errorf("the client got %q; %s", r.Start, r.Problem)
+				}
+			}},
+		Case{ID: "error-body", Level: Quality, RFC: "RFC 9110 §15.6", Mode: Alone,
+			Why: "An error comes with a short body that says why, and does not tell the client the backend's address.",
+			Run: func(t *T) {
+				r := t.withBackendsDown(t.Get("down"), "GET")
+				if r.Status < 500 || r.Problem != "" {
+					t.Fatalf("the client got %q; %s", r.Start, r.Problem)
+				}
+				if len(r.Body) < 5 || len(r.Body) > 4096 {
+					t.Errorf("the body has %d bytes", len(r.Body))
+				}
+				for _, a := range t.lab.farm.Addrs() {
+					if strings.Contains(string(r.Body), a) {
+						t.Errorf("the body tells the backend's address %s: %s", a, Visible(string(r.Body), 120))
+					}
+				}
+			}},
+		Case{ID: "error-head", Level: Must, RFC: "RFC 9110 §9.3.2", Mode: Alone,
+			Why: "The proxy's own error to a HEAD request has no body either.",
+			Run: func(t *T) {
+				t.downFor(func() {
+					c := t.Dial()
+					c.Send(t.Req("HEAD", "down", ""))
+					r := c.Final("HEAD")
+					if r.Status < 500 {
+						t.Fatalf("the client got %q; %s", r.Start, r.Problem)
+					}
+					if rest, _ := c.AwaitEnd(quietClient); rest != "" {
+						t.Errorf("after the head the client got %s", Visible(rest, 100))
+					}
+				})
+			}},
+		Case{ID: "error-recovers", Level: Should, RFC: "RFC 9110 §15.6.3", Mode: Alone,
+			Why: "When the backend is back, it is used again within 12 s: nobody has to restart the proxy.",
+			Run: func(t *T) {
+				t.withBackendsDown(t.Get("down"), "GET")
+				t.Answer(Reply(200, "back"))
+				until := time.Now().Add(12 * time.Second)
+				for {
+					r := t.Do(t.Get("up"), "GET")
+					if r.Status == 200 {
+						return
+					}
+					if time.Now().After(until) {
+						t.Fatalf("12 s after the backend came back the client still gets %q", r.Start)
+					}
+					time.Sleep(100 * time.Millisecond)
+				}
+			}},
+		Case{ID: "error-400-answered", Level: Should, RFC: "RFC 9112 §3",
+			Why: "What is no HTTP request is answered with 400 and closed, so that its sender learns what is wrong.",
+			Run: func(t *T) {
+				c := t.Dial()
+				c.Send("hello, is anybody there?\r\n\r\n")
+				r := c.Final("GET")
+				if r.Status/100 != 4 && r.Status != 505 {
+					t.Fatalf("the client got %q; %s", r.Start, r.Problem)
+				}
+				if _, ended := c.AwaitEnd(2 * time.Second); !ended {
+					t.Errorf("the connection was still open 2 s after the 400")
+				}
+			}},
+		Case{ID: "error-tls", Level: Should, RFC: "RFC 9112 §3",
+			Why: "A TLS handshake on the plain port ends quickly and reaches no backend: people type https by mistake.",
+			Run: func(t *T) {
+				c := t.Dial()
+				c.Send("\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03" + string(pattern(4, 150)) + t.token + "\r\n\r\n")
+				if _, ended := c.AwaitEnd(3 * time.Second); !ended {
+					t.Errorf("the connection was still open after 3 s")
+				}
+				if x := acceptWithin(t, 20*time.Millisecond); x != nil {
+					t.Errorf("the handshake was forwarded to the backend")
+				}
+			}},
+		Case{ID: "error-lingering", Level: Quality, RFC: "RFC 9112 §9.6",
+			Why: "A refusal in the middle of an upload reaches the client: closing at once with unread bytes resets the connection and destroys the answer.",
+			Run: func(t *T) {
+				t.Answer(Reply(200, "ok"))
+				c := t.Dial()
+				body := strings.Repeat("x", 1<<20)
+				c.Send("POST " + t.Path("l") + " HTTP/1.1\r\nHost: " + Host + "\r\nBad Name: 1\r\nContent-Length: 5\r\nContent-Length: 1048576\r\n\r\n")
+				c.Send(body)
+				time.Sleep(50 * time.Millisecond)
+				c.Send(body[:1000])
+				r := c.Final("POST")
+				if r.Status/100 != 4 {
+					t.Errorf("the 400 did not reach the client: %q %s", r.Start, r.Problem)
+				}
+			}},
+	)
+}
+
+// bigHead sends n fields of size bytes each.
+func bigHead(id, why string, n, size int) Case {
+	return Case{ID: id, Level: Should, RFC: "RFC 9110 §5.4", Why: why, Run: func(t *T) {
+		var fields, want []string
+		for i := 0; i < n; i++ {
+			f := fmt.Sprintf("X-Big-%d: %s", i, strings.Repeat(string(rune('a'+i%26)), size))
+			fields, want = append(fields, f), append(want, f)
+		}
+		c := t.Dial()
+		c.Send(t.Get("big", fields...))
+		x := t.Expect(c)
+		q := x.Request()
+		x.Send(Reply(200, "ok"))
+		x.Close()
+		t.wellFormed(q)
+		sameFields(t, "the backend", &q.Head, want...)
+		t.Whole(c.Final("GET"), 200)
+	}}
+}
+
+func longFields() []string {
+	var out []string
+	for i := 0; i < 512; i++ {
+		out = append(out, fmt.Sprintf("X-Long-%d: %s", i, strings.Repeat("v", 4000)))
+	}
+	return out
+}
+
+// tooLong sends a head that is too long. With strict set only the statuses
+// given will do.
+func tooLong(t *T, raw string, strict bool, statuses ...int) {
+	t.Serve(func(x *Exchange) {
+		x.Request()
+		x.Send(Reply(200, "ok"))
+	})
+	c := t.Dial()
+	// Written beside the reading; it ends when the proxy closes.
+	go c.Send(raw)
+	r := c.Final("GET")
+	if strict {
+		for _, s := range statuses {
+			if r.Status == s {
+				return
+			}
+		}
+		t.Fatalf("the client got %q instead of %d; %s", r.Start, statuses[0], r.Problem)
+	}
+	if r.Status == 200 {
+		t.Fatalf("the proxy took a head of %d bytes", len(raw))
+	}
+	if r.Status >= 500 && r.Status != 501 && r.Status != 505 {
+		t.Fatalf("the client got %q: its own fault looks like the backend's", r.Start)
+	}
+	if r.Status == 0 && strings.Contains(r.Problem, "silent") {
+		t.Fatalf("%s", r.Problem)
+	}
+}
+
+// endlessHead sends fields until the proxy has enough.
+func endlessHead(t *T) {
+	c := t.Dial()
+	c.Send("GET " + t.Path("endless") + " HTTP/1.1\r\nHost: " + Host + "\r\n")
+	line := strings.Repeat("X-Endless: "+strings.Repeat("e", 1000)+"\r\n", 64)
+	sent := 0
+	for sent < 24<<20 {
+		if c.Send(line) != nil || c.ended() {
+			return
+		}
+		if n, _ := c.state(); n > 0 {
+			return
+		}
+		sent += len(line)
+	}
+	t.Errorf("the proxy took %d MiB of a head that does not end", sent>>20)
+}
+
+func bigReplyHead(t *T, n, size int) {
+	var fields []string
+	for i := 0; i < n; i++ {
+		fields = append(fields, fmt.Sprintf("X-Big-%d: %s", i, strings.Repeat(string(rune('a'+i)), size)))
+	}
+	t.Answer(Reply(200, "ok", fields...))
+	r := t.Do(t.Get("big"), "GET")
+	t.Whole(r, 200)
+	sameFields(t, "the client", &r.Head, fields...)
+}
+
+// endlessReplyHead has the backend send fields without end.
+func endlessReplyHead(t *T) {
+	took := make(chan bool, 1)
+	t.Serve(func(x *Exchange) {
+		x.Request()
+		x.Send("HTTP/1.1 200 OK\r\n")
+		line := strings.Repeat("X-Endless: "+strings.Repeat("e", 1000)+"\r\n", 64)
+		for sent := 0; sent < 24<<20; sent += len(line) {
+			if x.Send(line) != nil {
+				return
+			}
+		}
+		took <- true
+	})
+	r := t.Do(t.Get("endless"), "GET")
+	select {
+	case <-took:
+		t.Errorf("the proxy took 24 MiB of a head that does not end")
+	default:
+	}
+	if r.Status < 500 {
+		t.Errorf("the client got %s; %s", Visible(r.Start, 60), cutText(r.Problem, 150))
+	}
+}
+
+func cutText(s string, n int) string {
+	if len(s) > n {
+		return s[:n] + "…"
+	}
+	return s
+}
+
+// downFor runs f while every backend refuses connections.
+func (t *T) downFor(f func()) {
+	for _, b := range t.lab.farm.backends {
+		b.down()
+	}
+	defer func() {
+		for _, b := range t.lab.farm.backends {
+			if err := b.listen(); err != nil {
+				t.Errorf("the checker cannot listen again: %v", err)
+			}
+		}
+		t.recover()
+	}()
+	f()
+}
+
+// recover waits until the proxy serves again after its backends were down, so
+// that the cases after this one find it as it was.
+func (t *T) recover() {
+	for until := time.Now().Add(11 * time.Second); time.Now().Before(until); {
+		if t.lab.alive(2*time.Second) == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func (t *T) withBackendsDown(raw, method string) (r *Response) {
+	t.downFor(func() { r = t.Do(raw, method) })
+	return r
+}

@@ -1,0 +1,204 @@
+package suite
+
+import (
+	"strings"
+	"time"
+)
+
+func init() {
+	add("timeouts",
+		Case{ID: "timeout-silent-client", Level: Should, RFC: "RFC 9112 §9.5", Mode: Timed,
+			Why: "A client that connects and says nothing is cut off: else a few thousand of them use up the proxy.",
+			Run: func(t *T) {
+				limit := t.limit(t.lab.timeouts.Header)
+				c := t.Dial()
+				if _, ended := c.AwaitEnd(limit); !ended {
+					t.Errorf("%v after it had connected, the silent client was still served", limit)
+				}
+			}},
+		Case{ID: "timeout-slow-header", Level: Should, RFC: "RFC 9112 §9.5", Mode: Timed,
+			Why: "A head that drips in byte by byte is cut off too: the limit is for the whole head, not for each byte (slowloris).",
+			Run: slowHeader},
+		Case{ID: "timeout-408", Level: Quality, RFC: "RFC 9110 §15.5.9", Mode: Timed,
+			Why: "A client that is too slow with its head is told so: 408 Request Timeout.",
+			Run: func(t *T) {
+				limit := t.limit(t.lab.timeouts.Header)
+				c := t.Dial()
+				c.Send("GET " + t.Path("slow") + " HTTP/1.1\r\nHost: " + Host + "\r\n")
+				rest, _ := c.AwaitEnd(limit)
+				if !strings.HasPrefix(rest, "HTTP/1.1 408 ") {
+					t.Errorf("the client got %s", Visible(rest, 80))
+				}
+			}},
+		Case{ID: "timeout-backend", Level: Should, RFC: "RFC 9110 §15.6.5", Mode: Timed,
+			Why: "A backend that does not answer gets the client an error after a while, not an endless wait.",
+			Run: func(t *T) { silentBackend(t, false) }},
+		Case{ID: "timeout-504", Level: Quality, RFC: "RFC 9110 §15.6.5", Mode: Timed,
+			Why: "The right answer for a backend that is too slow is 504 Gateway Timeout.",
+			Run: func(t *T) { silentBackend(t, true) }},
+		Case{ID: "timeout-body-stalls", Level: Quality, RFC: "RFC 9112 §8", Mode: Timed,
+			Why: "A response that stands still for longer than the idle timeout is broken off, visibly.",
+			Run: func(t *T) {
+				limit := t.idleLimit()
+				c := t.Dial()
+				c.Send(t.Get("stall"))
+				x := t.Expect(c)
+				x.Request()
+				x.Send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this")
+				if _, ended := c.AwaitEnd(limit); !ended {
+					t.Errorf("%v after the last byte the client was still waiting", limit)
+				}
+			}},
+		Case{ID: "timeout-upload-stalls", Level: Quality, RFC: "RFC 9110 §15.5.9", Mode: Timed,
+			Why: "An upload that stands still for longer than the idle timeout is broken off: it holds a backend.",
+			Run: func(t *T) {
+				limit := t.idleLimit()
+				t.Serve(func(x *Exchange) {
+					x.requestHead()
+					awaitEnd(x.reader, caseTime)
+				})
+				c := t.Dial()
+				c.Send(t.post("Content-Length: 100\r\n", "only this"))
+				if _, ended := c.AwaitEnd(limit); !ended {
+					t.Errorf("%v after the last byte the upload was still open", limit)
+				}
+			}},
+		Case{ID: "timeout-tunnel-alive", Level: Quality, RFC: "RFC 9110 §7.8", Mode: Timed,
+			Why: "A tunnel outlives the timeout for responses: a WebSocket may be silent for longer than an answer may take.",
+			Run: func(t *T) {
+				if t.lab.timeouts.Server == 0 || t.lab.timeouts.Server > 3*time.Second || t.lab.timeouts.Idle < t.lab.timeouts.Server+300*time.Millisecond {
+					t.Skip("the proxy's timeouts are not short or not known")
+				}
+				c, x := t.tunnel("")
+				pause := (t.lab.timeouts.Server + t.lab.timeouts.Idle) / 2
+				time.Sleep(pause)
+				x.Send("still there?")
+				t.pass("the client", c.reader, "still there?")
+			}},
+		Case{ID: "timeout-slow-body", Level: Must, RFC: "RFC 9112 §6", Mode: Timed,
+			Why: "A body that comes slowly but steadily is not broken off, although it takes longer in all than any timeout.",
+			Run: slowBody},
+		Case{ID: "timeout-connect", Level: Quality, RFC: "RFC 9110 §15.6.5", Mode: TimedAlone,
+			Why: "A backend that does not even accept (a host that is gone) gets the client an error after the connect timeout.",
+			Run: blackHole},
+	)
+}
+
+// margin is what a timeout may be late, in a busy machine too.
+const margin = 2500 * time.Millisecond
+
+// limit is how long a case waits for a timeout of d (or an unknown one).
+func (t *T) limit(d time.Duration) time.Duration {
+	if d == 0 {
+		d = 5 * time.Second
+	}
+	d += margin
+	if t.lab.serial { // the others wait meanwhile
+		d = min(d, max(3*time.Second, time.Until(t.lab.deadline)/3))
+	}
+	t.slow = d
+	return min(d, caseTime*2)
+}
+
+// idleLimit is limit for the idle timeout, which must be known and short.
+func (t *T) idleLimit() time.Duration {
+	if t.lab.timeouts.Idle == 0 || t.lab.timeouts.Idle > 8*time.Second {
+		t.Skip("the proxy's idle timeout is not short or not known")
+	}
+	return t.limit(t.lab.timeouts.Idle)
+}
+
+// slowHeader sends a byte now and then, for longer than the timeout.
+func slowHeader(t *T) {
+	limit := t.limit(t.lab.timeouts.Header)
+	c := t.Dial()
+	c.Send("GET " + t.Path("slow") + " HTTP/1.1\r\nHost: " + Host + "\r\nX-Slow: ")
+	for until := time.Now().Add(limit); time.Now().Before(until); {
+		if c.Send("z") != nil || c.ended() {
+			return
+		}
+		if rest, ended := c.AwaitEnd(200 * time.Millisecond); ended || rest != "" {
+			return
+		}
+	}
+	t.Errorf("%v after it had begun, the head that drips in was still accepted", limit)
+}
+
+// silentBackend never answers.
+func silentBackend(t *T, strict bool) {
+	limit := t.limit(t.lab.timeouts.Server)
+	c := t.Dial()
+	c.Send(t.Get("never"))
+	x := t.Expect(c)
+	x.Request()
+	rest, ended := c.AwaitEnd(limit)
+	switch {
+	case strict && !strings.HasPrefix(rest, "HTTP/1.1 504 "):
+		t.Errorf("the client got %s", Visible(rest, 80))
+	case !strict && rest == "" && !ended:
+		t.Errorf("%v after its request the client had no answer", limit)
+	case !strict && !strings.HasPrefix(rest, "HTTP/1.1 5"):
+		t.Errorf("the client got %s instead of an error", Visible(rest, 80))
+	}
+}
+
+// slowBody sends a byte at a time, over more than the timeouts.
+func slowBody(t *T) {
+	to := t.lab.timeouts
+	if to.Idle == 0 || to.Idle > 3*time.Second {
+		t.Skip("the proxy's timeouts are not short or not known")
+	}
+	n := int((max(to.Idle, to.Server, to.Header)+700*time.Millisecond)/(250*time.Millisecond)) + 1
+	c := t.Dial()
+	c.Send(t.Get("drip"))
+	x := t.Expect(c)
+	x.Request()
+	x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: " + itoa(n) + "\r\n\r\n")
+	for i := 0; i < n; i++ {
+		x.Send("b")
+		time.Sleep(250 * time.Millisecond)
+	}
+	x.Close()
+	r := c.Final("GET")
+	t.Whole(r, 200)
+	t.SameBody("the client", r.Body, []byte(strings.Repeat("b", n)))
+}
+
+// blackHole makes the backends accept no more.
+func blackHole(t *T) {
+	if t.lab.timeouts.Connect == 0 {
+		t.Skip("the proxy's connect timeout is not known")
+	}
+	limit := t.limit(t.lab.timeouts.Connect * time.Duration(len(t.lab.farm.backends)))
+	for _, b := range t.lab.farm.backends {
+		b.down()
+	}
+	defer func() {
+		for _, b := range t.lab.farm.backends {
+			b.listen()
+		}
+		t.recover()
+	}()
+	var open []func()
+	defer func() {
+		for _, f := range open {
+			f()
+		}
+	}()
+	for _, b := range t.lab.farm.backends {
+		f, err := deafListener(b.addr)
+		if err != nil {
+			t.Skip("this system cannot play a backend that does not accept: " + err.Error())
+		}
+		open = append(open, f)
+	}
+	c := t.Dial()
+	c.Send(t.Get("hole"))
+	rest, ended := c.AwaitEnd(limit)
+	if rest == "" && !ended {
+		t.Fatalf("%v after its request the client had no answer", limit)
+	}
+	if !strings.HasPrefix(rest, "HTTP/1.1 5") {
+		t.Errorf("the client got %s instead of an error", Visible(rest, 80))
+	}
+}
