@@ -1,0 +1,105 @@
+"use strict";
+// The reader's script: theme and size of text, the step under the pointer lit on
+// all sides, the kernel column folded, unchanged lines shown. It loads nothing.
+(() => {
+  const root = document.documentElement;
+  const keep = (key, value) => { try { localStorage.setItem("reader-" + key, value); } catch { /* not kept */ } };
+  const kept = (key) => { try { return localStorage.getItem("reader-" + key); } catch { return null; } };
+
+  // Theme and size first, before anything is drawn.
+  const theme = kept("theme");
+  if (theme === "light" || theme === "dark") root.dataset.theme = theme;
+  let scale = Math.min(Math.max(Number(kept("scale")) || 1, 0.7), 2);
+  const applyScale = () => root.style.setProperty("--scale", String(scale));
+  applyScale();
+
+  const toggleTheme = () => {
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+    keep("theme", root.dataset.theme);
+  };
+  const resize = (by) => {
+    scale = Math.min(Math.max(Math.round((scale + by) * 10) / 10, 0.7), 2);
+    applyScale();
+    keep("scale", String(scale));
+  };
+
+  // Side by side: a row is lit on all sides.
+  const cells = () => Array.from(document.querySelectorAll(".cell[data-rows]"));
+  const rowsOf = (cell) => cell.dataset.rows.split(" ");
+  let order = [];
+  let current = -1;
+  const light = (rows) => {
+    for (const cell of cells()) cell.classList.toggle("lit", rowsOf(cell).some((r) => rows.includes(r)));
+    if (rows.length) current = order.indexOf(rows[0]);
+  };
+  const go = (index) => {
+    if (!order.length) return;
+    current = Math.min(Math.max(index, 0), order.length - 1);
+    const target = document.getElementById("step-" + order[current]);
+    target.focus({ preventScroll: true });
+    light([order[current]]);
+    target.scrollIntoView({ block: "start" });
+  };
+
+  const setFold = (folded) => {
+    const side = document.getElementById("side");
+    if (!side) return;
+    side.classList.toggle("folded", folded);
+    const button = document.getElementById("fold");
+    button.setAttribute("aria-expanded", String(!folded));
+    button.textContent = folded ? "⇤ kernel" : "fold ⇥";
+    keep("fold", folded ? "yes" : "no");
+  };
+  const folded = () => document.getElementById("side").classList.contains("folded");
+
+  const turn = (rel) => {
+    const link = document.querySelector(`.turn a[rel="${rel}"]`);
+    if (link) link.click();
+  };
+
+  const onKey = (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) return;
+    const side = document.getElementById("side");
+    const step = side && /^[0-9]$/.test(event.key) ? order.indexOf(event.key === "0" ? "10" : event.key) : -1;
+    if (step >= 0) go(step);
+    else if (side && (event.key === "j" || event.key === "ArrowDown")) go(current + 1);
+    else if (side && (event.key === "k" || event.key === "ArrowUp")) go(current - 1);
+    else if (side && event.key === "x") setFold(!folded());
+    else if (side && event.key === "Escape") light([]);
+    else if (event.key === "t") toggleTheme();
+    else if (event.key === "+" || event.key === "=") resize(0.1);
+    else if (event.key === "-") resize(-0.1);
+    else if (event.key === "[") turn("prev");
+    else if (event.key === "]") turn("next");
+    else return;
+    event.preventDefault();
+  };
+
+  document.addEventListener("DOMContentLoaded", () => {
+    document.getElementById("theme").addEventListener("click", toggleTheme);
+    document.getElementById("smaller").addEventListener("click", () => resize(-0.1));
+    document.getElementById("larger").addEventListener("click", () => resize(0.1));
+    document.addEventListener("keydown", onKey);
+    const side = document.getElementById("side");
+    if (side) {
+      order = Array.from(side.querySelectorAll(".cell.c[data-rows]"), (cell) => cell.dataset.rows);
+      for (const cell of cells()) {
+        cell.addEventListener("pointerenter", () => light(rowsOf(cell)));
+        cell.addEventListener("focus", () => light(rowsOf(cell)));
+      }
+      document.getElementById("fold").addEventListener("click", () => setFold(!folded()));
+      if (kept("fold") === "yes") setFold(true);
+      if (location.hash.startsWith("#step-")) go(order.indexOf(location.hash.slice(6)));
+    }
+    const all = document.getElementById("all");
+    if (all) {
+      all.addEventListener("click", () => {
+        const on = document.getElementById("diff").classList.toggle("all");
+        all.setAttribute("aria-pressed", String(on));
+        all.textContent = on ? "changes only" : "all lines";
+      });
+    }
+  });
+})();

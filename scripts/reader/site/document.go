@@ -1,0 +1,305 @@
+package site
+
+import (
+	"bytes"
+	"fmt"
+	"html"
+	"html/template"
+	"net/url"
+	"path"
+	"regexp"
+	"strings"
+
+	"github.com/yuin/goldmark"
+	"github.com/yuin/goldmark/ast"
+	"github.com/yuin/goldmark/extension"
+	"github.com/yuin/goldmark/renderer"
+	"github.com/yuin/goldmark/text"
+	"github.com/yuin/goldmark/util"
+
+	"reverseproxy/scripts/docscheck/anchor"
+	"reverseproxy/scripts/reader/sequence"
+)
+
+// document renders a document of the repository.
+func (b *builder) document(name string) {
+	source, err := b.read(name)
+	if err != nil {
+		return // findDocuments has said so
+	}
+	pageURL := documentURL(name)
+	d := &document{b: b, name: name, url: pageURL}
+	md := goldmark.New(goldmark.WithExtensions(extension.GFM),
+		goldmark.WithRendererOptions(renderer.WithNodeRenderers(util.Prioritized(d, 1))))
+	tree := md.Parser().Parse(text.NewReader(source))
+	d.prepare(tree, source)
+	var out bytes.Buffer
+	if err := md.Renderer().Render(&out, source, tree); err != nil {
+		b.problem("%s: %v", name, err)
+		return
+	}
+	prev, next := b.around(pageURL)
+	b.page(pageURL, "document", documentTitle(name, source), template.HTML(out.String()), prev, next)
+}
+
+// around finds the documents before and after one, in the order of the navigation.
+func (b *builder) around(url string) (prev, next *navPage) {
+	var all []navPage
+	for _, p := range b.nav.Pages {
+		if p.URL == "index.html" {
+			all = append(all, p)
+		}
+	}
+	for _, c := range b.nav.Chapters {
+		if c.Page != "" {
+			all = append(all, navPage{Title: c.Title, URL: c.Page})
+		}
+	}
+	for _, p := range b.nav.Pages {
+		if p.URL != "index.html" {
+			all = append(all, p)
+		}
+	}
+	for i, p := range all {
+		if p.URL != url {
+			continue
+		}
+		if i > 0 {
+			prev = &all[i-1]
+		}
+		if i+1 < len(all) {
+			next = &all[i+1]
+		}
+	}
+	return prev, next
+}
+
+// documentTitle is a document's first heading, or its name.
+func documentTitle(name string, source []byte) string {
+	tree := goldmark.DefaultParser().Parse(text.NewReader(source))
+	for n := tree.FirstChild(); n != nil; n = n.NextSibling() {
+		if h, ok := n.(*ast.Heading); ok {
+			return plainText(h, source)
+		}
+	}
+	return path.Base(name)
+}
+
+// plainText is the text of a node without its markup.
+func plainText(n ast.Node, source []byte) string {
+	var b strings.Builder
+	_ = ast.Walk(n, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
+		if t, ok := n.(*ast.Text); ok && entering {
+			b.Write(t.Segment.Value(source))
+		}
+		return ast.WalkContinue, nil
+	})
+	return b.String()
+}
+
+// document is a document while it is rendered.
+type document struct {
+	b    *builder
+	name string // its path in the repository
+	url  string // its path in the site
+}
+
+// prepare gives headings their names and turns links to where the site has what
+// they point to.
+func (d *document) prepare(tree ast.Node, source []byte) {
+	used := map[string]int{}
+	_ = ast.Walk(tree, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
+		if !entering {
+			return ast.WalkContinue, nil
+		}
+		switch n := n.(type) {
+		case *ast.Heading:
+			n.SetAttributeString("id", []byte(anchor.ID(plainText(n, source), used)))
+		case *ast.Link:
+			n.Destination = []byte(d.target(string(n.Destination)))
+		case *ast.Image:
+			n.Destination = []byte(d.target(string(n.Destination)))
+		}
+		return ast.WalkContinue, nil
+	})
+}
+
+// target is where a link of the document leads in the site.
+func (d *document) target(link string) string {
+	u, err := url.Parse(link)
+	if err != nil || u.Scheme != "" || u.Host != "" || u.Path == "" {
+		return link
+	}
+	file := path.Join(path.Dir(d.name), u.Path)
+	to, err := d.b.place(file)
+	if err != nil {
+		d.b.problem("%s: link %q: %v", d.name, link, err)
+		return link
+	}
+	if u.Fragment != "" && !strings.HasSuffix(to, "/index.html") {
+		line, _, _ := strings.Cut(u.Fragment, "-L")
+		to += "#" + line
+	}
+	return relative(d.url, to)
+}
+
+// relative is the way from one page of the site to another.
+func relative(from, to string) string {
+	return strings.Repeat("../", strings.Count(from, "/")) + to
+}
+
+// RegisterFuncs takes over the kinds of nodes that the reader shows its own way.
+func (d *document) RegisterFuncs(r renderer.NodeRendererFuncRegisterer) {
+	r.Register(ast.KindFencedCodeBlock, d.codeBlock)
+	r.Register(ast.KindHeading, d.heading)
+	r.Register(ast.KindHTMLBlock, d.htmlBlock)
+	r.Register(ast.KindRawHTML, d.rawHTML)
+}
+
+func (d *document) heading(w util.BufWriter, _ []byte, node ast.Node, entering bool) (ast.WalkStatus, error) {
+	h := node.(*ast.Heading)
+	id, _ := h.AttributeString("id")
+	name, _ := id.([]byte)
+	if entering {
+		fmt.Fprintf(w, `<h%d id="%s">`, h.Level, html.EscapeString(string(name)))
+	} else {
+		fmt.Fprintf(w, ` <a class="anchor" href="#%s" aria-label="Link to this heading">#</a></h%d>`+"\n",
+			html.EscapeString(string(name)), h.Level)
+	}
+	return ast.WalkContinue, nil
+}
+
+// codeBlock colours code, and draws sequence diagrams.
+func (d *document) codeBlock(w util.BufWriter, source []byte, node ast.Node, entering bool) (ast.WalkStatus, error) {
+	if !entering {
+		return ast.WalkContinue, nil
+	}
+	block := node.(*ast.FencedCodeBlock)
+	lang := string(block.Language(source))
+	code := string(block.Lines().Value(source))
+	note := ""
+	if lang == "mermaid" {
+		svg, err := sequence.SVG(code)
+		if err == nil {
+			_, _ = w.WriteString(`<figure class="diagram">` + svg + "</figure>\n")
+			return ast.WalkSkipChildren, nil
+		}
+		note = fmt.Sprintf("<p class=\"note\">The source of a diagram that the reader cannot draw (%s).</p>\n", html.EscapeString(err.Error()))
+	}
+	_, _ = w.WriteString(note + `<pre tabindex="0" class="code lang-` + html.EscapeString(lang) + `"><code>`)
+	for _, l := range highlight(lang, code) {
+		class := ""
+		if lang == "diff" {
+			class = diffClass(string(l))
+		}
+		_, _ = w.WriteString(`<span class="line` + class + `">` + string(l) + "</span>\n")
+	}
+	_, _ = w.WriteString("</code></pre>\n")
+	return ast.WalkSkipChildren, nil
+}
+
+var tags = regexp.MustCompile(`<[^>]*>`)
+
+// diffClass marks the lines of a diff.
+func diffClass(line string) string {
+	line = tags.ReplaceAllString(line, "")
+	switch {
+	case strings.HasPrefix(line, "+++"), strings.HasPrefix(line, "---"):
+		return " file"
+	case strings.HasPrefix(line, "+"):
+		return " added"
+	case strings.HasPrefix(line, "-"):
+		return " deleted"
+	case strings.HasPrefix(line, "@@"):
+		return " hunk"
+	}
+	return ""
+}
+
+func (d *document) htmlBlock(w util.BufWriter, source []byte, node ast.Node, entering bool) (ast.WalkStatus, error) {
+	block := node.(*ast.HTMLBlock)
+	if entering {
+		raw := string(block.Lines().Value(source))
+		if block.HasClosure() {
+			raw += string(block.ClosureLine.Value(source))
+		}
+		_, _ = w.WriteString(d.safeHTML(raw))
+	}
+	return ast.WalkContinue, nil
+}
+
+func (d *document) rawHTML(w util.BufWriter, source []byte, node ast.Node, entering bool) (ast.WalkStatus, error) {
+	if entering {
+		_, _ = w.WriteString(d.safeHTML(string(node.(*ast.RawHTML).Segments.Value(source))))
+	}
+	return ast.WalkSkipChildren, nil
+}
+
+var (
+	htmlComment = regexp.MustCompile(`(?s)<!--.*?-->`)
+	htmlTag     = regexp.MustCompile(`(?s)</?([a-zA-Z][a-zA-Z0-9]*)([^<>]*)>`)
+	htmlAttr    = regexp.MustCompile(`([a-zA-Z-]+)\s*=\s*"([^"]*)"`)
+)
+
+// allowedTags are the HTML elements that documents may use, allowedAttrs their attributes.
+var (
+	allowedTags = words("a b br center code dd details div dl dt em figcaption figure h1 h2 h3 i img kbd li ol p " +
+		"picture pre source span strong sub summary sup table tbody td th thead tr ul")
+	allowedAttrs = words("align alt colspan height href id media name open rowspan src srcset title width")
+)
+
+func words(list string) map[string]bool {
+	set := map[string]bool{}
+	for _, w := range strings.Fields(list) {
+		set[w] = true
+	}
+	return set
+}
+
+// safeHTML keeps the elements of a document's own HTML that are harmless, turns
+// their links, leaves comments out and escapes the rest.
+func (d *document) safeHTML(raw string) string {
+	raw = htmlComment.ReplaceAllString(raw, "")
+	var out strings.Builder
+	at := 0
+	for _, m := range htmlTag.FindAllStringSubmatchIndex(raw, -1) {
+		out.WriteString(escapeText(raw[at:m[0]]))
+		at = m[1]
+		tag, name, attrs := raw[m[0]:m[1]], strings.ToLower(raw[m[2]:m[3]]), raw[m[4]:m[5]]
+		switch {
+		case !allowedTags[name]:
+			out.WriteString(html.EscapeString(tag))
+		case strings.HasPrefix(tag, "</"):
+			out.WriteString("</" + name + ">")
+		default:
+			out.WriteString("<" + name + d.safeAttrs(attrs) + ">")
+		}
+	}
+	out.WriteString(escapeText(raw[at:]))
+	return out.String()
+}
+
+// escapeText escapes text of HTML, whose entities are kept.
+func escapeText(s string) string { return html.EscapeString(html.UnescapeString(s)) }
+
+func (d *document) safeAttrs(attrs string) string {
+	var out strings.Builder
+	for _, a := range htmlAttr.FindAllStringSubmatch(attrs, -1) {
+		name, value := strings.ToLower(a[1]), html.UnescapeString(a[2])
+		if !allowedAttrs[name] {
+			continue
+		}
+		if name == "href" || name == "src" || name == "srcset" {
+			u, err := url.Parse(value)
+			if err != nil || u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "mailto" {
+				continue
+			}
+			value = d.target(value)
+		}
+		fmt.Fprintf(&out, ` %s="%s"`, name, html.EscapeString(value))
+	}
+	if regexp.MustCompile(`\bopen\b`).MatchString(htmlAttr.ReplaceAllString(attrs, "")) {
+		out.WriteString(" open")
+	}
+	return out.String()
+}

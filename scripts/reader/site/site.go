@@ -1,0 +1,346 @@
+// Package site makes the book as a set of web pages: the documents of docs/, the
+// chapters side by side with the C originals, the differences from chapter to
+// chapter, and the source files that the documents link to. All links are relative, so
+// that the pages work from a file as well as from a server.
+package site
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"reverseproxy/scripts/docscheck/steps"
+	"reverseproxy/scripts/reader/csource"
+)
+
+//go:embed assets
+var assets embed.FS
+
+var templates = template.Must(template.New("").Funcs(template.FuncMap{
+	"inc": func(i int) int { return i + 1 },
+}).ParseFS(assets, "assets/*.html"))
+
+// Options say what to build from.
+type Options struct {
+	Root string // the repository
+	CDir string // the folder of the C originals, "" for none
+}
+
+// Site is a built book.
+type Site struct {
+	Files    map[string][]byte // by path, with slashes; pages end in .html
+	Problems []string          // links that lead nowhere, pages that cannot be made
+	Notes    []string          // what is to say of the C originals, a line each
+	Sources  []string          // the files and directories it was built from
+}
+
+// builder builds one site.
+type builder struct {
+	repo     *os.Root
+	rootName string
+	cdir     *os.Root // nil without -c
+	cname    string
+	site     *Site
+	nav      nav
+	wanted   []string        // repository paths to render as source pages
+	queued   map[string]bool // those and the ones done
+	pages    map[string]bool // repository paths of the documents
+}
+
+// nav is what every page can lead to.
+type nav struct {
+	Pages    []navPage // the documents that belong to no chapter
+	Chapters []navChapter
+	Diffs    []navDiff
+}
+
+type navPage struct{ Title, URL, Path string }
+
+type navChapter struct {
+	Number int
+	Dir    string
+	Title  string // of its document, or its directory
+	Page   string // URL of its document, "" if there is none
+	Side   string // URL of the page side by side, "" if there is none
+	Diff   string // URL of the difference from the chapter before, "" if none
+	Main   bool   // it has a main.go
+}
+
+type navDiff struct{ A, B, URL string }
+
+// Build makes the book. An error means that there is nothing to show; what is
+// wrong with single pages is in Problems.
+func Build(o Options) (*Site, error) {
+	repo, err := os.OpenRoot(o.Root)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the repository: %w", err)
+	}
+	defer repo.Close()
+	b := &builder{repo: repo, rootName: o.Root, cname: o.CDir, queued: map[string]bool{}, pages: map[string]bool{},
+		site: &Site{Files: map[string][]byte{}}}
+	if o.CDir != "" {
+		if b.cdir, err = openC(o.CDir); err != nil {
+			return nil, err
+		}
+		defer b.cdir.Close()
+		b.site.Sources = append(b.site.Sources, o.CDir)
+	}
+	b.findChapters()
+	docs := b.findDocuments()
+	for _, d := range docs {
+		b.document(d)
+	}
+	for i := range b.nav.Chapters {
+		b.sideBySide(b.nav.Chapters[i])
+	}
+	for _, d := range b.nav.Diffs {
+		b.diffPage(d)
+	}
+	b.overview(slices.Contains(docs, "README.md"))
+	b.sources()
+	b.addAssets()
+	b.site.Problems = append(b.site.Problems, checkLinks(b.site.Files)...)
+	return b.site, nil
+}
+
+// openC opens the folder of the C originals.
+func openC(dir string) (*os.Root, error) {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("there is no folder %s: -c takes the folder that holds %s and the other C programs", dir, steps.Chapters[0].CFile)
+	case err != nil:
+		return nil, fmt.Errorf("cannot read the folder %s: %w", dir, err)
+	case !info.IsDir():
+		return nil, fmt.Errorf("%s is a file: -c takes the folder it is in", dir)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the folder %s: %w", dir, err)
+	}
+	return root, nil
+}
+
+// read reads a file of the repository, and remembers that the site depends on it.
+func (b *builder) read(name string) ([]byte, error) {
+	b.depends(name)
+	return b.repo.ReadFile(name)
+}
+
+func (b *builder) depends(name string) {
+	b.site.Sources = append(b.site.Sources, b.rootName+string(os.PathSeparator)+name)
+}
+
+func (b *builder) problem(format string, args ...any) {
+	b.site.Problems = append(b.site.Problems, fmt.Sprintf(format, args...))
+}
+
+var chapterName = regexp.MustCompile(`^ch(\d+)_\w+$`)
+
+// findChapters lists the chapters' directories and the differences between them.
+func (b *builder) findChapters() {
+	b.depends(".")
+	entries, _ := fs.ReadDir(b.repo.FS(), ".")
+	var found []navChapter
+	for _, e := range entries {
+		m := chapterName.FindStringSubmatch(e.Name())
+		if m == nil || !e.IsDir() {
+			continue
+		}
+		n, _ := strconv.Atoi(m[1])
+		c := navChapter{Number: n, Dir: e.Name(), Title: e.Name()}
+		b.depends(e.Name())
+		_, err := b.repo.Stat(e.Name() + "/main.go")
+		c.Main = err == nil
+		found = append(found, c)
+	}
+	for _, c := range steps.Chapters {
+		i := slices.IndexFunc(found, func(n navChapter) bool { return n.Dir == c.Dir })
+		if i < 0 {
+			n, _ := strconv.Atoi(chapterName.FindStringSubmatch(c.Dir)[1])
+			found = append(found, navChapter{Number: n, Dir: c.Dir, Title: c.Dir})
+			i = len(found) - 1
+		}
+		found[i].Side = "side-by-side/" + c.Dir + ".html"
+	}
+	slices.SortFunc(found, func(x, y navChapter) int { return x.Number - y.Number })
+	b.nav.Chapters = found
+	b.findDiffs()
+}
+
+// findDiffs pairs each chapter with the one before it, and ch4 with ch2: it is
+// ch2 with a goroutine where ch3 starts a process.
+func (b *builder) findDiffs() {
+	add := func(x, y navChapter) string {
+		d := navDiff{x.Dir, y.Dir, "diff/" + x.Dir + "--" + y.Dir + ".html"}
+		b.nav.Diffs = append(b.nav.Diffs, d)
+		return d.URL
+	}
+	var with []navChapter
+	for _, c := range b.nav.Chapters {
+		if c.Main {
+			with = append(with, c)
+		}
+	}
+	for i, c := range with {
+		url := ""
+		for _, earlier := range with[:i] {
+			last := earlier.Dir == with[i-1].Dir
+			if last || earlier.Number == 2 && c.Number == 4 {
+				u := add(earlier, c)
+				if url == "" {
+					url = u
+				}
+			}
+		}
+		for j := range b.nav.Chapters {
+			if b.nav.Chapters[j].Dir == c.Dir {
+				b.nav.Chapters[j].Diff = url
+			}
+		}
+	}
+}
+
+// findDocuments lists the documents in reading order and enters them in nav.
+func (b *builder) findDocuments() []string {
+	var docs []string
+	add := func(dir string, want func(string) bool) {
+		_ = fs.WalkDir(b.repo.FS(), dir, func(p string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return nil
+			case d.IsDir() && d.Name() == "node_modules":
+				return fs.SkipDir
+			case d.IsDir():
+				b.depends(p)
+			case d.Type().IsRegular() && want(d.Name()):
+				docs = append(docs, p)
+			}
+			return nil
+		})
+	}
+	if _, err := b.repo.Stat("README.md"); err == nil {
+		docs = append(docs, "README.md")
+	}
+	add("docs", func(name string) bool { return strings.HasSuffix(name, ".md") })
+	add("scripts", func(name string) bool { return name == "README.md" })
+	for _, d := range docs {
+		b.pages[d] = true
+	}
+	for _, d := range docs {
+		source, err := b.read(d)
+		if err != nil {
+			b.problem("%s: %v", d, err)
+			continue
+		}
+		title := documentTitle(d, source)
+		if i := slices.IndexFunc(b.nav.Chapters, func(c navChapter) bool { return strings.HasPrefix(path.Base(d), fmt.Sprintf("ch%d_", c.Number)) }); i >= 0 {
+			b.nav.Chapters[i].Page, b.nav.Chapters[i].Title = documentURL(d), title
+			continue
+		}
+		b.nav.Pages = append(b.nav.Pages, navPage{title, documentURL(d), d})
+	}
+	return docs
+}
+
+// documentURL is where a document stands in the site.
+func documentURL(name string) string {
+	if name == "README.md" {
+		return "index.html"
+	}
+	return strings.TrimSuffix(name, ".md") + ".html"
+}
+
+// layout is what the template "layout" shows around a page.
+type layout struct {
+	Title string
+	Kind  string // "document", "side", "diff", "source": the class of the body
+	Here  string // URL of this page
+	Up    string // from this page to the root of the site, "" or "../"
+	Nav   nav
+	Main  template.HTML
+	Prev  *navPage
+	Next  *navPage
+}
+
+// page puts a page into the site.
+func (b *builder) page(url, kind, title string, main template.HTML, around ...*navPage) {
+	l := layout{Title: title, Kind: kind, Here: url, Up: strings.Repeat("../", strings.Count(url, "/")), Nav: b.nav, Main: main}
+	if len(around) == 2 {
+		l.Prev, l.Next = around[0], around[1]
+	}
+	var out bytes.Buffer
+	if err := templates.ExecuteTemplate(&out, "layout.html", l); err != nil {
+		b.problem("%s: %v", url, err)
+		return
+	}
+	b.site.Files[url] = out.Bytes()
+}
+
+// render fills a template and returns its HTML.
+func (b *builder) render(name string, data any) template.HTML {
+	var out bytes.Buffer
+	if err := templates.ExecuteTemplate(&out, name, data); err != nil {
+		b.problem("%s: %v", name, err)
+	}
+	return template.HTML(out.String())
+}
+
+// addAssets puts the style sheet and the script into the site.
+func (b *builder) addAssets() {
+	css, _ := assets.ReadFile("assets/reader.css")
+	js, _ := assets.ReadFile("assets/reader.js")
+	b.site.Files["assets/reader.css"] = append(css, (gridCSS() + chromaCSS())...)
+	b.site.Files["assets/reader.js"] = js
+}
+
+// gridCSS places the cells of the side-by-side pages; classes, so that the pages need no
+// style attributes.
+func gridCSS() string {
+	var css strings.Builder
+	css.WriteString("@media (min-width: 60rem) {\n")
+	for i := 1; i <= maxGridRows; i++ {
+		fmt.Fprintf(&css, ".r%d{grid-row-start:%d}.s%d{grid-row-end:span %d}\n", i, i, i, i)
+	}
+	css.WriteString("}\n")
+	for i := 0; i <= maxIndent; i++ {
+		fmt.Fprintf(&css, ".i%d{padding-left:%dch;text-indent:-%dch}\n", i, i+2, i+2)
+	}
+	return css.String()
+}
+
+// Bounds of the classes that gridCSS makes.
+const (
+	maxGridRows = 24 // rows of a page: ten steps, what happens between them, head and rest
+	maxIndent   = 40 // columns of a line's indentation
+)
+
+// loadC reads a chapter's C file and says in a note how it agrees with the book.
+func (b *builder) loadC(chapter steps.Chapter) (*csource.File, csource.Alignment) {
+	if b.cdir == nil {
+		return nil, csource.Alignment{}
+	}
+	b.site.Sources = append(b.site.Sources, b.cname+string(os.PathSeparator)+chapter.CFile)
+	f, err := csource.Load(b.cdir, chapter.CFile)
+	if err != nil {
+		a := csource.Alignment{Notes: []string{err.Error() + ". Its outline is shown instead"}}
+		b.site.Notes = append(b.site.Notes, a.Notes[0])
+		return nil, a
+	}
+	a := csource.Align(chapter, f)
+	a.Notes = append(slices.Clone(f.Notes), a.Notes...)
+	for i, n := range a.Notes {
+		a.Notes[i] = chapter.CFile + ": " + n
+	}
+	b.site.Notes = append(b.site.Notes, a.Notes...)
+	return f, a
+}
