@@ -17,36 +17,56 @@ import (
 
 // What parent and child have agreed on.
 const (
-	jobVariable  = "PROXY_CHILD" // environment: standing, level, connection, accepted (Unix ns)
-	socketFile   = 3             // the client's socket, or the listening one
-	eventsFile   = 4             // the pipe that takes the child's narration
+	jobVariable  = "PROXY_CHILD" // environment: the job
 	failedStatus = 1             // exit status of a child whose client got no answer
+
+	socketFile   = 3 // the client's socket, or the listening one
+	boardFile    = 4 // standing children: the scoreboard
+	lifelineFile = 5 // standing children: ends when they are to stop
 )
+
+// A job is what a child is started for.
+type job struct {
+	Standing bool
+	Slot     int           // of a standing child: its place on the scoreboard
+	Level    narrate.Level // how much it is to tell
+	Conn     uint64        // of another: the number of its connection,
+	Accepted int64         // and when that was accepted, Unix nanoseconds
+}
+
+// String returns the job for the environment.
+func (j job) String() string {
+	return fmt.Sprint(j.Standing, j.Slot, int(j.Level), j.Conn, j.Accepted)
+}
+
+func parseJob(s string) (j job, ok bool) {
+	_, err := fmt.Sscan(s, &j.Standing, &j.Slot, &j.Level, &j.Conn, &j.Accepted)
+	return j, err == nil && j.Slot >= 0 && j.Slot < maxPrefork
+}
 
 // Child reports whether this process is a child. If so, it has served what it
 // was started for with handle, and its work is done.
 func (f *Family) Child(handle func(net.Conn, *narrate.Conn) error) bool {
-	var standing bool
-	var level narrate.Level
-	var id uint64
-	var accepted int64
-	if _, err := fmt.Sscan(os.Getenv(jobVariable), &standing, &level, &id, &accepted); err != nil {
+	j, ok := parseJob(os.Getenv(jobVariable))
+	if !ok {
 		return false
 	}
 	os.Unsetenv(jobVariable)
 	signal.Ignore(os.Interrupt) // Ctrl+C reaches the children too; the parent decides
 
-	lifelineFile := uintptr(eventsFile)
-	if level > narrate.Off {
-		f.app.Log = narrate.New(level, narrate.JSON(os.NewFile(eventsFile, "events")))
-		lifelineFile++
+	if j.Level > narrate.Off {
+		eventsFile := boardFile
+		if j.Standing {
+			eventsFile = lifelineFile + 1
+		}
+		f.app.Log = narrate.New(j.Level, narrate.JSON(os.NewFile(uintptr(eventsFile), "events")))
 	}
 	f.app.Log.SlowMotion(f.app.Pause())
 	name := fmt.Sprintf("child %d", os.Getpid())
 	f.app.Log.Worker = func() string { return name }
 
-	if standing {
-		f.stand(handle, os.NewFile(lifelineFile, "life line"))
+	if j.Standing {
+		f.stand(handle, j.Slot)
 		return true
 	}
 	file := os.NewFile(socketFile, "client")
@@ -55,7 +75,7 @@ func (f *Family) Child(handle func(net.Conn, *narrate.Conn) error) bool {
 	if err != nil {
 		f.app.Fatal(err)
 	}
-	handle(client, f.app.Log.Resume(id, time.Unix(0, accepted)))
+	handle(client, f.app.Log.Resume(j.Conn, time.Unix(0, j.Accepted)))
 	if f.app.Log.Summary().Failed > 0 {
 		os.Exit(failedStatus)
 	}
@@ -68,12 +88,17 @@ func (f *Family) Child(handle func(net.Conn, *narrate.Conn) error) bool {
 // All children wait in accept on the same socket. They do so in the system call
 // itself: the kernel then wakes one of them for each client. Waiting in Go's
 // poller would wake them all, and all but one in vain (the thundering herd).
-func (f *Family) stand(handle func(net.Conn, *narrate.Conn) error, lifeline io.Reader) {
-	var busy sync.Mutex // held while a client is served
+func (f *Family) stand(handle func(net.Conn, *narrate.Conn) error, slot int) {
+	board, err := openScoreboard(os.NewFile(boardFile, "scoreboard"))
+	if err != nil {
+		f.app.Fatal(err)
+	}
+	f.app.Log.Share(&board.counts)
+	var serving sync.Mutex
 	// Ends the process, between two clients.
 	go func() {
-		io.Copy(io.Discard, lifeline)
-		busy.Lock()
+		io.Copy(io.Discard, os.NewFile(lifelineFile, "life line"))
+		serving.Lock()
 		os.Exit(0)
 	}()
 	syscall.SetNonblock(socketFile, false)
@@ -81,22 +106,24 @@ func (f *Family) stand(handle func(net.Conn, *narrate.Conn) error, lifeline io.R
 		fd, _, err := syscall.Accept(socketFile)
 		switch err {
 		case nil:
+			syscall.CloseOnExec(fd)
 		case syscall.EINTR, syscall.ECONNABORTED, syscall.EAGAIN:
 			continue
 		default:
 			f.app.Stopped(os.NewSyscallError("accept", err)) // reports it and pauses
 			continue
 		}
-		syscall.CloseOnExec(fd)
-		busy.Lock()
+		serving.Lock()
+		board.busy[slot].Store(true)
 		file := os.NewFile(uintptr(fd), "client")
-		if client, err := net.FileConn(file); err == nil {
-			file.Close() // FileConn has made a copy
+		client, err := net.FileConn(file)
+		file.Close() // FileConn has made a copy
+		if err == nil {
 			handle(client, f.app.Log.Accept(client))
 		} else {
-			file.Close()
 			f.app.Log.Problem("Accepted, but lost: %v", err)
 		}
-		busy.Unlock()
+		board.busy[slot].Store(false)
+		serving.Unlock()
 	}
 }

@@ -8,9 +8,14 @@ package family
 
 import (
 	"flag"
+	"fmt"
+	"strconv"
 
 	"reverseproxy/internal/cli"
 )
+
+// maxPrefork is how many standing children there can be.
+const maxPrefork = 1024
 
 // Family is the parent's view of its children.
 type Family struct {
@@ -24,7 +29,14 @@ type Family struct {
 func Flags(app *cli.App) *Family {
 	f := &Family{app: app}
 	cli.CountVar(&f.max, "max-children", 128, "most `children` at once; further clients wait")
-	flag.IntVar(&f.prefork, "prefork", 0, "`number` of standing children that take turns, instead of one child for each client; 0: none")
+	flag.Func("prefork", "`number` of standing children that take turns, instead of a child for each client (default none)", func(s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 0 || n > maxPrefork {
+			return fmt.Errorf("it must be a number from 0 to %d", maxPrefork)
+		}
+		f.prefork = n
+		return nil
+	})
 	return f
 }
 

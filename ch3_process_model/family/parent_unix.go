@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -55,7 +54,7 @@ func (l *limited) Accept() (net.Conn, error) {
 // caller still has to close its own copy of the socket, whether Start fails or
 // not; log belongs to the child from now on.
 func (f *Family) Start(client net.Conn, log *narrate.Conn) error {
-	c, err := f.start(client, fmt.Sprintf("%d %d", log.ID, log.AcceptedAt().UnixNano()), false)
+	c, err := f.start(client, job{Level: f.app.Log.Level(), Conn: log.ID, Accepted: log.AcceptedAt().UnixNano()})
 	if err != nil {
 		<-f.slots
 		return err
@@ -68,13 +67,13 @@ func (f *Family) Start(client net.Conn, log *narrate.Conn) error {
 			if e.Step == narrate.Close {
 				log = nil // the child itself has said how it went
 			}
-			f.app.Log.Relay(e, false)
+			f.app.Log.Relay(e)
 		})
 		// Wait collects the exit status: without it the child would stay in
 		// the process table as a zombie.
 		err := c.cmd.Wait()
 		f.forget(c)
-		f.app.Log.WorkerNote(c.conn, c.name(), "exited and was reaped: "+c.status())
+		f.app.Log.WorkerNote(c.job.Conn, c.name(), "exited and was reaped: "+c.status())
 		failed := err != nil
 		if log != nil && c.crashed() {
 			log.Close(fmt.Errorf("%s ended before it had answered: %s", c.name(), c.status()), true, 0)
@@ -86,12 +85,17 @@ func (f *Family) Start(client net.Conn, log *narrate.Conn) error {
 }
 
 // Stand keeps -prefork children that all accept from listener's socket, until
-// stop is closed. It returns when the last has ended.
+// Ctrl+C. It returns when the last has ended.
 func (f *Family) Stand(listener net.Listener) {
+	file, board, err := newScoreboard()
+	if err != nil {
+		f.app.Fatal(fmt.Errorf("no memory to share with the children: %w", err))
+	}
+	f.app.Log.Share(&board.counts)
 	f.app.OnCut(f.killAll)
 	var all sync.WaitGroup
-	for range f.prefork {
-		all.Go(func() { f.standOne(listener) }) // ends when Ctrl+C has been pressed
+	for slot := range f.prefork {
+		all.Go(func() { f.standOne(listener, file, board, slot) }) // ends after Ctrl+C
 	}
 	all.Wait()
 }
@@ -105,16 +109,19 @@ const (
 // standOne keeps one child standing. One that dies at once is replaced after a
 // pause that doubles each time, so that a broken program does not start
 // thousands of processes a second.
-func (f *Family) standOne(listener net.Listener) {
+func (f *Family) standOne(listener net.Listener, file *os.File, board *scoreboard, slot int) {
 	pause := firstPause
 	for !f.stopping() {
 		started := time.Now()
-		c, err := f.start(listener, "0 0", true)
+		c, err := f.start(listener, job{Level: f.app.Log.Level(), Standing: true, Slot: slot}, file)
 		if err != nil {
 			f.app.Log.Problem("No child could be started: %v; next try in %v", err, pause)
 		} else {
 			f.app.Log.WorkerNote(0, c.name(), "started")
 			f.attend(c)
+			if board.busy[slot].Swap(false) {
+				f.app.Log.Lost()
+			}
 		}
 		if time.Since(started) > maxPause {
 			pause = firstPause
@@ -130,7 +137,7 @@ func (f *Family) standOne(listener net.Listener) {
 // attend passes on what a standing child tells until it ends, and reaps it.
 func (f *Family) attend(c *child) {
 	done := make(chan struct{})
-	// Ends with attend: closing the life line is how the child learns that it
+	// Ends with attend: cutting the life line is how the child learns that it
 	// is to stop, whether by Ctrl+C or because this process has died.
 	go func() {
 		select {
@@ -145,7 +152,7 @@ func (f *Family) attend(c *child) {
 			serving = f.app.Log.NewID()
 		}
 		e.Conn, e.Worker = serving, c.name()
-		f.app.Log.Relay(e, true)
+		f.app.Log.Relay(e)
 		if e.Step == narrate.Close {
 			serving = 0
 		}
@@ -157,7 +164,7 @@ func (f *Family) attend(c *child) {
 	if serving != 0 {
 		f.app.Log.Relay(narrate.Event{Kind: narrate.KindStep, Step: narrate.Close, Name: narrate.Close.String(),
 			Conn: serving, Worker: c.name(), Failed: true,
-			Err: c.name() + " ended before it had answered: " + c.status()}, true)
+			Err: c.name() + " ended before it had answered: " + c.status()})
 	}
 }
 
@@ -173,13 +180,14 @@ func (f *Family) stopping() bool {
 // A child is one child process.
 type child struct {
 	cmd      *exec.Cmd
-	conn     uint64   // the connection it serves, 0 for a standing one
+	job      job
 	events   *os.File // what it tells, one JSON object a line; nil if nothing
 	lifeline *os.File // open as long as a standing child is to live; nil for others
 }
 
-// start starts this program as a child that inherits a socket as file 3.
-func (f *Family) start(socket any, job string, standing bool) (*child, error) {
+// start starts this program as a child that inherits a socket as file 3, and
+// further files behind it.
+func (f *Family) start(socket any, j job, files ...*os.File) (*child, error) {
 	file, err := socket.(interface{ File() (*os.File, error) }).File()
 	if err != nil {
 		return nil, err
@@ -189,61 +197,52 @@ func (f *Family) start(socket any, job string, standing bool) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	level := f.app.Log.Level()
-	if standing {
-		level = max(level, narrate.Edges) // to be counted
-	}
 	// The last flag of a name counts: what is only known now comes last.
 	args := append(os.Args[1:len(os.Args):len(os.Args)],
 		"-backend", f.app.Backends[0], "-slow-motion", f.app.Log.Pause().String())
-	c := &child{cmd: exec.Command(self, args...)}
-	c.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%t %d %s", jobVariable, standing, level, job))
+	c := &child{cmd: exec.Command(self, args...), job: j}
+	c.cmd.Env = append(os.Environ(), jobVariable+"="+j.String())
 	c.cmd.Stderr = os.Stderr // for a panic's last words
-	c.cmd.ExtraFiles = []*os.File{file}
-	c.conn, _ = strconv.ParseUint(strings.Fields(job)[0], 10, 64)
-
-	var theirs []*os.File
-	defer func() {
-		for _, end := range theirs {
-			end.Close()
-		}
-	}()
-	if level > narrate.Off {
-		ours, end, err := os.Pipe()
-		if err != nil {
-			return nil, err
-		}
-		c.events, theirs = ours, append(theirs, end)
-		c.cmd.ExtraFiles = append(c.cmd.ExtraFiles, end)
-	}
-	if standing {
+	c.cmd.ExtraFiles = append([]*os.File{file}, files...)
+	var theirs []*os.File // the child's ends of pipes
+	defer func() { closeAll(theirs...) }()
+	if j.Standing {
 		end, ours, err := os.Pipe()
 		if err != nil {
-			c.closeFiles()
 			return nil, err
 		}
 		c.lifeline, theirs = ours, append(theirs, end)
-		c.cmd.ExtraFiles = append(c.cmd.ExtraFiles, end)
 	}
+	if j.Level > narrate.Off {
+		ours, end, err := os.Pipe()
+		if err != nil {
+			closeAll(c.lifeline)
+			return nil, err
+		}
+		c.events, theirs = ours, append(theirs, end)
+	}
+	c.cmd.ExtraFiles = append(c.cmd.ExtraFiles, theirs...)
 	if err := c.cmd.Start(); err != nil {
-		c.closeFiles()
+		closeAll(c.lifeline, c.events)
 		return nil, err
 	}
+	f.remember(c)
+	return c, nil
+}
+
+func closeAll(files ...*os.File) {
+	for _, file := range files {
+		file.Close() // of nil it is an error, which is fine
+	}
+}
+
+func (f *Family) remember(c *child) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.children == nil {
 		f.children = map[*os.Process]bool{}
 	}
 	f.children[c.cmd.Process] = true
-	return c, nil
-}
-
-func (c *child) closeFiles() {
-	for _, file := range []*os.File{c.events, c.lifeline} {
-		if file != nil {
-			file.Close()
-		}
-	}
 }
 
 // name names the child as every narrated line does.

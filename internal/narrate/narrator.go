@@ -13,9 +13,8 @@ type Level int
 
 // The levels. Off is free: no event is even built.
 const (
-	Off   Level = iota // nothing
-	Edges              // the first and the last step of each connection, for counting
-	All                // every step
+	Off Level = iota // nothing
+	All              // every step
 )
 
 // Sink takes events, one at a time. It must not keep the caller waiting.
@@ -31,12 +30,13 @@ type Narrator struct {
 	sinks  []Sink
 	slow   atomic.Int64 // pause after each step, nanoseconds
 	lastID atomic.Uint64
-	counts counts
+	counts *Counts
+	open   sync.WaitGroup // connections that this process accepted
 }
 
 // New returns a Narrator that tells as much as level says to the given sinks.
 func New(level Level, sinks ...Sink) *Narrator {
-	return &Narrator{level: level, sinks: sinks}
+	return &Narrator{level: level, sinks: sinks, counts: &Counts{}}
 }
 
 // Attach adds a sink; every event goes to it too. Call it before the first event.
@@ -123,7 +123,7 @@ func (n *Narrator) Accept(client net.Conn) *Conn {
 
 // AcceptFrom is Accept for a program that has no net.Conn.
 func (n *Narrator) AcceptFrom(peer string) *Conn {
-	n.counts.begin()
+	n.begin()
 	c := &Conn{ID: n.lastID.Add(1), n: n}
 	if n.level == Off {
 		return c
@@ -134,10 +134,15 @@ func (n *Narrator) AcceptFrom(peer string) *Conn {
 	return c
 }
 
+func (n *Narrator) begin() {
+	n.open.Add(1)
+	n.counts.begin()
+}
+
 // Resume continues a connection that another process accepted at the given
 // time under the given number.
 func (n *Narrator) Resume(id uint64, accepted time.Time) *Conn {
-	n.counts.begin()
+	n.begin()
 	return &Conn{ID: id, n: n, start: accepted, last: accepted}
 }
 
@@ -178,7 +183,7 @@ func (c *Conn) Body(bytes int64) {
 // it early, or nil; failed says whether the client was left without the answer
 // it asked for; status is what it was answered with, or 0.
 func (c *Conn) Close(err error, failed bool, status int) {
-	c.n.counts.end(failed)
+	c.n.Done(failed)
 	if c.n.level == Off {
 		return
 	}

@@ -2,7 +2,6 @@ package narrate
 
 import (
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -10,8 +9,8 @@ import (
 // Summary holds the figures of the line that every program prints at its end,
 // so that the models can be compared.
 type Summary struct {
-	Connections uint64  `json:"connections"`
-	Failed      uint64  `json:"failed"`
+	Connections int64   `json:"connections"`
+	Failed      int64   `json:"failed"`
 	MostAtOnce  int64   `json:"most_at_once"`
 	CPUSeconds  float64 `json:"cpu_seconds"`       // user and system, with ended children
 	PeakMemory  int64   `json:"peak_memory_bytes"` // of the largest process
@@ -23,16 +22,14 @@ func (s Summary) String() string {
 		s.Connections, s.Failed, s.MostAtOnce, s.CPUSeconds, float64(s.PeakMemory)/1e6)
 }
 
-// counts are kept even when nothing is narrated.
-type counts struct {
-	total, failed atomic.Uint64
-	now, most     atomic.Int64
-	open          sync.WaitGroup
+// Counts are kept even when nothing is narrated. They can be kept in memory
+// that several processes share: all fields are only used atomically.
+type Counts struct {
+	total, failed, now, most atomic.Int64
 }
 
-func (c *counts) begin() {
+func (c *Counts) begin() {
 	c.total.Add(1)
-	c.open.Add(1)
 	now := c.now.Add(1)
 	for most := c.most.Load(); now > most; most = c.most.Load() {
 		if c.most.CompareAndSwap(most, now) {
@@ -41,20 +38,22 @@ func (c *counts) begin() {
 	}
 }
 
-func (c *counts) end(failed bool) {
+func (c *Counts) end(failed bool) {
 	c.now.Add(-1)
 	if failed {
 		c.failed.Add(1)
 	}
-	c.open.Done()
 }
+
+// Share makes n count in c, before it has counted anything.
+func (n *Narrator) Share(c *Counts) { n.counts = c }
 
 // InFlight returns how many connections are being served right now.
 func (n *Narrator) InFlight() int64 { return n.counts.now.Load() }
 
-// Drain returns when no connection is being served any more. No new one may be
-// accepted meanwhile.
-func (n *Narrator) Drain() { n.counts.open.Wait() }
+// Drain returns when no connection that this process accepted is being served
+// any more. No new one may be accepted meanwhile.
+func (n *Narrator) Drain() { n.open.Wait() }
 
 // Summary returns the figures of the run so far.
 func (n *Narrator) Summary() Summary {
@@ -68,23 +67,23 @@ func (n *Narrator) Summary() Summary {
 	}
 }
 
-// Relay passes on an event that a child process narrated. The child's own
-// connection numbers must already be this Narrator's. With count, the
-// connection is also counted here, because only the child knew of it.
-func (n *Narrator) Relay(e Event, count bool) {
-	if count && e.Step == Accept {
-		n.counts.begin()
-	}
-	if count && e.Step == Close {
-		n.counts.end(e.Failed)
-	}
+// Relay passes on an event that a child process narrated.
+func (n *Narrator) Relay(e Event) {
 	if n.level == All {
 		n.Emit(e)
 	}
 }
 
-// Done counts a connection as closed that another process finished.
-func (n *Narrator) Done(failed bool) { n.counts.end(failed) }
+// Done counts a connection as closed that this process accepted and another
+// one finished.
+func (n *Narrator) Done(failed bool) {
+	n.counts.end(failed)
+	n.open.Done()
+}
+
+// Lost counts a connection as failed whose process died, if that process also
+// accepted it.
+func (n *Narrator) Lost() { n.counts.end(true) }
 
 // NewID returns a connection number that was not used before.
 func (n *Narrator) NewID() uint64 { return n.lastID.Add(1) }
