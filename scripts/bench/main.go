@@ -35,6 +35,7 @@ type options struct {
 	rate      float64
 	selfcheck bool
 	list      bool
+	from      string
 }
 
 func parse(args []string) (*options, error) {
@@ -50,6 +51,7 @@ func parse(args []string) (*options, error) {
 	fs.StringVar(&o.backend, "backend", "own", "backend of the small answers: `own` or nginx")
 	fs.Float64Var(&o.rate, "rate", 2000, "requests a `second` of workload r")
 	fs.BoolVar(&o.selfcheck, "selfcheck", false, "compare the load generator with wrk, and end")
+	fs.StringVar(&o.from, "from", "", "measure nothing; make the report of this results.json `file` anew")
 	fs.BoolVar(&o.list, "list", false, "list contestants and workloads, and end")
 	fs.Usage = func() {
 		fmt.Fprint(fs.Output(), "go run ./scripts/bench [flags]: race the proxies and write a report\n\n")
@@ -117,6 +119,9 @@ func main() {
 
 // run does what the command line asks for.
 func run(ctx context.Context, o *options) error {
+	if o.from != "" {
+		return again(o.from, o.out)
+	}
 	raiseFileLimit()
 	root, err := moduleRoot()
 	if err != nil {

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"reverseproxy/scripts/bench/load"
 	"reverseproxy/scripts/bench/proctree"
+	"reverseproxy/scripts/bench/rawsock"
 )
 
 // bench is one run of the program.
@@ -59,7 +61,7 @@ type sample struct {
 	Failed     int64   `json:"failed"`
 	Seconds    float64 `json:"seconds"`
 	MBps       float64 `json:"megabytes_per_second,omitempty"`
-	Overflows  int64   `json:"listen_overflows"` // of the whole machine meanwhile
+	Overflows  int64   `json:"listen_overflows"` // connections turned away at its full accept queue
 	// GeneratorCPU and BackendCPU are shares of one core, 1 = it was the limit.
 	GeneratorCPU float64          `json:"generator_cpu_share"`
 	BackendCPU   float64          `json:"backend_cpu_share"`
@@ -273,6 +275,7 @@ type watcher struct {
 	pid       int // 0 for the baseline
 	backend   int
 	comesGoes bool
+	listener  rawsock.Addr
 	stop      chan struct{}
 	wg        sync.WaitGroup
 	most      atomic.Int64 // bytes
@@ -294,6 +297,10 @@ func (b *bench) watch(i *instance, c *contestant) *watcher {
 		return w
 	}
 	w.pid = i.pid()
+	if _, p, err := net.SplitHostPort(i.addr); err == nil {
+		port, _ := strconv.Atoi(p)
+		w.listener = rawsock.NewAddr([4]byte{127, 0, 0, 1}, port)
+	}
 	w.wg.Go(func() { // ends with end()
 		for pause := 200 * time.Millisecond; ; {
 			select {
@@ -331,8 +338,10 @@ func (w *watcher) mem() proctree.Memory {
 }
 
 func (w *watcher) read() reading {
-	r := reading{at: time.Now(), overflows: proctree.Overflows(), backend: proctree.Clock(w.backend), mem: w.mem()}
+	r := reading{at: time.Now(), backend: proctree.Clock(w.backend), mem: w.mem()}
 	if w.pid != 0 {
+		_, dropped, _ := rawsock.Listener(&w.listener)
+		r.overflows = int64(dropped)
 		r.cpu = proctree.CPU(w.pid)
 	}
 	return r

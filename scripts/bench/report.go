@@ -3,23 +3,52 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 )
 
-// report prints the tables and writes results.json, report.html and the plots.
+// report prints the tables and writes results.json, report.html and the
+// plots, of whatever has been measured.
 func (b *bench) report(interrupted bool) error {
 	b.progress("writing the report")
 	fmt.Println()
 	r := b.collect(interrupted)
 	r.print(os.Stdout)
-	if err := os.MkdirAll(b.o.out, 0o755); err != nil {
+	if err := r.write(b.o.out); err != nil {
 		return err
 	}
-	if err := r.writeJSON(b.o.out); err != nil {
-		return err
-	}
-	fmt.Printf("\nWritten: %s\n", filepath.Join(b.o.out, "results.json"))
+	fmt.Printf("\nWritten: %s, results.json and the plots beside it\n", filepath.Join(b.o.out, "report.html"))
 	return nil
+}
+
+// write writes all files of the report into dir.
+func (r *results) write(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := r.writeJSON(dir); err != nil {
+		return err
+	}
+	figs := r.figures()
+	for _, f := range figs {
+		if err := f.Write(dir); err != nil {
+			return err
+		}
+	}
+	return r.writeHTML(dir, figs)
+}
+
+// again makes the report of an earlier results.json anew.
+func again(file, dir string) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	r := &results{}
+	if err := json.Unmarshal(b, r); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return r.write(dir)
 }

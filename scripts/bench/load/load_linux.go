@@ -558,7 +558,7 @@ func (g *generator) openIdle() {
 }
 
 func (g *generator) queued() int {
-	n, err := rawsock.AcceptQueue(&g.target)
+	n, _, err := rawsock.Listener(&g.target)
 	if err != nil {
 		return 0
 	}

@@ -167,26 +167,6 @@ func Listening(port int) bool {
 	return false
 }
 
-// Overflows counts the handshakes that a full accept queue has turned away
-// since the machine started (TcpExtListenOverflows), in this network namespace.
-func Overflows() int64 {
-	b, err := os.ReadFile("/proc/net/netstat")
-	if err != nil {
-		return 0
-	}
-	lines := strings.Split(string(b), "\n")
-	for i := 0; i+1 < len(lines); i += 2 {
-		names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
-		for j, n := range names {
-			if n == "ListenOverflows" && j < len(values) {
-				v, _ := strconv.ParseInt(values[j], 10, 64)
-				return v
-			}
-		}
-	}
-	return 0
-}
-
 // Ended reports whether pid is gone or a zombie.
 func Ended(pid int) bool {
 	s, err := readStat(pid)
