@@ -35,6 +35,17 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
+// fault names whose failure it is, as events do.
+func (e *Error) fault() string {
+	switch {
+	case e.Client:
+		return "client"
+	case e.Status == http.StatusInternalServerError, e.Status == http.StatusServiceUnavailable:
+		return "proxy"
+	}
+	return "backend"
+}
+
 // refuse is the error of a request that is not forwarded.
 func refuse(status int, reason string) *Error {
 	return &Error{Status: status, Reason: reason, Client: true}

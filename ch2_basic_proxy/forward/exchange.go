@@ -105,8 +105,7 @@ func NewExchange(client net.Conn, via string, limits *Limits, log *narrate.Conn)
 func (x *Exchange) ReadRequest() error {
 	err := x.readRequest()
 	if err != nil {
-		x.log.Step(narrate.ReadRequest, narrate.Event{Calls: "read", Err: err.Error()})
-		return err
+		return x.failed(narrate.ReadRequest, err, narrate.Event{Calls: "read"})
 	}
 	if x.log.On() {
 		x.log.Step(narrate.ReadRequest, narrate.Event{Calls: "read", Bytes: int64(x.req.size),
@@ -151,9 +150,7 @@ func (x *Exchange) readRequest() error {
 func (x *Exchange) Connect(addr string) error {
 	conn, err := x.dial(addr)
 	if err != nil {
-		err := connectError(err, addr)
-		x.log.Step(narrate.Connect, narrate.Event{Calls: "socket, connect", Peer: addr, Err: err.Error()})
-		return err
+		return x.failed(narrate.Connect, connectError(err, addr), narrate.Event{Calls: "socket, connect", Peer: addr})
 	}
 	x.backend.Conn = conn
 	x.backend.writeIdle = x.limits.Idle
@@ -165,7 +162,10 @@ func (x *Exchange) Connect(addr string) error {
 // dial connects within the connect timeout. Without a free descriptor it waits
 // for one: exchanges that end give theirs back.
 func (x *Exchange) dial(addr string) (net.Conn, error) {
-	dialer := net.Dialer{Deadline: time.Now().Add(x.limits.Connect)}
+	dialer := net.Dialer{
+		Deadline:  time.Now().Add(x.limits.Connect),
+		KeepAlive: -1, // no probes: every wait here has its timeout
+	}
 	for {
 		conn, err := dialer.Dial("tcp", addr)
 		if !errors.Is(err, syscall.EMFILE) || time.Until(dialer.Deadline) < dialPause {
@@ -183,9 +183,7 @@ func (x *Exchange) SendRequest() error {
 	head = x.req.appendHead(head, x.backend.RemoteAddr().String(), x.client.RemoteAddr().String(), x.via)
 	head, rest := withBody(head, &x.client, x.req.Message)
 	if _, err := x.backend.Write(head); err != nil {
-		err := responseError(err)
-		x.log.Step(narrate.ForwardRequest, narrate.Event{Calls: "write", Err: err.Error()})
-		return err
+		return x.failed(narrate.ForwardRequest, responseError(err), narrate.Event{Calls: "write"})
 	}
 	x.log.Step(narrate.ForwardRequest, narrate.Event{Calls: "write", Bytes: int64(len(head))})
 	x.over, x.requestSide = make(chan struct{}), make(chan struct{})
@@ -253,9 +251,12 @@ func (x *Exchange) begun(responding bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.responding = responding
-	if responding || x.complete {
+	switch {
+	case x.complete:
+		// The server timeout runs already, and for the whole header.
+	case responding:
 		x.backend.readBy(time.Now().Add(x.limits.Server))
-	} else {
+	default:
 		x.backend.readBy(time.Time{})
 	}
 }
@@ -320,8 +321,7 @@ func (x *Exchange) ReadResponse() error {
 			err = x.requestErr // the reason why the read was stopped
 		}
 		x.mu.Unlock()
-		x.log.Step(narrate.ReadResponse, narrate.Event{Calls: "read", Err: err.Error()})
-		return err
+		return x.failed(narrate.ReadResponse, err, narrate.Event{Calls: "read"})
 	}
 	x.log.Step(narrate.ReadResponse, narrate.Event{Calls: "read", Bytes: int64(x.resp.size),
 		Status: x.resp.Status, Text: x.resp.Reason})
@@ -363,10 +363,10 @@ func (x *Exchange) SendResponse() error {
 	e := narrate.Event{Calls: "write", Bytes: x.client.sent.Load(), Status: x.resp.Status}
 	if err != nil {
 		x.truncated = true
-		e.Err = err.Error()
+		return x.failed(narrate.SendResponse, err, e)
 	}
 	x.log.Step(narrate.SendResponse, e)
-	return err
+	return nil
 }
 
 func (x *Exchange) sendResponse() error {
@@ -404,6 +404,17 @@ func (x *Exchange) sendResponse() error {
 	return &Error{Status: http.StatusBadGateway, Reason: "the backend's response broke off", Err: err}
 }
 
+// failed narrates that a step has failed, and returns its error.
+func (x *Exchange) failed(step narrate.Step, err error, e narrate.Event) error {
+	e.Err = err.Error()
+	var known *Error
+	if errors.As(err, &known) {
+		e.Fault = known.fault()
+	}
+	x.log.Step(step, e)
+	return err
+}
+
 // Close is step 10: it ends what is still under way, tells the client what
 // failed, if the response has not begun, and closes both connections. Called
 // by defer, it also turns a panic into a failure of this exchange alone.
@@ -439,7 +450,12 @@ func (x *Exchange) endRequestSide() {
 	}
 	close(x.over)
 	x.client.stop(true, false)
-	x.backend.stop(true, true)
+	x.mu.Lock()
+	sending := !x.complete
+	x.mu.Unlock()
+	if sending {
+		x.backend.stop(true, true)
+	}
 	<-x.requestSide
 }
 

@@ -37,6 +37,12 @@ func Flags(app *cli.App) *Family {
 		f.prefork = n
 		return nil
 	})
+	app.Workers = func() string {
+		if f.prefork > 0 {
+			return fmt.Sprintf("%d standing processes", f.prefork)
+		}
+		return "a process for each connection"
+	}
 	return f
 }
 

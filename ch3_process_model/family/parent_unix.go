@@ -201,7 +201,10 @@ func (f *Family) start(socket any, j job, files ...*os.File) (*child, error) {
 	args := append(os.Args[1:len(os.Args):len(os.Args)],
 		"-backend", f.app.Backends[0], "-slow-motion", f.app.Log.Pause().String())
 	c := &child{cmd: exec.Command(self, args...), job: j}
-	c.cmd.Env = append(os.Environ(), jobVariable+"="+j.String())
+	// A child serves one client at a time, for which one processor is enough:
+	// the Go runtime starts fewer threads, and fewer wake each other.
+	c.cmd.Env = append([]string{"GOMAXPROCS=1"}, os.Environ()...)
+	c.cmd.Env = append(c.cmd.Env, jobVariable+"="+j.String())
 	c.cmd.Stderr = os.Stderr // for a panic's last words
 	c.cmd.ExtraFiles = append([]*os.File{file}, files...)
 	var theirs []*os.File // the child's ends of pipes

@@ -37,6 +37,12 @@ func Flags(app *cli.App) *Pool {
 		}
 		return narrate.Goroutine()
 	}
+	app.Workers = func() string {
+		if p.pinned {
+			return "a thread for each connection"
+		}
+		return "a goroutine for each connection"
+	}
 	return p
 }
 

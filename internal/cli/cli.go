@@ -31,6 +31,7 @@ type App struct {
 	Backends []string          // -backend or -backends: addresses, host:port
 	Log      *narrate.Narrator // tells what happens; ready after Parse
 	Worker   func() string     // names the worker that calls it; set it before Parse
+	Workers  func() string     // says in words who serves a connection, for the live page; may be nil
 
 	backends  string // -backend or -backends, as given
 	demo      bool

@@ -10,6 +10,9 @@ import (
 // startWatching starts the live page and lets it follow every event.
 func (a *App) startWatching() {
 	config := live.Config{Chapter: a.Name, Narrator: a.Log, BackendAddrs: a.Backends}
+	if a.Workers != nil {
+		config.Workers = a.Workers()
+	}
 	if a.group != nil {
 		config.Backends = a.group
 	}
@@ -18,7 +21,7 @@ func (a *App) startWatching() {
 		a.Fatal(fmt.Errorf("the live page: %w", err))
 	}
 	a.page = page
-	a.Log.Attach(page.Sink)
+	a.Log.AttachSample(page.Sink, page.Shows)
 	a.say("Watch live on http://" + page.Addr() + "/")
 	if a.format == "json" {
 		a.Log.Emit(narrate.Event{Kind: narrate.KindWatch, Listen: page.Addr()})
