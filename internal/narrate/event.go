@@ -65,7 +65,7 @@ type Event struct {
 	Status   int       `json:"status,omitempty"`   // HTTP status of the response
 	Text     string    `json:"text,omitempty"`     // for people
 	Err      string    `json:"error,omitempty"`    // what went wrong
-	Fault    string   `json:"fault,omitempty"`    // whose failure Err is: "client", "backend" or "proxy"
+	Fault    string    `json:"fault,omitempty"`    // whose failure Err is: "client", "backend" or "proxy"
 	Failed   bool      `json:"failed,omitempty"`   // Close: the client did not get the answer it asked for
 	Listen   string    `json:"listen,omitempty"`   // ready, watch: the address
 	Backends []string  `json:"backends,omitempty"` // ready: the backends' addresses

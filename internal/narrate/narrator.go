@@ -27,7 +27,7 @@ type Narrator struct {
 
 	level  Level
 	shows  func(conn uint64) bool // whether anybody sees a connection's worker; nil: yes
-	mu     sync.Mutex // one event at a time reaches the sinks
+	mu     sync.Mutex             // one event at a time reaches the sinks
 	sinks  []Sink
 	slow   atomic.Int64 // pause after each step, nanoseconds
 	lastID atomic.Uint64
