@@ -9,12 +9,12 @@ import (
 
 // Sizes in SVG units; the page scales the whole drawing.
 const (
-	fontSize   = 15.0 // of text
-	lineHeight = 19.0
-	charWidth  = 8.1 // of an average character, on the wide side
+	fontSize   = 16.0 // of text
+	lineHeight = 20.0
+	charWidth  = 8.6 // of an average character, on the wide side
 	margin     = 16.0
 	actorPad   = 16.0 // left and right of a participant's name
-	minGap     = 130.0
+	minGap     = 200.0
 	rowGap     = 16.0 // between items
 	notePad    = 8.0
 	blockPad   = 12.0 // from a block's frame to what it holds

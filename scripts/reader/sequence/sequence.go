@@ -52,6 +52,7 @@ var (
 	ignored     = regexp.MustCompile(`^(activate|deactivate|destroy)\s+\S+$|^link\b|^accTitle|^accDescr`)
 	lineBreak   = regexp.MustCompile(`(?i)<br\s*/?>`)
 	entity      = regexp.MustCompile(`#(\w+);`)
+	entityEnd   = regexp.MustCompile(`#\w+;$`)
 )
 
 // parse reads a diagram. It refuses what it does not know, so that nothing is left
@@ -61,7 +62,10 @@ func parse(source string) (diagram, error) {
 	begun := false
 	var open []string
 	for n, line := range strings.Split(source, "\n") {
-		line = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(line), ";"))
+		line = strings.TrimSpace(line)
+		if !entityEnd.MatchString(line) {
+			line = strings.TrimSpace(strings.TrimSuffix(line, ";"))
+		}
 		if line == "" || strings.HasPrefix(line, "%%") {
 			continue
 		}

@@ -79,9 +79,13 @@ func short(dir string) string {
 func diffRows(lines []linediff.Line, a, b []template.HTML) []diffRow {
 	near := make([]bool, len(lines))
 	for i, l := range lines {
+		// A change makes the lines around it near.
 		for j := max(i-nearLines, 0); l.Kind != linediff.Same && j <= min(i+nearLines, len(lines)-1); j++ {
 			near[j] = true
 		}
+	}
+	for i := 1; i+1 < len(lines); i++ { // hiding a single line gains nothing
+		near[i] = near[i] || near[i-1] && near[i+1]
 	}
 	var rows []diffRow
 	for i := 0; i < len(lines); {
@@ -94,7 +98,7 @@ func diffRows(lines []linediff.Line, a, b []template.HTML) []diffRow {
 					for n < len(lines) && !near[n] {
 						n++
 					}
-					rows = append(rows, diffRow{Class: "skip", Skip: n - i})
+					rows = append(rows, diffRow{Class: "hidden", Skip: n - i})
 				}
 			}
 			rows = append(rows, row)

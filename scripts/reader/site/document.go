@@ -187,16 +187,25 @@ func (d *document) codeBlock(w util.BufWriter, source []byte, node ast.Node, ent
 		note = fmt.Sprintf("<p class=\"note\">The source of a diagram that the reader cannot draw (%s).</p>\n", html.EscapeString(err.Error()))
 	}
 	_, _ = w.WriteString(note + `<pre tabindex="0" class="code lang-` + html.EscapeString(lang) + `"><code>`)
+	if terminals[lang] {
+		lang = "" // typed and printed lines are told apart, no more
+	}
 	for _, l := range highlight(lang, code) {
 		class := ""
-		if lang == "diff" {
+		switch {
+		case lang == "diff":
 			class = diffClass(string(l))
+		case lang == "" && (strings.HasPrefix(string(l), "$ ") || l == "^C"):
+			class = " typed"
 		}
 		_, _ = w.WriteString(`<span class="line` + class + `">` + string(l) + "</span>\n")
 	}
 	_, _ = w.WriteString("</code></pre>\n")
 	return ast.WalkSkipChildren, nil
 }
+
+// terminals are the names that documents use for what a terminal shows.
+var terminals = map[string]bool{"console": true, "shell-session": true, "sh-session": true, "text": true}
 
 var tags = regexp.MustCompile(`<[^>]*>`)
 

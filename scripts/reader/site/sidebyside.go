@@ -216,7 +216,7 @@ func (s *sideBuilder) cHead() cell {
 	head := cell{Side: "c", Row: 1, Label: "before the steps"}
 	if s.file == nil {
 		head.Say = []string{"The outline of the calls. With a folder of the C programs (-c DIR) your copy stands here."}
-		head.Label = "the C program"
+		head.Label = "an outline"
 		return head
 	}
 	if s.alignment.HeadTo > 0 {

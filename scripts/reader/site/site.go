@@ -26,7 +26,8 @@ import (
 var assets embed.FS
 
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
-	"inc": func(i int) int { return i + 1 },
+	"inc":   func(i int) int { return i + 1 },
+	"short": short,
 }).ParseFS(assets, "assets/*.html"))
 
 // Options say what to build from.

@@ -45,7 +45,10 @@
   const setFold = (folded) => {
     const side = document.getElementById("side");
     if (!side) return;
+    const lit = side.querySelector(".cell.c.lit");
+    const before = lit && lit.getBoundingClientRect().top;
     side.classList.toggle("folded", folded);
+    if (lit) scrollBy(0, lit.getBoundingClientRect().top - before); // the lit step stays where it is
     const button = document.getElementById("fold");
     button.setAttribute("aria-expanded", String(!folded));
     button.textContent = folded ? "⇤ kernel" : "fold ⇥";

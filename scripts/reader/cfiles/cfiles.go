@@ -1,0 +1,69 @@
+// Package cfiles writes C files for the reader's tests: made up from the table of calls,
+// each call on the line where the original has it, and nothing else of the originals.
+package cfiles
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"reverseproxy/scripts/docscheck/steps"
+)
+
+// Text makes up a file that has the calls of a chapter's C program on their lines.
+func Text(chapter steps.Chapter) string {
+	lines := make([]string, chapter.CLines)
+	lines[0] = "/* a file for tests: socket(1), bind(2) */"
+	var from, to = []int{5}, []int{chapter.CLines}
+	if chapter.CFile == "threaded_proxy.c" { // two functions
+		from, to = []int{5, 87}, []int{85, chapter.CLines}
+	}
+	for i := range from {
+		lines[from[i]-1] = fmt.Sprintf("int work%d(void)", i)
+		lines[from[i]] = "{"
+		lines[to[i]-1] = "}"
+	}
+	put := func(call steps.Call, what string) {
+		lines[call.Line-1] = fmt.Sprintf("    x = %s(%q, 1); // %s", call.Name, "<close(fd)>", what)
+	}
+	for _, step := range chapter.Steps {
+		for i, call := range step.Calls {
+			put(call, steps.Names[step.Number])
+			if above := call.Line - 2; i == 0 && lines[above] == "" {
+				lines[above] = fmt.Sprintf("    // %d. %s", step.Number, steps.Names[step.Number])
+			}
+		}
+	}
+	for _, e := range chapter.Extras {
+		for _, call := range e.Calls {
+			if e.Last == 0 {
+				put(call, e.Name)
+			}
+		}
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// Dir writes the files of all chapters into a temporary folder.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, chapter := range steps.Chapters {
+		Write(t, dir, chapter.CFile, Text(chapter))
+	}
+	return dir
+}
+
+// Write writes a file.
+func Write(t testing.TB, dir, name, text string) {
+	t.Helper()
+	file := filepath.Join(dir, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,355 @@
+package site
+
+import (
+	"fmt"
+	"html"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"reverseproxy/scripts/docscheck/steps"
+	"reverseproxy/scripts/reader/cfiles"
+	"reverseproxy/scripts/reader/csource"
+)
+
+// chapterMain makes up a main.go with the step comments of a chapter. As in the
+// real ones, steps 1 to 3 are one call and step 10 stands before step 5.
+func chapterMain(chapter steps.Chapter) string {
+	note := func(numbers ...int) string {
+		var parts []string
+		for _, n := range numbers {
+			for _, c := range chapter.Steps[n-1].Calls {
+				parts = append(parts, fmt.Sprintf("%s, line %d", c.Name, c.Line))
+			}
+		}
+		if parts == nil {
+			return "(C: missing)"
+		}
+		return "(C: " + strings.Join(parts, "; ") + ")"
+	}
+	var b strings.Builder
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	p("// Problem: <none>.\npackage main\n\nimport \"fmt\"\n")
+	p("// main starts it.\nfunc main() {\n\tfmt.Println()\n")
+	p("\t// 1–3. All three calls\n\t// %s.\n\tlisten()\n\n\tserve()\n}\n", note(1, 2, 3))
+	p("// serve accepts.\nfunc serve() {\n\tfor {\n\t\t// 4. Accept %s.\n\t\taccept()", note(4))
+	for _, e := range chapter.Extra(4) {
+		if len(e.Calls) > 0 {
+			p("\n\t\t// Start one (C: %s, line %d).\n\t\tgo handleClient()", e.Calls[0].Name, e.Calls[0].Line)
+		} else {
+			p("\n\t\t// Start one (C: nothing).\n\t\tgo handleClient()")
+		}
+	}
+	p("\t}\n}\n\nfunc handleClient() {\n\tx := 1\n\n\t// 10. Close %s.\n\tdefer x.Close()\n", note(10))
+	for n := 5; n <= 9; n++ {
+		if len(chapter.Steps[n-1].Calls) > 0 {
+			p("\t// %d. %s\n\t// %s.\n\tx.Do(`<script>alert(%d)</script>`)\n", n, stepTitles[n], note(n), n)
+		}
+	}
+	p("}\n\n// helper helps.\nfunc helper() {\n\thelp()\n}")
+	return b.String()
+}
+
+// book makes a repository of five chapters and a few documents.
+func book(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	write := func(name, text string) { cfiles.Write(t, root, name, text) }
+	write("go.mod", "module book\n")
+	for _, chapter := range steps.Chapters {
+		write(chapter.Dir+"/main.go", chapterMain(chapter))
+	}
+	write("README.md", "# The book\n\n[how](docs/how.md#a--b) [ch4](docs/ch4_threaded.md) [code](ch4_threaded/main.go#L3-L5) "+
+		"[dir](ch4_threaded/) ![picture](docs/p.png) [out](https://example.org/)\n\n"+
+		"<script>alert(1)</script> <b onclick=\"alert(2)\">bold</b> <a href=\"javascript:alert(3)\">no</a> \n\nno [no](javascript:alert(4)) <i>i</i>\n\n"+
+		"<!-- a comment -->\n\n<img src=\"docs/p.png\" width=\"50\" onerror=\"alert(5)\">\n\n"+
+		"<details><summary>More</summary>\n\ntext\n\n</details>\n")
+	write("docs/how.md", "# How\n\n## A & B\n\n## A & B\n\n```mermaid\nsequenceDiagram\n  A->>B: hello <i>\n```\n\n"+
+		"```mermaid\nflowchart LR\n  A-->B\n```\n\n```diff\n-a\n+b\n```\n\n```console\n$ ls\nx\n```\n\n"+
+		"| a | b |\n|---|---|\n| 1 | `<2>` |\n\n[back](../README.md) [again](#a--b-1)\n")
+	write("docs/ch4_threaded.md", "# Chapter 4: threads\n")
+	write("docs/p.png", "\x89PNG not really")
+	return root
+}
+
+func build(t *testing.T, o Options) *Site {
+	t.Helper()
+	s, err := Build(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestDocuments(t *testing.T) {
+	s := build(t, Options{Root: book(t)})
+	if len(s.Problems) > 0 {
+		t.Fatalf("problems: %q", s.Problems)
+	}
+	readme := string(s.Files["index.html"])
+	for _, want := range []string{
+		`<a href="docs/how.html#a--b">how</a>`, `<a href="source/ch4_threaded/main.go.html#L3">code</a>`,
+		`<a href="source/ch4_threaded/index.html">dir</a>`, `<img src="docs/p.png"`, `<a href="https://example.org/">out</a>`,
+		`&lt;script&gt;alert(1)&lt;/script&gt;`, `<b>bold</b>`, `<a>no</a>`, `<img src="docs/p.png" width="50">`,
+		`<summary>More</summary>`, `>Chapter 4: threads</a>`,
+	} {
+		if !strings.Contains(readme, want) {
+			t.Errorf("README lacks %s\n%s", want, readme)
+		}
+	}
+	for _, bad := range []string{"<script>", "onclick", "onerror", `="javascript:`, "a comment"} {
+		if strings.Contains(readme, bad) {
+			t.Errorf("README holds %s: %s", bad, readme)
+		}
+	}
+	how := string(s.Files["docs/how.html"])
+	for _, want := range []string{
+		`<h2 id="a--b-1">`, "<svg", "hello &lt;i&gt;", "cannot draw", "flowchart LR", `<span class="line deleted">`,
+		`<span class="line typed">$ ls</span>`, "<code>&lt;2&gt;</code>", `href="../index.html"`, `href="../assets/reader.css"`,
+	} {
+		if !strings.Contains(how, want) {
+			t.Errorf("how.md lacks %s\n%s", want, how)
+		}
+	}
+	if !strings.Contains(string(s.Files["source/ch4_threaded/main.go.html"]), "&lt;script&gt;") {
+		t.Error("the source page does not escape")
+	}
+}
+
+func TestProblemsAreListed(t *testing.T) {
+	root := book(t)
+	cfiles.Write(t, root, "docs/bad.md", "# Bad\n\n[a](gone.md) [b](how.md#none) [c](../../etc/passwd) ![d](gone.png) "+
+		"[e](../ch4_threaded/main.go#L999) [f](#none)\n\n![remote](https://example.org/x.png)\n")
+	s := build(t, Options{Root: root})
+	all := strings.Join(s.Problems, "\n")
+	for _, want := range []string{`link "gone.md": there is no docs/gone.md`, `docs/how.html has no "none"`,
+		`leads out of the repository`, `link "gone.png"`, `has no "L999"`, `docs/bad.html has no "none"`, "loads from another host"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("not listed: %s\n%s", want, all)
+		}
+	}
+}
+
+var (
+	cellTag = regexp.MustCompile(`<section class="cell (c|go|kernel) r(\d+) s(\d+)" data-rows="([^"]*)"`)
+	lineID  = regexp.MustCompile(`id="(go|c)-L(\d+)"`)
+)
+
+// rowsOfPage lists the rows of each side of a page.
+func rowsOfPage(page string) map[string][]string {
+	rows := map[string][]string{}
+	for _, m := range cellTag.FindAllStringSubmatch(page, -1) {
+		rows[m[1]] = append(rows[m[1]], m[4])
+	}
+	return rows
+}
+
+// checkLines checks that every line of a file that is not blank stands on a page
+// once.
+func checkLines(t *testing.T, page, side string, src string) {
+	t.Helper()
+	shown := map[string]int{}
+	for _, m := range lineID.FindAllStringSubmatch(page, -1) {
+		if m[1] == side {
+			shown[m[2]]++
+		}
+	}
+	for i, l := range strings.Split(src, "\n") {
+		want := 1
+		if strings.TrimSpace(l) == "" {
+			want = min(shown[fmt.Sprint(i+1)], 1)
+		}
+		if got := shown[fmt.Sprint(i+1)]; got != want {
+			t.Errorf("%s line %d is shown %d times: %s", side, i+1, got, l)
+		}
+	}
+}
+
+func TestSideBySide(t *testing.T) {
+	root, cdir := book(t), cfiles.Dir(t)
+	with := build(t, Options{Root: root, CDir: cdir})
+	without := build(t, Options{Root: root})
+	if len(with.Problems)+len(with.Notes)+len(without.Problems)+len(without.Notes) > 0 {
+		t.Errorf("problems: %q %q %q %q", with.Problems, with.Notes, without.Problems, without.Notes)
+	}
+	wantGo := map[string][]string{
+		"ch1_base":          {"1 2 3", "4", "5", "10"},
+		"ch2_basic_proxy":   {"1 2 3", "4", "5", "6", "7", "8", "9", "10"},
+		"ch3_process_model": {"1 2 3", "4", "4a", "5", "6", "7", "8", "9", "10", "10a"},
+		"ch4_threaded":      {"1 2 3", "4", "4a", "5", "6", "7", "8", "9", "10"},
+		"ch5_load_balancer": {"1 2 3", "4", "4a", "5", "5a", "6", "7", "8", "9", "10"},
+	}
+	for _, chapter := range steps.Chapters {
+		t.Run(chapter.Dir, func(t *testing.T) {
+			for _, s := range []*Site{with, without} {
+				page := string(s.Files["side-by-side/"+chapter.Dir+".html"])
+				rows := rowsOfPage(page)
+				if diff := cmp.Diff(wantGo[chapter.Dir], rows["go"]); diff != "" {
+					t.Errorf("Go rows: %s", diff)
+				}
+				if diff := cmp.Diff(strings.Fields(strings.Join(rows["go"], " ")), rows["c"]); diff != "" {
+					t.Errorf("C and Go differ in rows: %s", diff)
+				}
+				if diff := cmp.Diff(rows["c"], rows["kernel"]); diff != "" {
+					t.Errorf("C and kernel differ in rows: %s", diff)
+				}
+				checkLines(t, page, "go", chapterMain(chapter))
+				if strings.Contains(page, "<script>alert") {
+					t.Error("code is not escaped")
+				}
+			}
+			page := string(with.Files["side-by-side/"+chapter.Dir+".html"])
+			checkLines(t, page, "c", cfiles.Text(chapter))
+			for _, step := range chapter.Steps {
+				for _, c := range step.Calls {
+					if !strings.Contains(page, fmt.Sprintf(`<div class="ln call" id="c-L%d">`, c.Line)) {
+						t.Errorf("%s on line %d is not marked", c.Name, c.Line)
+					}
+					outline := string(without.Files["side-by-side/"+chapter.Dir+".html"])
+					if !strings.Contains(outline, fmt.Sprintf("<span>line %d</span>", c.Line)) {
+						t.Errorf("the outline lacks %s, line %d", c.Name, c.Line)
+					}
+				}
+			}
+		})
+	}
+}
+
+// Every row of every chapter has a text about the kernel.
+func TestKernelTexts(t *testing.T) {
+	for _, chapter := range steps.Chapters {
+		for _, row := range chapterRows(chapter) {
+			if len(kernelFor(chapter.Dir, row).Does) == 0 {
+				t.Errorf("%s: nothing about row %s", chapter.Dir, rowID(row))
+			}
+		}
+	}
+	for dir, rows := range chapterKernelTexts {
+		chapter, ok := steps.ByDir(dir)
+		for row := range rows {
+			if !ok || !slices.Contains(chapterRows(chapter), row) {
+				t.Errorf("%s has no row %v", dir, row)
+			}
+		}
+	}
+}
+
+func TestMissingAndChangedC(t *testing.T) {
+	root, cdir := book(t), cfiles.Dir(t)
+	if err := os.Remove(filepath.Join(cdir, "Base.c")); err != nil {
+		t.Fatal(err)
+	}
+	chapter, _ := steps.ByDir("ch2_basic_proxy")
+	cfiles.Write(t, cdir, "Reverse_Proxy.c", "// mine\n"+strings.Replace(cfiles.Text(chapter), "x = connect(", "x = konnect(", 1))
+	cfiles.Write(t, cdir, "fork_proxy.c", "\x00\x01binary")
+	s := build(t, Options{Root: root, CDir: cdir})
+	notes := strings.Join(s.Notes, "\n")
+	for page, want := range map[string]string{
+		"ch1_base":          "Base.c is not there",
+		"ch2_basic_proxy":   "Reverse_Proxy.c: connect (step 6, line 76) was not found",
+		"ch3_process_model": "fork_proxy.c is no text",
+	} {
+		body := html.UnescapeString(string(s.Files["side-by-side/"+page+".html"]))
+		if !strings.Contains(notes, want) || !strings.Contains(body, want) {
+			t.Errorf("%s: %q is not reported: %s", page, want, notes)
+		}
+	}
+	page := string(s.Files["side-by-side/ch2_basic_proxy.html"])
+	if !strings.Contains(page, `<div class="ln call" id="c-L53">`) {
+		t.Error("what can be aligned is not")
+	}
+	if strings.Contains(string(s.Files["side-by-side/ch4_threaded.html"]), `class="notes"`) {
+		t.Error("a good file has notes")
+	}
+}
+
+func TestNoChapters(t *testing.T) {
+	root := t.TempDir()
+	s := build(t, Options{Root: root, CDir: t.TempDir()})
+	if len(s.Problems) > 0 || len(s.Notes) != 5 {
+		t.Errorf("problems %q, notes %q", s.Problems, s.Notes)
+	}
+	if !strings.Contains(string(s.Files["side-by-side/ch1_base.html"]), "has no main.go yet") || s.Files["index.html"] == nil {
+		t.Error("an empty repository has no pages")
+	}
+	if err := os.Mkdir(filepath.Join(root, "ch2_basic_proxy"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cfiles.Write(t, root, "ch2_basic_proxy/main.go", "package main\nfunc (")
+	s = build(t, Options{Root: root})
+	if len(s.Problems) == 0 || s.Files["side-by-side/ch2_basic_proxy.html"] == nil {
+		t.Errorf("a main.go that does not compile: %q", s.Problems)
+	}
+}
+
+func TestDiffPages(t *testing.T) {
+	root := book(t)
+	s := build(t, Options{Root: root})
+	var diffs []string
+	for name := range s.Files {
+		if strings.HasPrefix(name, "diff/") {
+			diffs = append(diffs, strings.TrimPrefix(name, "diff/"))
+		}
+	}
+	slices.Sort(diffs)
+	want := []string{"ch1_base--ch2_basic_proxy.html", "ch2_basic_proxy--ch3_process_model.html", "ch2_basic_proxy--ch4_threaded.html",
+		"ch3_process_model--ch4_threaded.html", "ch4_threaded--ch5_load_balancer.html"}
+	if diff := cmp.Diff(want, diffs); diff != "" {
+		t.Error(diff)
+	}
+	page := string(s.Files["diff/ch2_basic_proxy--ch4_threaded.html"])
+	del, add := strings.Count(page, `<td class="no deleted">`), strings.Count(page, `<td class="no added">`)
+	if del == 0 || !strings.Contains(page, fmt.Sprintf("%d lines out", del)) || !strings.Contains(page, fmt.Sprintf("%d lines in", add)) {
+		t.Errorf("%d deleted and %d added rows, not as counted", del, add)
+	}
+}
+
+func TestReadableColours(t *testing.T) {
+	css := chromaCSS()
+	if strings.Count(css, "\n") < 100 || !strings.Contains(css, "prefers-color-scheme") {
+		t.Errorf("style sheet: %s", css)
+	}
+}
+
+// The book of this repository builds, and every line of every chapter has its place.
+func TestThisBook(t *testing.T) {
+	root, err := filepath.Abs("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := build(t, Options{Root: root, CDir: cfiles.Dir(t)})
+	for _, p := range s.Problems {
+		t.Error(p)
+	}
+	for _, chapter := range steps.Chapters {
+		src, err := os.ReadFile(filepath.Join(root, chapter.Dir, "main.go"))
+		if os.IsNotExist(err) && os.Getenv("CI") != "true" {
+			continue
+		}
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		t.Run(chapter.Dir, func(t *testing.T) {
+			page := string(s.Files["side-by-side/"+chapter.Dir+".html"])
+			checkLines(t, page, "go", string(src))
+			cut, err := cutGo(chapter, src)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, step := range chapter.Steps {
+				has := slices.ContainsFunc(cut.pieces, func(p goPiece) bool {
+					return slices.Contains(p.rows, csource.Row{Step: step.Number})
+				})
+				if len(step.Calls) > 0 && !has {
+					t.Errorf("step %d has no Go beside it", step.Number)
+				}
+			}
+		})
+	}
+}
