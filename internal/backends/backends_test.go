@@ -100,7 +100,8 @@ func TestAPIDataNamesBackendAndCounts(t *testing.T) {
 	for i, addr := range g.Addrs() {
 		for count := 1; count <= 3; count++ {
 			res, body := get(t, c, "http://"+addr+"/api/data")
-			want := fmt.Sprintf(`{"backend":"%s","request":%d,"path":"/api/data"}`+"\n", port(addr), count)
+			want := fmt.Sprintf(`{"backend":"%s","request":%d,"path":"/api/data"}`+"\n",
+				port(addr), count)
 			if body != want {
 				t.Errorf("body %q, want %q", body, want)
 			}
@@ -141,17 +142,20 @@ func TestBadParametersAreExplained(t *testing.T) {
 	g, c := start(t, 1), client(t)
 	for _, path := range []string{
 		"/slow?ms=x", "/slow?ms=-1", "/slow?ms=60001", "/slow?ms=", "/slow?ms=1;n=2",
-		"/bytes?n=-1", "/bytes?n=17179869185", "/bytes?n=1e3", "/bytes?n=1&chunked=2", "/bytes?n=%zz",
+		"/bytes?n=-1", "/bytes?n=17179869185", "/bytes?n=1e3", "/bytes?n=1&chunked=2",
+		"/bytes?n=%zz",
 		"/stream?n=0", "/stream?n=1000001", "/stream?ms=-1",
 		"/drop?after=x", "/drop?after=1&reset=yes",
-		"/status/", "/status/99", "/status/101", "/status/600", "/status/abc", "/status/+99", "/status/0200",
+		"/status/", "/status/99", "/status/101", "/status/600", "/status/abc", "/status/+99",
+		"/status/0200",
 		"/status/%1b%5b31m",
 	} {
 		res, body := get(t, c, "http://"+g.Addrs()[0]+path)
 		if res.StatusCode != http.StatusBadRequest || !strings.HasSuffix(body, ".\n") {
 			t.Errorf("%s: %d %q, want 400 with a sentence", path, res.StatusCode, body)
 		}
-		if i := strings.IndexFunc(strings.TrimSuffix(body, "\n"), func(r rune) bool { return r < ' ' || r > '~' }); i >= 0 {
+		if i := strings.IndexFunc(strings.TrimSuffix(body, "\n"),
+			func(r rune) bool { return r < ' ' || r > '~' }); i >= 0 {
 			t.Errorf("%s: unprintable byte in %q", path, body)
 		}
 	}
@@ -170,13 +174,15 @@ func TestHomeNamesBackendAndItsLinksWork(t *testing.T) {
 	c.Timeout = patience
 	base := "http://" + g.Addrs()[0]
 	_, body := get(t, c, base+"/")
-	if !strings.Contains(body, "<h1>Backend "+port(g.Addrs()[0])+"</h1>") || strings.Contains(body, "{{") {
+	if !strings.Contains(body, "<h1>Backend "+port(g.Addrs()[0])+"</h1>") ||
+		strings.Contains(body, "{{") {
 		t.Errorf("the page does not name the backend:\n%s", body)
 	}
 	links := 0
 	for _, part := range strings.Split(body, `href="/`)[1:] {
 		path, _, _ := strings.Cut(part, `"`)
-		path = strings.NewReplacer("&amp;", "&", "ms=2000", "ms=20", "ms=500", "ms=5").Replace("/" + path)
+		shorter := strings.NewReplacer("&amp;", "&", "ms=2000", "ms=20", "ms=500", "ms=5")
+		path = shorter.Replace("/" + path)
 		if strings.HasPrefix(path, "/drop") {
 			continue
 		}
@@ -198,7 +204,8 @@ func TestSlowTakesItsTime(t *testing.T) {
 	if took := time.Since(began); took < 80*time.Millisecond {
 		t.Errorf("answered after %v", took)
 	}
-	if want := fmt.Sprintf(`{"backend":"%s","waited_ms":80}`+"\n", port(g.Addrs()[0])); body != want {
+	want := fmt.Sprintf(`{"backend":"%s","waited_ms":80}`+"\n", port(g.Addrs()[0]))
+	if body != want {
 		t.Errorf("%q, want %q", body, want)
 	}
 }
@@ -231,7 +238,8 @@ func TestClientLeavingEndsHandlers(t *testing.T) {
 
 func TestBytes(t *testing.T) {
 	g, c := start(t, 1), client(t)
-	for _, n := range []int64{0, 1, 15, 16, 17, 1024, 15_999, 16_000, 16_001, 63_999, 64_000, 64_001, 5_000_000} {
+	for _, n := range []int64{0, 1, 15, 16, 17, 1024, 15_999, 16_000, 16_001, 63_999, 64_000,
+		64_001, 5_000_000} {
 		for _, suffix := range []string{"", "&chunked=1"} {
 			res, err := c.Get(fmt.Sprintf("http://%s/bytes?n=%d%s", g.Addrs()[0], n, suffix))
 			if err != nil {
@@ -250,7 +258,8 @@ func TestBytes(t *testing.T) {
 			res.Body.Close()
 		}
 	}
-	if _, body := get(t, c, "http://"+g.Addrs()[0]+"/bytes?n=40"); body != "000000000000000\n000000000000001\n00000000" {
+	_, body := get(t, c, "http://"+g.Addrs()[0]+"/bytes?n=40")
+	if body != "000000000000000\n000000000000001\n00000000" {
 		t.Errorf("content %q", body)
 	}
 }
@@ -276,7 +285,8 @@ func TestBytesTakesConstantMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	if n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, res.Body, make([]byte, 64<<10)); n != 256<<20 || err != nil {
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, res.Body, make([]byte, 64<<10))
+	if n != 256<<20 || err != nil {
 		t.Fatalf("%d bytes, %v", n, err)
 	}
 	runtime.ReadMemStats(&after)
@@ -297,7 +307,8 @@ func TestContentAndVerify(t *testing.T) {
 		}
 	}
 	var written bytes.Buffer
-	if _, err := io.Copy(&written, Content(n)); err != nil || !bytes.Equal(written.Bytes(), want) { // by WriteTo
+	_, err = io.Copy(&written, Content(n)) // by WriteTo
+	if err != nil || !bytes.Equal(written.Bytes(), want) {
 		t.Fatalf("WriteTo differs from Read (error %v)", err)
 	}
 	changed := bytes.Clone(want)
@@ -338,14 +349,16 @@ func TestEcho(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	if res.ContentLength != int64(len(want)) || res.Close {
-		t.Errorf("Content-Length %d, close %v; want %d, kept", res.ContentLength, res.Close, len(want))
+		t.Errorf("Content-Length %d, close %v; want %d, kept", res.ContentLength, res.Close,
+			len(want))
 	}
 }
 
 func TestEchoChunkedWithTrailer(t *testing.T) {
 	g := start(t, 1)
 	conn := dial(t, g.Addrs()[0])
-	fmt.Fprint(conn, "POST /echo HTTP/1.1\r\nHost: demo\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"+
+	fmt.Fprint(conn, "POST /echo HTTP/1.1\r\nHost: demo\r\n"+
+		"Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"+
 		"4\r\nfour\r\n0\r\nX-Sum: 42\r\n\r\n")
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
@@ -414,7 +427,8 @@ func TestEchoExpectContinue(t *testing.T) {
 func TestEchoLargeBody(t *testing.T) {
 	g, c := start(t, 1), client(t)
 	const n = 30 << 20
-	res, err := c.Post("http://"+g.Addrs()[0]+"/echo", "application/octet-stream", struct{ io.Reader }{Content(n)})
+	res, err := c.Post("http://"+g.Addrs()[0]+"/echo", "application/octet-stream",
+		struct{ io.Reader }{Content(n)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -433,7 +447,8 @@ func TestEchoLargeBody(t *testing.T) {
 func TestStatus(t *testing.T) {
 	g, c := start(t, 1), client(t)
 	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	for _, code := range []int{200, 204, 205, 206, 299, 301, 304, 307, 400, 401, 404, 405, 418, 500, 503, 599} {
+	for _, code := range []int{200, 204, 205, 206, 299, 301, 304, 307, 400, 401, 404, 405, 418,
+		500, 503, 599} {
 		res, body := get(t, c, fmt.Sprintf("http://%s/status/%d", g.Addrs()[0], code))
 		if res.StatusCode != code {
 			t.Errorf("/status/%d: %d", code, res.StatusCode)
@@ -445,8 +460,11 @@ func TestStatus(t *testing.T) {
 		if code == 204 && res.Header.Get("Content-Length") != "" {
 			t.Error("204 with Content-Length (RFC 9110 section 8.6)")
 		}
-		for field, codes := range map[string]string{"Location": "301 307", "WWW-Authenticate": "401", "Allow": "405"} {
-			if want := strings.Contains(codes, fmt.Sprint(code)); want != (res.Header.Get(field) != "") {
+		for field, codes := range map[string]string{
+			"Location": "301 307", "WWW-Authenticate": "401", "Allow": "405",
+		} {
+			want := strings.Contains(codes, fmt.Sprint(code))
+			if want != (res.Header.Get(field) != "") {
 				t.Errorf("/status/%d: %s is %q", code, field, res.Header.Get(field))
 			}
 		}
@@ -474,7 +492,8 @@ func TestInformationalStatus(t *testing.T) {
 	}
 	conn := dial(t, g.Addrs()[0])
 	fmt.Fprint(conn, "GET /status/103 HTTP/1.0\r\n\r\n")
-	if res, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || res.StatusCode != 200 {
+	if res, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil ||
+		res.StatusCode != 200 {
 		t.Errorf("HTTP/1.0 client got %v, %v; want 200 at once", res, err)
 	}
 }
@@ -526,7 +545,8 @@ func TestWebSocketEcho(t *testing.T) {
 		}
 		gotKind, got, err := conn.Read(ctx)
 		if err != nil || gotKind != kind || string(got) != message {
-			t.Fatalf("%v of %d bytes, %v; want %v of %d", gotKind, len(got), err, kind, len(message))
+			t.Fatalf("%v of %d bytes, %v; want %v of %d", gotKind, len(got), err, kind,
+				len(message))
 		}
 	}
 	_ = conn.Write(ctx, websocket.MessageBinary, make([]byte, maxMessage+1))
@@ -579,7 +599,8 @@ func TestDropResets(t *testing.T) {
 }
 
 func isReset(err error) bool {
-	return err != nil && (strings.Contains(err.Error(), "reset") || strings.Contains(err.Error(), "forcibly closed"))
+	return err != nil && (strings.Contains(err.Error(), "reset") ||
+		strings.Contains(err.Error(), "forcibly closed"))
 }
 
 func TestStopAndRestart(t *testing.T) {
@@ -631,7 +652,8 @@ func TestStopAndRestart(t *testing.T) {
 		if err := g.Restart(0); err != nil {
 			t.Fatal(err)
 		}
-		if _, body := get(t, c, "http://"+addrs[0]+"/api/data"); !strings.Contains(body, `"request":1,`) {
+		_, body := get(t, c, "http://"+addrs[0]+"/api/data")
+		if !strings.Contains(body, `"request":1,`) {
 			t.Errorf("after a restart: %s", body)
 		}
 	}
@@ -694,7 +716,8 @@ func TestStopUnderLoadLeavesNothing(t *testing.T) {
 	clients.Wait()
 	g.Close()
 	g.Close()
-	eventually(t, fmt.Sprintf("%d goroutines again", before), func() bool { return runtime.NumGoroutine() <= before })
+	eventually(t, fmt.Sprintf("%d goroutines again", before),
+		func() bool { return runtime.NumGoroutine() <= before })
 }
 
 func TestPortInUseNamesTheCure(t *testing.T) {
@@ -711,11 +734,13 @@ func TestPortInUseNamesTheCure(t *testing.T) {
 	if err.Error() != want {
 		t.Errorf("%q, want %q", err, want)
 	}
-	eventually(t, "the first backend is gone too", func() bool { return runtime.NumGoroutine() <= before })
+	eventually(t, "the first backend is gone too",
+		func() bool { return runtime.NumGoroutine() <= before })
 }
 
 func TestBadAddressNamesTheCure(t *testing.T) {
-	for _, addr := range []string{"8000", "127.0.0.1", "127.0.0.1:99999", "192.0.2.1:0", "127.0.0.1:http x"} {
+	for _, addr := range []string{"8000", "127.0.0.1", "127.0.0.1:99999", "192.0.2.1:0",
+		"127.0.0.1:http x"} {
 		g, err := Start([]string{addr})
 		if err == nil {
 			g.Close()

@@ -237,7 +237,8 @@ func requestHead(r *http.Request) string {
 // RFC 9110 section 15.2 has it: informational responses come before the final one.
 func (l *life) status(w http.ResponseWriter, r *http.Request, digits string) error {
 	code, err := strconv.Atoi(digits)
-	if err != nil || len(digits) != 3 || code < 100 || code > 599 || code == http.StatusSwitchingProtocols {
+	if err != nil || len(digits) != 3 || code < 100 || code > 599 ||
+		code == http.StatusSwitchingProtocols {
 		return badRequest(fmt.Sprintf("%s is no status that can be sent here: give 200 to 599, or 100, "+
 			"or 102 to 199 (101 belongs to /ws).", visible(digits)))
 	}
@@ -259,7 +260,8 @@ func (l *life) status(w http.ResponseWriter, r *http.Request, digits string) err
 			w.WriteHeader(code)
 		}
 		h.Del("Link")
-		text(w, http.StatusOK, fmt.Sprintf("Backend %s sent %s before this 200.", l.backend.port, title(code)))
+		text(w, http.StatusOK, fmt.Sprintf("Backend %s sent %s before this 200.",
+			l.backend.port, title(code)))
 		return nil
 	}
 	if code == 204 || code == 205 || code == 304 { // these have no body
@@ -301,7 +303,9 @@ func (l *life) stream(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 		extendWrite(w)
-		if _, err := fmt.Fprintf(w, "id: %d\ndata: {\"backend\":\"%s\",\"event\":%d}\n\n", i, l.backend.port, i); err != nil {
+		_, err := fmt.Fprintf(w, "id: %d\ndata: {\"backend\":\"%s\",\"event\":%d}\n\n",
+			i, l.backend.port, i)
+		if err != nil {
 			return err
 		}
 		if err := control.Flush(); err != nil {
@@ -381,7 +385,8 @@ func text(w http.ResponseWriter, code int, line string) {
 func number(r *http.Request, name string, byDefault, low, high int64) (int64, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return 0, badRequest("The query of this request cannot be read: " + visible(err.Error()) + ".")
+		return 0, badRequest("The query of this request cannot be read: " +
+			visible(err.Error()) + ".")
 	}
 	if !query.Has(name) {
 		return byDefault, nil

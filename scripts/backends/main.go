@@ -67,9 +67,11 @@ func parse(args []string, stderr io.Writer) (host string, ports []string, err er
 	flags := flag.NewFlagSet("backends", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&host, "host", "127.0.0.1", "`address` of this machine to listen on")
-	list := flags.String("ports", defaultPorts, "`ports` separated by commas, one backend each; 0 takes a free one")
+	list := flags.String("ports", defaultPorts,
+		"`ports` separated by commas, one backend each; 0 takes a free one")
 	flags.Usage = func() {
-		fmt.Fprint(stderr, "Starts demo backends for a proxy to stand in front of.\n\nUsage: go run ./scripts/backends [flags]\n")
+		fmt.Fprint(stderr, "Starts demo backends for a proxy to stand in front of.\n\n"+
+			"Usage: go run ./scripts/backends [flags]\n")
 		flags.PrintDefaults()
 		fmt.Fprint(stderr, "\nEach backend answers:\n", backends.Endpoints)
 	}
@@ -77,7 +79,8 @@ func parse(args []string, stderr io.Writer) (host string, ports []string, err er
 		return "", nil, err
 	}
 	if flags.NArg() > 0 {
-		err = fmt.Errorf("unexpected argument %q: ports are given as -ports %s", flags.Arg(0), defaultPorts)
+		err = fmt.Errorf("unexpected argument %q: ports are given as -ports %s",
+			flags.Arg(0), defaultPorts)
 	} else {
 		ports, err = splitPorts(*list)
 	}
@@ -119,7 +122,8 @@ func cure(err error) string {
 	}
 	if listen.InUse {
 		return fmt.Sprintf("backends: something already listens on %s, perhaps these backends in another "+
-			"terminal: use those, or choose other ports, for example -ports 8100,8101,8102", listen.Addr)
+			"terminal: use those, or choose other ports, for example -ports 8100,8101,8102",
+			listen.Addr)
 	}
 	return fmt.Sprintf("backends: %v; -host names the address, -ports the ports", listen.Unwrap())
 }

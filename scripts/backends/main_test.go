@@ -135,7 +135,8 @@ func TestServesUntilInterrupted(t *testing.T) {
 		for _, want := range []string{
 			"go run ./ch5_load_balancer -backends " + strings.Join(addrs, ",") + "\n",
 			"go run ./ch4_threaded -backend " + addrs[0] + "\n",
-			addrs[0] + " received 0 requests\n" + addrs[1] + " received 1 request\n" + addrs[2] + " received 2 requests\n",
+			addrs[0] + " received 0 requests\n" + addrs[1] + " received 1 request\n" +
+				addrs[2] + " received 2 requests\n",
 		} {
 			if !strings.Contains(out, want) {
 				t.Errorf("output lacks %q:\n%s", want, out)
@@ -153,7 +154,8 @@ func TestPortInUse(t *testing.T) {
 	_, port, _ := net.SplitHostPort(taken.Addr().String())
 	p := launch(t, "-ports", "0,"+port)
 	out, code := p.end(t)
-	want := "backends: something already listens on " + taken.Addr().String() + ", perhaps these backends in " +
+	want := "backends: something already listens on " + taken.Addr().String() +
+		", perhaps these backends in " +
 		"another terminal: use those, or choose other ports, for example -ports 8100,8101,8102\n"
 	if code != 1 || out != "" || p.stderr.String() != want {
 		t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and %q", code, out, p.stderr, want)
@@ -163,15 +165,18 @@ func TestPortInUse(t *testing.T) {
 func TestAddressOfAnotherMachine(t *testing.T) {
 	p := launch(t, "-host", "192.0.2.1", "-ports", "0")
 	out, code := p.end(t)
-	if code != 1 || out != "" || strings.Count(p.stderr.String(), "\n") != 1 || !strings.Contains(p.stderr.String(), "-host") {
+	if code != 1 || out != "" || strings.Count(p.stderr.String(), "\n") != 1 ||
+		!strings.Contains(p.stderr.String(), "-host") {
 		t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and one sentence", code, out, p.stderr)
 	}
 }
 
 func TestBadFlags(t *testing.T) {
 	for _, args := range [][]string{
-		{"-ports", ""}, {"-ports", "8000,"}, {"-ports", "65536"}, {"-ports", "-1"}, {"-ports", "http"},
-		{"-ports", "8000,08000"}, {"-ports", strings.Repeat("0,", 100) + "0"}, {"8000"}, {"-no-such-flag"},
+		{"-ports", ""}, {"-ports", "8000,"}, {"-ports", "65536"}, {"-ports", "-1"},
+		{"-ports", "http"},
+		{"-ports", "8000,08000"}, {"-ports", strings.Repeat("0,", 100) + "0"}, {"8000"},
+		{"-no-such-flag"},
 	} {
 		p := launch(t, args...)
 		if out, code := p.end(t); code != 2 || out != "" || p.stderr.Len() == 0 {

@@ -80,7 +80,8 @@ export function createBackend() {
   });
   app.all('/drop', drop);
   app.use((req, res) => {
-    text(res, 404, `Backend ${backend()} has nothing at ${visible(req.path)}; / lists what it has.`);
+    text(res, 404, `Backend ${backend()} has nothing at ${visible(req.path)}; ` +
+      '/ lists what it has.');
   });
   // Express takes a function with four parameters for its error handler.
   app.use((err, req, res, _next) => {

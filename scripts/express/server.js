@@ -24,7 +24,8 @@ else launch(process.argv.slice(2));
 // when told to stop, and also when the launcher is gone.
 async function child(port) {
   let requests = () => 0;
-  const tell = (message, then = () => {}) => process.send(message, then); // a launcher that is gone needs none
+  // tell sends a message; a launcher that is gone needs none.
+  const tell = (message, then = () => {}) => process.send(message, then);
   process.on('SIGINT', () => {}); // a terminal sends Ctrl+C to every process; the launcher decides
   process.on('SIGTERM', () => {});
   process.on('message', () => tell({ requests: requests() }, () => process.exit(0)));
@@ -33,7 +34,9 @@ async function child(port) {
   const { createBackend } = await import('./app.js');
   const backend = createBackend();
   requests = backend.requests;
-  backend.server.on('error', (err) => tell({ error: err.code ?? String(err) }, () => process.exit(1)));
+  backend.server.on('error', (err) => {
+    tell({ error: err.code ?? String(err) }, () => process.exit(1));
+  });
   backend.server.listen(port, HOST, () => tell({ ready: backend.server.address().port }));
 }
 
@@ -45,7 +48,8 @@ function launch(args) {
   if (wrong !== undefined || twice !== undefined || ports.length > MAX_PORTS) {
     const what = wrong !== undefined ? `"${wrong}" is no port number from 0 to 65535`
       : twice !== undefined ? `port ${twice} is named twice` : `more than ${MAX_PORTS} ports`;
-    console.error(`express: ${what}. Usage: node server.js [PORT ...], by default ${DEFAULT_PORTS.join(' ')}`);
+    console.error(`express: ${what}. Usage: node server.js [PORT ...], ` +
+      `by default ${DEFAULT_PORTS.join(' ')}`);
     process.exitCode = 2;
     return;
   }
@@ -74,7 +78,10 @@ function launch(args) {
   const ended = (b, code, signal) => {
     b.ended = true;
     b.early = !stopping;
-    if (b.early) console.error(`express: the backend on port ${b.port} has ended (${signal ?? `exit code ${code}`})`);
+    if (b.early) {
+      console.error(`express: the backend on port ${b.port} has ended ` +
+        `(${signal ?? `exit code ${code}`})`);
+    }
     if (!backends.every((other) => other.ended)) return;
     if (!stopping) process.exitCode = 1;
     if (process.exitCode) return;
@@ -106,8 +113,8 @@ function launch(args) {
 // cure words a start-up error.
 function cure(port, code) {
   if (code === 'EADDRINUSE') {
-    return `express: something already listens on ${HOST}:${port}, perhaps other backends in another ` +
-      'terminal: end those, or choose other ports, for example node server.js 8100 8101 8102';
+    return `express: something already listens on ${HOST}:${port}, perhaps other backends ` +
+      'in another terminal: end those, or choose other ports, for example node server.js 8100 8101 8102';
   }
   return `express: cannot listen on ${HOST}:${port} (${code}): choose another port, ` +
     'for example node server.js 8100 8101 8102';
