@@ -1,5 +1,246 @@
 package main
 
-import "io"
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"time"
 
-func (o *options) writeScoreboard(stdout, stderr io.Writer) int { return exitUsage }
+	"reverseproxy/scripts/check/suite"
+)
+
+// contestant is one column of the scoreboard.
+type contestant struct {
+	name    string
+	version string
+	how     string // how it was started
+	subject *suite.Subject
+	report  *suite.Report
+}
+
+// The timeouts that nginx and HAProxy are set to, so that the timed cases
+// need not wait for their defaults (60 s and none).
+var shortSet = suite.Timeouts{Header: 1500 * time.Millisecond, Server: 2 * time.Second,
+	Idle: 2 * time.Second, Connect: time.Second}
+
+// nginxConf is a common configuration of nginx as a reverse proxy.
+const nginxConf = `daemon off;
+worker_processes 1;
+pid DIR/nginx.pid;
+error_log stderr crit;
+events { worker_connections 4096; }
+http {
+  access_log off;
+  client_body_temp_path DIR/body; proxy_temp_path DIR/proxy;
+  fastcgi_temp_path DIR/f; uwsgi_temp_path DIR/u; scgi_temp_path DIR/s;
+  client_max_body_size 0;
+  client_header_timeout 1500ms; client_body_timeout 2s;
+  proxy_connect_timeout 1s; proxy_read_timeout 2s; proxy_send_timeout 2s;
+  upstream backends {
+SERVERS    keepalive 32;
+  }
+  server {
+    listen LISTEN;
+    location / {
+      proxy_pass http://backends;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header Host $host;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header X-Forwarded-Proto $scheme;
+    }
+  }
+}
+`
+
+// haproxyConf is a common configuration of HAProxy as a reverse proxy.
+const haproxyConf = `global
+  nbthread 1
+  maxconn 4096
+defaults
+  mode http
+  option forwardfor
+  timeout connect 1s
+  timeout http-request 1500ms
+  timeout client 2s
+  timeout server 2s
+  timeout tunnel 1m
+frontend in
+  bind LISTEN
+  default_backend backends
+backend backends
+  balance roundrobin
+SERVERS`
+
+// prepare writes a configuration and returns the command that uses it.
+func prepare(dir, name, conf, server string, argv ...string) func(string, []string) ([]string, error) {
+	return func(listen string, backends []string) ([]string, error) {
+		servers := ""
+		for i, b := range backends {
+			servers += strings.NewReplacer("#", fmt.Sprint(i+1), "ADDR", b).Replace(server) + "\n"
+		}
+		text := strings.NewReplacer("DIR", dir, "LISTEN", listen, "SERVERS", servers).Replace(conf)
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			return nil, err
+		}
+		return append(argv, file), nil
+	}
+}
+
+// findTool looks for a program, also where Debian keeps daemons.
+func findTool(name string) string {
+	for _, p := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name} {
+		if path, err := exec.LookPath(p); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// versionOf runs a program and takes the first match of its output.
+func versionOf(pattern string, argv ...string) string {
+	out, _ := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+	if m := regexp.MustCompile(pattern).FindSubmatch(out); m != nil {
+		return string(m[1])
+	}
+	return "unknown"
+}
+
+// chapterNames are the chapters that are proxies, in order.
+var chapterNames = []string{"ch2_basic_proxy", "ch3_process_model", "ch4_threaded", "ch5_load_balancer"}
+
+// contestants collects everybody who can be started here.
+func (o *options) contestants(dir string) (list []*contestant, missing []string, err error) {
+	revision := "commit " + versionOf(`(\w+)`, "git", "rev-parse", "--short", "HEAD")
+	for _, name := range chapterNames {
+		if _, err := os.Stat(name); err != nil {
+			missing = append(missing, name+": no such directory")
+			continue
+		}
+		list = append(list, &contestant{name: name, version: revision + ", " + runtime.Version(),
+			how: "`go run ./scripts/check ./" + name + "`", subject: &suite.Subject{Name: name, Chapter: "./" + name}})
+	}
+	if nginx := findTool("nginx"); nginx != "" {
+		list = append(list, &contestant{name: "nginx", version: versionOf(`nginx/(\S+)`, nginx, "-v"),
+			how: "the configuration below, three backends", subject: &suite.Subject{Name: "nginx", Count: 3, Timeouts: shortSet,
+				Prepare: prepare(dir, "nginx.conf", nginxConf, "    server ADDR;", nginx, "-p", dir, "-c")}})
+	} else {
+		missing = append(missing, "nginx: not installed")
+	}
+	if haproxy := findTool("haproxy"); haproxy != "" {
+		list = append(list, &contestant{name: "HAProxy", version: versionOf(`version (\S+)`, haproxy, "-v"),
+			how: "the configuration below, three backends", subject: &suite.Subject{Name: "HAProxy", Count: 3, Timeouts: shortSet,
+				Prepare: prepare(dir, "haproxy.cfg", haproxyConf, "  server s# ADDR", haproxy, "-q", "-f")}})
+	} else {
+		missing = append(missing, "HAProxy: not installed")
+	}
+	std := filepath.Join(dir, "httputilproxy.exe")
+	if out, err := exec.Command("go", "build", "-o", std, "./scripts/check/httputilproxy").CombinedOutput(); err != nil {
+		return nil, nil, fmt.Errorf("go build ./scripts/check/httputilproxy failed: %s", out)
+	}
+	list = append(list, &contestant{name: "httputil.ReverseProxy", version: runtime.Version(),
+		how: "`scripts/check/httputilproxy`, three backends", subject: &suite.Subject{Name: "httputil.ReverseProxy", Count: 3,
+			Argv: []string{std, "-listen", "127.0.0.1:0", "-backends", "%BACKENDS%"}}})
+	if o.cdir != "" {
+		c, absent, err := cContestants(o.cdir, dir)
+		if err != nil {
+			return nil, nil, err
+		}
+		list, missing = append(list, c...), append(missing, absent...)
+	}
+	return list, missing, nil
+}
+
+// cProxies are the C originals that are proxies, with their backends.
+var cProxies = []struct {
+	file     string
+	backends int
+}{
+	{"Reverse_Proxy.c", 1}, {"fork_proxy.c", 1}, {"threaded_proxy.c", 1}, {"proxy_load_balancer.c", 3},
+}
+
+// cContestants compiles the C originals, each time for the ports that the
+// checker has chosen: a temporary copy names them instead of 8080 and 8000.
+func cContestants(cdir, dir string) (list []*contestant, missing []string, err error) {
+	cc := findTool("cc")
+	if cc == "" {
+		return nil, []string{"the C originals: no C compiler"}, nil
+	}
+	for _, p := range cProxies {
+		source, err := os.ReadFile(filepath.Join(cdir, p.file))
+		if err != nil {
+			missing = append(missing, p.file+": not in "+cdir)
+			continue
+		}
+		prepare := func(listen string, backends []string) ([]string, error) {
+			return compile(cc, dir, p.file, source, listen, backends)
+		}
+		list = append(list, &contestant{name: p.file, version: "compiled by " + versionOf(`(?m)^(.*)$`, cc, "--version"),
+			how:     "a temporary copy with other ports",
+			subject: &suite.Subject{Name: p.file, Count: p.backends, Prepare: prepare}})
+	}
+	return list, missing, nil
+}
+
+// compile builds a copy of a C original for other ports.
+func compile(cc, dir, file string, source []byte, listen string, backends []string) ([]string, error) {
+	port := func(a string) string { return a[strings.LastIndexByte(a, ':')+1:] }
+	text := regexp.MustCompile(`\b8080\b`).ReplaceAllString(string(source), port(listen))
+	for i, b := range backends {
+		text = regexp.MustCompile(fmt.Sprintf(`\b%d\b`, 8000+i)).ReplaceAllString(text, port(b))
+	}
+	c := filepath.Join(dir, file)
+	if err := os.WriteFile(c, []byte(text), 0o644); err != nil {
+		return nil, err
+	}
+	bin := strings.TrimSuffix(c, ".c")
+	if out, err := exec.Command(cc, "-O2", "-w", "-pthread", "-o", bin, c).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%s does not compile: %s", file, out)
+	}
+	return []string{bin}, nil
+}
+
+// writeScoreboard checks everybody and writes the page.
+func (o *options) writeScoreboard(stdout, stderr io.Writer) int {
+	dir, err := os.MkdirTemp("", "scoreboard-")
+	if err != nil {
+		fmt.Fprintf(stderr, "check: %v\n", err)
+		return exitFails
+	}
+	defer os.RemoveAll(dir)
+	list, missing, err := o.contestants(dir)
+	if err != nil {
+		fmt.Fprintf(stderr, "check: %v\n", err)
+		return exitFails
+	}
+	failed := false
+	for _, c := range list {
+		fmt.Fprintf(stdout, "%-22s ", c.name)
+		c.report, err = suite.Run(c.subject, suite.Options{})
+		c.subject.Clean()
+		if err != nil {
+			fmt.Fprintf(stdout, "not run: %v\n", err)
+			missing = append(missing, c.name+": "+err.Error())
+			failed = true
+			continue
+		}
+		l := c.report.Score().Levels
+		fmt.Fprintf(stdout, "must %-8s should %-7s quality %-7s %5.1f s\n", l["must"], l["should"], l["quality"],
+			float64(c.report.Millis)/1000)
+	}
+	if err := os.WriteFile(o.out, []byte(page(list, missing)), 0o644); err != nil {
+		fmt.Fprintf(stderr, "check: %v\n", err)
+		return exitFails
+	}
+	fmt.Fprintf(stdout, "%s written\n", o.out)
+	if failed {
+		return exitFails
+	}
+	return exitOK
+}

@@ -2,6 +2,7 @@ package suite
 
 import (
 	"fmt"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -226,6 +227,13 @@ func Chunked(body string, n int, trailers ...string) string {
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
+// groups is the order of the groups in reports.
+var groups = []string{"basics", "request framing", "response framing", "responses without body", "HTTP/1.0",
+	"trailers", "interim responses", "forwarding fields", "smuggling: lengths", "smuggling: encodings",
+	"smuggling: chunks", "smuggling: lines", "smuggling: hosts", "smuggling: more requests", "keep-alive", "upgrade",
+	"streaming", "early responses", "aborts", "sizes and limits", "errors", "timeouts", "concurrency", "crosstalk",
+	"load balancing", "process"}
+
 // registry holds every case in the order of the report.
 var registry []Case
 
@@ -237,5 +245,17 @@ func add(group string, cases ...Case) {
 	}
 }
 
+// sorted puts the registry into the order of the groups, once.
+var sorted = sync.OnceFunc(func() {
+	at := map[string]int{}
+	for i, g := range groups {
+		at[g] = i
+	}
+	sort.SliceStable(registry, func(i, j int) bool { return at[registry[i].Group] < at[registry[j].Group] })
+})
+
 // Cases returns every case, in the order of the report.
-func Cases() []Case { return append([]Case(nil), registry...) }
+func Cases() []Case {
+	sorted()
+	return append([]Case(nil), registry...)
+}

@@ -16,8 +16,8 @@ type outcome struct {
 
 // Quiet times, in which nothing must arrive.
 const (
-	quietBackend = 60 * time.Millisecond // after a head, before the backend answers
-	quietClient  = 60 * time.Millisecond // after the answer, before the case ends
+	quietBackend = 50 * time.Millisecond // after a head, before the backend answers
+	quietClient  = 50 * time.Millisecond // after the answer, before the case ends
 )
 
 // attack sends raw bytes and lets the backend answer whatever arrives.

@@ -97,7 +97,7 @@ func (t *T) limit(d time.Duration) time.Duration {
 		d = min(d, max(3*time.Second, time.Until(t.lab.deadline)/3))
 	}
 	t.slow = d
-	return min(d, caseTime*2)
+	return min(d, timedTime-time.Second)
 }
 
 // idleLimit is limit for the idle timeout, which must be known and short.

@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"errors"
 	"net"
 	"time"
 )
@@ -130,7 +131,7 @@ func awaitEnd(r reader, d time.Duration) (string, bool) {
 		n, err := r.state()
 		all = append(all, r.take(n)...)
 		if n == 0 && err != nil {
-			return string(all), true
+			return string(all), !errors.Is(err, net.ErrClosed)
 		}
 		left := time.Until(until)
 		if left <= 0 {

@@ -27,7 +27,8 @@ type Lab struct {
 	serial   bool // serves one client at a time
 	oneShot  bool // serves one client and exits
 
-	deadline time.Time // of the whole run
+	spawn    func() (*Lab, error) // opens another one like it, if that is possible
+	deadline time.Time            // of the whole run
 	stalls   atomic.Int64
 	slot     chan struct{} // held by the client of a one-shot program
 

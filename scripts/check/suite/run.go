@@ -67,8 +67,11 @@ type Options struct {
 	Workers int            // cases side by side
 }
 
-// caseTime is the longest any case may take.
-const caseTime = 14 * time.Second
+// The longest that a case may take; timed ones wait for the proxy's timeouts.
+const (
+	caseTime  = 14 * time.Second
+	timedTime = 21 * time.Second
+)
 
 var (
 	runID    = func() string { b := make([]byte, 3); rand.Read(b); return fmt.Sprintf("%x", b) }()
@@ -84,7 +87,11 @@ func (l *Lab) runOnce(c *Case, o *Options) Result {
 	l.farm.register(t)
 	var once sync.Once
 	over := func() { once.Do(func() { close(t.done) }) }
-	limit := max(100*time.Millisecond, min(caseTime, time.Until(l.deadline)))
+	limit := caseTime
+	if c.Mode == Timed || c.Mode == TimedAlone {
+		limit = timedTime
+	}
+	limit = max(100*time.Millisecond, min(limit, time.Until(l.deadline)))
 	timer := time.AfterFunc(limit, func() { over(); t.cut() })
 	func() {
 		defer func() {
@@ -176,6 +183,7 @@ const gate = "basic-get"
 // Run runs the cases on a proxy and returns the report.
 func Run(s *Subject, o Options) (*Report, error) {
 	start := time.Now()
+	sorted()
 	if o.Budget == 0 {
 		o.Budget = 52 * time.Second
 	}
@@ -285,19 +293,75 @@ func (r *runner) runLab(l *Lab, cases []*Case) {
 	for _, c := range cases {
 		phases[c.Mode] = append(phases[c.Mode], c)
 	}
-	workers := r.o.Workers
 	if l.serial {
-		workers = 1
-	}
-	r.phase(l, phases[Together], workers)
-	if l.serial {
-		workers = 1
+		wait := r.spread(l, phases)
+		r.phase(l, phases[Together], 1)
+		r.phase(l, phases[Alone], 1)
+		r.phase(l, phases[Timed], 1)
+		wait()
 	} else {
-		workers = 16 // these only wait
+		var wg sync.WaitGroup
+		wg.Add(1)
+		// Ends with the timed cases; they mostly wait.
+		go func() {
+			defer wg.Done()
+			r.phase(l, phases[Timed], len(phases[Timed]))
+		}()
+		r.phase(l, phases[Together], r.o.Workers)
+		wg.Wait()
+		r.phase(l, phases[Alone], 1)
 	}
-	r.phase(l, phases[Timed], workers)
-	r.phase(l, phases[Alone], 1)
 	r.phase(l, phases[TimedAlone], 1)
+}
+
+// spread opens more labs for a proxy that serves one client at a time, if it
+// can, and gives them the cases that may run side by side: so that they do,
+// each with a proxy to itself.
+func (r *runner) spread(l *Lab, phases map[Mode][]*Case) (wait func()) {
+	var wg sync.WaitGroup
+	cases := phases[Together]
+	const more = 3
+	if l.spawn == nil || len(cases) < 4*more {
+		return wg.Wait
+	}
+	var labs []*Lab
+	for i := 0; i < more; i++ {
+		if other, err := l.spawn(); err == nil {
+			other.serial, other.oneShot = l.serial, l.oneShot
+			labs = append(labs, other)
+		}
+	}
+	if len(labs) == 0 {
+		return wg.Wait
+	}
+	phases[Together] = nil
+	for i, other := range labs {
+		var share []*Case
+		for j := i; j < len(cases); j += len(labs) {
+			share = append(share, cases[j])
+		}
+		wg.Add(1)
+		// Ends with its share of the cases.
+		go func() {
+			defer wg.Done()
+			defer other.Close()
+			r.phase(other, share, 1)
+			l.adopt(other)
+		}()
+	}
+	return wg.Wait
+}
+
+// adopt takes over what another lab of the same proxy has seen.
+func (l *Lab) adopt(other *Lab) {
+	other.mu.Lock()
+	defer other.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.restarts = append(l.restarts, other.restarts...)
+	if l.oneShot {
+		l.runs += other.runs
+	}
 }
 
 // phase runs cases with so many workers. What failed beside others for lack

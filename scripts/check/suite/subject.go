@@ -24,6 +24,10 @@ type Subject struct {
 	// Argv starts a proxy that announces its address in a line matching
 	// Ready; %BACKENDS% in it becomes the list of backends.
 	Argv []string
+	// Prepare makes a configuration for an address to listen on and for the
+	// backends, and returns the command that runs it.
+	Prepare func(listen string, backends []string) (argv []string, err error)
+	Count   int // backends for Argv and Prepare; 0 is one
 
 	dir string // of what was built
 }
@@ -77,7 +81,13 @@ func (s *Subject) open(deadline time.Time) ([]*Lab, error) {
 	case s.Chapter != "":
 		return s.openChapter(deadline)
 	case len(s.Argv) > 0:
-		l, err := openStarted(s.Argv, []string{"127.0.0.1:0"}, deadline, s.Timeouts)
+		l, err := openStarted(s.Argv, freeAddrs(s.Count), deadline, s.Timeouts)
+		if err != nil {
+			return nil, err
+		}
+		return []*Lab{l}, nil
+	case s.Prepare != nil:
+		l, err := s.openPrepared(deadline)
 		if err != nil {
 			return nil, err
 		}
@@ -89,6 +99,44 @@ func (s *Subject) open(deadline time.Time) ([]*Lab, error) {
 		}
 		return []*Lab{l}, nil
 	}
+}
+
+// freeAddrs returns n addresses with port 0.
+func freeAddrs(n int) []string {
+	out := []string{"127.0.0.1:0"}
+	for len(out) < n {
+		out = append(out, out[0])
+	}
+	return out
+}
+
+// openPrepared configures a proxy for a free port and starts it.
+func (s *Subject) openPrepared(deadline time.Time) (*Lab, error) {
+	farm, err := NewFarm(freeAddrs(s.Count))
+	if err != nil {
+		return nil, err
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		farm.Close()
+		return nil, err
+	}
+	addr := ln.Addr().String()
+	ln.Close()
+	argv, err := s.Prepare(addr, farm.Addrs())
+	if err != nil {
+		farm.Close()
+		return nil, err
+	}
+	l := newLab(farm, deadline)
+	l.addr, l.timeouts, l.runs = addr, s.Timeouts, 1
+	l.proc = &process{argv: argv, addr: addr}
+	if err := l.proc.start(); err != nil {
+		l.proc.stop()
+		farm.Close()
+		return nil, err
+	}
+	return l, nil
 }
 
 func newLab(farm *Farm, deadline time.Time) *Lab {
@@ -127,10 +175,10 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 		return regexp.MustCompile(`(?m)^\s*--?` + name + `\b`).Match(help)
 	}
 	argv := []string{s.binary(), "-listen", "127.0.0.1:0"}
-	backends := []string{"127.0.0.1:0"}
+	backends := freeAddrs(1)
 	switch {
 	case has("backends"):
-		backends = []string{"127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"}
+		backends = freeAddrs(3)
 		argv = append(argv, "-backends", "%BACKENDS%")
 	case has("backend"):
 		argv = append(argv, "-backend", "%BACKENDS%")
@@ -140,10 +188,14 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 	if has("log") {
 		argv = append(argv, "-log", "off")
 	}
-	plain, err := openStarted(argv, backends, deadline, Timeouts{})
+	plainArgv := argv
+	spawn := func() (*Lab, error) { return openStarted(plainArgv, backends, deadline, Timeouts{}) }
+	plain, err := spawn()
 	if err != nil {
 		return nil, err
 	}
+	plain.spawn = spawn
+	argv = append([]string(nil), argv...)
 	var to Timeouts
 	for _, f := range []struct {
 		name string
