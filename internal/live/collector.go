@@ -362,3 +362,10 @@ func (b *bucket) take(at int64) bool {
 	b.tokens--
 	return true
 }
+
+// shows reports whether an open connection is drawn.
+func (c *collector) shows(conn uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.conns[conn].drawn
+}

@@ -67,7 +67,7 @@ func newHub(col *collector, state func() snapshot) *hub {
 		viewers: make(map[*viewer]bool)}
 }
 
-// run pumps records to the viewers until done is closed. Without viewers it
+// run pumps records to the viewers until end is called. Without viewers it
 // wakes once a second; events never wake it.
 func (h *hub) run() {
 	timer := time.NewTimer(tickIdle)
@@ -168,6 +168,12 @@ func (h *hub) join() (v *viewer, at cursor, history []snapshot, err error) {
 	default:
 	}
 	return v, h.at, append([]snapshot(nil), h.history...), nil
+}
+
+// end hands out what is left and ends all streams. Call it once.
+func (h *hub) end() {
+	h.pump()
+	close(h.done)
 }
 
 func (h *hub) leave(v *viewer) {
@@ -285,6 +291,11 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		case <-s.hub.done:
+			for len(v.queue) > 0 {
+				m := <-v.queue
+				out.write(m.bytes)
+			}
+			out.write(encode("end", nil))
 			return
 		}
 		if lost := v.lost.Swap(0); lost > 0 {

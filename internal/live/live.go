@@ -9,6 +9,7 @@
 package live
 
 import (
+	"context"
 	"crypto/rand"
 	"embed"
 	"encoding/hex"
@@ -78,6 +79,7 @@ const (
 	headerTimeout = 5 * time.Second
 	headerLimit   = 16 << 10 // bytes
 	maxConns      = 256      // connections to the page, viewers included
+	lastWords     = 500 * time.Millisecond
 )
 
 // Start listens on addr and serves the page there until Close. An address
@@ -140,12 +142,17 @@ func (s *Server) proxyAddr() string {
 // viewer and allocates nothing once it has seen a minute of traffic.
 func (s *Server) Sink(e narrate.Event) { s.col.sink(e) }
 
-// Close ends the page, its viewers and its clients, and waits for them.
+// Close ends the page and its clients. Viewers get what is left first; one
+// that is too slow for it is cut off after half a second.
 func (s *Server) Close() {
 	s.closing.Do(func() {
-		close(s.hub.done)
 		s.shots.close()
-		s.http.Close()
+		s.hub.end()
+		ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+		defer cancel()
+		if s.http.Shutdown(ctx) != nil {
+			s.http.Close()
+		}
 	})
 	s.running.Wait()
 }
@@ -294,3 +301,6 @@ func (c *limitedConn) Close() error {
 	c.once.Do(c.release)
 	return c.Conn.Close()
 }
+
+// Shows reports whether viewers are shown the open connection of that number.
+func (s *Server) Shows(conn uint64) bool { return s.col.shows(conn) }

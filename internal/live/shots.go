@@ -24,6 +24,7 @@ const (
 	silence        = 60 * time.Second  // how long a silent client waits to be cut off
 	halfPause      = time.Second       // before a client leaves in the middle
 	leaveAfter     = 1 << 20           // bytes of an answer before a client leaves
+	shotGrace      = 100 * time.Millisecond
 )
 
 // shot is one kind of client that a button starts.
@@ -151,15 +152,27 @@ func (s *shooter) release(c net.Conn) {
 	delete(s.conns, c)
 }
 
-// close ends all clients and waits for them.
+// close lets clients that are nearly done finish, ends the others and waits.
 func (s *shooter) close() {
 	s.mu.Lock()
 	s.closed = true
+	s.mu.Unlock()
+	ended := make(chan struct{})
+	go func() { // ends when all clients have, which the loop below sees to
+		s.running.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return
+	case <-time.After(shotGrace):
+	}
+	s.mu.Lock()
 	for c := range s.conns {
 		c.Close()
 	}
 	s.mu.Unlock()
-	s.running.Wait()
+	<-ended
 }
 
 // get returns a client that sends a whole request and reads the whole answer.

@@ -63,7 +63,7 @@ export class Lanes {
     this.drawLegend();
     this.drawAxis(burst);
     const { height, axis, line } = this.size;
-    const row = Math.min(Math.max((height - axis) / Math.max(lanes.length, 1), line), line * 1.6);
+    const row = Math.min(Math.max((height - axis) / Math.max(lanes.length, 1), line), line * 1.9);
     lanes.forEach((lane, i) => this.drawRow(this.rows.at(i), lane, t, axis + i * row, row, lane === selected));
     this.rows.hideFrom(lanes.length);
     const x = this.x(t);

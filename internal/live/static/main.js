@@ -29,14 +29,14 @@ class App {
       requestAnimationFrame(frame);
     };
     requestAnimationFrame(frame);
-    setInterval(() => live && this.store.trim(this.player.now()), 1000);
+    setInterval(() => this.player.ended === null && this.store.trim(this.player.now()), 1000);
   }
 
   // restart forgets everything: the stream begins anew.
   restart(hello) {
     this.store = prepare(hello);
     this.selected = this.followed = null;
-    this.player.offset = null;
+    this.player.begin();
     for (const view of [this.flow, this.lanes, this.steps]) view.reset(this.store);
     this.show(hello);
   }
@@ -96,7 +96,7 @@ class App {
   // follow goes back to the newest connection and to now.
   follow() {
     this.selected = null;
-    this.player.mode = this.player.recordedTo === null ? "live" : this.player.mode;
+    if (this.player.ended === null) this.player.mode = "live";
   }
 
   // otherBurst goes to the picture before or after the one shown.
@@ -140,7 +140,12 @@ function watch() {
     set($("#status"), "data-lost", app.store.lost);
   });
   on("lost", (note) => app.store.missed(note));
-  source.onerror = () => status("ended", "no connection");
+  on("end", () => app.player.end(app.store.newest + 1e6));
+  source.onerror = () => {
+    if (!app) return status("ended", "no connection");
+    app.player.end(app.store.newest + 1e6);
+    status("ended", "program ended");
+  };
 }
 
 // play shows a recording.
@@ -150,7 +155,7 @@ function play(recording) {
   for (const s of recording.history) app.store.snapshot(s);
   for (const e of recording.events) app.store.add(e);
   const { bursts, newest } = app.store;
-  app.player.recordedTo = newest + 1e6;
+  app.player.end(newest + 1e6);
   app.player.replay(Math.max(0, (bursts[0]?.start ?? newest) - 5e5));
   status("recording", "recording");
   $("#replay").textContent = "Replay";

@@ -12,7 +12,17 @@ export class Player {
     this.at = 0; // time shown when not live
     this.offset = null; // server's microseconds minus this page's
     this.last = performance.now();
-    this.recordedTo = null; // end of a recording
+    this.ended = null; // end of a recording, or of the program
+  }
+
+  // begin starts the clock anew, end stops it at the given time.
+  begin() {
+    this.offset = this.ended = null;
+    this.mode = "live";
+  }
+
+  end(t) {
+    this.ended ??= t;
   }
 
   // heard sets the clock by a message that carries the server's time. The
@@ -25,8 +35,8 @@ export class Player {
 
   // now returns the newest time there is to see.
   now() {
-    if (this.recordedTo !== null) return this.recordedTo;
-    return this.offset === null ? 0 : performance.now() * 1000 + this.offset - DELAY;
+    if (this.offset === null) return this.ended ?? 0;
+    return Math.min(performance.now() * 1000 + this.offset - DELAY, this.ended ?? Infinity);
   }
 
   oldest() {
@@ -38,12 +48,15 @@ export class Player {
     const passed = (performance.now() - this.last) * 1000;
     this.last = performance.now();
     const now = this.now();
-    if (this.mode === "live") return (this.at = now);
+    if (this.mode === "live") {
+      if (now === this.ended) this.mode = "paused";
+      return (this.at = now);
+    }
     if (this.mode === "replay") {
       this.at = Math.max(this.oldest(), this.at) + passed * this.speed;
       if (this.at >= now) {
         this.at = now;
-        this.mode = this.recordedTo === null ? "live" : "paused";
+        this.mode = this.ended === null ? "live" : "paused";
       }
     }
     return this.at;
@@ -51,8 +64,8 @@ export class Player {
 
   pause() {
     if (this.mode === "paused") {
-      if (this.recordedTo !== null && this.at >= this.recordedTo) return this.replay();
-      this.mode = this.recordedTo === null ? "live" : "replay";
+      if (this.ended !== null && this.at >= this.ended) return this.replay();
+      this.mode = this.ended === null ? "live" : "replay";
     } else {
       this.mode = "paused";
     }

@@ -232,7 +232,7 @@ export class Store {
     } else {
       const life = this.workers.findLast((w) => w.worker === e.worker && w.to === Infinity);
       if (life) Object.assign(life, { to: e.t, text: e.text });
-      this.tell(e.t, `${e.worker} ${e.text}`, !/status 0|exited$/.test(e.text ?? ""));
+      this.tell(e.t, `${e.worker} ${e.text}`, !/status 0$/.test(e.text ?? ""));
     }
     if (lane && !lane.worker) lane.worker = e.worker;
     lane?.changed();

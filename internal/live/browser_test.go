@@ -1,0 +1,707 @@
+package live_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/google/go-cmp/cmp"
+
+	"reverseproxy/internal/live/browser"
+	"reverseproxy/internal/narrate"
+)
+
+const (
+	pageTimeout = 20 * time.Second // for the page to show what is waited for
+	root        = "../.."
+)
+
+var chapters = []string{"ch1_base", "ch2_basic_proxy", "ch3_process_model", "ch4_threaded", "ch5_load_balancer"}
+
+// TestInBrowser drives the live page of every chapter in a real browser.
+func TestInBrowser(t *testing.T) {
+	path := browser.Find()
+	if path == "" {
+		missing(t, "Chromium is not installed (Debian: apt-get install chromium)")
+	}
+	if testing.Short() {
+		t.Skip("starts a browser")
+	}
+	bin := t.TempDir()
+	if err := browser.Build(root, bin, chapters...); err != nil {
+		t.Fatal(err)
+	}
+	window, cancel, err := browser.Start(context.Background(), path, 1280, 720)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cancel)
+	b := &bench{window: window, bin: bin}
+	t.Run("ch1", b.testOneClient)
+	for _, chapter := range chapters[1:] {
+		t.Run(chapter[:3], func(t *testing.T) { b.testTenClients(t, chapter) })
+	}
+	t.Run("StopBackend", b.testStopBackend)
+	t.Run("BrokenClients", b.testBrokenClients)
+	t.Run("Recording", b.testRecording)
+	t.Run("PauseAndReplay", b.testPauseAndReplay)
+	t.Run("TwoViewers", b.testTwoViewers)
+	t.Run("SlowMotion", b.testSlowMotion)
+	t.Run("ManyRequests", b.testManyRequests)
+	t.Run("Layout", b.testLayout)
+}
+
+// missing skips a test that cannot run here, but fails it where it must.
+func missing(t *testing.T, reason string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(reason)
+	}
+	t.Skip(reason)
+}
+
+// bench holds what the tests share: a browser and the chapters' binaries.
+type bench struct {
+	window context.Context
+	bin    string
+}
+
+// run starts a chapter with demo backends and its live page.
+func (b *bench) run(t *testing.T, chapter string, flags ...string) *browser.Program {
+	t.Helper()
+	args := []string{"-listen", "127.0.0.1:0", "-watch", "127.0.0.1:0"}
+	switch chapter {
+	case "ch1_base":
+	case "ch5_load_balancer":
+		args = append(args, "-demo", "-backends", "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0")
+	default:
+		args = append(args, "-demo", "-backend", "127.0.0.1:0")
+	}
+	p, err := browser.Run(filepath.Join(b.bin, chapter), append(args, flags...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Stop(); err != nil {
+			t.Errorf("%s ended with %v", chapter, err)
+		}
+	})
+	return p
+}
+
+// tab is one tab of the browser. What it asks for and complains about is kept.
+type tab struct {
+	t   *testing.T
+	ctx context.Context
+
+	mu     sync.Mutex
+	asked  []string // addresses of all requests
+	errors []string // exceptions and console errors
+}
+
+// open opens a tab on an address. At the test's end, a request to elsewhere or
+// an error of the page's script fails the test.
+func (b *bench) open(t *testing.T, address string) *tab {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(b.window)
+	ctx, stop := context.WithTimeout(ctx, 60*time.Second)
+	o := &tab{t: t, ctx: ctx}
+	chromedp.ListenTarget(ctx, o.listen)
+	if err := chromedp.Run(ctx, network.Enable(), log.Enable(), chromedp.EmulateViewport(1280, 720), chromedp.Navigate(address)); err != nil {
+		t.Fatalf("open %s: %v", address, err)
+	}
+	home, _ := url.Parse(address)
+	t.Cleanup(func() {
+		stop()
+		cancel()
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		for _, a := range o.asked {
+			if u, err := url.Parse(a); err != nil || u.Scheme != home.Scheme || u.Host != home.Host {
+				t.Errorf("the page asked for %s", a)
+			}
+		}
+		for _, e := range o.errors {
+			t.Errorf("the page complains: %s", e)
+		}
+	})
+	return o
+}
+
+func (o *tab) listen(event any) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch e := event.(type) {
+	case *network.EventRequestWillBeSent:
+		o.asked = append(o.asked, e.Request.URL)
+	case *runtime.EventExceptionThrown:
+		o.errors = append(o.errors, e.ExceptionDetails.Error())
+	case *log.EventEntryAdded:
+		// After the program's end the page keeps asking for it.
+		if e.Entry.Level == log.LevelError && !strings.Contains(e.Entry.Text, "ERR_CONNECTION_REFUSED") &&
+			!strings.Contains(e.Entry.Text, "ERR_INCOMPLETE_CHUNKED_ENCODING") {
+			o.errors = append(o.errors, e.Entry.Text)
+		}
+	}
+}
+
+// watch opens the live page of p and waits until it is live.
+func (b *bench) watch(t *testing.T, p *browser.Program) *tab {
+	t.Helper()
+	o := b.open(t, "http://"+p.Page+"/")
+	o.until(`document.querySelector("#status").dataset.status === "live" && document.querySelector("[data-counter=connections]").dataset.value !== undefined`)
+	return o
+}
+
+// until waits until a JavaScript expression is true.
+func (o *tab) until(expression string) {
+	o.t.Helper()
+	ctx, cancel := context.WithTimeout(o.ctx, pageTimeout)
+	defer cancel()
+	front := page.BringToFront() // a hidden tab draws no frames
+	poll := chromedp.Poll(expression, nil, chromedp.WithPollingInterval(20*time.Millisecond), chromedp.WithPollingTimeout(0))
+	if err := chromedp.Run(ctx, front, poll); err != nil {
+		var shown string
+		chromedp.Run(o.ctx, chromedp.Evaluate(`document.body.innerText.replace(/\s+/g, " ")`, &shown))
+		o.t.Fatalf("not seen: %s (%v)\nThe page shows: %s", expression, err, shown)
+	}
+}
+
+// press presses keys one after another.
+func (o *tab) press(keys string) {
+	o.t.Helper()
+	for _, key := range keys {
+		if err := chromedp.Run(o.ctx, chromedp.KeyEvent(string(key))); err != nil {
+			o.t.Fatal(err)
+		}
+	}
+}
+
+func (o *tab) click(selector string) {
+	o.t.Helper()
+	if err := chromedp.Run(o.ctx, chromedp.Click(selector, chromedp.NodeVisible)); err != nil {
+		o.t.Fatalf("click %s: %v", selector, err)
+	}
+}
+
+// read evaluates a JavaScript expression into v.
+func (o *tab) read(expression string, v any) {
+	o.t.Helper()
+	if err := chromedp.Run(o.ctx, chromedp.Evaluate(expression, v)); err != nil {
+		o.t.Fatalf("%s: %v", expression, err)
+	}
+}
+
+// lane is one row of the page.
+type lane struct {
+	Conn, Worker, Backend, Status, Failed string
+	Start, Accepted, End                  string
+	Child                                 []string // from, to
+	Phases                                []string
+}
+
+const visibleRows = `[...document.querySelectorAll('.row')].filter((r) => r.getAttribute('display') !== 'none')`
+
+// lanes returns the rows that the page shows.
+func (o *tab) lanes() []lane {
+	o.t.Helper()
+	var lanes []lane
+	o.read(visibleRows+`.map((r) => { const d = (n) => r.getAttribute('data-' + n) ?? ''; const child = r.querySelector('.child');
+		return { Conn: d('conn'), Worker: d('worker'), Backend: d('backend'), Status: d('status'), Failed: d('failed'),
+			Start: d('start'), Accepted: d('accepted'), End: d('end'),
+			Child: child.getAttribute('display') === 'none' ? null : [child.getAttribute('data-from'), child.getAttribute('data-to')],
+			Phases: [...r.querySelectorAll('.bar')].filter((b) => b.getAttribute('display') !== 'none').map((b) => b.getAttribute('data-phase')) } })`, &lanes)
+	return lanes
+}
+
+func rowsDone(n int) string {
+	return fmt.Sprintf(`%s.filter((r) => r.getAttribute('data-end')).length >= %d`, visibleRows, n)
+}
+
+func counter(name string, n int) string {
+	return fmt.Sprintf(`document.querySelector('[data-counter="%s"]').dataset.value === "%d"`, name, n)
+}
+
+// closed waits until so many connections are closed and returns the narration.
+func closed(t *testing.T, p *browser.Program, n int) []narrate.Event {
+	t.Helper()
+	events, err := p.Wait(pageTimeout, func(events []narrate.Event) bool {
+		return len(steps(events, narrate.Close)) >= n
+	})
+	if err != nil {
+		t.Fatalf("%d connections did not close: %v", n, err)
+	}
+	return events
+}
+
+// steps returns the events of one step.
+func steps(events []narrate.Event, step narrate.Step) []narrate.Event {
+	var found []narrate.Event
+	for _, e := range events {
+		if e.Kind == narrate.KindStep && e.Step == step {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
+// expected returns the lanes as the narration tells them.
+func expected(events []narrate.Event) map[string]lane {
+	lanes := make(map[string]lane)
+	for _, e := range events {
+		if e.Conn == 0 || e.Kind == narrate.KindWorker {
+			continue
+		}
+		id := fmt.Sprint(e.Conn)
+		l := lanes[id]
+		l.Conn = id
+		if e.Worker != "" {
+			l.Worker = e.Worker
+		}
+		if e.Kind == narrate.KindRoute || e.Step == narrate.Connect {
+			l.Backend = e.Peer
+		}
+		if e.Status != 0 {
+			l.Status = fmt.Sprint(e.Status)
+		}
+		if e.Failed {
+			l.Failed = "true"
+		}
+		lanes[id] = l
+	}
+	return lanes
+}
+
+// compare compares the page's lanes with the narration.
+func compare(t *testing.T, o *tab, events []narrate.Event) []lane {
+	t.Helper()
+	want := expected(events)
+	lanes := o.lanes()
+	for _, got := range lanes {
+		full := got
+		got.Start, got.Accepted, got.End, got.Child, got.Phases = "", "", "", nil, nil
+		if diff := cmp.Diff(want[got.Conn], got); diff != "" {
+			t.Errorf("lane (-narrated +shown):\n%s%+v", diff, full)
+		}
+	}
+	return lanes
+}
+
+// compareSteps selects a connection and compares its steps with the narration.
+func compareSteps(t *testing.T, o *tab, events []narrate.Event, conn uint64) {
+	t.Helper()
+	o.read(fmt.Sprintf(`document.querySelector('.row[data-conn="%d"]').dispatchEvent(new MouseEvent('click', {bubbles: true}))`, conn), nil)
+	o.until(fmt.Sprintf(`document.querySelector('#steps').dataset.conn === "%d"`, conn))
+	type step struct{ Step, State, Us, Calls string }
+	var got, want []step
+	o.read(`[...document.querySelectorAll('[data-step]:not([hidden]):not([data-state="pending"])')].map((li) => ({ Step: li.dataset.step, State: li.dataset.state,
+		Us: li.dataset.us ?? '', Calls: li.dataset.calls ?? '' }))`, &got)
+	for _, e := range events {
+		if e.Kind != narrate.KindStep || e.Conn != conn && e.Conn != 0 {
+			continue
+		}
+		s := step{fmt.Sprint(int(e.Step)), "done", fmt.Sprint(e.Elapsed), e.Calls}
+		if e.Step <= narrate.Listen {
+			s.State = "once"
+		}
+		if e.Err != "" {
+			s.State = "failed"
+		}
+		want = append(want, s)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("steps of connection %d (-narrated +shown):\n%s", conn, diff)
+	}
+}
+
+// interval is when a connection was served, in microseconds.
+type interval struct{ from, to int }
+
+func served(t *testing.T, lanes []lane) []interval {
+	t.Helper()
+	var list []interval
+	for _, l := range lanes {
+		var i interval
+		if _, err := fmt.Sscan(l.Accepted, &i.from); err != nil {
+			t.Fatalf("lane %+v was not accepted", l)
+		}
+		fmt.Sscan(l.End, &i.to)
+		list = append(list, i)
+	}
+	slices.SortFunc(list, func(a, b interval) int { return a.from - b.from })
+	return list
+}
+
+// testOneClient: ch1 serves one client and ends; the page keeps what it saw.
+func (b *bench) testOneClient(t *testing.T) {
+	p := b.run(t, "ch1_base")
+	o := b.watch(t, p)
+	o.press("o")
+	events := closed(t, p, 1)
+	o.until(`document.querySelector("#status").dataset.status === "ended"`)
+	o.until(rowsDone(1))
+	compare(t, o, events)
+	var states string
+	o.read(`[...document.querySelectorAll('[data-step]:not([hidden])')].map((li) => li.dataset.step + li.dataset.state).join(" ")`, &states)
+	if want := "1once 2once 3once 4done 5done 10done"; states != want {
+		t.Errorf("steps are %s, want %s", states, want)
+	}
+}
+
+// testTenClients fires ten requests from the page and compares lanes, counters
+// and steps with the narration.
+func (b *bench) testTenClients(t *testing.T, chapter string) {
+	p := b.run(t, chapter)
+	o := b.watch(t, p)
+	o.click(`[data-shoot="ten"]`)
+	events := closed(t, p, 10)
+	o.until(rowsDone(10) + " && " + counter("connections", 10) + " && " + counter("inFlight", 0) + " && " + counter("failed", 0))
+	lanes := compare(t, o, events)
+	if len(lanes) != 10 {
+		t.Fatalf("%d lanes, want 10", len(lanes))
+	}
+	compareSteps(t, o, events, 10)
+	requests := make(map[string]int)
+	for _, e := range steps(events, narrate.Connect) {
+		requests[e.Peer]++
+	}
+	for addr, n := range requests {
+		o.until(fmt.Sprintf(`(() => { const d = document.querySelector('[data-backend="%s"]').dataset;
+			return d.requests === "%d" && d.inFlight === "0" && d.failures === "0" && d.running === "true"; })()`, addr, n))
+	}
+	all := served(t, lanes)
+	switch chapter {
+	case "ch2_basic_proxy": // the staircase: each begins when the one before has ended
+		for i := 1; i < len(all); i++ {
+			if all[i].from < all[i-1].to {
+				t.Errorf("client %d was accepted at %d, before the one before was done at %d", i, all[i].from, all[i-1].to)
+			}
+		}
+		waiting := 0
+		for _, l := range lanes {
+			waiting += strings.Count(strings.Join(l.Phases, " "), "backlog")
+		}
+		if waiting < 9 {
+			t.Errorf("%d clients are seen waiting in the backlog, want at least 9", waiting)
+		}
+	default: // the wall: all at the same time
+		last := slices.MaxFunc(all, func(a, b interval) int { return a.from - b.from })
+		first := slices.MinFunc(all, func(a, b interval) int { return a.to - b.to })
+		if last.from > first.to {
+			t.Errorf("one was accepted at %d, after another had ended at %d", last.from, first.to)
+		}
+	}
+	if chapter == "ch3_process_model" {
+		b.testChildren(t, o, p)
+	}
+}
+
+// testChildren: each connection has a child whose start and reaping are shown.
+func (b *bench) testChildren(t *testing.T, o *tab, p *browser.Program) {
+	if _, err := p.Wait(pageTimeout, func(events []narrate.Event) bool {
+		reaped := 0
+		for _, e := range events {
+			if e.Kind == narrate.KindWorker && strings.Contains(e.Text, "exited") {
+				reaped++
+			}
+		}
+		return reaped == 10
+	}); err != nil {
+		t.Fatal(err)
+	}
+	o.until(`document.querySelectorAll('.child[data-to]').length === 10`)
+	for _, l := range o.lanes() {
+		if len(l.Child) != 2 || !strings.HasPrefix(l.Worker, "child ") {
+			t.Errorf("connection %s: worker %q, life %v", l.Conn, l.Worker, l.Child)
+		}
+	}
+}
+
+// testStopBackend stops a backend from the page: its failures appear, and end
+// when it is started again.
+func (b *bench) testStopBackend(t *testing.T) {
+	p := b.run(t, "ch5_load_balancer")
+	o := b.watch(t, p)
+	o.click(`[data-backend-index="1"]`)
+	o.until(`document.querySelector('[data-index="1"]').dataset.running === "false"`)
+	o.press("t")
+	events := closed(t, p, 10)
+	o.until(rowsDone(10))
+	refused := 0
+	for _, e := range steps(events, narrate.Close) {
+		if e.Failed {
+			refused++
+		}
+	}
+	if refused < 3 {
+		t.Fatalf("%d requests failed, want a third of ten", refused)
+	}
+	o.until(fmt.Sprintf(`document.querySelector('[data-index="1"]').dataset.failures === "%d"`, refused))
+	o.until(counter("failed", refused))
+	compare(t, o, events)
+	for _, l := range o.lanes() {
+		if l.Failed == "true" {
+			var conn uint64
+			fmt.Sscan(l.Conn, &conn)
+			compareSteps(t, o, events, conn)
+			break
+		}
+	}
+	o.press("2")
+	o.until(`document.querySelector('[data-index="1"]').dataset.running === "true"`)
+	o.press("t")
+	closed(t, p, 20)
+	o.until(counter("connections", 20) + " && " + counter("failed", refused))
+}
+
+// testBrokenClients: each kind of broken client is shown as what it is.
+func (b *bench) testBrokenClients(t *testing.T) {
+	p := b.run(t, "ch4_threaded", "-request-timeout", "1s")
+	o := b.watch(t, p)
+	o.press("ihlkb")
+	events := closed(t, p, 5)
+	o.until(counter("connections", 5) + " && " + rowsDone(5))
+	compare(t, o, events)
+	timeouts := 0
+	for _, e := range steps(events, narrate.Close) {
+		if e.Status == http.StatusRequestTimeout {
+			timeouts++
+		}
+	}
+	if timeouts == 0 {
+		t.Error("the silent client was not answered with 408")
+	}
+	// Of the backend's failures only the one that broke off is its own.
+	o.until(`document.querySelector('[data-index="0"]').dataset.failures === "1"`)
+}
+
+// testRecording saves a recording and replays it without the program.
+func (b *bench) testRecording(t *testing.T) {
+	p := b.run(t, "ch4_threaded")
+	o := b.watch(t, p)
+	o.press("t")
+	events := closed(t, p, 10)
+	o.until(rowsDone(10))
+	file := filepath.Join(t.TempDir(), "recording.html")
+	saved, err := http.Get("http://" + p.Page + "/recording.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer saved.Body.Close()
+	body, _ := io.ReadAll(saved.Body)
+	if !strings.Contains(saved.Header.Get("Content-Disposition"), "ch4_threaded") {
+		t.Errorf("Content-Disposition is %q", saved.Header.Get("Content-Disposition"))
+	}
+	if err := os.WriteFile(file, body, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	replay := b.open(t, "file://"+file)
+	replay.until(`document.querySelector("#status").dataset.status === "recording"`)
+	replay.until(rowsDone(10) + " && " + counter("connections", 10))
+	if diff := cmp.Diff(byConn(compare(t, replay, events)), byConn(o.lanes())); diff != "" {
+		t.Errorf("lanes (-replayed +live):\n%s", diff)
+	}
+	compareSteps(t, replay, events, 7)
+	var buttons int
+	replay.read(`[...document.querySelectorAll('[data-shoot]')].filter((b) => b.offsetParent !== null).length`, &buttons)
+	if buttons != 0 {
+		t.Errorf("the recording shows %d buttons that send requests", buttons)
+	}
+	replay.press("r") // once more from the start
+	replay.until(`document.documentElement.dataset.mode === "replay"`)
+	replay.until(`document.documentElement.dataset.mode === "paused"`)
+}
+
+// byConn makes lanes comparable: the sorting of equals may differ.
+func byConn(lanes []lane) map[string]lane {
+	m := make(map[string]lane)
+	for _, l := range lanes {
+		l.Phases = nil // too thin to be drawn at one zoom, not at another
+		m[l.Conn] = l
+	}
+	return m
+}
+
+// testPauseAndReplay: a paused page stands still while the program goes on; a
+// replay shows the past and then the present.
+func (b *bench) testPauseAndReplay(t *testing.T) {
+	p := b.run(t, "ch4_threaded")
+	o := b.watch(t, p)
+	o.press("o")
+	closed(t, p, 1)
+	o.until(counter("connections", 1) + " && " + rowsDone(1))
+	o.press(" ")
+	o.until(`document.documentElement.dataset.mode === "paused"`)
+	o.press("o")
+	closed(t, p, 2)
+	frames := `new Promise((done) => { let n = 0; const next = () => (++n === 20 ? done(true) : requestAnimationFrame(next)); next(); })`
+	if err := chromedp.Run(o.ctx, chromedp.Evaluate(frames, nil, func(e *runtime.EvaluateParams) *runtime.EvaluateParams { return e.WithAwaitPromise(true) })); err != nil {
+		t.Fatal(err)
+	}
+	var shown string
+	o.read(`document.querySelector('[data-counter="connections"]').dataset.value`, &shown)
+	if shown != "1" {
+		t.Errorf("the paused page shows %s connections, want 1", shown)
+	}
+	o.press("r")
+	o.until(`document.documentElement.dataset.mode === "replay"`)
+	o.press("\u001b")
+	o.until(`document.documentElement.dataset.mode === "live"`)
+	o.until(counter("connections", 2))
+}
+
+// testTwoViewers: two pages agree, also one that came later.
+func (b *bench) testTwoViewers(t *testing.T) {
+	p := b.run(t, "ch5_load_balancer")
+	first := b.watch(t, p)
+	first.press("t")
+	events := closed(t, p, 10)
+	second := b.watch(t, p)
+	for _, o := range []*tab{first, second} {
+		o.until(rowsDone(10) + " && " + counter("connections", 10) + " && " + counter("inFlight", 0))
+	}
+	if diff := cmp.Diff(byConn(compare(t, first, events)), byConn(compare(t, second, events))); diff != "" {
+		t.Errorf("lanes (-first +second):\n%s", diff)
+	}
+	const cards = `[...document.querySelectorAll('[data-backend]')].filter((n) => n.matches('article')).map((n) => n.innerText)`
+	var a, z []string
+	first.read(cards, &a)
+	second.read(cards, &z)
+	if diff := cmp.Diff(a, z); diff != "" || len(a) != 3 {
+		t.Errorf("backends (-first +second):\n%s", diff)
+	}
+}
+
+// testSlowMotion: the page's list sets the pause, and every page shows it.
+func (b *bench) testSlowMotion(t *testing.T) {
+	p := b.run(t, "ch4_threaded")
+	o, other := b.watch(t, p), b.watch(t, p)
+	o.press("mm") // 100 ms
+	other.until(`document.querySelector("#slow").value === "100"`)
+	o.press("o")
+	events := closed(t, p, 1)
+	if e := steps(events, narrate.Close)[0]; e.Elapsed < 500_000 {
+		t.Errorf("the connection took %d µs, want at least 500,000 with pauses of 100 ms", e.Elapsed)
+	}
+	o.until(rowsDone(1))
+	compareSteps(t, o, events, 1)
+}
+
+// testManyRequests: under a thousand requests a second the page keeps drawing,
+// says that it samples, and counts every one.
+func (b *bench) testManyRequests(t *testing.T) {
+	p := b.run(t, "ch4_threaded")
+	o := b.watch(t, p)
+	o.read(`window.frames_ = 0, (function f() { window.frames_++; requestAnimationFrame(f); })()`, nil)
+	const total, clients = 3000, 8
+	began := time.Now()
+	var all sync.WaitGroup
+	for range clients {
+		all.Go(func() { // ends after its share of the requests
+			for range total / clients {
+				if err := once(p.Proxy); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	o.until(`document.querySelector("#lanes-note").dataset.sampled === "true"`)
+	all.Wait()
+	took := time.Since(began)
+	var frames float64
+	o.read(`window.frames_`, &frames)
+	o.until(counter("connections", total) + " && " + counter("inFlight", 0) + " && " + counter("failed", 0))
+	o.until(fmt.Sprintf(`document.querySelector('[data-index="0"]').dataset.requests === "%d"`, total))
+	perSecond := frames / took.Seconds()
+	t.Logf("%.0f requests a second, %.0f frames a second", total/took.Seconds(), perSecond)
+	if perSecond < 5 {
+		t.Errorf("%.1f frames a second under load", perSecond)
+	}
+	var lost string
+	o.read(`document.querySelector("#status").dataset.lost`, &lost)
+	if lost != "0" {
+		t.Errorf("the page lost %s events", lost)
+	}
+}
+
+// once makes one request on a connection of its own.
+func once(addr string) error {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "GET /api/data HTTP/1.1\r\nHost: x\r\n\r\n")
+	answer, err := io.ReadAll(c)
+	if err == nil && !strings.HasPrefix(string(answer), "HTTP/1.1 200") {
+		err = fmt.Errorf("answer %q", answer)
+	}
+	return err
+}
+
+// testLayout: at 1280×720, and larger, nothing is cut off or lies over another.
+func (b *bench) testLayout(t *testing.T) {
+	p := b.run(t, "ch5_load_balancer")
+	o := b.watch(t, p)
+	o.press("t")
+	closed(t, p, 10)
+	o.until(rowsDone(10))
+	for _, size := range [][2]int64{{1280, 720}, {1366, 768}, {1920, 1080}, {1024, 768}} {
+		if err := chromedp.Run(o.ctx, chromedp.EmulateViewport(size[0], size[1])); err != nil {
+			t.Fatal(err)
+		}
+		o.until(fmt.Sprintf(`innerWidth === %d`, size[0]))
+		var faults []string
+		o.read(layoutFaults, &faults)
+		for _, f := range faults {
+			t.Errorf("%d×%d: %s", size[0], size[1], f)
+		}
+	}
+	var names struct{ Chapter, Listen string }
+	o.read(`({ Chapter: document.querySelector("#chapter").textContent, Listen: document.querySelector("#proxy-addr").textContent })`, &names)
+	want, _ := json.Marshal(struct{ Chapter, Listen string }{"ch5_load_balancer", p.Proxy})
+	if got, _ := json.Marshal(names); string(got) != string(want) {
+		t.Errorf("the page names %s, want %s", got, want)
+	}
+}
+
+// layoutFaults lists elements that stick out of the window, text that is cut
+// off where it must not be, and buttons that overlap.
+const layoutFaults = `(() => {
+	const faults = [], name = (n) => n.id || n.textContent.trim().slice(0, 20) || n.className;
+	const boxes = [...document.querySelectorAll('button, select, section, article, h1, h2, dd, dt, footer, #step-list li, .legend li')]
+		.filter((n) => n.offsetParent !== null && !n.closest('dialog'));
+	for (const n of boxes) {
+		const r = n.getBoundingClientRect();
+		if (r.left < -1 || r.top < -1 || r.right > innerWidth + 1 || r.bottom > innerHeight + 1) faults.push(name(n) + ' sticks out of the window');
+		if (n.matches('button, h1, h2, dd, dt, article, article *, .legend li') && n.scrollWidth > n.clientWidth + 1 && n.clientWidth > 0) faults.push(name(n) + ' is cut off');
+		const home = n.closest('section');
+		if (home && home !== n) {
+			const h = home.getBoundingClientRect();
+			if (r.right > h.right + 1 || r.bottom > h.bottom + 1 || r.left < h.left - 1 || r.top < h.top - 1) faults.push(name(n) + ' sticks out of its panel');
+		}
+	}
+	const buttons = boxes.filter((n) => n.matches('button, select, dd, dt, h1'));
+	buttons.forEach((a, i) => buttons.slice(i + 1).forEach((b) => {
+		const r = a.getBoundingClientRect(), s = b.getBoundingClientRect();
+		if (r.left < s.right - 1 && s.left < r.right - 1 && r.top < s.bottom - 1 && s.top < r.bottom - 1 && !a.contains(b) && !b.contains(a)) faults.push(name(a) + ' overlaps ' + name(b));
+	}));
+	return faults;
+})()`

@@ -1,0 +1,315 @@
+package live
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"reverseproxy/internal/narrate"
+)
+
+const testBackend = "127.0.0.1:8000"
+
+// fakeConn is a client that exists only as an address.
+type fakeConn struct {
+	net.Conn
+	addr net.Addr
+}
+
+func (c fakeConn) RemoteAddr() net.Addr { return c.addr }
+
+func clientAt(port int) fakeConn {
+	return fakeConn{addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}}
+}
+
+// serve narrates a connection that goes well.
+func serve(n *narrate.Narrator, port int, backend string) {
+	c := n.Accept(clientAt(port))
+	c.Step(narrate.ReadRequest, narrate.Event{Calls: "read", Bytes: 84, Text: "GET /api/data"})
+	c.Step(narrate.Connect, narrate.Event{Calls: "socket, connect", Peer: backend})
+	c.Step(narrate.ForwardRequest, narrate.Event{Calls: "write", Bytes: 200})
+	c.Step(narrate.ReadResponse, narrate.Event{Calls: "read", Bytes: 145, Status: 200, Text: "OK"})
+	c.Step(narrate.SendResponse, narrate.Event{Calls: "write", Bytes: 219, Status: 200})
+	c.Close(nil, false, 200)
+}
+
+func newTestCollector() (*collector, *narrate.Narrator) {
+	c := newCollector(time.Now(), []string{testBackend, "127.0.0.1:8001"})
+	n := narrate.New(narrate.Off)
+	n.Attach(c.sink)
+	return c, n
+}
+
+func TestCounts(t *testing.T) {
+	c, n := newTestCollector()
+	for i := range 3 {
+		serve(n, 50000+i, testBackend)
+	}
+	refused := n.Accept(clientAt(50010))
+	refused.Step(narrate.ReadRequest, narrate.Event{Bytes: 84})
+	refused.Route("127.0.0.1:8001")
+	err := errors.New("502 Bad Gateway: the backend refused the connection")
+	refused.Step(narrate.Connect, narrate.Event{Peer: "127.0.0.1:8001", Err: err.Error()})
+	refused.Close(err, true, 502)
+
+	left := n.Accept(clientAt(50011)) // the client's failure, not the backend's
+	left.Step(narrate.ReadRequest, narrate.Event{Bytes: 84})
+	left.Step(narrate.Connect, narrate.Event{Peer: testBackend})
+	left.Step(narrate.ForwardRequest, narrate.Event{Bytes: 84})
+	err = errors.New("the client left")
+	left.Step(narrate.ReadResponse, narrate.Event{Err: err.Error()})
+	left.Close(err, true, 0)
+
+	broken := n.Accept(clientAt(50012)) // the backend's, in the middle of its response
+	broken.Step(narrate.Connect, narrate.Event{Peer: testBackend})
+	broken.Step(narrate.ReadResponse, narrate.Event{Status: 200})
+	err = errors.New("502 Bad Gateway: the backend's response broke off")
+	broken.Step(narrate.SendResponse, narrate.Event{Status: 200, Err: err.Error()})
+	broken.Close(err, true, 200)
+
+	scanner := n.Accept(clientAt(50013)) // came and went: no failure
+	scanner.Close(errors.New("the client left without a request"), false, 0)
+
+	open := n.Accept(clientAt(50014))
+	open.Step(narrate.Connect, narrate.Event{Peer: testBackend})
+
+	got, _ := c.snapshot()
+	for i := range got.Backends {
+		got.Backends[i].P50, got.Backends[i].P99 = 0, 0
+	}
+	want := Counts{Connections: 8, InFlight: 1, MostAtOnce: 1, Failed: 3, Drawn: 8, Backends: []BackendCount{
+		{Addr: testBackend, Running: true, Requests: 6, InFlight: 1, Failures: 1},
+		{Addr: "127.0.0.1:8001", Running: true, Requests: 1, Failures: 1},
+	}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("counts (-want +got):\n%s", diff)
+	}
+}
+
+// TestSampling checks that under load the drawn connections are a sample, each
+// drawn whole, while the counts stay exact.
+func TestSampling(t *testing.T) {
+	c, n := newTestCollector()
+	const total = 5000
+	for i := range total {
+		serve(n, 1024+i, testBackend)
+	}
+	counts, _ := c.snapshot()
+	if counts.Connections != total || counts.Backends[0].Requests != total {
+		t.Errorf("counted %d connections, %d requests, want %d", counts.Connections, counts.Backends[0].Requests, total)
+	}
+	if counts.Drawn < drawnBurst || counts.Drawn > drawnBurst+5*drawnPerSecond {
+		t.Errorf("%d connections are drawn, want about %.0f", counts.Drawn, drawnBurst)
+	}
+	steps := make(map[uint64]int)
+	c.walk(cursor{}, c.end(), func(batch []record) {
+		for _, r := range batch {
+			steps[r.Conn]++
+		}
+	})
+	if len(steps) != int(counts.Drawn) {
+		t.Errorf("%d connections have events, want %d", len(steps), counts.Drawn)
+	}
+	for conn, n := range steps {
+		if n != 7 {
+			t.Errorf("connection %d has %d events, want all 7", conn, n)
+		}
+	}
+}
+
+// TestOwnClientsAreDrawn checks that a button's client is drawn even while the
+// sample is exhausted, whether the proxy accepts it before or after the client
+// knows its own address.
+func TestOwnClientsAreDrawn(t *testing.T) {
+	c, n := newTestCollector()
+	drawn := func() uint64 { counts, _ := c.snapshot(); return counts.Drawn }
+	for i := range 1000 {
+		serve(n, 1024+i, testBackend)
+	}
+	c.draws.rate, c.draws.tokens = 0, 0
+	before := drawn()
+	c.dial()
+	serve(n, 40000, testBackend)
+	c.dialled("127.0.0.1:40000")
+	c.dial()
+	c.dialled("127.0.0.1:40001")
+	serve(n, 40001, testBackend)
+	if got := drawn() - before; got != 2 {
+		t.Errorf("%d of 2 own clients were drawn", got)
+	}
+	c.dial()
+	c.dialled("")
+	c.dial()
+	c.dialled("127.0.0.1:40002")
+	c.gone("127.0.0.1:40002")
+	if c.unmatched != 0 || len(c.accepted) != 0 || len(c.waiting) != 0 {
+		t.Errorf("left over: %d clients, accepted %v, waiting %v", c.unmatched, c.accepted, c.waiting)
+	}
+	serve(n, 40003, testBackend)
+	if got := drawn() - before; got != 2 {
+		t.Errorf("a stranger was drawn though the sample is exhausted")
+	}
+}
+
+func TestRingKeepsTheNewest(t *testing.T) {
+	var g ring
+	const total = 200_000 // far more than fit
+	start := g.end()
+	for i := range total {
+		g.add(&record{At: int64(i), Kind: narrate.KindStep, Conn: uint64(i), Worker: "goroutine 1234", Text: "GET /slow?ms=200"})
+	}
+	var got []uint64
+	at, lost := start, uint64(0)
+	for {
+		packed, next, missed := g.next(at, nil)
+		lost += missed
+		if len(packed) == 0 {
+			break
+		}
+		for len(packed) > 0 {
+			var r record
+			r, packed = unpack(packed)
+			got = append(got, r.Conn)
+		}
+		at = next
+	}
+	if lost == 0 || lost+uint64(len(got)) != total {
+		t.Fatalf("%d read and %d lost, want %d together and some lost", len(got), lost, total)
+	}
+	for i, n := range got {
+		if n != lost+uint64(i) {
+			t.Fatalf("record %d is number %d, want %d", i, n, lost+uint64(i))
+		}
+	}
+	if len(g.segments) > maxSegments {
+		t.Errorf("the ring has %d segments, want at most %d", len(g.segments), maxSegments)
+	}
+}
+
+func TestPackUnpack(t *testing.T) {
+	long := strings.Repeat("x", 5000)
+	for _, want := range []record{
+		{Kind: narrate.KindStep},
+		{At: 1 << 40, Kind: kindClient, Conn: 1 << 50, Shot: 7, Step: 10, Status: 502, Bytes: 1 << 34, Elapsed: 1 << 33,
+			Failed: true, Worker: "child 4711", Name: "ten", Calls: "socket, connect", Peer: "[::1]:8080", Text: "Ä\x00\"", Err: "502 Bad Gateway"},
+		{Kind: narrate.KindProblem, Err: long},
+	} {
+		packed := want.pack(nil)
+		if len(packed) > maxRecord {
+			t.Errorf("packed into %d bytes, want at most %d", len(packed), maxRecord)
+		}
+		got, rest := unpack(append(packed, "rest"...))
+		want.Err = want.Err[:min(len(want.Err), maxString)]
+		if diff := cmp.Diff(want, got); diff != "" || string(rest) != "rest" {
+			t.Errorf("rest %q, difference:\n%s", rest, diff)
+		}
+	}
+}
+
+// TestLastMinute checks that a replay holds the last minute whole: nothing
+// older, but for connections that were still open in it.
+func TestLastMinute(t *testing.T) {
+	c := newCollector(time.Now().Add(-10*time.Minute), nil)
+	at := func(ago time.Duration, conn uint64, step narrate.Step) {
+		c.sink(narrate.Event{Time: time.Now().Add(-ago), Kind: narrate.KindStep, Conn: conn, Step: step})
+	}
+	at(5*time.Minute, 1, narrate.Accept) // long gone
+	at(5*time.Minute, 1, narrate.Close)
+	at(4*time.Minute, 2, narrate.Accept)      // still open
+	at(3*time.Minute, 3, narrate.Accept)      // closed in the last minute
+	at(2*time.Minute, 3, narrate.ReadRequest) //
+	at(30*time.Second, 3, narrate.Close)
+	at(20*time.Second, 4, narrate.Accept)
+	var got []string
+	c.lastMinute(c.end(), func(batch []record) {
+		for _, r := range batch {
+			got = append(got, fmt.Sprintf("%d/%d", r.Conn, r.Step))
+		}
+	})
+	want := []string{"2/4", "3/4", "3/5", "3/10", "4/4"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("connection/step (-want +got):\n%s", diff)
+	}
+}
+
+func TestPercentiles(t *testing.T) {
+	var h histogram
+	if h.percentile(0.5) != 0 {
+		t.Error("an empty histogram must say 0")
+	}
+	values := make([]int64, 0, 10_000)
+	for i := range 10_000 {
+		values = append(values, int64(i+1)*20) // 20 µs to 200 ms
+	}
+	rand.Shuffle(len(values), func(i, j int) { values[i], values[j] = values[j], values[i] })
+	for _, v := range values {
+		h.add(v)
+	}
+	for p, want := range map[float64]float64{0.5: 100_000, 0.99: 198_000, 0.1: 20_000} {
+		if got := float64(h.percentile(p)); got < want*0.93 || got > want*1.07 {
+			t.Errorf("percentile %v is %v, want %v within 7 %%", p, got, want)
+		}
+	}
+	h.add(1 << 62) // far above the last bucket
+	for us := range int64(1 << 20) {
+		if bucketOf(us) > bucketOf(us+1) {
+			t.Fatalf("buckets do not grow at %d", us)
+		}
+	}
+}
+
+// BenchmarkSink measures what a connection costs the proxy while nobody
+// watches: seven events, of which the drawn are packed.
+func BenchmarkSink(b *testing.B) {
+	for _, drawn := range []bool{false, true} {
+		b.Run(fmt.Sprintf("drawn=%v", drawn), func(b *testing.B) {
+			c, _ := newTestCollector()
+			c.draws = bucket{}
+			if drawn {
+				c.draws = bucket{tokens: 1e18, burst: 1e18}
+			}
+			events := oneConnection()
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				for j := range events {
+					events[j].Conn = uint64(i)
+					c.sink(events[j])
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkNarration measures the same connection with everything that the
+// chapters do for it: the clock, the worker's name, the cleaned texts.
+func BenchmarkNarration(b *testing.B) {
+	for _, level := range []string{"off", "watched"} {
+		b.Run(level, func(b *testing.B) {
+			n := narrate.New(narrate.Off)
+			n.Worker = narrate.Goroutine
+			if level == "watched" {
+				c, _ := newTestCollector()
+				n.Attach(c.sink)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				serve(n, 1024+i%60000, testBackend)
+			}
+		})
+	}
+}
+
+// oneConnection returns the events of a connection.
+func oneConnection() []narrate.Event {
+	var events []narrate.Event
+	n := narrate.New(narrate.All, func(e narrate.Event) { events = append(events, e) })
+	n.Worker = func() string { return "goroutine 1234" }
+	serve(n, 50000, testBackend)
+	return events
+}
