@@ -17,11 +17,10 @@ import (
 
 // Sizes of what is held of a body at any time.
 const (
-	readSize    = 4 << 10   // bytes of a connection's read buffer
-	bufferSize  = 32 << 10  // bytes copied at once
-	spliceSize  = 256 << 10 // bytes the kernel moves between two looks at the clock
-	sizeRoom    = 8         // bytes before a chunk's data: its size in hex, CRLF
-	maxTrailers = 8 << 10   // bytes of a trailer section
+	readSize    = 4 << 10  // bytes of a connection's read buffer
+	bufferSize  = 32 << 10 // bytes copied at once
+	sizeRoom    = 8        // bytes before a chunk's data: its size in hex, CRLF
+	maxTrailers = 8 << 10  // bytes of a trailer section
 )
 
 var (
@@ -147,16 +146,17 @@ func copyBody(dst, src *peer, m *Message, out Framing, limit int64) error {
 	return nil
 }
 
-// copyLength moves exactly n bytes.
+// copyLength moves exactly n bytes. A long body goes through the kernel alone
+// where that can be done; see splice.
 func copyLength(dst, src *peer, n int64) error {
 	for n > 0 {
-		var moved int64
-		var err error
 		if n > bufferSize && src.buf.Buffered() == 0 {
-			moved, err = splice(dst, src, min(n, spliceSize))
-		} else {
-			moved, err = copyOnce(dst, src, n)
+			handled, err := splice(dst, src, n)
+			if handled {
+				return err
+			}
 		}
+		moved, err := copyOnce(dst, src, n)
 		if n -= moved; err != nil {
 			return err
 		}
@@ -175,40 +175,6 @@ func copyOnce(dst, src *peer, n int64) (int64, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return int64(got), err
-}
-
-// splice moves up to n bytes from socket to socket. On Linux, io.CopyN ends up
-// in splice(2): the bytes stay in the kernel and never enter this process.
-func splice(dst, src *peer, n int64) (int64, error) {
-	// The writing side gets a second more, so that the clock tells who failed.
-	now := time.Now()
-	lastWrite := now.Add(dst.writeIdle + time.Second)
-	if err := src.readBy(now.Add(src.readIdle)); err != nil {
-		return 0, err
-	}
-	if err := dst.writeBy(lastWrite); err != nil {
-		return 0, writeError{err}
-	}
-	moved, err := io.CopyN(dst.Conn, src.Conn, n)
-	dst.sent.Add(moved)
-	switch {
-	case err == nil:
-		return moved, nil
-	case err == io.EOF:
-		return moved, io.ErrUnexpectedEOF
-	case isTimeout(err) && time.Now().Before(lastWrite):
-		if moved > 0 {
-			err = nil // src paused; it may pause again
-		}
-		return moved, err
-	case isTimeout(err):
-		return moved, writeError{err}
-	}
-	// Which of the two broke? A connection that is gone takes not even 0 bytes.
-	if _, broken := dst.Conn.Write(nil); broken != nil {
-		err = writeError{err}
-	}
-	return moved, err
 }
 
 // copyChunked moves a chunked body (RFC 9112, section 7.1) with its trailers.
