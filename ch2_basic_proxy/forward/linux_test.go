@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A backend whose queue is full does not even complete the handshake.
@@ -52,4 +54,13 @@ func fullQueue(t *testing.T) string {
 	}
 	t.Fatal("the queue takes connections without end")
 	return ""
+}
+
+// unsent returns how many bytes the peer has not acknowledged yet.
+func unsent(fd uintptr) int {
+	n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+	if err != nil {
+		return 0
+	}
+	return n
 }
