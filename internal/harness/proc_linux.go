@@ -1,0 +1,213 @@
+package harness
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// lookAgain is the pause between two looks into /proc, which tells nobody when
+// it changes.
+const lookAgain = 5 * time.Millisecond
+
+// NeedProc skips a test where there is no /proc.
+func NeedProc(*testing.T) {}
+
+// process is what /proc/PID/stat says of a process.
+type process struct {
+	pid, parent, group int
+	name, state        string // state: R, S, Z, ...
+}
+
+// processes lists all processes.
+func processes(t T) []process {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatalf("/proc: %v", err)
+	}
+	var list []process
+	for _, file := range files {
+		if s, ok := readStat(file); ok {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// readStat reads "PID (NAME) STATE PPID PGRP ...".
+func readStat(file string) (process, bool) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return process{}, false // it has just ended
+	}
+	open, end := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
+	if open < 0 || end < 0 {
+		return process{}, false
+	}
+	rest := strings.Fields(string(text[end+1:]))
+	s := process{name: string(text[open+1 : end]), state: rest[0]}
+	s.pid, _ = strconv.Atoi(strings.TrimSpace(string(text[:open])))
+	s.parent, _ = strconv.Atoi(rest[1])
+	s.group, _ = strconv.Atoi(rest[2])
+	return s, true
+}
+
+// Children returns the process numbers of the program's children, zombies
+// included, in ascending order.
+func (p *Proxy) Children(t T) []int {
+	t.Helper()
+	var pids []int
+	for _, s := range processes(t) {
+		if s.parent == p.PID() {
+			pids = append(pids, s.pid)
+		}
+	}
+	sort.Ints(pids)
+	return pids
+}
+
+// WaitChildren waits until the program has n children, zombies included.
+func (p *Proxy) WaitChildren(t T, n int) []int {
+	t.Helper()
+	var pids []int
+	p.waitFor(t, func() string {
+		if pids = p.Children(t); len(pids) == n {
+			return ""
+		}
+		return fmt.Sprintf("%d children, want %d", len(pids), n)
+	})
+	return pids
+}
+
+// WaitGroupGone waits until nothing of the program's process group runs.
+// Zombies whose parent has died do not count: they wait for init.
+func (p *Proxy) WaitGroupGone(t T) {
+	t.Helper()
+	p.waitFor(t, func() string {
+		for _, s := range p.Group(t) {
+			if !strings.HasSuffix(s, " Z") {
+				return "still there: " + s
+			}
+		}
+		return ""
+	})
+}
+
+// waitFor looks until problem returns "".
+func (p *Proxy) waitFor(t T, problem func() string) {
+	t.Helper()
+	for end := time.Now().Add(Patience); ; time.Sleep(lookAgain) {
+		text := problem()
+		if text == "" {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: %s", p.Model.Name, text)
+		}
+	}
+}
+
+// Descriptors counts the files that the program and its children have open.
+// Two kinds do not count, because Go's runtime makes them at need and keeps
+// them for the next time: the objects it waits for events with, and pipes with
+// both ends in one process, through which splice(2) moves bodies.
+func (p *Proxy) Descriptors(t T) int {
+	t.Helper()
+	count := 0
+	for _, pid := range append(p.Children(t), p.PID()) {
+		ends := map[string]int{}
+		links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		for _, link := range links {
+			target, err := os.Readlink(link)
+			if err != nil || strings.HasPrefix(target, "anon_inode:") {
+				continue
+			}
+			count++
+			if ends[target]++; ends[target] == 2 && strings.HasPrefix(target, "pipe:") {
+				count -= 2
+			}
+		}
+	}
+	return count
+}
+
+// WaitDescriptors waits until the program has n descriptors open (see
+// Descriptors).
+func (p *Proxy) WaitDescriptors(t T, n int) {
+	t.Helper()
+	p.waitFor(t, func() string {
+		if got := p.Descriptors(t); got != n {
+			return fmt.Sprintf("%d descriptors are open, want %d as before", got, n)
+		}
+		return ""
+	})
+}
+
+// PeakMemory returns the most bytes that the program or one of its children
+// that run now has had resident (VmHWM).
+func (p *Proxy) PeakMemory(t T) int64 {
+	t.Helper()
+	var peak int64
+	for _, pid := range append(p.Children(t), p.PID()) {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		for line := range strings.Lines(string(text)) {
+			if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "VmHWM:" {
+				kib, _ := strconv.ParseInt(fields[1], 10, 64)
+				peak = max(peak, kib<<10)
+			}
+		}
+	}
+	if peak == 0 {
+		t.Fatalf("/proc says nothing of the memory of %s", p.Model.Name)
+	}
+	return peak
+}
+
+// Threads returns how many threads the program has.
+func (p *Proxy) Threads(t T) int {
+	t.Helper()
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*", p.PID()))
+	return len(tasks)
+}
+
+// WaitIdle waits until no thread of the program runs or wants to: between two
+// looks none was awake and none was switched to.
+func (p *Proxy) WaitIdle(t T) {
+	t.Helper()
+	last := ""
+	p.waitFor(t, func() string {
+		now, awake := p.activity()
+		defer func() { last = now }()
+		if awake || now != last {
+			return "it does not come to rest"
+		}
+		return ""
+	})
+}
+
+// activity returns the threads with their counts of context switches, and
+// whether one of them is not asleep.
+func (p *Proxy) activity() (counts string, awake bool) {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/status", p.PID()))
+	var b strings.Builder
+	for _, task := range tasks {
+		text, _ := os.ReadFile(task)
+		b.WriteString(task)
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "State:") && !strings.Contains(line, "sleeping") {
+				awake = true
+			}
+			if strings.Contains(line, "ctxt_switches") {
+				b.WriteString(line)
+			}
+		}
+	}
+	return b.String(), awake
+}

@@ -1,0 +1,42 @@
+//go:build unix && !linux
+
+package harness
+
+import "testing"
+
+// NeedProc skips a test where there is no /proc.
+func NeedProc(t *testing.T) {
+	t.Helper()
+	t.Skip("this system has no /proc to look into")
+}
+
+type process struct {
+	pid, parent, group int
+	name, state        string
+}
+
+func processes(T) []process { return nil }
+
+// Children cannot be listed here.
+func (p *Proxy) Children(T) []int { return nil }
+
+// WaitChildren does not wait here.
+func (p *Proxy) WaitChildren(T, int) []int { return nil }
+
+// WaitGroupGone does not wait here.
+func (p *Proxy) WaitGroupGone(T) {}
+
+// Descriptors cannot be counted here.
+func (p *Proxy) Descriptors(T) int { return 0 }
+
+// WaitDescriptors does not wait here.
+func (p *Proxy) WaitDescriptors(T, int) {}
+
+// PeakMemory is not known here.
+func (p *Proxy) PeakMemory(T) int64 { return 0 }
+
+// Threads cannot be counted here.
+func (p *Proxy) Threads(T) int { return 0 }
+
+// WaitIdle does not wait here.
+func (p *Proxy) WaitIdle(T) {}

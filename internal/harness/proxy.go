@@ -1,0 +1,382 @@
+//go:build unix
+
+package harness
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"reverseproxy/internal/narrate"
+)
+
+// A Model is one way to run a program: a chapter and the flags that make it so.
+type Model struct {
+	Name      string // for messages: "ch3_process_model -prefork 4"
+	Folder    string // of the main package, from the repository's root
+	Flags     []string
+	Serial    bool // serves one client at a time
+	Forks     bool // starts a child for each client
+	Standing  int  // standing children
+	Plural    bool // takes -backends, not -backend
+	NoBackend bool // takes neither
+}
+
+// The models of Part I.
+var (
+	Base      = Model{Name: "ch1_base", Folder: "ch1_base", Serial: true, NoBackend: true}
+	Basic     = Model{Name: "ch2_basic_proxy", Folder: "ch2_basic_proxy", Serial: true}
+	Fork      = Model{Name: "ch3_process_model", Folder: "ch3_process_model", Forks: true}
+	Prefork   = Model{Name: "ch3_process_model -prefork 4", Folder: "ch3_process_model", Flags: []string{"-prefork", "4"}, Standing: 4}
+	Threaded  = Model{Name: "ch4_threaded", Folder: "ch4_threaded"}
+	OSThreads = Model{Name: "ch4_threaded -os-threads", Folder: "ch4_threaded", Flags: []string{"-os-threads"}}
+	Balancer  = Model{Name: "ch5_load_balancer", Folder: "ch5_load_balancer", Plural: true}
+)
+
+// Launch says how a program is started. The zero value of each field is the
+// usual way.
+type Launch struct {
+	Model Model
+	Flags []string // after the model's own; -listen 127.0.0.1:0 and -log json come before
+	Plain bool     // without the race detector, even if the test has it
+	Under []string // a command that runs the program given as its further arguments
+	Env   []string // more environment, "NAME=value"
+}
+
+// Proxy is a program that runs.
+type Proxy struct {
+	Model    Model
+	Addr     string   // where it listens
+	Backends []string // the addresses of its demo backends, with -demo
+	Backend  *Backend // the backend that the test plays, if StartWithBackend made one
+
+	cmd    *exec.Cmd
+	stdout output
+	stderr output
+	exited chan struct{} // closed when it has been waited for
+	err    error         // what Wait said
+	mu     sync.Mutex
+	quiet  bool // its stderr has been checked, or is expected to be loud
+}
+
+// Start starts a model with flags and waits until it is ready. It ends with the
+// test, which fails if the program reported a data race or a panic meanwhile.
+func Start(t T, m Model, flags ...string) *Proxy {
+	t.Helper()
+	return Launch{Model: m, Flags: flags}.Start(t)
+}
+
+// StartWithBackend is Start with a backend that the test plays.
+func StartWithBackend(t T, m Model, flags ...string) *Proxy {
+	t.Helper()
+	return Launch{Model: m, Flags: flags}.StartWithBackend(t)
+}
+
+// StartWithBackend is Start with a backend that the test plays.
+func (l Launch) StartWithBackend(t T) *Proxy {
+	t.Helper()
+	b := NewBackend(t)
+	l.Flags = append([]string{l.Model.BackendFlag(), b.Addr}, l.Flags...)
+	p := l.Start(t)
+	p.Backend = b
+	return p
+}
+
+// BackendFlag returns the name of the flag that names the backends.
+func (m Model) BackendFlag() string {
+	if m.Plural {
+		return "-backends"
+	}
+	return "-backend"
+}
+
+// Demo returns the flags that start n demo backends on free ports.
+func (m Model) Demo(n int) []string {
+	return []string{"-demo", m.BackendFlag(), strings.Join(strings.Fields(strings.Repeat("127.0.0.1:0 ", n)), ",")}
+}
+
+// Start starts the program and waits until it is ready.
+func (l Launch) Start(t T) *Proxy {
+	t.Helper()
+	p := l.Spawn(t)
+	p.awaitReady(t)
+	return p
+}
+
+// Spawn starts the program and waits for nothing.
+func (l Launch) Spawn(t T) *Proxy {
+	t.Helper()
+	path := ""
+	if l.Plain {
+		path = BuildPlain(t, l.Model.Folder)
+	} else {
+		path = Build(t, l.Model.Folder)
+	}
+	args := append([]string{}, l.Under...)
+	args = append(args, path, "-listen", "127.0.0.1:0", "-log", "json")
+	args = append(append(args, l.Model.Flags...), l.Flags...)
+	p := &Proxy{Model: l.Model, exited: make(chan struct{})}
+	p.cmd = exec.Command(args[0], args[1:]...)
+	p.cmd.Env = append(os.Environ(), l.Env...)
+	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	// A process group of its own, as a shell would give it: Ctrl+C goes to all
+	// of it, and nothing of it is left when the test is over.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.cmd.WaitDelay = Patience // for children that keep stderr open
+	if err := p.cmd.Start(); err != nil {
+		t.Fatalf("start of %s: %v", l.Model.Name, err)
+	}
+	// Ends when the program and everything that holds its output have ended.
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.exited)
+	}()
+	t.Cleanup(func() { p.end(t) })
+	return p
+}
+
+// readyLine is what programs print once they listen, in words.
+var readyLine = regexp.MustCompile(`^Ready on (\S+)`)
+
+func (p *Proxy) awaitReady(t T) {
+	t.Helper()
+	next := 0
+	found := p.stdout.wait(p.exited, func() bool {
+		for _, e := range p.stdout.events {
+			if e.Kind == narrate.KindReady {
+				p.Addr, p.Backends = e.Listen, e.Backends
+				return true
+			}
+		}
+		for ; next < len(p.stdout.lines); next++ {
+			line := p.stdout.lines[next]
+			if list, ok := strings.CutPrefix(line, "Demo backends on "); ok {
+				p.Backends = strings.Split(list, ", ")
+			}
+			if m := readyLine.FindStringSubmatch(line); m != nil {
+				p.Addr = m[1]
+				return true
+			}
+		}
+		return false
+	})
+	if !found {
+		t.Fatalf("%s was not ready in time; stdout:\n%s\nstderr:\n%s", p.Model.Name, p.stdout.tail(), p.stderr.tail())
+	}
+}
+
+// end ends the program at the end of a test, and all that it has started.
+func (p *Proxy) end(t T) {
+	t.Helper()
+	syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	select {
+	case <-p.exited:
+	case <-time.After(Patience):
+		t.Errorf("%s has not ended, even by SIGKILL", p.Model.Name)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.quiet {
+		return
+	}
+	p.quiet = true
+	for _, bad := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: ", "[signal SIG"} {
+		if strings.Contains(p.stderr.String(), bad) {
+			t.Errorf("%s wrote to stderr:\n%s", p.Model.Name, p.stderr.String())
+			return
+		}
+	}
+	if t.Failed() {
+		t.Logf("the end of what %s wrote to stdout:\n%s\nto stderr:\n%s", p.Model.Name, p.stdout.tail(), p.stderr.tail())
+	}
+}
+
+// PID returns the program's process number.
+func (p *Proxy) PID() int { return p.cmd.Process.Pid }
+
+// Stdout returns what the program has written to stdout so far.
+func (p *Proxy) Stdout() string { return p.stdout.String() }
+
+// Stderr returns what the program has written to stderr so far.
+func (p *Proxy) Stderr() string { return p.stderr.String() }
+
+// Events returns the events narrated so far (-log json).
+func (p *Proxy) Events() []narrate.Event {
+	p.stdout.mu.Lock()
+	defer p.stdout.mu.Unlock()
+	return append([]narrate.Event(nil), p.stdout.events...)
+}
+
+// WaitEvent waits for the first event that matches, from the beginning on.
+func (p *Proxy) WaitEvent(t T, what string, match func(narrate.Event) bool) narrate.Event {
+	t.Helper()
+	return p.WaitEvents(t, what, 1, match)[0]
+}
+
+// WaitEvents waits until n events match and returns those that do.
+func (p *Proxy) WaitEvents(t T, what string, n int, match func(narrate.Event) bool) []narrate.Event {
+	t.Helper()
+	var found []narrate.Event
+	next := 0
+	ok := p.stdout.wait(p.exited, func() bool {
+		for ; next < len(p.stdout.events); next++ {
+			if e := p.stdout.events[next]; match(e) {
+				found = append(found, e)
+			}
+		}
+		return len(found) >= n
+	})
+	if !ok {
+		t.Fatalf("%s narrated %d of %d events in time: %s; its last lines:\n%s",
+			p.Model.Name, len(found), n, what, p.stdout.tail())
+	}
+	return found
+}
+
+// WaitLine waits for a line of stdout that matches.
+func (p *Proxy) WaitLine(t T, pattern string) string {
+	t.Helper()
+	re, found, next := regexp.MustCompile(pattern), "", 0
+	ok := p.stdout.wait(p.exited, func() bool {
+		for ; next < len(p.stdout.lines); next++ {
+			if re.MatchString(p.stdout.lines[next]) {
+				found = p.stdout.lines[next]
+				return true
+			}
+		}
+		return false
+	})
+	if !ok {
+		t.Fatalf("%s printed no line like %q in time; its last lines:\n%s", p.Model.Name, pattern, p.stdout.tail())
+	}
+	return found
+}
+
+// WaitStderr waits until stderr contains s.
+func (p *Proxy) WaitStderr(t T, s string) {
+	t.Helper()
+	if !p.stderr.wait(p.exited, func() bool { return strings.Contains(string(p.stderr.text), s) }) {
+		t.Fatalf("%s wrote nothing like %q to stderr in time, but:\n%s", p.Model.Name, s, p.stderr.tail())
+	}
+}
+
+// Signal sends a signal to the program alone.
+func (p *Proxy) Signal(sig syscall.Signal) { p.cmd.Process.Signal(sig) }
+
+// CtrlC does what a terminal does at Ctrl+C: SIGINT to the program and to all
+// children of it.
+func (p *Proxy) CtrlC() { syscall.Kill(-p.cmd.Process.Pid, syscall.SIGINT) }
+
+// Exit is how a program ended.
+type Exit struct {
+	Code    int              // exit status; -1: ended by a signal
+	Summary *narrate.Summary // the last one in JSON, if there was one
+	Stdout  string
+	Stderr  string
+}
+
+// Wait waits until the program has ended.
+func (p *Proxy) Wait(t T) Exit {
+	t.Helper()
+	select {
+	case <-p.exited:
+	case <-time.After(Patience):
+		t.Fatalf("%s has not ended; its last lines:\n%s", p.Model.Name, p.stdout.tail())
+	}
+	if errors.Is(p.err, exec.ErrWaitDelay) {
+		t.Errorf("%s ended, but something that it started still holds its output", p.Model.Name)
+	}
+	e := Exit{Code: p.cmd.ProcessState.ExitCode(), Stdout: p.Stdout(), Stderr: p.Stderr()}
+	for _, event := range p.Events() {
+		if event.Kind == narrate.KindSummary {
+			e.Summary = event.Summary
+		}
+	}
+	return e
+}
+
+// Interrupt presses Ctrl+C and waits for the orderly end: exit status 0 and,
+// in JSON, exactly one summary.
+func (p *Proxy) Interrupt(t T) Exit {
+	t.Helper()
+	p.CtrlC()
+	e := p.Wait(t)
+	if e.Code != 0 {
+		t.Errorf("%s: exit status %d after Ctrl+C, want 0; stderr:\n%s", p.Model.Name, e.Code, e.Stderr)
+	}
+	return e
+}
+
+// Kill ends the program by SIGKILL, without its children, and waits for it.
+func (p *Proxy) Kill(t T) Exit {
+	t.Helper()
+	p.Signal(syscall.SIGKILL)
+	return p.Wait(t)
+}
+
+// Goroutines ends the program by SIGQUIT, which makes Go's runtime write down
+// every goroutine, and returns for each kind how many there were. A kind is
+// named by the function and the line that started it. Of a model with standing
+// children, it is one of them that is ended and counted: it is they who serve.
+func (p *Proxy) Goroutines(t T) map[string]int {
+	t.Helper()
+	if p.Model.Standing > 0 {
+		child := p.Children(t)[0]
+		syscall.Kill(child, syscall.SIGQUIT)
+		name := fmt.Sprintf("child %d", child)
+		p.WaitEvent(t, name+" has ended", func(e narrate.Event) bool {
+			return e.Kind == narrate.KindWorker && e.Worker == name && strings.HasPrefix(e.Text, "exited")
+		})
+		p.Signal(syscall.SIGKILL)
+	} else {
+		p.Signal(syscall.SIGQUIT)
+	}
+	return goroutines(p.Wait(t).Stderr)
+}
+
+var (
+	goroutineLine = regexp.MustCompile(`(?m)^goroutine \d+ .*\[`)
+	createdBy     = regexp.MustCompile(`(?m)^created by (\S+) in goroutine \d+\n\s+(\S+)`)
+)
+
+// goroutines counts the goroutines of a dump by where they were started.
+func goroutines(dump string) map[string]int {
+	kinds := map[string]int{}
+	starts := goroutineLine.FindAllStringIndex(dump, -1)
+	for i, start := range starts {
+		end := len(dump)
+		if i+1 < len(starts) {
+			end = starts[i+1][0]
+		}
+		kind := "main"
+		if m := createdBy.FindStringSubmatch(dump[start[0]:end]); m != nil {
+			kind = m[1] + " " + m[2][strings.LastIndexByte(m[2], '/')+1:]
+		} else if strings.Contains(dump[start[0]:start[1]], "goroutine 0 ") {
+			continue // the scheduler's own stack
+		}
+		if strings.HasPrefix(kind, "runtime.") {
+			continue // the runtime's own, such as the garbage collector's
+		}
+		kinds[kind]++
+	}
+	return kinds
+}
+
+// Group lists the processes of the program's group that are alive or zombies,
+// "PID NAME STATE", the program itself included.
+func (p *Proxy) Group(t T) []string {
+	t.Helper()
+	var list []string
+	for _, s := range processes(t) {
+		if s.group == p.PID() {
+			list = append(list, fmt.Sprintf("%d %s %s", s.pid, s.name, s.state))
+		}
+	}
+	return list
+}
