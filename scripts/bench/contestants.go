@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"reverseproxy/scripts/bench/load"
 	"reverseproxy/scripts/bench/proctree"
 )
 
@@ -204,23 +205,27 @@ func nginxArgs(s *setup) []string {
 	if s.keepAlive {
 		keep = "keepalive 256; keepalive_requests 1000000;"
 	}
-	conf := fmt.Sprintf(`daemon off; worker_processes 1; worker_rlimit_nofile %d;
+	conf := nginxConf(s.dir, fmt.Sprintf("upstream backend { server %s; %s }", s.backends[0], keep), fmt.Sprintf(
+		"server { listen 127.0.0.1:%d backlog=4096; location / { proxy_pass http://backend; %s } }",
+		s.port, nginxVersion11(s.keepAlive)))
+	file := filepath.Join(s.dir, "nginx.conf")
+	s.err = os.WriteFile(file, []byte(conf), 0o600)
+	return []string{lookPath("nginx"), "-p", s.dir, "-c", file}
+}
+
+// nginxConf is what all our nginx configurations have in common.
+func nginxConf(dir, upstream, server string) string {
+	return fmt.Sprintf(`daemon off; worker_processes 1; worker_rlimit_nofile %d;
 pid %[2]s/pid; error_log %[2]s/error.log crit;
-%[6]sevents { worker_connections 16000; }
+%[3]sevents { worker_connections 16000; }
 http {
   access_log off; keepalive_requests 1000000; client_header_timeout 60s;
   client_body_temp_path %[2]s/t1; proxy_temp_path %[2]s/t2; fastcgi_temp_path %[2]s/t3;
   uwsgi_temp_path %[2]s/t4; scgi_temp_path %[2]s/t5; proxy_max_temp_file_size 0;
-  upstream backend { server %[3]s; %[4]s }
-  server {
-    listen 127.0.0.1:%[5]d backlog=4096;
-    location / { proxy_pass http://backend; %[7]s }
-  }
+  %[4]s
+  %[5]s
 }
-`, fileLimit(), s.dir, s.backends[0], keep, s.port, rootUser(), nginxVersion11(s.keepAlive))
-	file := filepath.Join(s.dir, "nginx.conf")
-	s.err = os.WriteFile(file, []byte(conf), 0o600)
-	return []string{lookPath("nginx"), "-p", s.dir, "-c", file}
+`, fileLimit(), dir, rootUser(), upstream, server)
 }
 
 func nginxVersion11(keepAlive bool) string {
@@ -316,15 +321,16 @@ type instance struct {
 func (i *instance) pid() int { return i.cmd.Process.Pid }
 
 // start starts a contestant for one sample and waits until it listens.
-func (b *bench) start(ctx context.Context, c *contestant, keepAlive bool) (*instance, error) {
+func (b *bench) start(ctx context.Context, c *contestant, job load.Job) (*instance, error) {
+	backends := b.backendsFor(job.Path)
 	if c.args == nil {
-		return &instance{addr: b.backends[0]}, nil
+		return &instance{addr: backends[0]}, nil
 	}
 	dir, err := os.MkdirTemp(b.tmp, "sample-")
 	if err != nil {
 		return nil, err
 	}
-	s := &setup{backends: b.backends, port: b.freePort(), keepAlive: keepAlive, dir: dir}
+	s := &setup{backends: backends, port: b.freePort(), keepAlive: job.KeepAlive, dir: dir}
 	args := c.args(s)
 	if s.err != nil {
 		return nil, s.err

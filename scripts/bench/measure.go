@@ -10,31 +10,37 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"reverseproxy/scripts/bench/load"
+	"reverseproxy/scripts/bench/origin"
 	"reverseproxy/scripts/bench/proctree"
 	"reverseproxy/scripts/bench/rawsock"
 )
 
 // bench is one run of the program.
 type bench struct {
-	o           *options
-	root, tmp   string
-	started     time.Time
-	version     string // of the repository
-	port        int    // last one given to a contestant
-	origin      *exec.Cmd
-	backends    []string
-	contestants []*contestant
-	cells       []*cell
-	samples     []*sample
-	trues       []trueResult
-	outOfTime   bool
-	problems    []string
-	said        string // last progress line
+	o             *options
+	root, tmp     string
+	started       time.Time
+	version       string // of the repository
+	port          int    // last one given to a contestant
+	origin        *exec.Cmd
+	backends      []string  // three, of the bench's own backend process
+	nginx         *instance // -backend nginx: serves the small answers
+	smallBackends []string
+	measuring     time.Time // when the first round began
+	contestants   []*contestant
+	cells         []*cell
+	samples       []*sample
+	trues         []trueResult
+	outOfTime     bool
+	problems      []string
+	said          string // last progress line
 }
 
 // sample is one contestant in one cell in one round.
@@ -123,15 +129,21 @@ func (b *bench) plan() {
 				continue
 			}
 			fixed += w.fixed + 120 // to start and stop it
+			if c.Family == "c" {
+				fixed += w.overflow // its clients wait for their retries
+			}
 			if w.timed {
 				timed++
 			}
 		}
 	}
 	room := int(b.o.budget.Milliseconds()*9/10)/b.o.rounds - fixed - 500
-	length := 0
+	most, length := 2000, 0
+	if b.o.quick {
+		most = 600
+	}
 	if timed > 0 {
-		length = min(max(room/timed, 300), 2000)
+		length = min(max(room/timed, 200), most)
 	}
 	for _, w := range b.cells {
 		if w.timed {
@@ -142,6 +154,9 @@ func (b *bench) plan() {
 
 // close ends every process that is left.
 func (b *bench) close() {
+	if b.nginx != nil {
+		b.nginx.stop()
+	}
 	if b.origin != nil && b.origin.Process != nil {
 		proctree.Kill(b.origin.Process.Pid)
 		_ = b.origin.Wait()
@@ -152,6 +167,7 @@ func (b *bench) close() {
 // directly, in another order each round, so that what disturbs the machine
 // for a while disturbs them all alike.
 func (b *bench) measure(ctx context.Context) {
+	b.measuring = time.Now()
 	for round := 1; round <= b.o.rounds; round++ {
 		for _, w := range b.cells {
 			n := len(b.contestants)
@@ -163,7 +179,7 @@ func (b *bench) measure(ctx context.Context) {
 				if ctx.Err() != nil {
 					return
 				}
-				if time.Since(b.started) > b.o.budget {
+				if time.Since(b.measuring) > b.o.budget {
 					b.outOfTime = true
 					return
 				}
@@ -206,7 +222,7 @@ func gcd(a, b int) int {
 // goes on, before and after, so that no request is counted in part.
 func (b *bench) sample(ctx context.Context, w *cell, c *contestant) *sample {
 	s := &sample{Cell: w.ID, Contestant: c.ID, Latency: load.NewHistogram()}
-	inst, err := b.start(ctx, c, w.job.KeepAlive)
+	inst, err := b.start(ctx, c, w.job)
 	if err != nil {
 		s.Error = err.Error()
 		return s
@@ -217,7 +233,7 @@ func (b *bench) sample(ctx context.Context, w *cell, c *contestant) *sample {
 	if c.Blocking && w.Idle > 0 {
 		job.TimeoutMS = blockingMS
 	}
-	watch := b.watch(inst, c)
+	watch := b.watch(inst, c, b.backendPID(job.Path))
 	before := watch.read()
 	res, err := generate(ctx, job, func(standing int) {
 		time.Sleep(100 * time.Millisecond) // until the last of them is accepted
@@ -291,8 +307,8 @@ type reading struct {
 	mem       proctree.Memory
 }
 
-func (b *bench) watch(i *instance, c *contestant) *watcher {
-	w := &watcher{backend: b.origin.Process.Pid, comesGoes: c.Processes, stop: make(chan struct{})}
+func (b *bench) watch(i *instance, c *contestant, backend int) *watcher {
+	w := &watcher{backend: backend, comesGoes: c.Processes, stop: make(chan struct{})}
 	if i.cmd == nil {
 		return w
 	}
@@ -338,7 +354,7 @@ func (w *watcher) mem() proctree.Memory {
 }
 
 func (w *watcher) read() reading {
-	r := reading{at: time.Now(), backend: proctree.Clock(w.backend), mem: w.mem()}
+	r := reading{at: time.Now(), backend: proctree.CPU(w.backend), mem: w.mem()}
 	if w.pid != 0 {
 		_, dropped, _ := rawsock.Listener(&w.listener)
 		r.overflows = int64(dropped)
@@ -361,11 +377,49 @@ func (w *watcher) peak(m proctree.Memory) int64 {
 	return w.most.Load()
 }
 
-// nginxBackend puts nginx in the place of the small answers' backend.
+// nginxBackend starts nginx for the small answers, on three ports.
 func (b *bench) nginxBackend(ctx context.Context) error {
 	path := lookPath("nginx")
 	if path == "" {
 		return fmt.Errorf("-backend nginx: nginx is not installed; on Debian: apt-get install nginx-light")
 	}
-	return fmt.Errorf("-backend nginx: not built yet (%s, %v)", filepath.Base(path), ctx.Err() == nil)
+	dir := filepath.Join(b.tmp, "backend")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	listen := ""
+	for range 3 {
+		port := b.freePort()
+		listen += fmt.Sprintf("listen 127.0.0.1:%d backlog=4096; ", port)
+		b.smallBackends = append(b.smallBackends, fmt.Sprintf("127.0.0.1:%d", port))
+	}
+	file := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(nginxConf(dir, "", fmt.Sprintf(
+		`server { %s default_type text/plain; location / { return 200 "%s"; } }`,
+		listen, strings.ReplaceAll(origin.Body, "\n", `\n`)))), 0o600); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, path, "-p", dir, "-c", file)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	b.nginx = &instance{cmd: cmd, dir: dir, addr: b.smallBackends[2]}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	return b.awaitReady(ctx, b.nginx, nil)
+}
+
+// backendsFor are the addresses that serve a path.
+func (b *bench) backendsFor(path string) []string {
+	if path == "/" && b.nginx != nil {
+		return b.smallBackends
+	}
+	return b.backends
+}
+
+// backendPID is the process behind them.
+func (b *bench) backendPID(path string) int {
+	if path == "/" && b.nginx != nil {
+		return b.nginx.pid()
+	}
+	return b.origin.Process.Pid
 }

@@ -27,6 +27,9 @@ const (
 	roleTrue    = "__true"    // starts /bin/true again and again
 )
 
+// selfPath is the program that plays the parts, when it is not this one.
+var selfPath string
+
 // role plays the part that args name; false means they name none.
 func role(args []string) bool {
 	if len(args) == 0 {
@@ -96,9 +99,12 @@ func playBackend() error {
 // self is a command that starts this program in the given part. The kernel
 // kills it when the bench dies, however that happens.
 func self(ctx context.Context, args ...string) (*exec.Cmd, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, err
+	exe := selfPath
+	if exe == "" {
+		var err error
+		if exe, err = os.Executable(); err != nil {
+			return nil, err
+		}
 	}
 	cmd := exec.CommandContext(ctx, exe, args...)
 	cmd.Stderr = os.Stderr

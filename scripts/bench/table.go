@@ -122,11 +122,22 @@ func (r *results) print(out io.Writer) {
 		printTable(out, append([][]string{append(head, "")}, lines...))
 	}
 	lines := [][]string{{"goal", "against", "wanted", "", "figure"}}
+	missing := 0
 	for _, g := range r.Goals {
+		if g.Verdict == notMeasured {
+			missing++
+			continue
+		}
 		lines = append(lines, []string{g.What, g.Against, g.Goal, g.Verdict, g.Figure})
 	}
-	fmt.Fprintln(out, "\nGoals")
-	printTable(out, lines)
+	if len(lines) > 1 {
+		fmt.Fprintln(out, "\nGoals")
+		printTable(out, lines)
+	}
+	if missing > 0 {
+		fmt.Fprintf(out, "\n%d goals were not measured: their proxies or workloads did not take part "+
+			"(the C originals need -c DIR).\n", missing)
+	}
 	if r.Why != "" {
 		fmt.Fprintln(out, "\nNot complete:", r.Why)
 	}

@@ -519,8 +519,8 @@ func (g *generator) fail(i int, c *client, kind string, err error) {
 // openIdle opens the silent connections. It goes no faster than the proxy
 // accepts: a connection that finds the accept queue full looks established to
 // the client while the proxy knows nothing of it. When the queue does not get
-// shorter for a while, as behind a proxy that serves one client at a time,
-// it goes on regardless.
+// shorter for a while, as behind a proxy that serves one client at a time, or
+// half the time is over, it goes on regardless.
 func (g *generator) openIdle() {
 	start := rawsock.Now()
 	limit := start + ms(g.job.IdleMS)
@@ -531,7 +531,7 @@ func (g *generator) openIdle() {
 		if q < last || q == 0 {
 			seen = now
 		}
-		blind = blind || now-seen > int64(patience)
+		blind = blind || now-seen > int64(patience) || now > start+ms(g.job.IdleMS)/2
 		if last = q; q > 0 && !blind {
 			batch = 0
 		}

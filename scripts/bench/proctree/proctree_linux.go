@@ -178,3 +178,16 @@ func Threads(pid int) int {
 	s, _ := readStat(pid)
 	return s.threads
 }
+
+// Descendants lists the living processes below pid, zombies left out, as "PID
+// NAME".
+func Descendants(pid int) []string {
+	var names []string
+	for i, s := range tree(pid) {
+		if i > 0 && s.state != 'Z' {
+			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", s.pid))
+			names = append(names, fmt.Sprintf("%d %s", s.pid, bytes.TrimSpace(b)))
+		}
+	}
+	return names
+}

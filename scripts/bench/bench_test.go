@@ -1,0 +1,395 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"reverseproxy/scripts/bench/load"
+	"reverseproxy/scripts/bench/proctree"
+	"reverseproxy/scripts/bench/stat"
+)
+
+// The bench starts itself again for its parts. A test binary would do, but
+// with the race detector it is slow to start; so the real program is built.
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "bench-test-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		selfPath = filepath.Join(dir, "bench")
+		if out, err := exec.Command("go", "build", "-o", selfPath, ".").CombinedOutput(); err != nil {
+			panic(string(out))
+		}
+		return m.Run()
+	}())
+}
+
+func options4test(t *testing.T, args ...string) *options {
+	t.Helper()
+	o, err := parse(args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// run4test runs the bench in this process and reads its results.json.
+func run4test(t *testing.T, ctx context.Context, args ...string) (*results, string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := run(ctx, options4test(t, append(args, "-o", dir)...)); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "results.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &results{}
+	if err := json.Unmarshal(b, r); err != nil {
+		t.Fatal(err)
+	}
+	return r, dir
+}
+
+// The smoke test: all workloads against the httputil program, over real
+// sockets, with real processes, and every file of the report.
+func TestSmoke(t *testing.T) {
+	r, dir := run4test(t, t.Context(), "-quick", "-only", "^(straight|httputil)$", "-budget", "90s")
+	if !r.Complete || len(r.Problems) > 0 {
+		t.Fatalf("not complete: %s %v", r.Why, r.Problems)
+	}
+	for _, cell := range []string{"a1", "a64", "b64", "c8", "d1000", "e", "f1000"} {
+		x := r.find(cell, "httputil")
+		if x == nil || x.Requests == 0 || x.Failed > 0 {
+			t.Errorf("%s: %+v", cell, x)
+			continue
+		}
+		if x.Peak.Median < 4e6 || x.Peak.Median > 200e6 {
+			t.Errorf("%s: peak memory %.0f bytes", cell, x.Peak.Median)
+		}
+	}
+	if x := r.find("a64", "httputil"); x.CPU.Median < 10 || x.CPU.Median > 20_000 {
+		t.Errorf("%.1f µs of CPU a request", x.CPU.Median)
+	}
+	if x := r.find("d1000", "httputil"); x.Idle != 1000 || x.PerClient.Median < 1000 {
+		t.Errorf("%d silent clients of %.0f bytes", x.Idle, x.PerClient.Median)
+	}
+	if x := r.find("c8", "httputil"); len(x.Timeline) != 8 {
+		t.Errorf("%d bars in the timeline", len(x.Timeline))
+	}
+	if x := r.find("c8", "straight"); x != nil {
+		t.Error("the baseline has no backlog of its own to show")
+	}
+	for _, name := range []string{"report.html", "bench-timelines.svg", "bench-throughput-others.png", "bench-burst-others.svg"} {
+		if s, err := os.Stat(filepath.Join(dir, name)); err != nil || s.Size() < 2000 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	html, _ := os.ReadFile(filepath.Join(dir, "report.html"))
+	for _, bad := range []string{"src=", "href=\"http", "@import", "<script"} {
+		if bytes.Contains(html, []byte(bad)) {
+			t.Errorf("the report holds %q: it must stand alone", bad)
+		}
+	}
+	left(t)
+}
+
+// left fails when a process of the bench or a port's owner outlives it.
+func left(t *testing.T) {
+	t.Helper()
+	var names []string
+	for _, p := range proctree.Descendants(os.Getpid()) {
+		names = append(names, p)
+	}
+	if len(names) > 0 {
+		t.Errorf("still running: %v", names)
+	}
+}
+
+// Ctrl+C: the report of what is there so far, exit 0, and nothing left
+// running. The bench runs as a process of its own, as in a terminal.
+func TestInterrupt(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.Command(selfPath, "-quick", "-only", "^(straight|httputil)$", "-workloads", "af", "-rounds", "50", "-o", dir)
+	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
+	out := &watchFor{text: "round 2 of 50", seen: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = out, os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-out.seen:
+	case <-time.After(60 * time.Second):
+		t.Errorf("no second round: %s", out.b.String())
+	}
+	below := proctree.Descendants(cmd.Process.Pid)
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("exit: %v", err)
+	}
+	if len(below) == 0 {
+		t.Error("nothing ran below the bench; then this test shows nothing")
+	}
+	left(t) // orphans would have come to init or to us; see also the port below
+	b, err := os.ReadFile(filepath.Join(dir, "results.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r results
+	if err := json.Unmarshal(b, &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.Complete || !strings.Contains(r.Why, "interrupted") || len(r.Rows) == 0 {
+		t.Errorf("complete %v, %q, %d rows", r.Complete, r.Why, len(r.Rows))
+	}
+	for _, pid := range below {
+		if strings.Contains(cmdline(pid), dir) {
+			t.Errorf("%s still runs: %s", pid, cmdline(pid))
+		}
+	}
+	if dirs, _ := filepath.Glob(filepath.Join(dir, "bench-[0-9]*")); len(dirs) > 0 {
+		t.Errorf("temporary files are left: %v", dirs)
+	}
+}
+
+func cmdline(pid string) string {
+	b, _ := os.ReadFile(filepath.Join("/proc", strings.Fields(pid)[0], "cmdline"))
+	return string(b)
+}
+
+// watchFor closes seen when the text has been written to it.
+type watchFor struct {
+	b    bytes.Buffer
+	text string
+	seen chan struct{}
+	done bool
+}
+
+func (w *watchFor) Write(p []byte) (int, error) {
+	w.b.Write(p)
+	if !w.done && bytes.Contains(w.b.Bytes(), []byte(w.text)) {
+		w.done = true
+		close(w.seen)
+	}
+	return len(p), nil
+}
+
+// The names in results.json are an interface: other programs read it. A
+// change of meaning needs another schemaVersion.
+func TestSchema(t *testing.T) {
+	want := `bin_true_starts_per_second cells command complete contestants finished goals machine problems
+		rounds rows samples schema started backend why_incomplete`
+	same(t, "results", want, results{})
+	same(t, "row", `base cell contestant cpu_s cpu_us_per_request failed held_memory_bytes idle_clients latency_hdr
+		listen_overflows max_us megabytes_per_second memory_per_client_bytes note p50_us p999_us p99_us
+		peak_memory_bytes processes ratio_cpu ratio_memory ratio_requests_per_second requests
+		requests_per_second seconds threads timeline zombies`, row{})
+	same(t, "spread", "max median min n", stat.Spread{})
+	same(t, "goal", "against figure goal value verdict what", goal{})
+	same(t, "cell", "bytes clients id idle rate title workload", cell{})
+	same(t, "contestant", "blocking family id keep_alive model processes version", contestant{})
+	same(t, "timeline", "arrived_us connected_us done_us first_us start_us", load.Timeline{})
+	if schemaVersion != 1 {
+		t.Error("describe the new version here")
+	}
+}
+
+func same(t *testing.T, what, want string, v any) {
+	t.Helper()
+	var got []string
+	for i := range reflect.TypeOf(v).NumField() {
+		f := reflect.TypeOf(v).Field(i)
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); f.IsExported() {
+			got = append(got, name)
+		}
+	}
+	slices.Sort(got)
+	names := strings.Fields(want)
+	slices.Sort(names)
+	if d := cmp.Diff(names, got); d != "" {
+		t.Errorf("%s: -want +got\n%s", what, d)
+	}
+}
+
+func TestSummarize(t *testing.T) {
+	cells := []*cell{{ID: "a64", Workload: "a"}}
+	cs := []*contestant{{ID: "ch4"}, {ID: "C-threaded"}, {ID: "absent"}}
+	take := func(id string, round int, rps, cpu float64, failed int64) *sample {
+		h := load.NewHistogram()
+		h.Record(int64(round) * 1_000_000)
+		s := &sample{Cell: "a64", Contestant: id, Round: round, RPS: rps, CPU: cpu, Requests: 10, Failed: failed, Latency: h}
+		if failed > 0 {
+			s.Failures = map[string]int64{"timeout": failed}
+		}
+		return s
+	}
+	rows := summarize(cells, cs, []*sample{
+		take("ch4", 1, 300, 10, 0), take("C-threaded", 1, 100, 20, 1),
+		take("C-threaded", 2, 90, 22, 2), take("ch4", 2, 100, 11, 0),
+		take("ch4", 3, 200, 50, 0), take("C-threaded", 3, 110, 21, 0),
+		{Cell: "a64", Contestant: "ch4", Round: 4, Error: "did not start"},
+	})
+	if len(rows) != 2 {
+		t.Fatalf("%d rows", len(rows))
+	}
+	ch4, c := rows[0], rows[1]
+	if d := cmp.Diff(stat.Spread{Median: 200, Min: 100, Max: 300, N: 3}, ch4.RPS); d != "" {
+		t.Errorf("requests/s: -want +got\n%s", d)
+	}
+	if ch4.Base != "C-threaded" || *ch4.RatioRPS != 2 || *c.RatioRPS != 1 {
+		t.Errorf("ratios against %s: %v, %v", ch4.Base, *ch4.RatioRPS, *c.RatioRPS)
+	}
+	if d := cmp.Diff(11.0/21, *ch4.RatioCPU, cmpopts.EquateApprox(1e-9, 0)); d != "" {
+		t.Error(d)
+	}
+	if ch4.Note != "did not start" || c.Note != "timeout 3" || c.Failed != 3 {
+		t.Errorf("notes %q, %q", ch4.Note, c.Note)
+	}
+	if n := ch4.Latency.TotalCount(); n != 3 || ch4.Latency.Percentile(100) < 2990 {
+		t.Errorf("the rounds' histograms are not together: %d values", n)
+	}
+}
+
+func TestGoals(t *testing.T) {
+	one := func(id, cell string, rps, p99 float64) *row {
+		return &row{Cell: cell, Contestant: id, Requests: 100, RPS: stat.Of(rps), P99: stat.Of(p99)}
+	}
+	r := &results{Rows: []*row{one("ch4", "a64", 900, 100), one("C-threaded", "a64", 800, 1000),
+		one("ch5", "a64", 700, 300), one("ch3", "a64", 150, 0)}, BinTrue: stat.Of(400)}
+	got := map[string]string{}
+	for _, g := range goals(r) {
+		if g.Verdict != notMeasured {
+			got[g.What] = g.Verdict + " " + g.Figure
+		}
+	}
+	want := map[string]string{
+		"ch4: requests/s, 64 clients":                              "reached 1.12 × (900 against 800/s)",
+		"ch4: p99, 64 clients":                                     "reached 0.10 × (0.10 against 1.00 ms)",
+		"ch4: failed requests, 64 clients":                         "reached 0",
+		"ch5: requests/s, 64 clients":                              "not reached 0.88 × (700 against 800/s)",
+		"ch5: p99, 64 clients":                                     "not reached 0.30 × (0.30 against 1.00 ms)",
+		"ch5: failed requests, 64 clients":                         "reached 0",
+		"ch3, a child for each connection: requests/s, 64 clients": "not reached 0.38 × (150 against 400/s)",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+}
+
+// Every contestant has looks of its own; two that share a picture differ.
+func TestStylesDiffer(t *testing.T) {
+	r := &results{}
+	for id := range maps.Keys(styles) {
+		r.Contestants = append(r.Contestants, &contestant{ID: id})
+	}
+	r.Contestants = append(r.Contestants, &contestant{ID: "ch6"}, &contestant{ID: "ch7"}, &contestant{ID: "ch8"}, &contestant{ID: "ch9"})
+	for i, a := range r.Contestants {
+		for _, b := range r.Contestants[:i] {
+			if cmp.Equal(r.style(a.ID), r.style(b.ID)) {
+				t.Errorf("%s and %s look the same", a.ID, b.ID)
+			}
+		}
+	}
+}
+
+// The ports of a C program are replaced as whole numbers only.
+func TestCompileC(t *testing.T) {
+	if lookPath("cc") == "" {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("no C compiler")
+		}
+		t.Skip("no C compiler")
+	}
+	dir := t.TempDir()
+	src := filepath.Join(dir, "p.c")
+	code := "#include <stdio.h>\nint main(void) { int b[] = {8000, 8001, 8002};\n" +
+		"printf(\"%d %d %d %d 18080\\n\", 8080, b[0], b[1], b[2]); return 0; }\n"
+	if err := os.WriteFile(src, []byte(code), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &setup{port: 21000, dir: t.TempDir(), backends: []string{"127.0.0.1:31001", "127.0.0.1:31002", "127.0.0.1:31003"}}
+	args := (&bench{}).compileC(src, s)
+	if s.err != nil {
+		t.Fatal(s.err)
+	}
+	out, err := exec.Command(args[0]).Output()
+	if err != nil || string(out) != "21000 31001 31002 31003 18080\n" {
+		t.Errorf("%s %v", out, err)
+	}
+}
+
+func TestStrideReachesAll(t *testing.T) {
+	for n := 1; n < 40; n++ {
+		seen := map[int]bool{}
+		for i := range n {
+			seen[i*stride(n)%n] = true
+		}
+		if len(seen) != n {
+			t.Errorf("%d contestants: %d reached", n, len(seen))
+		}
+	}
+}
+
+// A socket the kernel turns clients away from is seen, and which it is.
+func TestBadOptions(t *testing.T) {
+	for _, args := range [][]string{{"-only", "("}, {"-workloads", "xyz"}, {"-backend", "apache"}, {"stray"}} {
+		if _, err := parse(args); err == nil {
+			t.Errorf("%v was accepted", args)
+		}
+	}
+}
+
+// CPU time and memory of a process with children are those of all of them.
+func TestProcessTree(t *testing.T) {
+	cmd := exec.Command("sh", "-c", "sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done' & wait; echo done; read x")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { in.Close(); _ = cmd.Wait() }()
+	var b [5]byte
+	if _, err := out.Read(b[:]); err != nil {
+		t.Fatal(err)
+	}
+	if cpu := proctree.CPU(cmd.Process.Pid); cpu < 20*time.Millisecond {
+		t.Errorf("CPU %v: the child that was waited for is missing", cpu)
+	}
+	m := proctree.Mem(os.Getpid())
+	if m.Processes < 2 || m.RSS < 1<<20 || m.Bytes > m.RSS {
+		t.Errorf("%+v", m)
+	}
+	if ln, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
+		defer ln.Close()
+		if !proctree.Listening(ln.Addr().(*net.TCPAddr).Port) {
+			t.Error("a listening socket was not found")
+		}
+	}
+}
