@@ -236,13 +236,12 @@ func TestSlowButAlive(t *testing.T) {
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	limits := generous
-	limits.Idle = 400 * time.Millisecond
+	limits.Idle = time.Second
 	for name, head := range map[string]string{"length": "Content-Length: 400000\r\n\r\n", "until close": "\r\n"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, limits, small)
 			client := r.dial()
-			client.SetReadBuffer(8 << 10)
 			client.send(get)
 			backend := r.accept()
 			backend.expect(getOut)
