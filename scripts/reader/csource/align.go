@@ -188,6 +188,12 @@ func (a *Alignment) cut(f *File, matches []match) {
 			last.Calls = append(last.Calls, call)
 			continue
 		}
+		if i > 0 && matches[i-1].found.Line == m.found.Line {
+			last := &a.Pieces[len(a.Pieces)-1]
+			last.Calls = append(last.Calls, call)
+			a.Notes = append(a.Notes, fmt.Sprintf("%s (step %d) stands on line %d together with the step before", m.call.Name, m.row.Step, m.found.Line))
+			continue
+		}
 		var start int
 		switch {
 		case i == 0 || matches[i-1].found.Func != m.found.Func:
@@ -197,7 +203,7 @@ func (a *Alignment) cut(f *File, matches []match) {
 		}
 		if n := len(a.Pieces); n > 0 {
 			last := &a.Pieces[n-1]
-			start = max(start, last.From+1)
+			start = max(start, matches[i-1].found.Line+1)
 			last.To = f.trim(start - 1)
 		} else {
 			a.HeadTo = start - 1

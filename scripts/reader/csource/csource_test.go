@@ -275,6 +275,17 @@ func TestLoadBounds(t *testing.T) {
 	}
 }
 
+// The largest file is read in time that grows with its size, not with its square.
+func TestLargestFiles(t *testing.T) {
+	for _, unit := range []string{"#", "close(", "\"", "p->close("} {
+		f, err := csource.Parse("x.c", "int main(){"+strings.Repeat(unit, (csource.MaxBytes-20)/len(unit)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		csource.Align(steps.Chapters[2], f)
+	}
+}
+
 // Nothing that is called a C file makes the reader fail.
 func FuzzAlign(f *testing.F) {
 	for _, chapter := range steps.Chapters {

@@ -38,6 +38,7 @@ type scanner struct {
 	candidate string // the last name before a parenthesis outside of functions
 	declLine  int    // where the declaration outside of functions began, 0 if none has
 	previous  byte   // the last byte that is no blank
+	tokenLine int    // the line of the last token
 	scan      Scan
 }
 
@@ -80,9 +81,12 @@ func (s *scanner) token() {
 			s.advance(end + 4)
 		}
 		return
-	case c == '#' && s.startsLine():
+	case c == '#' && s.tokenLine != s.line:
 		s.advance(lineEnd(rest))
 		return
+	}
+	s.tokenLine = s.line
+	switch {
 	case c == '"' || c == '\'':
 		s.advance(quoted(rest))
 	case isLetter(c):
@@ -151,13 +155,6 @@ func (s *scanner) punctuation(c byte) {
 			s.candidate, s.declLine, s.parens = "", 0, 0
 		}
 	}
-}
-
-// startsLine says whether only blanks stand before pos on its line.
-func (s *scanner) startsLine() bool {
-	before := s.src[:s.pos]
-	before = before[strings.LastIndexByte(before, '\n')+1:]
-	return strings.TrimLeft(before, " \t") == ""
 }
 
 // lineEnd is the length up to the end of the line; a backslash continues it.

@@ -298,7 +298,7 @@ func (s *sideBuilder) cCell(row csource.Row) cell {
 		c.Say = []string{"Missing: " + s.chapter.CFile + " does not call " + stepTitles[row.Step] + "."}
 	default:
 		if s.file != nil {
-			c.Say = []string{"Not found in this copy. In the original:"}
+			c.Say = []string{"Not found on lines of its own in this copy. In the original:"}
 		}
 		c.Calls = outline(row, calls)
 	}

@@ -33,8 +33,21 @@
     for (const cell of cells()) cell.classList.toggle("lit", rowsOf(cell).some((r) => rows.includes(r)));
     if (rows.length) current = order.indexOf(rows[0]);
   };
+  // When a key scrolls the page, another row comes under the pointer: until the pointer itself
+  // moves, or the wheel does, the row that the key chose stays lit.
+  let pinned = false;
+  let pointer = [NaN, NaN];
+  const enter = (event, cell) => {
+    if (pinned && event.screenX === pointer[0] && event.screenY === pointer[1]) return;
+    light(rowsOf(cell));
+  };
+  const move = (event) => {
+    if (event.screenX !== pointer[0] || event.screenY !== pointer[1]) pinned = false;
+    pointer = [event.screenX, event.screenY];
+  };
   const go = (index) => {
     if (!order.length) return;
+    pinned = true;
     current = Math.min(Math.max(index, 0), order.length - 1);
     const target = document.getElementById("step-" + order[current]);
     target.focus({ preventScroll: true });
@@ -89,9 +102,11 @@
     if (side) {
       order = Array.from(side.querySelectorAll(".cell.c[data-rows]"), (cell) => cell.dataset.rows);
       for (const cell of cells()) {
-        cell.addEventListener("pointerenter", () => light(rowsOf(cell)));
+        cell.addEventListener("pointerenter", (event) => enter(event, cell));
         cell.addEventListener("focus", () => light(rowsOf(cell)));
       }
+      document.addEventListener("pointermove", move);
+      document.addEventListener("wheel", () => { pinned = false; }, { passive: true });
       document.getElementById("fold").addEventListener("click", () => setFold(!folded()));
       if (kept("fold") === "yes") setFold(true);
       if (location.hash.startsWith("#step-")) go(order.indexOf(location.hash.slice(6)));

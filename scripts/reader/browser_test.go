@@ -1,0 +1,283 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/network"
+	cdpruntime "github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/google/go-cmp/cmp"
+
+	"reverseproxy/scripts/reader/browser"
+	"reverseproxy/scripts/reader/cfiles"
+	"reverseproxy/scripts/reader/site"
+)
+
+// watched is a browser tab, what it has asked for and what went wrong in it.
+type watched struct {
+	context.Context
+	mu     sync.Mutex
+	asked  []string
+	errors []string
+}
+
+// openTab starts Chromium, or skips the test if there is none.
+func openTab(t *testing.T) *watched {
+	t.Helper()
+	if _, err := browser.Find(); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	ctx, stop := context.WithTimeout(context.Background(), 2*time.Minute)
+	t.Cleanup(stop)
+	tab, cancel, err := browser.Start(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cancel)
+	w := &watched{Context: tab}
+	chromedp.ListenTarget(tab, func(event any) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		switch e := event.(type) {
+		case *network.EventRequestWillBeSent:
+			w.asked = append(w.asked, e.Request.URL)
+		case *cdpruntime.EventExceptionThrown:
+			w.errors = append(w.errors, e.ExceptionDetails.Error())
+		case *cdpruntime.EventConsoleAPICalled:
+			if e.Type == cdpruntime.APITypeError {
+				w.errors = append(w.errors, "console.error")
+			}
+		}
+	})
+	if err := chromedp.Run(tab, network.Enable(), cdpruntime.Enable()); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *watched) run(t *testing.T, actions ...chromedp.Action) {
+	t.Helper()
+	if err := chromedp.Run(w.Context, actions...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eval evaluates a script that returns text.
+func (w *watched) eval(t *testing.T, script string) string {
+	t.Helper()
+	var result string
+	w.run(t, chromedp.Evaluate(script, &result))
+	return result
+}
+
+// check fails the test if the tab asked for something that does not begin with
+// base, or if a script failed.
+func (w *watched) check(t *testing.T, base string) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, url := range w.asked {
+		if !strings.HasPrefix(url, base) && !strings.HasPrefix(url, "data:") && url != "about:blank" {
+			t.Errorf("the page asked for %s", url)
+		}
+	}
+	for _, e := range w.errors {
+		t.Error(e)
+	}
+	if len(w.asked) == 0 {
+		t.Error("nothing was asked for: the test does not see requests")
+	}
+}
+
+const (
+	lit    = `Array.from(document.querySelectorAll(".cell.lit"), c => c.classList[1] + " " + c.dataset.rows).join(", ")`
+	shown  = `getComputedStyle(document.querySelector(".cell.kernel[data-rows]")).display`
+	themed = `getComputedStyle(document.body).backgroundColor`
+)
+
+// point moves the pointer onto an element.
+func point(selector string) chromedp.Action {
+	return chromedp.ActionFunc(func(ctx context.Context) error {
+		var at []float64
+		err := chromedp.Evaluate(`(() => { const e = document.querySelector(`+"`"+selector+"`"+`);
+			e.scrollIntoView({block: "center"});
+			const r = e.getBoundingClientRect();
+			return [r.left + r.width / 2, r.top + Math.min(r.height / 2, 40)] })()`, &at).Do(ctx)
+		if err != nil {
+			return err
+		}
+		return chromedp.MouseEvent("mouseMoved", at[0], at[1]).Do(ctx)
+	})
+}
+
+func TestSideBySideInBrowser(t *testing.T) {
+	root := smallBook(t)
+	addr := startServer(t, site.Options{Root: root, CDir: cfiles.Dir(t)})
+	w := openTab(t)
+	base := "http://" + addr + "/"
+	w.run(t, chromedp.Navigate(base+"side-by-side/ch4_threaded.html"), chromedp.WaitReady("#side"))
+
+	// The step under the pointer is lit on all sides, from either.
+	for selector, want := range map[string]string{
+		`.cell.c[data-rows="5"]`:      "c 5, go 5, kernel 5",
+		`.cell.go[data-rows="8"]`:     "c 8, go 8, kernel 8",
+		`.cell.kernel[data-rows="1"]`: "c 1, go 1, kernel 1",
+	} {
+		w.run(t, point(selector))
+		if diff := cmp.Diff(want, w.eval(t, lit)); diff != "" {
+			t.Errorf("%s: %s", selector, diff)
+		}
+	}
+	// All sides of a row begin at the same height.
+	if got := w.eval(t, `Array.from(document.querySelectorAll(".cell.c[data-rows]")).filter(c => {
+		const top = s => document.querySelector(".cell." + s + "[data-rows~='" + c.dataset.rows + "']").getBoundingClientRect().top;
+		return top("go") !== c.getBoundingClientRect().top || top("kernel") !== c.getBoundingClientRect().top
+	}).map(c => c.dataset.rows).join(" ")`); got != "" {
+		t.Errorf("rows at different heights: %s", got)
+	}
+
+	// Keys: j and k step, digits jump, x folds.
+	for _, tt := range []struct{ keys, want string }{
+		{"2", "c 2, go 2, kernel 2"}, {"j", "c 3, go 3, kernel 3"}, {"jj", "c 4a, go 4a, kernel 4a"},
+		{"0", "c 10, go 10, kernel 10"}, {"k" + kb.ArrowUp, "c 8, go 8, kernel 8"}, {kb.ArrowDown, "c 9, go 9, kernel 9"},
+		{kb.Escape, ""},
+	} {
+		w.run(t, chromedp.KeyEvent(tt.keys))
+		if diff := cmp.Diff(tt.want, w.eval(t, lit)); diff != "" {
+			t.Errorf("keys %q: %s", tt.keys, diff)
+		}
+	}
+	w.run(t, chromedp.KeyEvent("5"))
+	if got := w.eval(t, `(() => { const r = document.getElementById("step-5").getBoundingClientRect();
+		const bar = document.querySelector(".heads").getBoundingClientRect().bottom;
+		return r.top >= bar - 1 && r.top < bar + 60 ? "below the head" : "at " + r.top + ", head ends at " + bar })()`); got != "below the head" {
+		t.Errorf("the step is not in view: %s", got)
+	}
+	w.run(t, chromedp.KeyEvent(kb.Tab))
+	if got := w.eval(t, `document.activeElement.className.split(" ").slice(0, 2).join(" ") + " " + document.activeElement.dataset.rows`); got != "cell go 5" {
+		t.Errorf("Tab leads to %q", got)
+	}
+
+	// The kernel column folds, by key and button, and stays so on the next page.
+	w.run(t, chromedp.KeyEvent("x"))
+	if got := w.eval(t, shown); got != "none" {
+		t.Errorf("x leaves the column %s", got)
+	}
+	w.run(t, chromedp.Navigate(base+"side-by-side/ch2_basic_proxy.html"), chromedp.WaitReady("#side"))
+	if got := w.eval(t, shown); got != "none" {
+		t.Error("the next page unfolds the column")
+	}
+	w.run(t, chromedp.Click("#fold"))
+	if got := w.eval(t, shown); got == "none" {
+		t.Error("the button does not unfold the column")
+	}
+
+	// Light and dark.
+	before := w.eval(t, themed)
+	w.run(t, chromedp.Click("#theme"))
+	if w.eval(t, themed) == before {
+		t.Error("the theme does not change")
+	}
+	w.check(t, base)
+}
+
+func TestDiffInBrowser(t *testing.T) {
+	root := smallBook(t)
+	addr := startServer(t, site.Options{Root: root})
+	w := openTab(t)
+	w.run(t, chromedp.Navigate("http://"+addr+"/diff/ch2_basic_proxy--ch4_threaded.html"), chromedp.WaitReady("#diff"))
+	visible := `String(Array.from(document.querySelectorAll("#diff tbody tr")).filter(r => r.getBoundingClientRect().height > 0).length)`
+	before := w.eval(t, visible)
+	w.run(t, chromedp.Click("#all"))
+	if after := w.eval(t, visible); after == before {
+		t.Errorf("%s rows before and after", before)
+	}
+	w.check(t, "http://"+addr+"/")
+}
+
+// The static site works from a file, and every link of it leads to a page.
+func TestFromAFile(t *testing.T) {
+	smallBook(t)
+	out := filepath.Join(t.TempDir(), "site")
+	if status, stdout, stderr := reader(t.Context(), "-c", cfiles.Dir(t), "-o", out); status != 0 {
+		t.Fatalf("exit %d: %s%s", status, stdout, stderr)
+	}
+	w := openTab(t)
+	base := "file://" + out + "/"
+	w.run(t, chromedp.Navigate(base+"index.html"), chromedp.WaitReady("main"))
+	w.run(t, chromedp.Click(`a[href="docs/working_mechanism.html"]`), chromedp.WaitVisible("svg.sequence"))
+	w.run(t, chromedp.Click(`.steps a[href="../side-by-side/ch4_threaded.html"]`), chromedp.WaitReady("#side"), point(`.cell.c[data-rows="6"]`))
+	if got := w.eval(t, lit); got != "c 6, go 6, kernel 6" {
+		t.Errorf("lit: %s", got)
+	}
+	w.check(t, base)
+}
+
+// overflow finds what is cut off or overlaps: a page wider than the window, code
+// that leaves its cell, cells that cover each other, text that is too small.
+const overflow = `(() => {
+	const found = [];
+	if (document.scrollingElement.scrollWidth > innerWidth) found.push("the page is " + document.scrollingElement.scrollWidth + " wide");
+	const boxes = Array.from(document.querySelectorAll(".cell"), e => [e, e.getBoundingClientRect()]).filter(([, r]) => r.width > 0);
+	for (const [e, r] of boxes) {
+		for (const line of e.querySelectorAll("code, p, h2, li"))
+			if (line.getBoundingClientRect().right > r.right + 0.5) found.push("cut off: " + line.textContent.slice(0, 40));
+		for (const [f, s] of boxes)
+			if (e !== f && r.left < s.right - 1 && s.left < r.right - 1 && r.top < s.bottom - 1 && s.top < r.bottom - 1)
+				found.push("overlap: " + e.className + " and " + f.className);
+	}
+	for (const e of document.querySelectorAll(".bar *, .heads *, .intro *")) {
+		const r = e.getBoundingClientRect();
+		if (r.width > 0 && r.right > innerWidth + 0.5) found.push("off the screen: " + e.textContent);
+		if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== "inline") found.push("shortened: " + e.textContent);
+	}
+	for (const e of document.querySelectorAll("main code, main p, main small, main li, .book a"))
+		if (e.getBoundingClientRect().width > 0 && parseFloat(getComputedStyle(e).fontSize) < 13) found.push("small: " + e.textContent.slice(0, 40));
+	return found.slice(0, 10).join("\n");
+})()`
+
+// Every page of this repository's book fits a projector's 1280 by 720.
+func TestNothingOverlaps(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	with, err := site.Build(site.Options{Root: root, CDir: cfiles.Dir(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := startServer(t, site.Options{Root: root, CDir: cfiles.Dir(t)})
+	outline := startServer(t, site.Options{Root: root})
+	w := openTab(t)
+	look := func(url string) {
+		t.Helper()
+		w.run(t, chromedp.Navigate(url), chromedp.WaitReady("main"))
+		if found := w.eval(t, overflow); found != "" {
+			t.Errorf("%s:\n%s", url, found)
+		}
+	}
+	for name := range with.Files {
+		if strings.HasSuffix(name, ".html") && !strings.HasPrefix(name, "source/") {
+			look("http://" + addr + "/" + name)
+			if strings.HasPrefix(name, "side-by-side/") {
+				look("http://" + outline + "/" + name)
+				w.run(t, chromedp.KeyEvent("x"))
+				if found := w.eval(t, overflow); found != "" {
+					t.Errorf("%s, folded:\n%s", name, found)
+				}
+				w.run(t, chromedp.KeyEvent("x"))
+			}
+		}
+	}
+	w.check(t, "http://127.0.0.1:")
+}
