@@ -23,6 +23,9 @@ func (b *bench) report(interrupted bool) error {
 	return nil
 }
 
+// withPNG also writes each picture as PNG, which takes its time.
+var withPNG = true
+
 // write writes all files of the report into dir.
 func (r *results) write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -33,7 +36,7 @@ func (r *results) write(dir string) error {
 	}
 	figs := r.figures()
 	for _, f := range figs {
-		if err := f.Write(dir); err != nil {
+		if err := f.Write(dir, withPNG); err != nil {
 			return err
 		}
 	}

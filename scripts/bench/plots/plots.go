@@ -128,9 +128,10 @@ func (f *Figure) PNG() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Write writes NAME.svg and NAME.png into dir.
-func (f *Figure) Write(dir string) error {
-	if err := os.WriteFile(filepath.Join(dir, f.Name+".svg"), f.SVG(), 0o644); err != nil {
+// Write writes NAME.svg and, if wanted, NAME.png into dir.
+func (f *Figure) Write(dir string, withPNG bool) error {
+	err := os.WriteFile(filepath.Join(dir, f.Name+".svg"), f.SVG(), 0o644)
+	if err != nil || !withPNG {
 		return err
 	}
 	b, err := f.PNG()
