@@ -660,9 +660,9 @@ func once(addr string) error {
 func (b *bench) testLayout(t *testing.T) {
 	p := b.run(t, "ch5_load_balancer")
 	o := b.watch(t, p)
-	o.press("t")
+	o.press("2t")
 	closed(t, p, 10)
-	o.until(rowsDone(10))
+	o.until(rowsDone(10) + ` && document.querySelector('[data-index="1"]').dataset.running === "false"`)
 	for _, size := range [][2]int64{{1280, 720}, {1366, 768}, {1920, 1080}, {1024, 768}} {
 		if err := chromedp.Run(o.ctx, chromedp.EmulateViewport(size[0], size[1])); err != nil {
 			t.Fatal(err)

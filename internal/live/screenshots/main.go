@@ -53,6 +53,9 @@ var pictures = []shot{
 	{name: "live-ch5-stopped", chapter: "ch5_load_balancer", theme: "light", keys: []string{"2", "t"}, ready: done(10)},
 	{name: "live-steps", chapter: "ch4_threaded", theme: "light", args: []string{"-slow-motion", "300ms"}, keys: []string{"v", "v", "v", "o"}, ready: `document.querySelector('[data-step="7"]').dataset.state == "done"`},
 	{name: "live-lanes", chapter: "ch4_threaded", theme: "dark", keys: []string{"v", "v", "o", "t", "s"}, ready: done(12)},
+	{name: "live-ch3-prefork", chapter: "ch3_process_model", theme: "dark", args: []string{"-prefork", "4"}, keys: []string{"t"}, ready: done(6)},
+	{name: "live-ch4-slow", chapter: "ch4_threaded", theme: "light", args: []string{"-slow-motion", "500ms"}, keys: []string{"t"}, ready: `document.querySelectorAll('.bar[data-phase="waiting"]').length >= 4`},
+	{name: "live-ch4-broken", chapter: "ch4_threaded", theme: "light", args: []string{"-request-timeout", "2s"}, keys: []string{"i", "h", "l", "k", "b"}, ready: done(5)},
 	{name: "live-help", chapter: "ch4_threaded", theme: "light", keys: []string{"?"}, ready: "true"},
 }
 

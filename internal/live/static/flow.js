@@ -82,7 +82,7 @@ export class Flow {
     };
     card.state = el("em");
     card.dock = el("div", { class: "dock" });
-    const title = el("div", { class: "title" }, el("strong", {}, addr), card.state);
+    const title = el("div", { class: "title" }, el("strong", {}, addr));
     if (this.store.hello.demo && this.act) {
       card.button = el("button", { type: "button", "data-backend-index": index, title: `Key ${index + 1}` }, "Stop");
       card.button.addEventListener("click", () =>
@@ -91,7 +91,7 @@ export class Flow {
     }
     const figures = [
       el("div", { class: "figures" }, figure("requests", "requests"), figure("inFlight", "now"), figure("failures", "failed")),
-      el("div", { class: "figures" }, figure("p50", "p50"), figure("p99", "p99")),
+      el("div", { class: "figures" }, figure("p50", "p50"), figure("p99", "p99"), card.state),
     ];
     card.root = el("article", { class: `card b${index % 6}`, "data-backend": addr, "data-index": index },
       card.dock, el("div", { class: "text" }, title, ...figures));
@@ -107,11 +107,12 @@ export class Flow {
     }
     let busy = 0;
     for (const lane of this.store.lanes) {
-      if (!lane.worker || lane.accepted === null || lane.accepted > t || lane.end <= t) continue;
-      chips.set(lane.worker, { text: ` #${lane.conn}`, gone: false });
+      const worker = this.store.workerOf(lane);
+      if (!worker || lane.accepted === null || lane.accepted > t || lane.end <= t) continue;
+      chips.set(worker, { text: ` #${lane.conn}`, gone: false });
       busy++;
     }
-    if (this.store.hello.single) chips.size || chips.set("main goroutine", { text: " waits in accept", gone: false });
+    if (this.store.hello.single && chips.size === 0) chips.set("main goroutine", { text: ": accept", gone: false });
     set(this.proxy, "data-busy", busy);
     const shown = [...chips].sort((a, b) => a[1].gone - b[1].gone).slice(0, chips.size > MAX_CHIPS ? MAX_CHIPS - 1 : MAX_CHIPS);
     shown.forEach(([worker, { text, gone }], i) => {

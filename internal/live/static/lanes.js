@@ -2,7 +2,7 @@
 // picture begins with the first connection after a quiet time and stands
 // still when all are done, so that it can be talked about.
 
-import { $, el, micros, pool, rem, say, set, svgEl } from "./dom.js";
+import { $, count, el, micros, pool, rem, say, set, svgEl } from "./dom.js";
 import { PHASE_WORDS } from "./calls.js";
 import { resultOf } from "./store.js";
 
@@ -10,6 +10,8 @@ const ZOOMS = [1e3, 2.5e3, 5e3, 10e3, 25e3, 50e3, 100e3, 250e3, 500e3, 1e6, 2.5e
 const NORMAL = 2.5e6; // width of the axis unless there is a reason for another
 const WIDEST = 10e6; // a longer burst scrolls
 const SHORTER = 1e6; // of a finished burst that needs no more
+const DENSE = 60; // drawn connections a second from which the lanes show stills
+const STILL = 1e6; // microseconds that each still is shown
 const TINY = 60e3; // a finished burst as short as this is looked at through a microscope
 
 export class Lanes {
@@ -53,11 +55,15 @@ export class Lanes {
     this.zoom = ZOOMS[Math.min(Math.max(i + step, 0), ZOOMS.length - 1)];
   }
 
-  draw(t, selected) {
+  draw(now, selected) {
     this.size ??= this.measure();
+    // So many connections that nobody could follow them: one still a second.
+    this.dense = this.store.rateAt(now).drawn >= DENSE;
+    const t = this.dense ? Math.floor(now / STILL) * STILL : now;
     const burst = this.store.burstAt(t);
     this.frame(burst, t);
     const lanes = this.pick(burst, t);
+    if (this.dense && this.zoom === null) this.fit(lanes, t);
     this.visible = lanes;
     set($("#empty"), "hidden", burst ? "" : null);
     this.drawLegend();
@@ -67,7 +73,7 @@ export class Lanes {
     lanes.forEach((lane, i) => this.drawRow(this.rows.at(i), lane, t, axis + i * row, row, lane === selected));
     this.rows.hideFrom(lanes.length);
     const x = this.x(t);
-    const running = burst && t <= burst.last + 1e6 && x <= this.size.right;
+    const running = burst && !this.dense && t <= burst.last + 1e6 && x <= this.size.right;
     set(this.cursor, "display", running ? null : "none");
     if (running) this.place(this.cursor, { x1: x, x2: x, y1: axis * 0.7, y2: height });
     this.drawNote(burst, t, lanes.length);
@@ -77,7 +83,7 @@ export class Lanes {
     const r = this.plot.getBoundingClientRect();
     set(this.plot, "viewBox", `0 0 ${r.width} ${r.height}`);
     const unit = rem();
-    return { height: r.height, left: 13 * unit, right: r.width - 8.2 * unit, full: r.width,
+    return { height: r.height, left: 14.4 * unit, right: r.width - 8.2 * unit, full: r.width,
       axis: 1.6 * unit, line: 1.25 * unit, unit };
   }
 
@@ -99,20 +105,29 @@ export class Lanes {
     this.from = burst.start + Math.max(0, length - this.width * 0.98);
   }
 
+  // fit makes the axis just long enough for the given lanes.
+  fit(lanes, t) {
+    if (lanes.length === 0) return;
+    this.from = Math.min(...lanes.map((l) => l.start));
+    const end = Math.max(...lanes.map((l) => Math.min(l.end, t)));
+    this.width = this.wanted = ZOOMS.find((z) => z >= end - this.from) ?? WIDEST;
+  }
+
   // pick returns the lanes to draw, the newest if there are too many.
   pick(burst, t) {
+    this.total = 0;
     if (!burst) return [];
-    const lanes = this.store.lanes.filter(
-      (l) => l.start <= t && l.start >= burst.start - 1 && (l.end > this.from || l.end === Infinity));
-    lanes.sort((a, b) => order(a, t) - order(b, t) || a.start - b.start);
-    this.total = lanes.length;
     const room = Math.max(1, Math.floor((this.size.height - this.size.axis) / this.size.line));
-    if (lanes.length <= room) return lanes;
-    // All together exceed the panel: what still runs matters most, then the newest.
-    const open = lanes.filter((l) => l.end > t);
-    if (open.length >= room) return open.slice(0, room);
-    const kept = new Set([...open, ...lanes.filter((l) => l.end <= t).slice(open.length - room)]);
-    return lanes.filter((l) => kept.has(l));
+    const open = [], done = [];
+    for (const lane of this.store.lanes) {
+      if (lane.start > t || lane.start < burst.start - 1 || lane.end < this.from && !this.dense) continue;
+      this.total++;
+      (lane.end > t ? open : done).push(lane);
+    }
+    // What still runs matters most, then the newest.
+    const most = open.slice(0, room);
+    const lanes = [...done.slice(Math.max(0, done.length - (room - most.length))), ...most];
+    return lanes.sort((a, b) => order(a, t) - order(b, t) || a.start - b.start);
   }
 
   x(t) {
@@ -148,8 +163,8 @@ export class Lanes {
     this.place(row.back, { x: 0, y: y + 0.5, width: full, height: height - 1 });
     say(row.id, lane.conn ? `#${lane.conn}` : "–");
     this.place(row.id, { x: 0.4 * unit, y: middle });
-    say(row.worker, lane.accepted !== null && lane.accepted <= t ? lane.worker : "in the backlog");
-    this.place(row.worker, { x: 3.6 * unit, y: middle });
+    say(row.worker, lane.accepted !== null && lane.accepted <= t ? this.store.workerOf(lane) : "in the backlog");
+    this.place(row.worker, { x: 4.5 * unit, y: middle });
     this.drawBars(row, lane, t, middle, height * 0.62, left, right);
     this.drawChild(row, lane, t, y + height - 3);
     say(row.result, resultOf(lane, t));
@@ -164,13 +179,21 @@ export class Lanes {
       if (x2 <= left || x1 >= right || p.phase === "closing" && x2 - x1 < 3) continue;
       const bar = row.pool.at(n++);
       const thin = p.phase === "backlog" ? 0.55 : 1;
-      set(bar, "class", `bar ${p.phase} ${p.err ? "bad" : ""} ${p.to > t ? "open" : ""}`);
+      set(bar, "class", `bar ${p.phase}`);
       set(bar, "data-phase", p.phase);
       set(bar, "data-from", p.from);
       set(bar, "data-to", p.to === Infinity ? null : p.to);
-      this.place(bar, { x: x1, y: middle - (height * thin) / 2, width: Math.max(x2 - x1, p.err ? 5 : 1.2), height: height * thin });
+      this.place(bar, { x: x1, y: middle - (height * thin) / 2, width: Math.max(x2 - x1, 1.2), height: height * thin });
+      if (p.err && p.to <= t) this.drawFailure(row.pool.at(n++), x2, middle, height);
     }
     row.pool.hideFrom(n);
+  }
+
+  // drawFailure marks the end of a step that failed.
+  drawFailure(bar, x, middle, height) {
+    set(bar, "class", "bar bad");
+    for (const name of ["data-phase", "data-from", "data-to"]) set(bar, name, null);
+    this.place(bar, { x: x - 4, y: middle - height * 0.7, width: 8, height: height * 1.4 });
   }
 
   // drawChild draws the life of the child process under its connection's bars.
@@ -211,10 +234,11 @@ export class Lanes {
     const { left, right, axis, height } = this.size;
     let n = 0;
     if (burst) {
+      const zero = this.dense ? this.from : burst.start;
       const gap = tickGap(this.width, (right - left) / (5 * this.size.unit));
-      const first = Math.ceil((this.from - burst.start) / gap - 1e-9) * gap;
-      for (let at = first; at <= this.from - burst.start + this.width * 1.0001; at += gap) {
-        const node = this.axis.at(n++), x = this.x(burst.start + at);
+      const first = Math.ceil((this.from - zero) / gap - 1e-9) * gap;
+      for (let at = first; at <= this.from - zero + this.width * 1.0001; at += gap) {
+        const node = this.axis.at(n++), x = this.x(zero + at);
         this.place(node.line, { x1: x, x2: x, y1: axis * 0.85, y2: height });
         this.place(node.text, { x, y: axis * 0.65 });
         say(node.text, at === 0 ? "0" : this.width > 1.5e6 ? `${+(at / 1e6).toFixed(1)} s` : `${+(at / 1e3).toFixed(1)} ms`);
@@ -225,12 +249,12 @@ export class Lanes {
 
   drawNote(burst, t, shown) {
     if (!burst) return say(this.note, "");
-    const { rate, drawn } = this.store.rateAt(t);
-    const sampled = rate > drawn + 1 ? `drawing ${drawn} of ${rate} a second, counting all` : "";
-    const hidden = this.total > shown ? `${shown} of ${this.total} shown` : "";
+    const { rate, drawn } = this.store.rateAt(this.dense ? t + STILL : t);
+    const sampled = rate > drawn + 1 ? `sampled: ${drawn} of ${count(rate)} a second` : "";
+    const hidden = this.total > shown ? `${shown} shown` : "";
     const span = micros(Math.max(0, Math.min(t, burst.last) - burst.start));
     set(this.note, "data-sampled", sampled ? "true" : "false");
-    say(this.note, [`${this.total} in ${span}`, hidden, sampled, this.zoom ? "zoom fixed" : ""].filter(Boolean).join(" · "));
+    say(this.note, [`${count(this.total)} in ${span}`, hidden, this.dense ? "one still a second" : "", sampled, this.zoom ? "zoom fixed" : ""].filter(Boolean).join(" · "));
   }
 
   place(node, numbers) {

@@ -24,8 +24,13 @@ class App {
     this.lanes = new Lanes($("#lanes"), this.store, (lane) => (this.selected = lane));
     this.steps = new Steps($("#steps"), this.store);
     this.show(hello);
-    const frame = () => {
-      this.draw();
+    let drawn = 0;
+    const frame = (now) => {
+      // While nothing happens ten frames a second are enough for the clock.
+      if (!this.quiet() || now - drawn >= 100) {
+        this.draw();
+        drawn = now;
+      }
       requestAnimationFrame(frame);
     };
     requestAnimationFrame(frame);
@@ -49,6 +54,10 @@ class App {
     say($("#model"), hello.workers);
     set(document.documentElement, "data-chapter", hello.chapter);
     for (const button of $$('[data-shoot="big"], [data-shoot="drop"]')) button.hidden = hello.chapter.startsWith("ch1");
+  }
+
+  quiet() {
+    return this.player.mode === "live" && this.store.open === 0 && this.player.now() - this.store.active > 3e6;
   }
 
   draw() {

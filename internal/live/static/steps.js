@@ -21,18 +21,20 @@ export class Steps {
   reset(store) {
     this.store = store;
     const chapter = store.hello.chapter;
+    const forwards = has(STEPS[5], chapter);
     for (const row of this.rows) {
+      row.drawing.replaceChildren(...arrow(row.step.arrow, forwards));
       set(row.root, "hidden", has(row.step.step, chapter) ? null : "");
       row.go = goCall(row.step, chapter);
     }
-    set(this.root, "data-short", chapter.startsWith("ch1") ? "true" : null);
+    set(this.root, "data-short", forwards ? null : "true");
   }
 
   newRow(step) {
     const row = { step };
     row.time = el("span", { class: "time" });
     row.calls = el("span", { class: "calls" });
-    row.drawing = svgEl("svg", { viewBox: "0 0 100 40", preserveAspectRatio: "none", "aria-hidden": "true" }, ...arrow(step.arrow));
+    row.drawing = svgEl("svg", { viewBox: "0 0 100 40", preserveAspectRatio: "none", "aria-hidden": "true" });
     row.root = el("li", { "data-step": step.step, "data-state": "pending" },
       el("span", { class: "number" }, String(step.step)), row.drawing,
       el("span", { class: "name" }, step.name), row.time, row.calls);
@@ -40,7 +42,7 @@ export class Steps {
   }
 
   draw(lane, t) {
-    say(this.title, lane?.conn ? `Connection #${lane.conn}` : lane ? "A client in the backlog" : "Steps");
+    say(this.title, lane?.conn ? [`Connection #${lane.conn}`, lane.accepted <= t ? this.store.workerOf(lane) : ""].filter(Boolean).join(" · ") : lane ? "A client in the backlog" : "Steps");
     say(this.request, lane ? this.headline(lane, t) : "Choose a connection with ↑ and ↓.");
     set(this.root, "data-conn", lane?.conn ?? null);
     const next = lane ? this.expected(lane, t) : 0;
@@ -49,8 +51,7 @@ export class Steps {
 
   headline(lane, t) {
     const request = lane.steps.some((s) => s.step === 5 && s.t <= t) ? lane.request : "";
-    const worker = lane.accepted <= t ? lane.worker : "";
-    return [worker, request, resultOf(lane, t)].filter(Boolean).join(" · ");
+    return [request, resultOf(lane, t)].filter(Boolean).join(" · ");
   }
 
   // expected returns the step that the connection is in at time t.
@@ -110,11 +111,13 @@ export class Steps {
 }
 
 // arrow draws the lifelines and what passes between them in one step.
-function arrow(ends) {
-  const lines = Object.values(LINES).map((x) => svgEl("line", { class: "life", x1: x, x2: x, y1: 0, y2: 40 }));
+function arrow(ends, forwards) {
+  const alive = forwards ? [LINES.c, LINES.p, LINES.b] : [LINES.c, LINES.p];
+  const lines = alive.map((x) => svgEl("line", { class: "life", x1: x, x2: x, y1: 0, y2: 40 }));
   if (ends === "x") {
-    return [...lines, svgEl("path", { class: "arrow", d: `M${LINES.c} 20H${LINES.b}` }),
-      ...[LINES.c, LINES.b].map((x) => svgEl("path", { class: "arrow", d: `M${x - 4} 13l8 14m0 -14l-8 14` }))];
+    const closed = [alive[0], alive.at(-1)];
+    return [...lines, svgEl("path", { class: "arrow", d: `M${closed[0]} 20H${closed[1]}` }),
+      ...closed.map((x) => svgEl("path", { class: "arrow", d: `M${x - 4} 13l8 14m0 -14l-8 14` }))];
   }
   const from = LINES[ends[0]], to = LINES[ends[1]];
   if (from === to) {

@@ -36,8 +36,8 @@ class Lane {
   }
 
   // phases returns what the connection did and when: {phase, from, to, err};
-  // to is Infinity for what it is still doing. The pauses of slow motion lie
-  // between them.
+  // to is Infinity for what it is still doing. The pauses of slow motion count
+  // to the step that they delay.
   phases() {
     if (this.phaseList) return this.phaseList;
     const list = [];
@@ -47,8 +47,7 @@ class Lane {
     let last = this.accepted;
     for (const s of this.steps) {
       if (s.step < 5) continue;
-      const from = s.step === 10 ? last : Math.max(last, s.t - s.us);
-      list.push({ phase: PHASES[s.step], from, to: s.t, err: s.step === 10 ? "" : s.err });
+      list.push({ phase: PHASES[s.step], from: last, to: s.t, err: s.step === 10 ? "" : s.err });
       last = Math.max(last, s.t);
     }
     if (this.accepted !== null && this.end === Infinity) {
@@ -88,7 +87,7 @@ class Lane {
 
   // placeAt returns its dot's place at time t, null before and after.
   placeAt(t) {
-    if (t < this.start) return null;
+    if (t < this.start || t > this.end + 10 * HOP) return null;
     const list = this.places();
     let at = null;
     for (const p of list) {
@@ -112,11 +111,13 @@ export class Store {
     this.messages = []; // {t, text, bad}
     this.open = 0;
     this.lost = 0;
-    this.newest = 0; // time of the latest event
+    this.newest = 0; // time of the latest event or counts
+    this.active = 0; // time of the latest event
   }
 
   add(e) {
     this.newest = Math.max(this.newest, e.t);
+    this.active = Math.max(this.active, e.t);
     const burst = this.bursts.at(-1);
     if (burst && (this.open > 0 || e.t - burst.last < GAP) && e.t > burst.last) burst.last = e.t;
     if (e.kind === "step" && e.step === 4) this.accept(e);
@@ -304,6 +305,11 @@ export class Store {
 
   burstAt(t) {
     return this.bursts.findLast((b) => b.start <= t) ?? null;
+  }
+
+  // workerOf names who serves a connection, also where the program has only one.
+  workerOf(lane) {
+    return lane.worker || (this.hello.single ? "main goroutine" : "");
   }
 
   messageAt(t) {
