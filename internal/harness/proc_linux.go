@@ -170,6 +170,29 @@ func (p *Proxy) PeakMemory(t T) int64 {
 	return peak
 }
 
+// Sockets counts the sockets that a process has open.
+func Sockets(pid int) int {
+	count := 0
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, link := range links {
+		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, "socket:") {
+			count++
+		}
+	}
+	return count
+}
+
+// WaitThreadGone waits until the program has no thread of that number any more.
+func (p *Proxy) WaitThreadGone(t T, tid string) {
+	t.Helper()
+	p.waitFor(t, func() string {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d/task/%s", p.PID(), tid)); err == nil {
+			return "thread " + tid + " has not ended"
+		}
+		return ""
+	})
+}
+
 // Threads returns how many threads the program has.
 func (p *Proxy) Threads(t T) int {
 	t.Helper()
@@ -177,13 +200,13 @@ func (p *Proxy) Threads(t T) int {
 	return len(tasks)
 }
 
-// WaitIdle waits until no thread of the program runs or wants to: between two
-// looks none was awake and none was switched to.
+// WaitIdle waits until no thread of the program and its children runs or wants
+// to: between two looks none was awake and none was switched to.
 func (p *Proxy) WaitIdle(t T) {
 	t.Helper()
 	last := ""
 	p.waitFor(t, func() string {
-		now, awake := p.activity()
+		now, awake := p.activity(t)
 		defer func() { last = now }()
 		if awake || now != last {
 			return "it does not come to rest"
@@ -194,8 +217,13 @@ func (p *Proxy) WaitIdle(t T) {
 
 // activity returns the threads with their counts of context switches, and
 // whether one of them is not asleep.
-func (p *Proxy) activity() (counts string, awake bool) {
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/status", p.PID()))
+func (p *Proxy) activity(t T) (counts string, awake bool) {
+	t.Helper()
+	var tasks []string
+	for _, pid := range append(p.Children(t), p.PID()) {
+		list, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/status", pid))
+		tasks = append(tasks, list...)
+	}
 	var b strings.Builder
 	for _, task := range tasks {
 		text, _ := os.ReadFile(task)

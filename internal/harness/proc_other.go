@@ -35,6 +35,12 @@ func (p *Proxy) WaitDescriptors(T, int) {}
 // PeakMemory is not known here.
 func (p *Proxy) PeakMemory(T) int64 { return 0 }
 
+// Sockets cannot be counted here.
+func Sockets(int) int { return 0 }
+
+// WaitThreadGone does not wait here.
+func (p *Proxy) WaitThreadGone(T, string) {}
+
 // Threads cannot be counted here.
 func (p *Proxy) Threads(T) int { return 0 }
 
