@@ -36,6 +36,7 @@ type options struct {
 	selfcheck bool
 	list      bool
 	from      string
+	docs      string
 }
 
 func parse(args []string) (*options, error) {
@@ -52,6 +53,7 @@ func parse(args []string) (*options, error) {
 	fs.Float64Var(&o.rate, "rate", 2000, "requests a `second` of workload r")
 	fs.BoolVar(&o.selfcheck, "selfcheck", false, "compare the load generator with wrk, and end")
 	fs.StringVar(&o.from, "from", "", "measure nothing; make the report of this results.json `file` anew")
+	fs.StringVar(&o.docs, "docs", "", "also put pictures and tables into `directory`/models_compared.md")
 	fs.BoolVar(&o.list, "list", false, "list contestants and workloads, and end")
 	fs.Usage = func() {
 		fmt.Fprint(fs.Output(), "go run ./scripts/bench [flags]: race the proxies and write a report\n\n")
@@ -120,7 +122,7 @@ func main() {
 // run does what the command line asks for.
 func run(ctx context.Context, o *options) error {
 	if o.from != "" {
-		return again(o.from, o.out)
+		return again(o)
 	}
 	raiseFileLimit()
 	root, err := moduleRoot()

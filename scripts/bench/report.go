@@ -19,6 +19,11 @@ func (b *bench) report(interrupted bool) error {
 	if err := r.write(b.o.out); err != nil {
 		return err
 	}
+	if b.o.docs != "" {
+		if err := r.writeDocs(b.o.docs); err != nil {
+			return err
+		}
+	}
 	fmt.Printf("\nWritten: %s, results.json and the plots beside it\n", filepath.Join(b.o.out, "report.html"))
 	return nil
 }
@@ -44,14 +49,19 @@ func (r *results) write(dir string) error {
 }
 
 // again makes the report of an earlier results.json anew.
-func again(file, dir string) error {
-	b, err := os.ReadFile(file)
+func again(o *options) error {
+	b, err := os.ReadFile(o.from)
 	if err != nil {
 		return err
 	}
 	r := &results{}
 	if err := json.Unmarshal(b, r); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
+		return fmt.Errorf("%s: %w", o.from, err)
 	}
-	return r.write(dir)
+	if o.docs != "" {
+		if err := r.writeDocs(o.docs); err != nil {
+			return err
+		}
+	}
+	return r.write(o.out)
 }

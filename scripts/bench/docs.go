@@ -1,0 +1,123 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// The page docs/models_compared.md quotes tables between
+//
+//	<!-- bench NAME -->
+//	<!-- /bench -->
+//
+// where NAME is a cell, machine, contestants or goals. With -docs they are
+// written anew, together with the pictures in docs/img.
+const docsPage = "models_compared.md"
+
+var docsBlock = regexp.MustCompile(`(?s)(<!-- bench ([a-z0-9]+) -->\n).*?(<!-- /bench -->)`)
+
+// writeDocs puts the pictures and tables of a run into the docs folder.
+func (r *results) writeDocs(dir string) error {
+	page := filepath.Join(dir, docsPage)
+	text, err := os.ReadFile(page)
+	if err != nil {
+		return err
+	}
+	img := filepath.Join(dir, "img")
+	if err := os.MkdirAll(img, 0o755); err != nil {
+		return err
+	}
+	for _, f := range r.figures() {
+		if bytes.Contains(text, []byte(f.Name+".svg")) {
+			if err := f.Write(img, false); err != nil {
+				return err
+			}
+		}
+	}
+	var missing []string
+	text = docsBlock.ReplaceAllFunc(text, func(block []byte) []byte {
+		m := docsBlock.FindSubmatch(block)
+		body := r.docsTable(string(m[2]))
+		if body == "" {
+			missing = append(missing, string(m[2]))
+			return block
+		}
+		return []byte(string(m[1]) + "\n" + body + "\n" + string(m[3]))
+	})
+	if len(missing) > 0 {
+		return fmt.Errorf("%s asks for %s, which this run has not", page, strings.Join(missing, ", "))
+	}
+	return os.WriteFile(page, text, 0o644)
+}
+
+func (r *results) docsTable(name string) string {
+	switch name {
+	case "machine":
+		return r.docsMachine()
+	case "contestants":
+		lines := [][]string{{"name", "how it serves many clients", "version"}}
+		for _, c := range r.Contestants {
+			if c.Family != "chapter" { // a commit's name would only grow old
+				lines = append(lines, []string{c.ID, c.Model, c.Version})
+			} else {
+				lines = append(lines, []string{c.ID, c.Model, "this repository"})
+			}
+		}
+		return markdown(lines, 0)
+	case "goals":
+		lines := [][]string{{"what", "against", "goal", "", "figure"}}
+		for _, g := range r.Goals {
+			if g.Verdict != notMeasured {
+				lines = append(lines, []string{g.What, g.Against, g.Goal, g.Verdict, g.Figure})
+			}
+		}
+		return markdown(lines, 0)
+	}
+	for _, w := range r.Cells {
+		if w.ID == name {
+			t := r.htmlTable(w)
+			if len(t.Rows) == 0 {
+				return ""
+			}
+			note := ""
+			if t.Note != "" {
+				note = "\n" + t.Note + "\n"
+			}
+			return markdown(append([][]string{t.Head}, t.Rows...), len(t.Head)-1) + note
+		}
+	}
+	return ""
+}
+
+func (r *results) docsMachine() string {
+	m := r.Machine
+	return fmt.Sprintf("%s. %s virtual cores (%s), %s of memory, Linux %s, %s.\n"+
+		"Medians of %d rounds, `%s`.\nBackend: %s.\n", r.Started.Format("2 January 2006"), m["cores"], m["cpu"],
+		m["memory"], m["kernel"], m["go"], r.Rounds, r.Command, r.Backend)
+}
+
+// markdown prints a table; columns 1 to right-1 are aligned to the right.
+func markdown(lines [][]string, right int) string {
+	var b strings.Builder
+	for i, l := range lines {
+		b.WriteString("| " + strings.Join(l, " | ") + " |\n")
+		if i > 0 {
+			continue
+		}
+		for j := range l {
+			if j > 0 && j < right {
+				b.WriteString("|---:")
+			} else {
+				b.WriteString("|---")
+			}
+		}
+		b.WriteString("|\n")
+	}
+	return b.String()
+}
