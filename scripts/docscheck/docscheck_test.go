@@ -156,6 +156,16 @@ func TestPageIsFilledAndDriftIsSeen(t *testing.T) {
 	}
 }
 
+// The quotes, diffs and links of this repository's pages are true. The transcripts take
+// minutes: go run ./scripts/docscheck runs them too.
+func TestPagesOfThisRepository(t *testing.T) {
+	var out bytes.Buffer
+	c := checker{root: repositoryRoot(t), norun: true, out: &out}
+	if !c.run(nil) {
+		t.Error(out.String())
+	}
+}
+
 func TestMalformedPages(t *testing.T) {
 	for page, want := range map[string]string{
 		"<!-- quote x\n":                                 "not closed",

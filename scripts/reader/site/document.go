@@ -134,6 +134,7 @@ func (d *document) target(link string) string {
 	to, err := d.b.place(file)
 	if err != nil {
 		d.b.problem("%s: link %q: %v", d.name, link, err)
+		d.b.reported[d.url+" "+link] = true
 		return link
 	}
 	if u.Fragment != "" && !strings.HasSuffix(to, "/index.html") {

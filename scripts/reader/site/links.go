@@ -17,8 +17,9 @@ var (
 )
 
 // checkLinks looks up every link of every page: its file and its anchor must be
-// in the site. Nothing but a link to click on may lead to another host.
-func checkLinks(files map[string][]byte) []string {
+// in the site. Nothing but a link to click on may lead to another host. Links that
+// are reported already, as "PAGE LINK", are not reported twice.
+func checkLinks(files map[string][]byte, reported map[string]bool) []string {
 	ids := map[string]map[string]bool{}
 	for name, body := range files {
 		if strings.HasSuffix(name, ".html") {
@@ -34,7 +35,7 @@ func checkLinks(files map[string][]byte) []string {
 		seen := map[string]bool{}
 		for _, m := range tagWithLink.FindAllSubmatch(files[name], -1) {
 			tag, target := string(m[1]), html.UnescapeString(string(m[3]))
-			if seen[tag+target] {
+			if seen[tag+target] || reported[name+" "+target] {
 				continue
 			}
 			seen[tag+target] = true

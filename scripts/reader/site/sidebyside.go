@@ -168,7 +168,7 @@ func (s *sideBuilder) cells() []cell {
 	}
 	if len(s.cut.rest) > 0 {
 		all = append(all, cell{Side: "go", Row: len(rows) + 2, Span: 1, Label: "further down",
-			Where: where(s.cut.rest), Chunks: s.chunks(s.g, s.cut.rest, nil, nil)})
+			Where: s.g.where(s.cut.rest), Chunks: s.chunks(s.g, s.cut.rest, nil, nil)})
 	}
 	for i := range all {
 		all[i].Span = max(all[i].Span, 1)
@@ -221,7 +221,7 @@ func (s *sideBuilder) cHead() cell {
 	}
 	if s.alignment.HeadTo > 0 {
 		spans := []span{{1, s.alignment.HeadTo}}
-		head.Where, head.Chunks = where(spans), s.chunks(s.c, spans, nil, nil)
+		head.Where, head.Chunks = s.c.where(spans), s.chunks(s.c, spans, nil, nil)
 	}
 	return head
 }
@@ -230,7 +230,7 @@ func (s *sideBuilder) goHead() cell {
 	head := cell{Side: "go", Row: 1, Label: "before the steps"}
 	if s.cut.head.to > 0 {
 		spans := []span{s.cut.head}
-		head.Where, head.Chunks = where(spans), s.chunks(s.g, spans, nil, nil)
+		head.Where, head.Chunks = s.g.where(spans), s.chunks(s.g, spans, nil, nil)
 	}
 	return head
 }
@@ -287,7 +287,7 @@ func (s *sideBuilder) cCell(row csource.Row) cell {
 	}
 	switch {
 	case len(spans) > 0:
-		c.Where, c.Chunks = where(spans), s.chunks(s.c, spans, marks, s.cOwner)
+		c.Where, c.Chunks = s.c.where(spans), s.chunks(s.c, spans, marks, s.cOwner)
 	case passage != "" && s.file != nil:
 		c.Say = []string{passage + " of the original: they stand inside step 6, below."}
 	case passage != "":
@@ -336,7 +336,7 @@ func (s *sideBuilder) goCell(rows []csource.Row) cell {
 		return c
 	}
 	slices.SortFunc(spans, func(a, b span) int { return a.from - b.from })
-	c.Where, c.Chunks = where(spans), s.chunks(s.g, spans, nil, s.goOwner)
+	c.Where, c.Chunks = s.g.where(spans), s.chunks(s.g, spans, nil, s.goOwner)
 	return c
 }
 
@@ -377,10 +377,23 @@ func rowTitle(row csource.Row) string {
 	return fmt.Sprintf("step %d", row.Step)
 }
 
+// trim takes blank lines off both ends of a span.
+func (t listing) trim(s span) span {
+	s.to = min(s.to, len(t.raw))
+	for s.from < s.to && strings.TrimSpace(t.raw[s.from-1]) == "" {
+		s.from++
+	}
+	for s.to > s.from && strings.TrimSpace(t.raw[s.to-1]) == "" {
+		s.to--
+	}
+	return s
+}
+
 // where names the lines of spans: "lines 52–66", "lines 83–86, 91–95".
-func where(spans []span) string {
+func (t listing) where(spans []span) string {
 	var parts []string
 	for _, s := range joined(spans) {
+		s = t.trim(s)
 		if s.from == s.to {
 			parts = append(parts, strconv.Itoa(s.from))
 		} else {
@@ -414,16 +427,11 @@ func (s *sideBuilder) chunks(t listing, spans []span, marks []int, owner func(in
 	var all []chunk
 	last := 0
 	for _, sp := range spans {
-		from, to := sp.from, min(sp.to, len(t.raw))
-		for from < to && strings.TrimSpace(t.raw[from-1]) == "" {
-			from++
-		}
-		for to > from && strings.TrimSpace(t.raw[to-1]) == "" {
-			to--
-		}
+		trimmed := t.trim(sp)
+		from, to := trimmed.from, trimmed.to
 		if last > 0 && owner != nil {
 			if who := owner(last + 1); who != "" && from > last+1 {
-				all = append(all, chunk{Gap: fmt.Sprintf("%s: %s", where([]span{{last + 1, from - 1}}), who)})
+				all = append(all, chunk{Gap: fmt.Sprintf("%s: %s", t.where([]span{{last + 1, from - 1}}), who)})
 			}
 		}
 		last = sp.to

@@ -55,6 +55,7 @@ type builder struct {
 	wanted   []string        // repository paths to render as source pages
 	queued   map[string]bool // those and the ones done
 	pages    map[string]bool // repository paths of the documents
+	reported map[string]bool // broken links that are in Problems: page URL, blank, link
 }
 
 // nav is what every page can lead to.
@@ -86,7 +87,7 @@ func Build(o Options) (*Site, error) {
 		return nil, fmt.Errorf("cannot open the repository: %w", err)
 	}
 	defer repo.Close()
-	b := &builder{repo: repo, rootName: o.Root, cname: o.CDir, queued: map[string]bool{}, pages: map[string]bool{},
+	b := &builder{repo: repo, rootName: o.Root, cname: o.CDir, queued: map[string]bool{}, pages: map[string]bool{}, reported: map[string]bool{},
 		site: &Site{Files: map[string][]byte{}}}
 	if o.CDir != "" {
 		if b.cdir, err = openC(o.CDir); err != nil {
@@ -109,7 +110,7 @@ func Build(o Options) (*Site, error) {
 	b.overview(slices.Contains(docs, "README.md"))
 	b.sources()
 	b.addAssets()
-	b.site.Problems = append(b.site.Problems, checkLinks(b.site.Files)...)
+	b.site.Problems = append(b.site.Problems, checkLinks(b.site.Files, b.reported)...)
 	return b.site, nil
 }
 
