@@ -1,7 +1,7 @@
 // Command screenshots takes the pictures of the live page in docs from real
 // runs of the chapters, in a headless Chromium.
 //
-//	go run ./internal/live/screenshots [-o docs/img] [-only REGEXP]
+//	go run ./internal/live/screenshots [-o docs/img] [-only REGEXP] [-all]
 package main
 
 import (
@@ -34,7 +34,9 @@ type shot struct {
 	args    []string
 	keys    []string // keys pressed before the picture, in turn
 	ready   string   // JavaScript that is true when the picture can be taken
-	after   []string // keys pressed then
+	extra   bool     // taken with -all only, to be looked at
+	width   int64    // CSS pixels; 0 for a projector's 1280×720
+	height  int64
 }
 
 const settle = 900 * time.Millisecond // for dots and zoom to come to rest
@@ -44,32 +46,36 @@ func done(n int) string {
 }
 
 var pictures = []shot{
-	{name: "live-ch1", chapter: "ch1_base", theme: "light", keys: []string{"i"}, ready: `document.querySelectorAll('.row[data-conn]').length > 0`},
+	{name: "live-ch1", extra: true, chapter: "ch1_base", theme: "light", keys: []string{"i"}, ready: `document.querySelectorAll('.row[data-conn]').length > 0`},
 	{name: "live-ch2-staircase", chapter: "ch2_basic_proxy", theme: "light", keys: []string{"t"}, ready: done(10)},
-	{name: "live-ch2-backlog", chapter: "ch2_basic_proxy", theme: "dark", keys: []string{"t"}, ready: done(4)},
+	{name: "live-ch2-backlog", extra: true, chapter: "ch2_basic_proxy", theme: "dark", keys: []string{"t"}, ready: done(4)},
 	{name: "live-ch3-children", chapter: "ch3_process_model", theme: "light", keys: []string{"t", "s"}, ready: done(10)},
 	{name: "live-ch4-wall", chapter: "ch4_threaded", theme: "light", keys: []string{"t"}, ready: done(10)},
 	{name: "live-ch5-backends", chapter: "ch5_load_balancer", theme: "dark", keys: []string{"o", "t", "s", "s", "t"}, ready: done(11)},
 	{name: "live-ch5-stopped", chapter: "ch5_load_balancer", theme: "light", keys: []string{"2", "t"}, ready: done(10)},
 	{name: "live-steps", chapter: "ch4_threaded", theme: "light", args: []string{"-slow-motion", "300ms"}, keys: []string{"v", "v", "v", "o"}, ready: `document.querySelector('[data-step="7"]').dataset.state == "done"`},
-	{name: "live-lanes", chapter: "ch4_threaded", theme: "dark", keys: []string{"v", "v", "o", "t", "s"}, ready: done(12)},
-	{name: "live-ch3-prefork", chapter: "ch3_process_model", theme: "dark", args: []string{"-prefork", "4"}, keys: []string{"t"}, ready: done(6)},
+	{name: "live-lanes", extra: true, chapter: "ch4_threaded", theme: "dark", keys: []string{"v", "v", "o", "t", "s"}, ready: done(12)},
+	{name: "live-ch3-prefork", extra: true, chapter: "ch3_process_model", theme: "dark", args: []string{"-prefork", "4"}, keys: []string{"t"}, ready: done(6)},
 	{name: "live-ch4-slow", chapter: "ch4_threaded", theme: "light", args: []string{"-slow-motion", "500ms"}, keys: []string{"t"}, ready: `document.querySelectorAll('.bar[data-phase="waiting"]').length >= 4`},
-	{name: "live-ch4-broken", chapter: "ch4_threaded", theme: "light", args: []string{"-request-timeout", "2s"}, keys: []string{"i", "h", "l", "k", "b"}, ready: done(5)},
-	{name: "live-help", chapter: "ch4_threaded", theme: "light", keys: []string{"?"}, ready: "true"},
+	{name: "live-ch4-broken", extra: true, chapter: "ch4_threaded", theme: "light", args: []string{"-request-timeout", "2s"}, keys: []string{"i", "h", "l", "k", "b"}, ready: done(5)},
+	{name: "live-1920", extra: true, width: 1920, height: 1080, chapter: "ch5_load_balancer", theme: "light", keys: []string{"2", "t"}, ready: done(10)},
+	{name: "live-1024", extra: true, width: 1024, height: 768, chapter: "ch5_load_balancer", theme: "dark", keys: []string{"2", "t"}, ready: done(10)},
+	{name: "live-flow", extra: true, chapter: "ch5_load_balancer", theme: "light", keys: []string{"v", "s", "s", "s", "s", "t"}, ready: `document.querySelectorAll('.dot[data-place="backend"]').length >= 10`},
+	{name: "live-help", extra: true, chapter: "ch4_threaded", theme: "light", keys: []string{"?"}, ready: "true"},
 }
 
 func main() {
 	out := flag.String("o", "docs/img", "`folder` for the pictures")
+	all := flag.Bool("all", false, "take also those pictures that no page shows")
 	only := flag.String("only", "", "take only the pictures whose name matches this `regexp`")
 	flag.Parse()
-	if err := run(*out, regexp.MustCompile(*only)); err != nil {
+	if err := run(*out, regexp.MustCompile(*only), *all); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(out string, only *regexp.Regexp) error {
+func run(out string, only *regexp.Regexp, all bool) error {
 	path := browser.Find()
 	if path == "" {
 		return fmt.Errorf("there is no Chromium: install it (Debian: apt-get install chromium)")
@@ -88,7 +94,7 @@ func run(out string, only *regexp.Regexp) error {
 	}
 	defer cancel()
 	for _, s := range pictures {
-		if !only.MatchString(s.name) {
+		if !only.MatchString(s.name) || s.extra && !all {
 			continue
 		}
 		if err := take(tab, s, bin, out); err != nil {
@@ -119,7 +125,11 @@ func take(tab context.Context, s shot, bin, out string) error {
 	ctx, cancel := context.WithTimeout(tab, 30*time.Second)
 	defer cancel()
 	var picture []byte
+	if s.width == 0 {
+		s.width, s.height = width, height
+	}
 	steps := []chromedp.Action{
+		chromedp.EmulateViewport(s.width, s.height),
 		chromedp.Navigate("http://" + program.Page + "/"),
 		chromedp.WaitVisible(`#status[data-status="live"]`),
 		chromedp.Evaluate(`document.documentElement.dataset.theme = "`+s.theme+`"`, nil),

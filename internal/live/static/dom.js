@@ -78,5 +78,3 @@ export function bytes(n) {
   if (n < 1e6) return `${(n / 1e3).toFixed(1)} kB`;
   return `${(n / 1e6).toFixed(1)} MB`;
 }
-
-export const rem = () => parseFloat(getComputedStyle(document.documentElement).fontSize);

@@ -139,7 +139,7 @@ export class Flow {
         x: r.left - box.left + r.width / 2, y: r.top - box.top + r.height / 2, width: r.width, height: r.height };
     };
     set(this.stage, "viewBox", `0 0 ${box.width} ${box.height}`);
-    const g = { clients: of(this.clients), proxy: of(this.proxy), cards: new Map(), unit: box.height / 22 };
+    const g = { clients: of(this.clients), proxy: of(this.proxy), cards: new Map(), unit: 0.68 * parseFloat(getComputedStyle(this.root).fontSize) };
     for (const [addr, card] of this.cards) g.cards.set(addr, of(card.dock));
     let n = 0;
     const link = (x1, y1, x2, y2) =>

@@ -2,7 +2,7 @@
 // picture begins with the first connection after a quiet time and stands
 // still when all are done, so that it can be talked about.
 
-import { $, count, el, micros, pool, rem, say, set, svgEl } from "./dom.js";
+import { $, count, el, micros, pool, say, set, svgEl } from "./dom.js";
 import { PHASE_WORDS } from "./calls.js";
 import { resultOf } from "./store.js";
 
@@ -50,7 +50,7 @@ export class Lanes {
   }
 
   zoomBy(step) {
-    const now = this.zoom ?? this.wanted;
+    const now = this.zoom ?? this.wanted ?? NORMAL;
     const i = ZOOMS.findIndex((z) => z >= now);
     this.zoom = ZOOMS[Math.min(Math.max(i + step, 0), ZOOMS.length - 1)];
   }
@@ -73,7 +73,7 @@ export class Lanes {
     lanes.forEach((lane, i) => this.drawRow(this.rows.at(i), lane, t, axis + i * row, row, lane === selected));
     this.rows.hideFrom(lanes.length);
     const x = this.x(t);
-    const running = burst && !this.dense && t <= burst.last + 1e6 && x <= this.size.right;
+    const running = burst && !this.dense && (this.store.openAt(t) || t <= burst.last + 1e6) && x <= this.size.right;
     set(this.cursor, "display", running ? null : "none");
     if (running) this.place(this.cursor, { x1: x, x2: x, y1: axis * 0.7, y2: height });
     this.drawNote(burst, t, lanes.length);
@@ -82,7 +82,7 @@ export class Lanes {
   measure() {
     const r = this.plot.getBoundingClientRect();
     set(this.plot, "viewBox", `0 0 ${r.width} ${r.height}`);
-    const unit = rem();
+    const unit = parseFloat(getComputedStyle(this.root).fontSize);
     return { height: r.height, left: 14.4 * unit, right: r.width - 8.2 * unit, full: r.width,
       axis: 1.6 * unit, line: 1.25 * unit, unit };
   }
@@ -90,9 +90,10 @@ export class Lanes {
   // frame decides which time the axis covers.
   frame(burst, t) {
     if (!burst) return;
-    const end = Math.min(t, Math.max(burst.last, burst.start));
-    const length = end - burst.start;
-    const over = t > burst.last + 150e3 && this.store.open === 0;
+    const running = this.store.openAt(t);
+    const length = (running ? t : Math.min(t, burst.last)) - burst.start;
+    const over = !running && t > burst.last + 150e3;
+    this.length = length;
     this.wanted = this.zoom ?? NORMAL;
     if (this.zoom === null && length > NORMAL * 0.98) this.wanted = ZOOMS.find((z) => z >= length * 1.02 && z >= NORMAL) ?? WIDEST;
     if (this.zoom === null && over && length < SHORTER * 0.9) this.wanted = SHORTER;
@@ -163,7 +164,7 @@ export class Lanes {
     this.place(row.back, { x: 0, y: y + 0.5, width: full, height: height - 1 });
     say(row.id, lane.conn ? `#${lane.conn}` : "–");
     this.place(row.id, { x: 0.4 * unit, y: middle });
-    say(row.worker, lane.accepted !== null && lane.accepted <= t ? this.store.workerOf(lane) : "in the backlog");
+    say(row.worker, lane.accepted !== null && lane.accepted <= t ? this.store.workerOf(lane) || "accepted" : "in the backlog");
     this.place(row.worker, { x: 4.5 * unit, y: middle });
     this.drawBars(row, lane, t, middle, height * 0.62, left, right);
     this.drawChild(row, lane, t, y + height - 3);
@@ -252,7 +253,7 @@ export class Lanes {
     const { rate, drawn } = this.store.rateAt(this.dense ? t + STILL : t);
     const sampled = rate > drawn + 1 ? `sampled: ${drawn} of ${count(rate)} a second` : "";
     const hidden = this.total > shown ? `${shown} shown` : "";
-    const span = micros(Math.max(0, Math.min(t, burst.last) - burst.start));
+    const span = micros(Math.max(0, this.length));
     set(this.note, "data-sampled", sampled ? "true" : "false");
     say(this.note, [`${count(this.total)} in ${span}`, hidden, this.dense ? "one still a second" : "", sampled, this.zoom ? "zoom fixed" : ""].filter(Boolean).join(" · "));
   }

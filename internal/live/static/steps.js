@@ -93,6 +93,7 @@ export class Steps {
     if (done?.err) {
       row.calls.className = "calls error";
       say(row.calls, done.err);
+      set(row.calls, "title", done.err);
       return;
     }
     const c = (done?.calls || row.step.c).replaceAll(",", "");
@@ -105,6 +106,7 @@ export class Steps {
     const key = c + row.go + extra;
     if (row.calls.said === key) return;
     row.calls.said = key;
+    set(row.calls, "title", null);
     row.calls.replaceChildren(el("code", { class: "c", title: "C" }, c), el("code", { class: "go", title: "Go" }, row.go),
       el("span", {}, extra));
   }

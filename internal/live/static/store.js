@@ -303,6 +303,11 @@ export class Store {
     };
   }
 
+  // openAt says whether any connection was open at time t.
+  openAt(t) {
+    return this.lanes.some((lane) => lane.start <= t && lane.end > t);
+  }
+
   burstAt(t) {
     return this.bursts.findLast((b) => b.start <= t) ?? null;
   }
