@@ -6,12 +6,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -40,6 +39,8 @@ type peer struct {
 	readIdle  time.Duration // the longest wait in one read; 0: the deadline that is set
 	writeIdle time.Duration // the longest wait in one write
 	sent      atomic.Int64  // bytes written to it so far
+	writing   atomic.Bool   // a write is waiting for it to take bytes
+	wasReset  atomic.Bool   // a write has met its RST
 
 	mu                sync.Mutex // keeps deadlines and these in step
 	noReads, noWrites bool       // set by stop: the other goroutine has given up
@@ -57,7 +58,11 @@ func (p *peer) Read(b []byte) (int, error) {
 			return 0, err
 		}
 	}
-	return p.Conn.Read(b)
+	n, err := p.Conn.Read(b)
+	if err == io.EOF && p.wasReset.Load() {
+		err = syscall.ECONNRESET // the kernel tells it once, and it told the writer
+	}
+	return n, err
 }
 
 // Write writes b, but does not wait longer than writeIdle for the peer to take
@@ -66,13 +71,23 @@ func (p *peer) Write(b []byte) (int, error) {
 	err := p.writeBy(time.Now().Add(p.writeIdle))
 	n := 0
 	if err == nil {
+		p.writing.Store(true)
 		n, err = p.Conn.Write(b)
+		p.writing.Store(false)
 		p.sent.Add(int64(n))
 	}
-	if err != nil {
-		err = writeError{err}
+	return n, p.writeFailed(err)
+}
+
+// writeFailed returns err, if it is one, as a writeError.
+func (p *peer) writeFailed(err error) error {
+	if err == nil {
+		return nil
 	}
-	return n, err
+	if errors.Is(err, syscall.ECONNRESET) {
+		p.wasReset.Store(true)
+	}
+	return writeError{err}
 }
 
 // readBy sets the time by which a read must be over; the zero time means none.
@@ -113,6 +128,14 @@ func (p *peer) stop(reads, writes bool) {
 	}
 }
 
+// resume lets reads wait again, without a deadline.
+func (p *peer) resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.noReads = false
+	p.SetReadDeadline(time.Time{})
+}
+
 // A writeError is a failure of the peer that is written to, where a copy could
 // also fail because of the one that is read.
 type writeError struct{ error }
@@ -136,12 +159,12 @@ func copyBody(dst, src *peer, m *Message, out Framing, limit int64) error {
 	case Length:
 		return copyLength(dst, src, m.Length)
 	case Chunked:
-		return copyChunked(dst, src, out, limit)
+		return copyChunked(dst, src, m, out, limit)
 	case UntilClose:
 		if err := copyReader(dst, src.buf, out, limit); err != nil {
 			return err
 		}
-		return writeEnd(dst, out, nil)
+		return writeEnd(dst, out, nil, nil)
 	}
 	return nil
 }
@@ -180,15 +203,15 @@ func copyOnce(dst, src *peer, n int64) (int64, error) {
 // copyChunked moves a chunked body (RFC 9112, section 7.1) with its trailers.
 // Chunk extensions are dropped, as section 7.1.1 allows; the chunks are cut
 // anew, so that nobody behind this proxy has to read them as the sender meant.
-func copyChunked(dst, src *peer, out Framing, limit int64) error {
-	if err := copyReader(dst, httputil.NewChunkedReader(src.buf), out, limit); err != nil {
+func copyChunked(dst, src *peer, m *Message, out Framing, limit int64) error {
+	if err := copyReader(dst, &chunkReader{r: src.buf}, out, limit); err != nil {
 		return err
 	}
 	trailers, err := readTrailers(src.buf)
 	if err != nil {
 		return err
 	}
-	return writeEnd(dst, out, trailers)
+	return writeEnd(dst, out, trailers, m.named())
 }
 
 // copyReader copies from r to its end, each read as a chunk of its own if out
@@ -210,7 +233,7 @@ func copyReader(dst *peer, r io.Reader, out Framing, limit int64) error {
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return bodyError(err)
+			return err
 		}
 	}
 }
@@ -229,22 +252,13 @@ func frame(buf *[sizeRoom + bufferSize + 2]byte, n int, out Framing) []byte {
 	return buf[start : sizeRoom+n+2]
 }
 
-// bodyError tells malformed chunks, which are the sender's fault and answered,
-// from a connection that failed.
-func bodyError(err error) error {
-	var ne net.Error
-	if err == io.ErrUnexpectedEOF || errors.As(err, &ne) {
-		return err
-	}
-	e := refuse(http.StatusBadRequest, "the chunked body is malformed")
-	e.Err = err
-	return e
-}
-
 // readTrailers reads the fields behind the last chunk, up to the empty line.
 func readTrailers(r *bufio.Reader) ([]Field, error) {
 	var trailers []Field
 	for size := 0; ; {
+		if len(trailers) > maxFields {
+			return nil, refuse(http.StatusRequestHeaderFieldsTooLarge, "more than 200 trailers")
+		}
 		line, err := r.ReadSlice('\n')
 		if size += len(line); err == bufio.ErrBufferFull || size > maxTrailers {
 			return nil, refuse(http.StatusRequestHeaderFieldsTooLarge, "the trailers are larger than 8 KiB")
@@ -279,15 +293,16 @@ var notInTrailers = map[string]bool{
 	"x-forwarded-for": true, "x-forwarded-host": true, "x-forwarded-proto": true,
 }
 
-// writeEnd ends a chunked body: the chunk of size 0, the trailers, the empty
-// line. Other bodies end without a mark.
-func writeEnd(dst *peer, out Framing, trailers []Field) error {
+// writeEnd ends a chunked body: the chunk of size 0, the trailers that may be
+// forwarded, the empty line. Other bodies end without a mark. named are the
+// fields that Connection names, in trailers too (RFC 9110, section 7.6.1).
+func writeEnd(dst *peer, out Framing, trailers []Field, named map[string]bool) error {
 	if out != Chunked {
 		return nil
 	}
 	end := []byte("0\r\n")
 	for _, f := range trailers {
-		if name := strings.ToLower(f.Name); !hopByHop[name] && !notInTrailers[name] {
+		if name := lower(f.Name); !hopByHop[name] && !notInTrailers[name] && !named[name] {
 			end = appendField(end, f.Name, f.Value)
 		}
 	}

@@ -105,7 +105,7 @@ func NewExchange(client net.Conn, via string, limits *Limits, log *narrate.Conn)
 func (x *Exchange) ReadRequest() error {
 	err := x.readRequest()
 	if err != nil {
-		return x.failed(narrate.ReadRequest, err, narrate.Event{Calls: "read"})
+		return x.stepFailed(narrate.ReadRequest, err, narrate.Event{Calls: "read"})
 	}
 	if x.log.On() {
 		x.log.Step(narrate.ReadRequest, narrate.Event{Calls: "read", Bytes: int64(x.req.size),
@@ -136,8 +136,10 @@ func (x *Exchange) readRequest() error {
 
 	hops, ok := x.req.maxForwards()
 	switch {
+	case ok && hops == 0 && x.req.Method == http.MethodOptions:
+		return refuse(http.StatusOK, "this proxy is the final recipient")
 	case ok && hops == 0:
-		return refuse(http.StatusBadRequest, "Max-Forwards is used up")
+		return refuse(http.StatusNotImplemented, "this proxy is the final recipient, and knows no TRACE")
 	case len(x.req.tokens("Via")) >= maxHops:
 		return refuse(http.StatusLoopDetected, "the request runs in a circle")
 	case x.limits.MaxBody > 0 && x.req.Length > x.limits.MaxBody:
@@ -150,7 +152,7 @@ func (x *Exchange) readRequest() error {
 func (x *Exchange) Connect(addr string) error {
 	conn, err := x.dial(addr)
 	if err != nil {
-		return x.failed(narrate.Connect, connectError(err, addr), narrate.Event{Calls: "socket, connect", Peer: addr})
+		return x.stepFailed(narrate.Connect, connectError(err, addr), narrate.Event{Calls: "socket, connect", Peer: addr})
 	}
 	x.backend.Conn = conn
 	x.backend.writeIdle = x.limits.Idle
@@ -183,7 +185,7 @@ func (x *Exchange) SendRequest() error {
 	head = x.req.appendHead(head, x.backend.RemoteAddr().String(), x.client.RemoteAddr().String(), x.via)
 	head, rest := withBody(head, &x.client, x.req.Message)
 	if _, err := x.backend.Write(head); err != nil {
-		return x.failed(narrate.ForwardRequest, responseError(err), narrate.Event{Calls: "write"})
+		return x.stepFailed(narrate.ForwardRequest, responseError(err), narrate.Event{Calls: "write"})
 	}
 	x.log.Step(narrate.ForwardRequest, narrate.Event{Calls: "write", Bytes: int64(len(head))})
 	x.over, x.requestSide = make(chan struct{}), make(chan struct{})
@@ -223,7 +225,7 @@ func (x *Exchange) sendBody(m Message) {
 			x.log.Body(x.backend.sent.Load())
 		}
 		x.await(true)
-		if x.req.Upgrade == "" {
+		if x.req.Upgrade == "" || !hadBody {
 			x.watchClient()
 		}
 	case isWriteError(err) && isTimeout(err):
@@ -279,11 +281,19 @@ func (x *Exchange) watchClient() {
 		return // it is all over already
 	}
 	_, err := x.client.buf.Peek(1)
-	switch {
-	case err == nil:
+	for n := 0; err == nil; _, err = x.client.buf.Peek(1) {
+		// More than the request was sent. For a tunnel that is its beginning;
+		// otherwise nobody will read it, but the client may still leave.
+		held := x.client.buf.Buffered()
+		if n += held; x.req.Upgrade != "" || n > maxHead {
+			return
+		}
+		x.client.buf.Discard(held)
 		x.mu.Lock()
-		x.more = true // a second request; it will not be read
+		x.more = true
 		x.mu.Unlock()
+	}
+	switch {
 	case isTimeout(err):
 		// Close stopped the wait.
 	case err == io.EOF:
@@ -295,7 +305,8 @@ func (x *Exchange) watchClient() {
 
 // halfClosed decides about a client that has sent FIN. It may be gone, or it
 // may only have nothing more to say (nc -N). TCP does not tell which: it is
-// taken to be gone after a second in which nothing was sent to it.
+// taken to be gone after a second in which there was nothing to send to it; one
+// that is gone answers what is sent with RST.
 func (x *Exchange) halfClosed() {
 	for {
 		before := x.client.sent.Load()
@@ -304,8 +315,9 @@ func (x *Exchange) halfClosed() {
 			return
 		case <-time.After(halfCloseGrace):
 		}
-		if x.client.sent.Load() == before {
-			x.abandon(clientGone(nil))
+		if x.client.sent.Load() == before && !x.client.writing.Load() {
+			x.abandon(refuse(http.StatusRequestTimeout,
+				"the client left, or ended its sending, and no answer came within a second"))
 			return
 		}
 	}
@@ -321,7 +333,7 @@ func (x *Exchange) ReadResponse() error {
 			err = x.requestErr // the reason why the read was stopped
 		}
 		x.mu.Unlock()
-		return x.failed(narrate.ReadResponse, err, narrate.Event{Calls: "read"})
+		return x.stepFailed(narrate.ReadResponse, err, narrate.Event{Calls: "read"})
 	}
 	x.log.Step(narrate.ReadResponse, narrate.Event{Calls: "read", Bytes: int64(x.resp.size),
 		Status: x.resp.Status, Text: x.resp.Reason})
@@ -339,7 +351,7 @@ func (x *Exchange) readResponse() error {
 			return responseError(err)
 		}
 		if resp.Status >= 200 || resp.Status == http.StatusSwitchingProtocols {
-			if resp.Status < 200 && (x.req.Upgrade == "" || resp.count("Upgrade") == 0) {
+			if resp.Status < 200 && (x.req.Upgrade == "" || lower(resp.Get("Upgrade")) != lower(x.req.Upgrade)) {
 				return &Error{Status: http.StatusBadGateway, Reason: "the backend changed the protocol unasked"}
 			}
 			x.resp = resp
@@ -363,7 +375,7 @@ func (x *Exchange) SendResponse() error {
 	e := narrate.Event{Calls: "write", Bytes: x.client.sent.Load(), Status: x.resp.Status}
 	if err != nil {
 		x.truncated = true
-		return x.failed(narrate.SendResponse, err, e)
+		return x.stepFailed(narrate.SendResponse, err, e)
 	}
 	x.log.Step(narrate.SendResponse, e)
 	return nil
@@ -404,8 +416,8 @@ func (x *Exchange) sendResponse() error {
 	return &Error{Status: http.StatusBadGateway, Reason: "the backend's response broke off", Err: err}
 }
 
-// failed narrates that a step has failed, and returns its error.
-func (x *Exchange) failed(step narrate.Step, err error, e narrate.Event) error {
+// stepFailed narrates that a step has failed, and returns its error.
+func (x *Exchange) stepFailed(step narrate.Step, err error, e narrate.Event) error {
 	e.Err = err.Error()
 	var known *Error
 	if errors.As(err, &known) {
@@ -422,25 +434,48 @@ func (x *Exchange) Close(failure *error) {
 	if p := recover(); p != nil {
 		*failure = panicError(p)
 	}
+	defer func() {
+		if p := recover(); p != nil { // once more, while cleaning up
+			*failure = panicError(p)
+		}
+		x.client.Close()
+		if x.backend.Conn != nil {
+			x.backend.Close()
+		}
+		x.log.Close(*failure, failed(*failure), x.answered)
+	}()
 	x.endRequestSide()
+	x.endResponse(*failure)
+	freeReader(&x.client)
+	freeReader(&x.backend)
+}
+
+// endResponse brings the client's side to an end that says how it went.
+func (x *Exchange) endResponse(failure error) {
 	var e *Error
-	if errors.As(*failure, &e) && e.Status != 0 && x.answered == 0 {
+	if errors.As(failure, &e) && e.Status != 0 && x.answered == 0 {
 		x.answered = e.Status
 		x.client.Write(errorPage(e, x.req != nil && x.req.Method == http.MethodHead))
 	}
-	if x.backend.Conn != nil {
-		x.backend.Close()
-	}
 	switch {
+	case x.truncated && x.answered == http.StatusSwitchingProtocols:
+		reset(x.client.Conn)
+		reset(x.backend.Conn)
 	case x.truncated && x.unmarkedEnd():
 		reset(x.client.Conn)
 	case !x.truncated && x.unread(e):
+		if x.backend.Conn != nil {
+			x.backend.Close() // it need not wait for the client
+		}
 		linger(x.client.Conn)
 	}
-	x.client.Close()
-	x.log.Close(*failure, *failure != nil && *failure != error(errNoRequest), x.answered)
-	freeReader(&x.client)
-	freeReader(&x.backend)
+}
+
+// failed reports whether a client with this error was left without the answer
+// it asked for.
+func failed(err error) bool {
+	var e *Error
+	return err != nil && !(errors.As(err, &e) && (e == errNoRequest || e.Status == http.StatusOK))
 }
 
 // endRequestSide stops sendBody and waits for its end.

@@ -24,10 +24,9 @@ var hopByHop = map[string]bool{
 // appendFields appends those of m's fields that are forwarded: not the
 // hop-by-hop ones, not what Connection names, not those in skip.
 func (m *Message) appendFields(b []byte, skip ...string) []byte {
-	named := m.tokens("Connection")
+	named := m.named()
 	for _, f := range m.Fields {
-		lower := strings.ToLower(f.Name)
-		if hopByHop[lower] || contains(named, lower) || contains(skip, lower) {
+		if name := lower(f.Name); hopByHop[name] || named[name] || contains(skip, name) {
 			continue
 		}
 		b = appendField(b, f.Name, f.Value)
@@ -54,8 +53,15 @@ func (req *Request) appendHead(b []byte, host, remote, name string) []byte {
 		host = req.Host
 	}
 	b = appendField(b, "Host", host)
-	b = req.appendFields(b, "host", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
-		"max-forwards", req.ignoredExpect())
+	hops, counted := req.maxForwards()
+	skip := []string{"host", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
+	if counted {
+		skip = append(skip, "max-forwards")
+	}
+	if req.Minor == 0 {
+		skip = append(skip, "expect") // to be ignored (RFC 9110, section 10.1.1)
+	}
+	b = req.appendFields(b, skip...)
 	b = appendField(b, "Via", after(req.Get("Via"), "1."+strconv.Itoa(req.Minor)+" "+name))
 	if ip, _, err := net.SplitHostPort(remote); err == nil {
 		b = appendField(b, "X-Forwarded-For", after(req.forwardedFor(), ip))
@@ -64,7 +70,7 @@ func (req *Request) appendHead(b []byte, host, remote, name string) []byte {
 		b = appendField(b, "X-Forwarded-Host", req.Host)
 	}
 	b = appendField(b, "X-Forwarded-Proto", "http")
-	if hops, ok := req.maxForwards(); ok {
+	if counted {
 		b = appendField(b, "Max-Forwards", strconv.FormatInt(hops-1, 10))
 	}
 	switch req.Framing {
@@ -79,7 +85,7 @@ func (req *Request) appendHead(b []byte, host, remote, name string) []byte {
 		b = appendField(b, "TE", "trailers")
 	}
 	if req.Upgrade != "" {
-		connection = "Upgrade"
+		connection = strings.Replace(connection, "close", "Upgrade", 1)
 		b = appendField(b, "Upgrade", req.Upgrade)
 	}
 	b = appendField(b, "Connection", connection)
@@ -93,15 +99,6 @@ func (req *Request) forwardedFor() string {
 		return ""
 	}
 	return req.Get("X-Forwarded-For")
-}
-
-// ignoredExpect names the Expect field of an HTTP/1.0 request, which is to be
-// ignored (RFC 9110, section 10.1.1), or nothing.
-func (req *Request) ignoredExpect() string {
-	if req.Minor == 0 {
-		return "expect"
-	}
-	return ""
 }
 
 // maxForwards returns the Max-Forwards of an OPTIONS or TRACE request, which

@@ -20,6 +20,7 @@ import (
 const (
 	maxRequestLine = 8 << 10  // bytes; a longer one is answered with 414
 	maxHead        = 64 << 10 // bytes; a longer header is answered with 431 (or 502)
+	maxFields      = 200      // fields; a header with more is answered likewise
 )
 
 // A Field is one line of a header, as it came: name and value keep their
@@ -95,12 +96,22 @@ func (m *Message) tokens(name string) []string {
 		if strings.EqualFold(f.Name, name) {
 			for _, t := range strings.Split(f.Value, ",") {
 				if t = strings.Trim(t, " \t"); t != "" {
-					list = append(list, strings.ToLower(t))
+					list = append(list, lower(t))
 				}
 			}
 		}
 	}
 	return list
+}
+
+// named returns the names, in lower case, of the fields that Connection declares
+// to be for this connection only.
+func (m *Message) named() map[string]bool {
+	named := map[string]bool{}
+	for _, t := range m.tokens("Connection") {
+		named[t] = true
+	}
+	return named
 }
 
 // Errors of readHead.
@@ -276,7 +287,7 @@ func parseVersion(s string) (minor int, ok bool) {
 // parseFields parses the header's lines after the first, up to the empty one
 // (RFC 9112, section 5).
 func (m *Message) parseFields(lines string) error {
-	m.Fields = make([]Field, 0, strings.Count(lines, "\n"))
+	m.Fields = make([]Field, 0, min(strings.Count(lines, "\n"), maxFields))
 	for lines != "\r\n" {
 		line, rest, err := cutLine(lines)
 		if err != nil {
@@ -285,6 +296,9 @@ func (m *Message) parseFields(lines string) error {
 		f, err := parseField(line)
 		if err != nil {
 			return err
+		}
+		if len(m.Fields) == maxFields {
+			return refuse(http.StatusRequestHeaderFieldsTooLarge, "the header has more than 200 fields")
 		}
 		m.Fields = append(m.Fields, f)
 		lines = rest
@@ -336,7 +350,7 @@ func (req *Request) checkFraming() error {
 	case encodings > 0 && req.Minor == 0:
 		return refuse(http.StatusBadRequest, "Transfer-Encoding in HTTP/1.0")
 	case encodings > 0:
-		if !strings.EqualFold(req.Get("Transfer-Encoding"), "chunked") {
+		if lower(req.Get("Transfer-Encoding")) != "chunked" {
 			return refuseCoding(req.tokens("Transfer-Encoding"))
 		}
 		req.Framing = Chunked
@@ -436,7 +450,7 @@ func (resp *Response) checkFraming(method string) error {
 	if lengths > 0 && len(resp.tokens("Content-Length")) == 0 {
 		return errors.New("empty Content-Length")
 	}
-	chunked := strings.EqualFold(resp.Get("Transfer-Encoding"), "chunked")
+	chunked := lower(resp.Get("Transfer-Encoding")) == "chunked"
 	switch {
 	case encodings > 0 && lengths > 0:
 		return errors.New("both Content-Length and Transfer-Encoding")
@@ -480,7 +494,7 @@ func isToken(s string) bool {
 // validHost reports whether s can be a Host: uri-host [ ":" port ] (RFC 9110,
 // section 7.2), or empty.
 func validHost(s string) bool {
-	host, port := s, ""
+	host, port, literal := s, "", false
 	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
 		host, port = s[:i], s[i+1:]
 	}
@@ -488,6 +502,7 @@ func validHost(s string) bool {
 		if !strings.HasSuffix(host, "]") {
 			return false
 		}
+		literal = strings.Contains(host, ":")
 		host = strings.ReplaceAll(host[1:len(host)-1], ":", "")
 	}
 	for i := 0; i < len(host); i++ {
@@ -495,7 +510,7 @@ func validHost(s string) bool {
 			return false
 		}
 	}
-	return allDigits(port) && (host != "" || s == "")
+	return allDigits(port) && (host != "" || literal || s == "")
 }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
@@ -512,6 +527,23 @@ func allDigits(s string) bool {
 		}
 	}
 	return true
+}
+
+// lower returns s with A–Z in lower case. Unlike strings.ToLower it leaves all
+// other bytes alone: U+212A, the Kelvin sign, is no k to the next server.
+func lower(s string) string {
+	for i := 0; i < len(s); i++ {
+		if 'A' <= s[i] && s[i] <= 'Z' {
+			b := []byte(s)
+			for ; i < len(b); i++ {
+				if 'A' <= b[i] && b[i] <= 'Z' {
+					b[i] += 'a' - 'A'
+				}
+			}
+			return string(b)
+		}
+	}
+	return s
 }
 
 func contains(list []string, s string) bool {

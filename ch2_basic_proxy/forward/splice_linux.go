@@ -56,13 +56,15 @@ func splice(dst, src *peer, n int64) (handled bool, err error) {
 			if err := dst.writeBy(time.Now().Add(dst.writeIdle)); err != nil {
 				return true, writeError{err}
 			}
+			dst.writing.Store(true)
 			gone, err := move(out.Write, held, func(fd, size int) (int64, error) {
 				n, err := syscall.Splice(pipe[0], nil, fd, nil, size, spliceMove|spliceNonblock)
 				return int64(n), err
 			})
+			dst.writing.Store(false)
 			dst.sent.Add(gone)
 			if held -= gone; err != nil {
-				return true, writeError{err}
+				return true, dst.writeFailed(err)
 			}
 		}
 	}

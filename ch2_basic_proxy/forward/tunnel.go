@@ -11,7 +11,11 @@ import (
 // sends, the other gets, whatever it means (RFC 9110, section 7.8). When one
 // side ends its sending (FIN), the other is told so and may go on.
 func (x *Exchange) tunnel() error {
-	<-x.requestSide // for an Upgrade it ends with the request's body
+	if x.req.Framing == NoBody {
+		x.client.stop(true, false) // sendBody only watches; what comes now is the tunnel's
+	}
+	<-x.requestSide
+	x.client.resume()
 	x.mu.Lock()
 	err := x.requestErr
 	x.mu.Unlock()
