@@ -24,7 +24,7 @@ const (
 func main() {
 	app := cli.New()
 	skipListen := flag.Bool("skip-listen", false, "leave out step 3, as the C program does, and see what happens")
-	timeout := flag.Duration("request-timeout", 10*time.Second, "`time` the client has to send something")
+	timeout := cli.Timeout("request-timeout", 10*time.Second, "`time` the client has to send something")
 	app.Parse(nil)
 	app.Prepare()
 

@@ -25,13 +25,6 @@ func TestLives(t *testing.T) {
 	t.Run("prefork", func(t *testing.T) { harness.RunLives(t, harness.Prefork) })
 }
 
-func TestCutOff(t *testing.T) {
-	for _, m := range []harness.Model{harness.Fork, harness.Prefork} {
-		t.Run(m.Name, func(t *testing.T) { t.Parallel(); harness.CutOff(t, m) })
-		t.Run(m.Name+" at the second Ctrl+C", func(t *testing.T) { t.Parallel(); harness.CutAtOnce(t, m) })
-	}
-}
-
 func TestBadFlags(t *testing.T) {
 	for _, flags := range [][]string{{"-max-children", "0"}, {"-max-children", "all"}, {"-prefork", "-1"}, {"-prefork", "some"}} {
 		harness.RefusesToStart(t, harness.Fork, 2, flags, flags[0])

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/signal"
 	"sync"
 	"syscall"
 	"time"
@@ -52,8 +51,6 @@ func (f *Family) Child(handle func(net.Conn, *narrate.Conn) error) bool {
 		return false
 	}
 	os.Unsetenv(jobVariable)
-	signal.Ignore(os.Interrupt) // Ctrl+C reaches the children too; the parent decides
-
 	if j.Level > narrate.Off {
 		eventsFile := boardFile
 		if j.Standing {

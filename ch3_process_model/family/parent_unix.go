@@ -206,6 +206,8 @@ func (f *Family) start(socket any, j job, files ...*os.File) (*child, error) {
 	c.cmd.Env = append([]string{"GOMAXPROCS=1"}, os.Environ()...)
 	c.cmd.Env = append(c.cmd.Env, jobVariable+"="+j.String())
 	c.cmd.Stderr = os.Stderr // for a panic's last words
+	// In a process group of its own, a child does not get the terminal's Ctrl+C.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.cmd.ExtraFiles = append([]*os.File{file}, files...)
 	var theirs []*os.File // the child's ends of pipes
 	defer func() { closeAll(theirs...) }()

@@ -175,6 +175,19 @@ func CountVar(p *int, name string, value int, usage string) {
 	})
 }
 
+// Timeout registers a flag for a time that is more than 0.
+func Timeout(name string, value time.Duration, usage string) *time.Duration {
+	flag.Func(name, fmt.Sprintf("%s (default %v)", usage, value), func(s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d <= 0 {
+			return fmt.Errorf("it must be more than 0, such as 10s")
+		}
+		value = d
+		return nil
+	})
+	return &value
+}
+
 func badUsage(err error) {
 	fmt.Fprintf(os.Stderr, "%v\nThe flags are explained by -h.\n", err)
 	os.Exit(2)

@@ -7,11 +7,17 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"reverseproxy/internal/backends"
 )
 
 // explain returns a start-up error as a sentence that names the cure.
 func explain(err error, listen string) string {
 	_, port, _ := net.SplitHostPort(listen)
+	var demo *backends.ListenError
+	if errors.As(err, &demo) {
+		return demo.Error()
+	}
 	var op *net.OpError
 	var call *os.SyscallError
 	isListen := errors.As(err, &op) && op.Op == "listen" || errors.As(err, &call) && call.Syscall == "bind"

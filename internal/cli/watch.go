@@ -1,7 +1,7 @@
 package cli
 
 import (
-	"fmt"
+	"errors"
 
 	"reverseproxy/internal/live"
 	"reverseproxy/internal/narrate"
@@ -18,7 +18,7 @@ func (a *App) startWatching() {
 	}
 	page, err := live.Start(a.watch, config)
 	if err != nil {
-		a.Fatal(fmt.Errorf("the live page: %w", err))
+		a.Fatal(errors.New(err.Error())) // it names its own cure
 	}
 	a.page = page
 	a.Log.AttachSample(page.Sink, page.Shows)
