@@ -84,12 +84,21 @@ func prepare(dir, name, conf, server string, argv ...string) func(string, []stri
 		for i, b := range backends {
 			servers += strings.NewReplacer("#", fmt.Sprint(i+1), "ADDR", b).Replace(server) + "\n"
 		}
+		dir, err := os.MkdirTemp(dir, "run-") // several may run at once
+		if err != nil {
+			return nil, err
+		}
+		os.Chmod(dir, 0o755) // nginx's worker may be another user
 		text := strings.NewReplacer("DIR", dir, "LISTEN", listen, "SERVERS", servers).Replace(conf)
 		file := filepath.Join(dir, name)
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			return nil, err
 		}
-		return append(argv, file), nil
+		args := append([]string(nil), argv...)
+		for i := range args {
+			args[i] = strings.Replace(args[i], "DIR", dir, 1)
+		}
+		return append(args, file), nil
 	}
 }
 
@@ -129,7 +138,7 @@ func (o *options) contestants(dir string) (list []*contestant, missing []string,
 	if nginx := findTool("nginx"); nginx != "" {
 		list = append(list, &contestant{name: "nginx", version: versionOf(`nginx/(\S+)`, nginx, "-v"),
 			how: "the configuration below, three backends", subject: &suite.Subject{Name: "nginx", Count: 3, Timeouts: shortSet,
-				Prepare: prepare(dir, "nginx.conf", nginxConf, "    server ADDR;", nginx, "-p", dir, "-c")}})
+				Prepare: prepare(dir, "nginx.conf", nginxConf, "    server ADDR;", nginx, "-p", "DIR", "-c")}})
 	} else {
 		missing = append(missing, "nginx: not installed")
 	}
@@ -146,7 +155,8 @@ func (o *options) contestants(dir string) (list []*contestant, missing []string,
 	}
 	list = append(list, &contestant{name: "httputil.ReverseProxy", version: runtime.Version(),
 		how: "`scripts/check/httputilproxy`, three backends", subject: &suite.Subject{Name: "httputil.ReverseProxy", Count: 3,
-			Argv: []string{std, "-listen", "127.0.0.1:0", "-backends", "%BACKENDS%"}}})
+			Timeouts: suite.Timeouts{Header: 3 * time.Second, Server: 2 * time.Second}, // it has none: no need to wait longer
+			Argv:     []string{std, "-listen", "127.0.0.1:0", "-backends", "%BACKENDS%"}}})
 	if o.cdir != "" {
 		c, absent, err := cContestants(o.cdir, dir)
 		if err != nil {
@@ -195,6 +205,10 @@ func compile(cc, dir, file string, source []byte, listen string, backends []stri
 	for i, b := range backends {
 		text = regexp.MustCompile(fmt.Sprintf(`\b%d\b`, 8000+i)).ReplaceAllString(text, port(b))
 	}
+	dir, err := os.MkdirTemp(dir, "run-") // several may run at once
+	if err != nil {
+		return nil, err
+	}
 	c := filepath.Join(dir, file)
 	if err := os.WriteFile(c, []byte(text), 0o644); err != nil {
 		return nil, err
@@ -214,13 +228,22 @@ func (o *options) writeScoreboard(stdout, stderr io.Writer) int {
 		return exitFails
 	}
 	defer os.RemoveAll(dir)
+	os.Chmod(dir, 0o755) // nginx's worker may be another user
 	list, missing, err := o.contestants(dir)
 	if err != nil {
 		fmt.Fprintf(stderr, "check: %v\n", err)
 		return exitFails
 	}
 	failed := false
+	only, err := regexp.Compile(o.only)
+	if err != nil {
+		fmt.Fprintf(stderr, "check: -run: %v\n", err)
+		return exitUsage
+	}
 	for _, c := range list {
+		if !only.MatchString(c.name) {
+			continue
+		}
 		fmt.Fprintf(stdout, "%-22s ", c.name)
 		c.report, err = suite.Run(c.subject, suite.Options{})
 		c.subject.Clean()

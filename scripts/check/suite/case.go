@@ -30,14 +30,15 @@ func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 // Mode says beside what a case may run.
 type Mode int
 
-// Together: side by side with others. Alone: with no other on the same proxy.
-// Timed: waits for a timeout of the proxy; runs on a proxy with short
-// timeouts where the checker can start one.
+// Together: side by side with others. Timed: waits for a timeout of the proxy;
+// runs on a proxy with short timeouts where the checker can start one. Alone:
+// with no other on the same proxy. TimedAlone: both. Last: when all is done.
 const (
 	Together Mode = iota
-	Alone
 	Timed
+	Alone
 	TimedAlone
+	Last
 )
 
 // Need names what a case cannot do without; else it is not applicable.
@@ -60,6 +61,7 @@ type Case struct {
 	Why   string // what is tested and why it matters, for a student
 	Mode  Mode
 	Need  Need
+	Hurts bool // the backend misbehaves: a proxy may take it out of service
 	Run   func(*T)
 }
 

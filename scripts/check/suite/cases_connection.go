@@ -230,11 +230,11 @@ func init() {
 				}
 				t.Errorf("%d backend connections are still open", left)
 			}},
-		Case{ID: "post-not-replayed", Level: Must, RFC: "RFC 9110 §9.2.2",
+		Case{ID: "post-not-replayed", Level: Must, Hurts: true, RFC: "RFC 9110 §9.2.2",
 			Why:  "A POST whose answer is lost is not sent again by the proxy: nobody wants to pay twice.",
 			Mode: Alone,
 			Run:  func(t *T) { notReplayed(t, false) }},
-		Case{ID: "post-not-replayed-kept", Level: Must, RFC: "RFC 9110 §9.2.2",
+		Case{ID: "post-not-replayed-kept", Level: Must, Hurts: true, RFC: "RFC 9110 §9.2.2",
 			Why:  "Not on a kept connection either, once the backend has read the POST.",
 			Mode: Alone,
 			Run:  func(t *T) { notReplayed(t, true) }},

@@ -153,7 +153,7 @@ func init() {
 					t.Errorf("the client got %d Date fields", len(r.Values("Date")))
 				}
 			}},
-		Case{ID: "date-kept", Level: Must, RFC: "RFC 9110 §6.6.1",
+		Case{ID: "date-kept", Level: Should, RFC: "RFC 9110 §6.6.1",
 			Why: "The Date of the backend stays: it says when the content was made.",
 			Run: func(t *T) {
 				t.Answer("HTTP/1.1 200 OK\r\nDate: Tue, 15 Nov 1994 08:12:31 GMT\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")

@@ -99,7 +99,7 @@ func init() {
 			Why: "White space around a field value is optional: none, several and tabs mean the same.",
 			Run: func(t *T) {
 				c := t.Dial()
-				c.Send("POST " + t.Path("ows") + " HTTP/1.1\r\nHost:" + Host + "\r\nContent-Length:\t 5 \t\r\nX-V:  a b  \r\nConnection:close\r\n\r\nhello")
+				c.Send("POST " + t.Path("ows") + " HTTP/1.1\r\nHost:" + Host + "\r\nContent-Length:  5 \r\nX-V:\t a b \t\r\nConnection:close\r\n\r\nhello")
 				x := t.Expect(c)
 				q := x.Request()
 				x.Send(Reply(200, "ok"))
@@ -167,7 +167,7 @@ func init() {
 				t.Whole(r, 200)
 				t.SameBody("the client", r.Body, []byte("ok"))
 			}},
-		Case{ID: "resp-te-and-length", Level: Must, RFC: "RFC 9112 §6.3",
+		Case{ID: "resp-te-and-length", Level: Must, Hurts: true, RFC: "RFC 9112 §6.3",
 			Why: "Transfer-Encoding overrides Content-Length in a response; both together are never forwarded (response smuggling).",
 			Run: func(t *T) {
 				t.Answer("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + Chunked("hello world", 5))
@@ -191,7 +191,7 @@ func init() {
 			"\x16\x03\x01garbage without any meaning\r\n\r\n"),
 		badReply("resp-status-garbage", Should, "RFC 9112 §4", "A status that is no three-digit number is refused with 502.",
 			"HTTP/1.1 2OO OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"),
-		Case{ID: "resp-lengths-same", Level: Must, RFC: "RFC 9110 §8.6",
+		Case{ID: "resp-lengths-same", Level: Must, Hurts: true, RFC: "RFC 9110 §8.6",
 			Why: "The same Content-Length twice is refused or made one; two lines never reach the client.",
 			Run: func(t *T) {
 				t.Answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
@@ -202,7 +202,7 @@ func init() {
 				t.Whole(r, 200)
 				t.SameBody("the client", r.Body, []byte("hello"))
 			}},
-		Case{ID: "resp-extra-bytes", Level: Must, RFC: "RFC 9112 §6.3",
+		Case{ID: "resp-extra-bytes", Level: Must, Hurts: true, RFC: "RFC 9112 §6.3",
 			Why: "Bytes after the end of a response are no part of it and never an answer for the next request (response queue poisoning).",
 			Run: extraBytes},
 		badChunk("resp-bad-chunk-size", "5\r\nhello\r\nzz\r\nworld\r\n0\r\n\r\n"),
@@ -412,7 +412,7 @@ func replyRaw(t *T, fields, raw, body string, pieces int) {
 
 // badReply is a response that must become a 5xx.
 func badReply(id string, l Level, rfc, why, reply string) Case {
-	return Case{ID: id, Level: l, RFC: rfc, Why: why, Run: func(t *T) {
+	return Case{ID: id, Level: l, Hurts: true, RFC: rfc, Why: why, Run: func(t *T) {
 		t.Answer(reply)
 		r := t.Do(t.Get("bad"), "GET")
 		if r.Status < 500 {
@@ -423,7 +423,7 @@ func badReply(id string, l Level, rfc, why, reply string) Case {
 
 // badField is a response field that must not reach the client as it is.
 func badField(id string, l Level, rfc, why, line string) Case {
-	return Case{ID: id, Level: l, RFC: rfc, Why: why, Run: func(t *T) {
+	return Case{ID: id, Level: l, Hurts: true, RFC: rfc, Why: why, Run: func(t *T) {
 		t.Answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + line + "\r\nConnection: close\r\n\r\nok")
 		r := t.Do(t.Get("bad"), "GET")
 		if r.Status >= 500 && r.Problem == "" {
@@ -440,7 +440,7 @@ func badField(id string, l Level, rfc, why, line string) Case {
 // badChunk is a chunked response with broken framing: the client must be able
 // to see that it is not whole.
 func badChunk(id, chunks string) Case {
-	return Case{ID: id, Level: Must, RFC: "RFC 9112 §7.1",
+	return Case{ID: id, Level: Must, RFC: "RFC 9112 §7.1", Hurts: true,
 		Why: "Broken chunks in a response: the client gets a 502 or a body that is visibly cut off, never one that looks complete.",
 		Run: func(t *T) {
 			t.Answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + chunks)

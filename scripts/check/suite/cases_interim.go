@@ -13,7 +13,7 @@ func init() {
 		Case{ID: "expect-100-silent", Level: Must, RFC: "RFC 9110 §10.1.1",
 			Why: "When no 100 comes, the client sends its body after a while: the request must still work.",
 			Run: func(t *T) { expectContinue(t, false) }},
-		Case{ID: "expect-refused", Level: Quality, RFC: "RFC 9110 §10.1.1",
+		Case{ID: "expect-refused", Level: Quality, Hurts: true, RFC: "RFC 9110 §10.1.1",
 			Why: "A final answer instead of the 100 reaches the client at once: then it need not send its gigabyte.",
 			Run: func(t *T) {
 				c := t.Dial()
@@ -70,7 +70,7 @@ func init() {
 				t.Whole(r, 200)
 				t.SameBody("the client", r.Body, []byte("page"))
 			}},
-		Case{ID: "interim-101-unasked", Level: Quality, RFC: "RFC 9110 §7.8",
+		Case{ID: "interim-101-unasked", Level: Quality, Hurts: true, RFC: "RFC 9110 §7.8",
 			Why: "101 to a client that asked for no upgrade is an error of the backend: the client gets a 502, no tunnel.",
 			Run: func(t *T) {
 				t.Answer("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nraw bytes")
@@ -103,7 +103,7 @@ func init() {
 				t.mustBe(r, 200)
 				sameFields(t, "the client", &r.Head, "Content-Length: 12345")
 			}},
-		Case{ID: "head-body-by-mistake", Level: Must, RFC: "RFC 9112 §6.3",
+		Case{ID: "head-body-by-mistake", Level: Must, Hurts: true, RFC: "RFC 9112 §6.3",
 			Why: "A backend that sends a body to HEAD is wrong; passed on, the client takes it for the next answer.",
 			Run: func(t *T) {
 				t.Answer(Reply(200, "wrong body"))

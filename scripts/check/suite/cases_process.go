@@ -6,7 +6,7 @@ import (
 
 func init() {
 	add("process",
-		Case{ID: "process-lives", Level: Should, RFC: "–", Mode: Alone, Need: NeedsProcess,
+		Case{ID: "process-lives", Level: Should, RFC: "–", Mode: Last, Need: NeedsProcess,
 			Why: "The program serves one client after another without being started again: one that exits or dies takes everybody with it.",
 			Run: func(t *T) {
 				l := t.lab

@@ -30,13 +30,13 @@ func init() {
 					t.Errorf("the client got %s", Visible(rest, 80))
 				}
 			}},
-		Case{ID: "timeout-backend", Level: Should, RFC: "RFC 9110 §15.6.5", Mode: Timed,
+		Case{ID: "timeout-backend", Level: Should, Hurts: true, RFC: "RFC 9110 §15.6.5", Mode: Timed,
 			Why: "A backend that does not answer gets the client an error after a while, not an endless wait.",
 			Run: func(t *T) { silentBackend(t, false) }},
-		Case{ID: "timeout-504", Level: Quality, RFC: "RFC 9110 §15.6.5", Mode: Timed,
+		Case{ID: "timeout-504", Level: Quality, Hurts: true, RFC: "RFC 9110 §15.6.5", Mode: Timed,
 			Why: "The right answer for a backend that is too slow is 504 Gateway Timeout.",
 			Run: func(t *T) { silentBackend(t, true) }},
-		Case{ID: "timeout-body-stalls", Level: Quality, RFC: "RFC 9112 §8", Mode: Timed,
+		Case{ID: "timeout-body-stalls", Level: Quality, Hurts: true, RFC: "RFC 9112 §8", Mode: Timed,
 			Why: "A response that stands still for longer than the idle timeout is broken off, visibly.",
 			Run: func(t *T) {
 				limit := t.idleLimit()
@@ -49,7 +49,7 @@ func init() {
 					t.Errorf("%v after the last byte the client was still waiting", limit)
 				}
 			}},
-		Case{ID: "timeout-upload-stalls", Level: Quality, RFC: "RFC 9110 §15.5.9", Mode: Timed,
+		Case{ID: "timeout-upload-stalls", Level: Quality, Hurts: true, RFC: "RFC 9110 §15.5.9", Mode: Timed,
 			Why: "An upload that stands still for longer than the idle timeout is broken off: it holds a backend.",
 			Run: func(t *T) {
 				limit := t.idleLimit()
@@ -126,7 +126,7 @@ func slowHeader(t *T) {
 
 // silentBackend never answers.
 func silentBackend(t *T, strict bool) {
-	limit := t.limit(t.lab.timeouts.Server)
+	limit := t.limit(t.lab.timeouts.Server * time.Duration(len(t.lab.farm.backends))) // it may try them all
 	c := t.Dial()
 	c.Send(t.Get("never"))
 	x := t.Expect(c)
@@ -169,7 +169,7 @@ func blackHole(t *T) {
 	if t.lab.timeouts.Connect == 0 {
 		t.Skip("the proxy's connect timeout is not known")
 	}
-	limit := t.limit(t.lab.timeouts.Connect * time.Duration(len(t.lab.farm.backends)))
+	limit := t.limit(t.lab.timeouts.Connect * time.Duration(2*len(t.lab.farm.backends)))
 	for _, b := range t.lab.farm.backends {
 		b.down()
 	}

@@ -278,6 +278,21 @@ func (x *Exchange) Keep() {
 	x.once.Do(func() { x.back <- true })
 }
 
+// finish ends an exchange at the end of its case. One that has not been
+// answered is, so that the proxy does not take the backend for broken.
+func (x *Exchange) finish() {
+	x.once.Do(func() {
+		if x.out.size() == 0 && !x.ended() {
+			x.conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+			x.conn.Write([]byte(Reply(200, "the case is over")))
+			x.closeWrite()
+			x.wait(100*time.Millisecond, nil, func([]byte) bool { return false })
+		}
+		x.stream.close()
+		x.back <- false
+	})
+}
+
 // drop closes the connection at the end of the case.
 func (x *Exchange) drop() {
 	x.once.Do(func() {

@@ -26,6 +26,7 @@ type Lab struct {
 	fast     bool // the timeouts are short: this lab is for the timed cases
 	serial   bool // serves one client at a time
 	oneShot  bool // serves one client and exits
+	ejects   bool // takes misbehaving backends out of service
 
 	spawn    func() (*Lab, error) // opens another one like it, if that is possible
 	deadline time.Time            // of the whole run
@@ -157,6 +158,53 @@ func (l *Lab) restart(why string) {
 	l.startLocked()
 }
 
+// refresh starts a proxy anew that takes backends out of service when they
+// misbehave: so no case suffers from the one before. It reports whether it did.
+func (l *Lab) refresh() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.broken != nil || l.proc == nil || !l.ejects {
+		return false
+	}
+	l.proc.kill()
+	l.startLocked()
+	return true
+}
+
+// probeEjection finds out whether the proxy takes a backend out of service
+// that has broken a few exchanges.
+func (l *Lab) probeEjection() {
+	if l.oneShot {
+		return
+	}
+	n := len(l.farm.backends)
+	l.runOnce(&Case{ID: "probe", Run: func(t *T) {
+		for i := 0; i < 6*n; i++ {
+			c := t.Dial()
+			c.Send(t.Req("POST", "break", "x"))
+			if x := t.Accept(c); x != nil {
+				x.Request()
+				x.Close()
+			}
+			c.AwaitEnd(200 * time.Millisecond)
+			c.Close()
+		}
+		for len(t.incoming) > 0 {
+			(<-t.incoming).Close()
+		}
+		for _, k := range t.spread(6*n, 1) {
+			l.ejects = l.ejects || k == 0
+		}
+		l.ejects = l.ejects || t.failed()
+	}}, nil)
+	if l.ejects && !l.refresh() {
+		until := time.Now().Add(11 * time.Second)
+		for l.healthy(2*time.Second) != nil && time.Now().Before(until) {
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+}
+
 // diedSince reports whether the process died or was restarted after t.
 func (l *Lab) diedSince(t time.Time) bool {
 	l.mu.Lock()
@@ -216,8 +264,13 @@ func acceptWithin(t *T, d time.Duration) *Exchange {
 	return nil
 }
 
-// alive asks for one small page.
-func (l *Lab) alive(within time.Duration) error {
+// alive asks for one small page; any answer will do.
+func (l *Lab) alive(within time.Duration) error { return l.ask(within, false) }
+
+// healthy asks for one small page and wants it.
+func (l *Lab) healthy(within time.Duration) error { return l.ask(within, true) }
+
+func (l *Lab) ask(within time.Duration, strict bool) error {
 	if l.broken != nil {
 		return l.broken
 	}
@@ -226,7 +279,7 @@ func (l *Lab) alive(within time.Duration) error {
 		t.slow = within
 		t.Answer(Reply(200, "ok"))
 		r := t.Do(t.Get("alive"), "GET")
-		if r.Status != 200 {
+		if r.Status == 0 || strict && r.Status != 200 {
 			problem = fmt.Errorf("a plain GET got status %d; %s", r.Status, r.Problem)
 		}
 	}}, nil)

@@ -44,6 +44,7 @@ type Result struct {
 	Wires    []Wire   `json:"wires,omitempty"`
 
 	stalled bool
+	starved bool // answered without any backend having been asked
 	started time.Time
 	ended   time.Time
 }
@@ -118,7 +119,7 @@ func (t *T) finish() {
 	clients, served := t.clients, t.served
 	t.mu.Unlock()
 	for _, x := range served {
-		x.drop()
+		x.finish()
 	}
 	for _, c := range clients {
 		c.Close()
@@ -132,6 +133,7 @@ func (r *Result) fill(t *T, keep bool) {
 	r.ended = time.Now()
 	r.Millis = r.ended.Sub(r.started).Milliseconds()
 	r.stalled = t.stalls > 0
+	r.starved = len(t.served) == 0
 	r.Outcome = Passed
 	switch {
 	case len(t.problems) > 0:
@@ -185,7 +187,7 @@ func Run(s *Subject, o Options) (*Report, error) {
 	start := time.Now()
 	sorted()
 	if o.Budget == 0 {
-		o.Budget = 52 * time.Second
+		o.Budget = 50 * time.Second
 	}
 	if o.Workers == 0 {
 		o.Workers = 8
@@ -197,9 +199,16 @@ func Run(s *Subject, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer func() {
+		var wg sync.WaitGroup
 		for _, l := range labs {
-			l.Close()
+			wg.Add(1)
+			// Ends when the proxy has ended, or was killed a second later.
+			go func() {
+				defer wg.Done()
+				l.Close()
+			}()
 		}
+		wg.Wait()
 	}()
 	main := labs[0]
 	rep := &Report{Proxy: s.Name}
@@ -289,67 +298,85 @@ func (r *runner) runLab(l *Lab, cases []*Case) {
 		}
 		return
 	}
+	l.probeEjection()
 	phases := map[Mode][]*Case{}
 	for _, c := range cases {
 		phases[c.Mode] = append(phases[c.Mode], c)
 	}
-	if l.serial {
-		wait := r.spread(l, phases)
+	solo := l.serial || l.ejects
+	alone := append(append([]*Case(nil), phases[Alone]...), phases[TimedAlone]...)
+	switch {
+	case solo && l.spawn != nil:
+		r.share(l, append(append(phases[Timed], alone...), phases[Together]...), 5).Wait()
+	case solo:
 		r.phase(l, phases[Together], 1)
-		r.phase(l, phases[Alone], 1)
+		r.phase(l, alone, 1)
 		r.phase(l, phases[Timed], 1)
-		wait()
-	} else {
-		var wg sync.WaitGroup
-		wg.Add(1)
+	default:
+		queue := fill(alone)
+		var others sync.WaitGroup
+		if l.spawn != nil && len(alone) > 3 {
+			r.help(l, queue, 2, &others)
+		}
+		var timed sync.WaitGroup
+		timed.Add(1)
 		// Ends with the timed cases; they mostly wait.
 		go func() {
-			defer wg.Done()
+			defer timed.Done()
 			r.phase(l, phases[Timed], len(phases[Timed]))
 		}()
 		r.phase(l, phases[Together], r.o.Workers)
-		wg.Wait()
-		r.phase(l, phases[Alone], 1)
+		timed.Wait()
+		r.drain(l, queue)
+		others.Wait()
 	}
-	r.phase(l, phases[TimedAlone], 1)
+	r.phase(l, phases[Last], 1)
 }
 
-// spread opens more labs for a proxy that serves one client at a time, if it
-// can, and gives them the cases that may run side by side: so that they do,
-// each with a proxy to itself.
-func (r *runner) spread(l *Lab, phases map[Mode][]*Case) (wait func()) {
+// fill makes a closed queue of the cases.
+func fill(cases []*Case) chan *Case {
+	queue := make(chan *Case, len(cases))
+	for _, c := range cases {
+		queue <- c
+	}
+	close(queue)
+	return queue
+}
+
+// drain runs the cases of a queue on one lab, one after another.
+func (r *runner) drain(l *Lab, queue chan *Case) {
+	for c := range queue {
+		r.phase(l, []*Case{c}, 1)
+	}
+}
+
+// share works off cases that must not run side by side on l and on helpers.
+func (r *runner) share(l *Lab, cases []*Case, helpers int) *sync.WaitGroup {
 	var wg sync.WaitGroup
-	cases := phases[Together]
-	const more = 3
-	if l.spawn == nil || len(cases) < 4*more {
-		return wg.Wait
-	}
-	var labs []*Lab
-	for i := 0; i < more; i++ {
-		if other, err := l.spawn(); err == nil {
-			other.serial, other.oneShot = l.serial, l.oneShot
-			labs = append(labs, other)
-		}
-	}
-	if len(labs) == 0 {
-		return wg.Wait
-	}
-	phases[Together] = nil
-	for i, other := range labs {
-		var share []*Case
-		for j := i; j < len(cases); j += len(labs) {
-			share = append(share, cases[j])
-		}
+	queue := fill(cases)
+	r.help(l, queue, helpers, &wg)
+	r.drain(l, queue)
+	return &wg
+}
+
+// help opens more labs like l, which take cases from the queue: so cases that
+// need a proxy to themselves run side by side.
+func (r *runner) help(l *Lab, queue chan *Case, n int, wg *sync.WaitGroup) {
+	for i := 0; i < n; i++ {
 		wg.Add(1)
-		// Ends with its share of the cases.
+		// Ends when the queue is empty.
 		go func() {
 			defer wg.Done()
+			other, err := l.spawn()
+			if err != nil {
+				return // then the others do it
+			}
 			defer other.Close()
-			r.phase(other, share, 1)
+			other.serial, other.oneShot, other.ejects, other.fast = l.serial, l.oneShot, l.ejects, l.fast
+			r.drain(other, queue)
 			l.adopt(other)
 		}()
 	}
-	return wg.Wait
 }
 
 // adopt takes over what another lab of the same proxy has seen.
@@ -408,6 +435,9 @@ func (r *runner) suspect(l *Lab, res Result, workers int) bool {
 	if workers > 1 && l.diedSince(res.started) {
 		return true
 	}
+	if res.starved && workers > 1 && !l.serial && l.healthy(time.Second) != nil {
+		return true // others have made the proxy give up its backends
+	}
 	return res.stalled && l.stalls.Load() <= stallsForgiven
 }
 
@@ -427,7 +457,9 @@ func (r *runner) one(l *Lab, c *Case) Result {
 	if res.stalled && res.Outcome == Failed {
 		l.stalls.Add(1)
 	}
-	if res.Outcome == Failed {
+	if l.ejects && (c.Hurts || res.Outcome == Failed) {
+		l.refresh()
+	} else if res.Outcome == Failed {
 		l.checkHealth(res, l.serial || l.oneShot)
 	}
 	return res

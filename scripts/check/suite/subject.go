@@ -81,17 +81,9 @@ func (s *Subject) open(deadline time.Time) ([]*Lab, error) {
 	case s.Chapter != "":
 		return s.openChapter(deadline)
 	case len(s.Argv) > 0:
-		l, err := openStarted(s.Argv, freeAddrs(s.Count), deadline, s.Timeouts)
-		if err != nil {
-			return nil, err
-		}
-		return []*Lab{l}, nil
+		return openFrom(func() (*Lab, error) { return openStarted(s.Argv, freeAddrs(s.Count), deadline, s.Timeouts) })
 	case s.Prepare != nil:
-		l, err := s.openPrepared(deadline)
-		if err != nil {
-			return nil, err
-		}
-		return []*Lab{l}, nil
+		return openFrom(func() (*Lab, error) { return s.openPrepared(deadline) })
 	default:
 		l, err := s.openAddress(deadline)
 		if err != nil {
@@ -137,6 +129,16 @@ func (s *Subject) openPrepared(deadline time.Time) (*Lab, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// openFrom opens a lab that can open more like itself.
+func openFrom(spawn func() (*Lab, error)) ([]*Lab, error) {
+	l, err := spawn()
+	if err != nil {
+		return nil, err
+	}
+	l.spawn = spawn
+	return []*Lab{l}, nil
 }
 
 func newLab(farm *Farm, deadline time.Time) *Lab {
@@ -190,11 +192,10 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 	}
 	plainArgv := argv
 	spawn := func() (*Lab, error) { return openStarted(plainArgv, backends, deadline, Timeouts{}) }
-	plain, err := spawn()
+	labs, err := openFrom(spawn)
 	if err != nil {
 		return nil, err
 	}
-	plain.spawn = spawn
 	argv = append([]string(nil), argv...)
 	var to Timeouts
 	for _, f := range []struct {
@@ -212,13 +213,13 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 			*f.set = f.d
 		}
 	}
-	quick, err := openStarted(argv, backends, deadline, to)
+	quick, err := openFrom(func() (*Lab, error) { return openStarted(argv, backends, deadline, to) })
 	if err != nil {
-		plain.Close()
+		labs[0].Close()
 		return nil, err
 	}
-	quick.fast = true
-	return []*Lab{plain, quick}, nil
+	quick[0].fast = true
+	return append(labs, quick...), nil
 }
 
 // openAddress plays the backends on given addresses and runs the command, if
