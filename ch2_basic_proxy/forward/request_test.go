@@ -50,6 +50,10 @@ func TestRequestForwarding(t *testing.T) {
 				"Content-Type: x\r\nContent-Encoding: x\r\nContent-Range: x\r\nProxy-Authorization: x\r\nFine: 1\r\n\r\n",
 			chunkedOut + "0\r\nFine: 1\r\n\r\n", ok, false, okOut},
 
+		{"a trailer that Connection names stays",
+			"POST / HTTP/1.1\r\nHost: a\r\nConnection: X-Secret\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nx-secret: 1\r\nFine: 1\r\n\r\n",
+			chunkedOut + "0\r\nFine: 1\r\n\r\n", ok, false, okOut},
+
 		// HTTP/1.0.
 		{"HTTP/1.0 without Host", "GET / HTTP/1.0\r\n\r\n",
 			"GET / HTTP/1.1\r\nHost: BACKEND\r\nVia: 1.0 test\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nConnection: close\r\n\r\n",

@@ -36,6 +36,8 @@ func TestResponseForwarding(t *testing.T) {
 			status + "Trailer: T\r\n" + viaOut + chunks + closing + "0\r\nT: 1\r\nU: 2\r\nDate: y\r\n\r\n"},
 		{"trailers that come too late", get, getOut, status + chunks + "\r\n0\r\nSet-Cookie: x\r\nContent-Length: 1\r\nT: 1\r\n\r\n", false,
 			sent + chunks + closing + "0\r\nT: 1\r\n\r\n"},
+		{"a trailer that Connection names", get, getOut, status + "Connection: U\r\n" + chunks + "\r\n0\r\nT: 1\r\nU: 2\r\n\r\n", false,
+			sent + chunks + closing + "0\r\nT: 1\r\n\r\n"},
 		{"until close, which becomes chunked", get, getOut, status + "\r\nhello", true,
 			sent + chunks + closing + "5\r\nhello\r\n0\r\n\r\n"},
 		{"until close, empty", get, getOut, status + "\r\n", true, sent + chunks + closing + "0\r\n\r\n"},

@@ -467,6 +467,17 @@ func TestUpgrade(t *testing.T) {
 		client.Close()
 		r.wantSuccess()
 	})
+	t.Run("with TE", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t, generous)
+		client := r.send(strings.Replace(ask, "\r\n\r\n", "\r\nTE: trailers\r\n\r\n", 1))
+		backend := r.accept()
+		backend.expect(strings.Replace(asked, "Upgrade: WebSocket\r\nConnection: Upgrade\r\n",
+			"TE: trailers\r\nUpgrade: WebSocket\r\nConnection: Upgrade, TE\r\n", 1))
+		backend.send(ok)
+		client.end(okOut)
+		r.wantSuccess()
+	})
 	t.Run("101 without Upgrade", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, generous)
