@@ -13,7 +13,7 @@ package harness
 import "time"
 
 // Patience is how long anything expected may take before a test gives up.
-const Patience = 20 * time.Second
+var Patience = 20 * time.Second
 
 // T is what a check needs of *testing.T. A [Trial] is another one.
 type T interface {

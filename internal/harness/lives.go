@@ -22,7 +22,7 @@ import (
 // and what their flags do.
 type Life struct {
 	Name string
-	Run  func(t *testing.T, m Model)
+	Run  func(t T, m Model)
 }
 
 // Lives is the table.
@@ -41,10 +41,13 @@ var Lives = []Life{
 	{"silent client", silentClient},
 	{"64 descriptors", fewDescriptors},
 	{"itself as the backend", itself},
+	{"a request in flight at Ctrl+C gets 5 s", cutOff},
+	{"a second Ctrl+C ends it at once", cutAtOnce},
 }
 
 // RunLives puts a model through the table, side by side.
 func RunLives(t *testing.T, m Model) {
+	NeedProc(t)
 	for _, life := range Lives {
 		t.Run(life.Name, func(t *testing.T) {
 			t.Parallel()
@@ -53,7 +56,7 @@ func RunLives(t *testing.T, m Model) {
 	}
 }
 
-func ctrlC(t *testing.T, m Model) {
+func ctrlC(t T, m Model) {
 	n := 1
 	if m.Plural {
 		n = 3
@@ -87,7 +90,7 @@ func ctrlC(t *testing.T, m Model) {
 var summaryLine = regexp.MustCompile(
 	`(?m)^Summary: 2 connections, 1 failed, at most [12] at once, CPU \d+\.\d{3} s, peak memory \d+\.\d MB$`)
 
-func summaryInWords(t *testing.T, m Model) {
+func summaryInWords(t T, m Model) {
 	for _, format := range []string{"text", "off"} {
 		p := StartWithBackend(t, m, "-log", format)
 		p.serveOne(t)
@@ -102,7 +105,7 @@ func summaryInWords(t *testing.T, m Model) {
 	}
 }
 
-func inFlight(t *testing.T, m Model) {
+func inFlight(t T, m Model) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		p := StartWithBackend(t, m)
 		c := p.Dial(t)
@@ -149,9 +152,9 @@ func (p *Proxy) waitStopping(t T) {
 	t.Fatalf("%s still listens after it was told to stop", p.Model.Name)
 }
 
-// CutOff holds a request in flight for longer than the 5 s that it gets after
+// cutOff holds a request in flight for longer than the 5 s that it gets after
 // Ctrl+C.
-func CutOff(t *testing.T, m Model) {
+func cutOff(t T, m Model) {
 	p := StartWithBackend(t, m)
 	c := p.Dial(t)
 	c.Send("GET /forever HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
@@ -168,8 +171,8 @@ func CutOff(t *testing.T, m Model) {
 	p.WaitGroupGone(t)
 }
 
-// CutAtOnce presses Ctrl+C twice.
-func CutAtOnce(t *testing.T, m Model) {
+// cutAtOnce presses Ctrl+C twice.
+func cutAtOnce(t T, m Model) {
 	p := StartWithBackend(t, m)
 	c := p.Dial(t)
 	c.Send("GET /forever HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
@@ -203,10 +206,10 @@ func RefusesToStart(t T, m Model, code int, flags []string, words ...string) {
 	}
 }
 
-func portInUse(t *testing.T, m Model) {
+func portInUse(t T, m Model) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v", err)
 	}
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
@@ -223,7 +226,7 @@ func portInUse(t *testing.T, m Model) {
 	}
 }
 
-func badFlags(t *testing.T, m Model) {
+func badFlags(t T, m Model) {
 	tests := [][]string{
 		{"-listen", "8080"},
 		{"-listen", "127.0.0.1:99999"},
@@ -257,7 +260,7 @@ func badFlags(t *testing.T, m Model) {
 	}
 }
 
-func help(t *testing.T, m Model) {
+func help(t T, m Model) {
 	p := Launch{Model: m, Flags: []string{"-h"}}.Spawn(t)
 	e := p.Wait(t)
 	if e.Code != 0 {
@@ -279,7 +282,7 @@ func help(t *testing.T, m Model) {
 }
 
 // narrationInWords wants the ten steps of one request, in order and numbered.
-func narrationInWords(t *testing.T, m Model) {
+func narrationInWords(t T, m Model) {
 	p := StartWithBackend(t, m, "-log", "text")
 	p.serveOne(t)
 	p.WaitLine(t, `^#1 .*10 .*closed after`)
@@ -298,7 +301,7 @@ func narrationInWords(t *testing.T, m Model) {
 	}
 }
 
-func narrationOff(t *testing.T, m Model) {
+func narrationOff(t T, m Model) {
 	p := StartWithBackend(t, m, "-log", "off")
 	p.serveOne(t)
 	e := p.Interrupt(t)
@@ -309,7 +312,7 @@ func narrationOff(t *testing.T, m Model) {
 }
 
 // noBackend has nobody listen on the backend's port.
-func noBackend(t *testing.T, m Model) {
+func noBackend(t T, m Model) {
 	b := NewBackend(t)
 	b.listener.Close()
 	p := Start(t, m, m.BackendFlag(), b.Addr)
@@ -334,7 +337,7 @@ func noBackend(t *testing.T, m Model) {
 	}
 }
 
-func escapesInWords(t *testing.T, m Model) {
+func escapesInWords(t T, m Model) {
 	p := StartWithBackend(t, m, "-log", "text")
 	escapes(t, p)
 	p.WaitLine(t, `^#4 .*10 `)
@@ -348,7 +351,7 @@ func escapesInWords(t *testing.T, m Model) {
 
 // limits sets each limit so low that one exchange meets it. In ch3 it shows
 // that the children know the flags too.
-func limits(t *testing.T, m Model) {
+func limits(t T, m Model) {
 	p := StartWithBackend(t, m, "-request-timeout", "200ms", "-server-timeout", "200ms",
 		"-idle-timeout", "200ms", "-max-body", "10")
 
@@ -382,7 +385,7 @@ func limits(t *testing.T, m Model) {
 // silentClient connects a client that says nothing, and another one after it.
 // Where clients are served side by side the other one does not notice; in ch2
 // it waits until the first is cut off, which is that chapter's named gap.
-func silentClient(t *testing.T, m Model) {
+func silentClient(t T, m Model) {
 	timeout := 3 * time.Second
 	if m.Serial {
 		timeout = 500 * time.Millisecond
@@ -418,8 +421,7 @@ func silentClient(t *testing.T, m Model) {
 }
 
 // fewDescriptors lets the program have 64 files, for 150 clients at once.
-func fewDescriptors(t *testing.T, m Model) {
-	NeedProc(t)
+func fewDescriptors(t T, m Model) {
 	p := Launch{Model: m, Under: []string{"sh", "-c", `ulimit -n 64; exec "$0" "$@"`}}.StartWithBackend(t)
 	p.settle(t)
 	before := p.Descriptors(t)
@@ -465,7 +467,7 @@ func fewDescriptors(t *testing.T, m Model) {
 }
 
 // itself names the proxy as its own backend: a request would never end.
-func itself(t *testing.T, m Model) {
+func itself(t T, m Model) {
 	b := NewBackend(t)
 	b.listener.Close() // a port that is free now
 	RefusesToStart(t, m, 1, []string{"-listen", b.Addr, m.BackendFlag(), b.Addr}, b.Addr, "itself", "-backend")
