@@ -18,11 +18,6 @@ func TestScenarios(t *testing.T) { harness.RunScenarios(t, harness.Threaded) }
 
 func TestLives(t *testing.T) { harness.RunLives(t, harness.Threaded) }
 
-func TestCutOff(t *testing.T) {
-	t.Run("after 5 s", func(t *testing.T) { t.Parallel(); harness.CutOff(t, harness.Threaded) })
-	t.Run("at the second Ctrl+C", func(t *testing.T) { t.Parallel(); harness.CutAtOnce(t, harness.Threaded) })
-}
-
 func TestBadFlags(t *testing.T) {
 	for _, value := range []string{"0", "-1", "many"} {
 		harness.RefusesToStart(t, harness.Threaded, 2, []string{"-max-conns", value}, "-max-conns")
