@@ -157,7 +157,7 @@ func (x *Exchange) Connect(addr string) error {
 	x.backend.Conn = conn
 	x.backend.writeIdle = x.limits.Idle
 	x.backend.buf = newReader(&x.backend)
-	x.log.Step(narrate.Connect, narrate.Event{Calls: "socket, connect", Peer: addr})
+	x.log.Step(narrate.Connect, narrate.Event{Calls: "socket, connect", Peer: addr, Text: "inside net.Dial"})
 	return nil
 }
 

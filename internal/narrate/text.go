@@ -95,12 +95,14 @@ func describeStep(e Event) string {
 			fmt.Fprintf(&b, ", answered with %d", e.Status)
 		}
 	}
-	if e.Err != "" && e.Step != Close {
+	if e.Err != "" && e.Step != Close && e.Name != "" {
 		b.Reset()
-		fmt.Fprintf(&b, "Step failed (%s)", e.Name)
+		b.WriteString(strings.ToUpper(e.Name[:1]) + e.Name[1:] + " failed")
 	}
 	switch {
-	case e.Step <= Listen && e.Text != "":
+	case e.Step == ReadResponse && e.Status != 0:
+		fmt.Fprintf(&b, ": %d %s", e.Status, e.Text)
+	case (e.Step <= Listen || e.Step == Connect) && e.Text != "":
 		fmt.Fprintf(&b, " (%s, %s)", e.Calls, e.Text)
 	case e.Text != "":
 		b.WriteString(": " + e.Text)
