@@ -34,6 +34,7 @@ int main(void)
     }
     // a comment that goes on \
     close(7);
+  #define W(x) write(x)
     return sizeof(int);
 }
 `
@@ -46,7 +47,7 @@ int main(void)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if scan.FuncStart["helper"] != 5 || scan.FuncStart["main"] != 10 || scan.FuncEnd["main"] != 20 {
+	if scan.FuncStart["helper"] != 5 || scan.FuncStart["main"] != 10 || scan.FuncEnd["main"] != 21 {
 		t.Errorf("functions: %v %v", scan.FuncStart, scan.FuncEnd)
 	}
 	for _, junk := range []string{"", "\"", "'", "/*", "//", "#", "}}}}((((", "{{{{", "\\", "a(", "a{a(\n", "\xff(\x00"} {

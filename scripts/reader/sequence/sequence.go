@@ -148,7 +148,7 @@ func (d *diagram) block(line string, open *[]string) (*item, error) {
 		*open = (*open)[:len(*open)-1]
 		return &item{kind: blockEnd}, nil
 	case strings.HasPrefix(line, "autonumber"):
-		d.number = true
+		d.number = line != "autonumber off"
 		return nil, nil
 	case strings.HasPrefix(line, "title"):
 		d.title = strings.TrimSpace(strings.TrimPrefix(strings.TrimPrefix(line, "title"), ":"))

@@ -80,6 +80,18 @@ func TestSVG(t *testing.T) {
 	}
 }
 
+func TestNumbers(t *testing.T) {
+	for line, want := range map[string]int{"autonumber": 2, "autonumber off": 0, "": 0} {
+		svg, err := SVG("sequenceDiagram\n" + line + "\nA->>B: x\nB-->>A: y")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Count(svg, "<circle"); got != want {
+			t.Errorf("%q: %d numbers, want %d", line, got, want)
+		}
+	}
+}
+
 // Texts between two participants never reach past them.
 func TestWideTextsFit(t *testing.T) {
 	long := strings.Repeat("long ", 30)
