@@ -80,7 +80,7 @@ func TestScenariosFindFaults(t *testing.T) {
 		}
 	}
 	defer func(usual time.Duration) { Patience = usual }(Patience)
-	Patience = 3 * time.Second // waiting for what will not come
+	Patience = 6 * time.Second // waiting for what will not come
 	complaints := make([]string, len(faults))
 	some := make(chan struct{}, 6) // so many at once: they mostly wait
 	var all sync.WaitGroup
