@@ -129,7 +129,7 @@ func TestMalformedChunks(t *testing.T) {
 		{"trailer with a space", "0\r\nT : 1\r\n\r\n", bad, "a field's name is malformed"},
 		{"trailer folded", "0\r\nT: 1\r\n U: 2\r\n\r\n", bad, "a field's name is malformed"},
 		{"trailer too long", "0\r\nT: " + strings.Repeat("x", 9000) + "\r\n\r\n", "431 Request Header Fields Too Large", "the trailers are larger than 8 KiB"},
-		{"trailers without end", "0\r\n" + strings.Repeat("T: 1\r\n", 2000), "431 Request Header Fields Too Large", "the trailers are larger than 8 KiB"},
+		{"trailers without end", "0\r\n" + strings.Repeat("T: 1\r\n", 2000), "431 Request Header Fields Too Large", "more than 200 trailers"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -237,7 +237,8 @@ func TestClientLeaves(t *testing.T) {
 				}
 				leave(client)
 				backend.gone() // and not after minutes
-				if e := r.wantClientsFault(); e.Status != 0 {
+				// After FIN it might still listen: then it is told.
+				if e := r.wantClientsFault(); e.Status != 0 && (how == "reset" || e.Status != 408) {
 					t.Errorf("status %d", e.Status)
 				}
 			})
@@ -343,7 +344,7 @@ func TestHalfClosedClient(t *testing.T) {
 // window is full, but it is there.
 func TestHalfClosedSlowReader(t *testing.T) {
 	t.Parallel()
-	for name, head := range map[string]string{"length": "Content-Length: 4000000\r\n\r\n", "until close": "\r\n"} {
+	for name, head := range map[string]string{"length": "Content-Length: 400000\r\n\r\n", "until close": "\r\n"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, generous, small)
@@ -355,14 +356,14 @@ func TestHalfClosedSlowReader(t *testing.T) {
 			backend.expect(getOut)
 			go func() { // ends with the body
 				io.WriteString(backend, status+head)
-				io.CopyN(backend, zeros{}, 4_000_000)
+				io.CopyN(backend, zeros{}, 400_000)
 				backend.CloseWrite()
 			}()
 			client.until("\r\n\r\n")
 			time.Sleep(halfCloseGrace*2 + halfCloseGrace/2) // it is busy elsewhere
 			got, err := io.Copy(io.Discard, client)
-			if got < 4_000_000 || err != nil {
-				t.Errorf("%d bytes and %v, want 4,000,000 and more", got, err)
+			if got < 400_000 || err != nil {
+				t.Errorf("%d bytes and %v, want 400,000 and more", got, err)
 			}
 			r.wantSuccess()
 		})

@@ -64,7 +64,7 @@ func TestNarration(t *testing.T) {
 		r.wantSuccess()
 		want := fmt.Sprintf(`step 4 accept|accept|CLIENT|0|0|||false
 step 5 read request|read||%d|0|GET /||false
-step 6 connect|socket, connect|BACKEND|0|0|||false
+step 6 connect|socket, connect|BACKEND|0|0|inside net.Dial||false
 step 7 forward request|write||%d|0|||false
 step 8 read response|read||%d|200|OK||false
 step 9 send response|write||%d|200|||false

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"net/url"
 	"strconv"
 	"strings"
@@ -71,6 +72,18 @@ func checkFields(t *testing.T, fields []Field) {
 	}
 }
 
+// checkCoding fails if a message is taken for chunked that does not say exactly
+// that; Unicode knows more than one k.
+func checkCoding(t *testing.T, m *Message) {
+	t.Helper()
+	if m.Framing != Chunked {
+		return
+	}
+	if s := m.Get("Transfer-Encoding"); len(s) != len("chunked") || !strings.EqualFold(s, "chunked") {
+		t.Fatalf("%q is taken for chunked", s)
+	}
+}
+
 // goRefusesTrailer reports whether net/http refuses the message for the names
 // that its Trailer field announces.
 func goRefusesTrailer(m *Message) bool {
@@ -109,6 +122,7 @@ func FuzzReadRequest(f *testing.F) {
 			return
 		}
 		checkFields(t, req.Fields)
+		checkCoding(t, &req.Message)
 		if req.Host == "" && req.Minor == 1 && req.Get("Host") != "" {
 			t.Fatal("the Host got lost")
 		}
@@ -212,6 +226,7 @@ func FuzzReadResponse(f *testing.F) {
 			return
 		}
 		checkFields(t, resp.Fields)
+		checkCoding(t, &resp.Message)
 		if strings.ContainsAny(resp.Reason, "\r\n\x00") || resp.Status < 100 || resp.Status > 999 {
 			t.Fatalf("accepted status line %d %q", resp.Status, resp.Reason)
 		}
@@ -323,6 +338,10 @@ func FuzzCopyBody(f *testing.F) {
 		}
 		if !ok {
 			t.Fatalf("accepted %q as chunks", data)
+		}
+		theirs, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(data)))
+		if err != nil && !strings.Contains(err.Error(), "too much non-data") || err == nil && string(theirs) != want {
+			t.Fatalf("net/http reads %q, %v, want %q", theirs, err, want)
 		}
 		if behind := left(t, src.buf); behind != rest {
 			t.Fatalf("the message ends before %q, not before %q", rest, behind)
