@@ -118,11 +118,7 @@ func TestSmoke(t *testing.T) {
 // left fails when a process of the bench or a port's owner outlives it.
 func left(t *testing.T) {
 	t.Helper()
-	var names []string
-	for _, p := range proctree.Descendants(os.Getpid()) {
-		names = append(names, p)
-	}
-	if len(names) > 0 {
+	if names := proctree.Descendants(os.Getpid()); len(names) > 0 {
 		t.Errorf("still running: %v", names)
 	}
 }

@@ -47,8 +47,6 @@ type setup struct {
 	err       error    // what went wrong while making the command line
 }
 
-var chapterName = regexp.MustCompile(`^ch([0-9]+)_`)
-
 // chapters finds the chapters that are proxies: ch2 and later.
 func (b *bench) chapters() []*contestant {
 	var cs []*contestant
@@ -69,6 +67,9 @@ func (b *bench) chapter(n int, name string) []*contestant {
 				backend := []string{"-backend", s.backends[0]}
 				if n >= 5 {
 					backend = []string{"-backends", strings.Join(s.backends, ",")}
+				}
+				if n >= 4 { // its default of 10,000 leaves no room beside 10,000 silent clients
+					backend = append(backend, "-max-conns", "12000")
 				}
 				return append(append([]string{"-listen", "127.0.0.1:0", "-log", "off",
 					"-request-timeout", "60s"}, backend...), extra...)

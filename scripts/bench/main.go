@@ -48,7 +48,7 @@ func parse(args []string) (*options, error) {
 	fs.IntVar(&o.rounds, "rounds", 0, "`rounds` over all contestants (default 3, with -quick 1)")
 	fs.StringVar(&o.workloads, "workloads", "", "`letters` of the workloads, of abcdefr (default: all)")
 	fs.BoolVar(&o.quick, "quick", false, "a first impression in less than a minute")
-	fs.DurationVar(&o.budget, "budget", 0, "`time` to measure in (default 9m, with -quick 45s)")
+	fs.DurationVar(&o.budget, "budget", 0, "`time` to measure in (default 9m20s, with -quick 45s)")
 	fs.StringVar(&o.backend, "backend", "own", "backend of the small answers: `own` or nginx")
 	fs.Float64Var(&o.rate, "rate", 2000, "requests a `second` of workload r")
 	fs.BoolVar(&o.selfcheck, "selfcheck", false, "compare the load generator with wrk, and end")
@@ -91,7 +91,7 @@ func (o *options) defaults() {
 		o.workloads = allWorkloads
 	}
 	if o.budget <= 0 {
-		o.budget = 9 * time.Minute
+		o.budget = 9*time.Minute + 20*time.Second
 		if o.quick {
 			o.budget = 45 * time.Second
 		}

@@ -40,8 +40,9 @@ type cell struct {
 
 const (
 	small      = int64(len(origin.Body))
-	requestMS  = 3000 // a request without an answer by then has failed
+	requestMS  = 2500 // a request without an answer by then has failed
 	gib        = int64(1) << 30
+	burstMS    = 4000 // the same in a burst: time for the retries after 1 and 3 s
 	quickMS    = 1500 // the same with -quick
 	blockingMS = 1000 // the same where blocked clients are the point
 )
@@ -49,9 +50,9 @@ const (
 // cells lists what the options ask for, in order.
 func (o *options) cells() []*cell {
 	var all []*cell
-	limit := requestMS
+	limit, burst := requestMS, burstMS
 	if o.quick {
-		limit = quickMS
+		limit, burst = quickMS, 2*quickMS
 	}
 	add := func(c *cell) {
 		if strings.Contains(o.workloads, c.Workload) {
@@ -65,17 +66,17 @@ func (o *options) cells() []*cell {
 			all = append(all, c)
 		}
 	}
-	add(&cell{ID: "a1", Workload: "a", Title: "One request a connection, 1 client", Clients: 1, timed: true, fixed: 200})
+	add(&cell{ID: "a1", Workload: "a", Title: "One request a connection, 1 client", Clients: 1, timed: true, fixed: 50})
 	if !o.quick {
-		add(&cell{ID: "a8", Workload: "a", Title: "One request a connection, 8 clients", Clients: 8, timed: true, fixed: 200})
+		add(&cell{ID: "a8", Workload: "a", Title: "One request a connection, 8 clients", Clients: 8, timed: true, fixed: 50})
 	}
-	add(&cell{ID: "a64", Workload: "a", Title: "One request a connection, 64 clients", Clients: 64, timed: true, fixed: 250, overflow: limit})
+	add(&cell{ID: "a64", Workload: "a", Title: "One request a connection, 64 clients", Clients: 64, timed: true, fixed: 50, overflow: limit})
 	if !o.quick {
-		add(&cell{ID: "a256", Workload: "a", Title: "One request a connection, 256 clients", Clients: 256, timed: true, fixed: 300, overflow: limit})
+		add(&cell{ID: "a256", Workload: "a", Title: "One request a connection, 256 clients", Clients: 256, timed: true, fixed: 50, overflow: limit})
 	}
-	add(&cell{ID: "b64", Workload: "b", Title: "Keep-alive, 64 clients", Clients: 64, timed: true, fixed: 200,
+	add(&cell{ID: "b64", Workload: "b", Title: "Keep-alive, 64 clients", Clients: 64, timed: true, fixed: 50,
 		job: load.Job{KeepAlive: true}})
-	add(&cell{ID: "c8", Workload: "c", Title: "Eight clients at once, the backend takes 200 ms", Clients: 8, fixed: 700,
+	add(&cell{ID: "c8", Workload: "c", Title: "Eight clients at once, the backend takes 200 ms", Clients: 8, fixed: 400,
 		job: load.Job{Once: true, Path: "/slow?ms=200", Body: small, TimeoutMS: 5000}})
 	o.idleCells(add)
 	size, title := gib, "A body of 1 GiB"
@@ -84,13 +85,13 @@ func (o *options) cells() []*cell {
 	}
 	add(&cell{ID: "e", Workload: "e", Title: title, Clients: 1, Bytes: size, fixed: 900,
 		job: load.Job{Once: true, Path: "/bytes?n=" + itoa(size), Body: size, TimeoutMS: 20_000}})
-	add(&cell{ID: "f1000", Workload: "f", Title: "A burst of 1,000 connections", Clients: 1000, fixed: 700,
-		overflow: 2 * limit, job: load.Job{Once: true, TimeoutMS: 2 * limit}})
+	add(&cell{ID: "f1000", Workload: "f", Title: "A burst of 1,000 connections", Clients: 1000, fixed: 500,
+		overflow: burst, job: load.Job{Once: true, TimeoutMS: burst}})
 	if o.quick && o.workloads == allWorkloads {
 		return all // too long for a minute, unless asked for
 	}
 	add(&cell{ID: "r", Workload: "r", Title: "Constant rate, " + itoa(int64(o.rate)) + " requests/s", Clients: 4000,
-		Rate: o.rate, timed: true, fixed: 300})
+		Rate: o.rate, timed: true, fixed: 50})
 	return all
 }
 
@@ -99,12 +100,12 @@ func (o *options) idleCells(add func(*cell)) {
 	if o.quick {
 		one.IdleMS, one.RunMS = 1500, 200
 	}
-	add(&cell{ID: "d1000", Workload: "d", Title: "1,000 silent clients", Clients: 1, Idle: 1000, fixed: 900, job: one})
+	add(&cell{ID: "d1000", Workload: "d", Title: "1,000 silent clients", Clients: 1, Idle: 1000, fixed: 700, job: one})
 	if o.quick {
 		return
 	}
 	one.IdleMS = 12_000
-	add(&cell{ID: "d10000", Workload: "d", Title: "10,000 silent clients", Clients: 1, Idle: 10_000, fixed: 3000, overflow: 5000, job: one})
+	add(&cell{ID: "d10000", Workload: "d", Title: "10,000 silent clients", Clients: 1, Idle: 10_000, fixed: 1900, overflow: 4000, job: one})
 }
 
 // takesPart says why a contestant is not measured in a cell, "" if it is.

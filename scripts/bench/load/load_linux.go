@@ -200,7 +200,7 @@ func (g *generator) constantRate() {
 		if due >= g.until && g.busy == 0 && len(g.queue) == 0 {
 			return
 		}
-		if now > g.until+ms(g.job.TimeoutMS) { // what never got a client
+		if len(g.queue) > 0 && now > g.until+ms(g.job.TimeoutMS) { // what never got a client
 			g.res.Failures["not sent in time"] += int64(len(g.queue))
 			g.queue = nil
 		}
@@ -475,14 +475,19 @@ func (g *generator) finish(i int, c *client) {
 	g.busy--
 	g.res.AllAnswers++
 	g.res.Bytes += c.got
-	// An answer counts when it came within the counted time; the latency also of
-	// those that were still on their way at its end.
-	if c.done >= g.from {
+	// In a closed loop an answer counts when it came within the counted time; the
+	// latency also of those that were still on their way at its end. At a constant
+	// rate a request counts when it was due within the counted time.
+	counts := c.done >= g.from && c.done < g.until
+	if g.job.Rate > 0 {
+		counts = c.wanted >= g.from
+	}
+	if counts {
+		g.res.Requests++
+	}
+	if counts || g.job.Rate == 0 && c.done >= g.from {
 		g.res.Latency.Record(c.done - c.wanted)
 		g.res.Sent.Record(c.done - c.sent)
-	}
-	if c.done >= g.from && c.done < g.until || g.job.Rate > 0 && c.wanted >= g.from {
-		g.res.Requests++
 	}
 	if c.willClose {
 		g.shut(c)
@@ -552,6 +557,11 @@ func (g *generator) openIdle() {
 		n := g.poll.Wait(g.evs, d)
 		for _, ev := range g.evs[:n] {
 			g.idleEvent(ev)
+		}
+	}
+	for i := range g.clients[g.job.Clients:] { // handshakes that were not finished in time
+		if c := &g.clients[g.job.Clients+i]; c.state == connecting {
+			g.shut(c)
 		}
 	}
 	g.res.Connects = 0

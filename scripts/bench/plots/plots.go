@@ -103,9 +103,20 @@ func (f *Figure) SVG() []byte {
 	f.paint(c)
 	var b bytes.Buffer
 	_, _ = c.WriteTo(&b) // a bytes.Buffer does not fail
-	// A viewer without Liberation Sans takes a font of the same widths.
-	return bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"),
-		[]byte("font-family:'Liberation Sans',Arial,Helvetica,sans-serif;"))
+	return compact(b.Bytes())
+}
+
+// compact names the font once, for all: a viewer without Liberation Sans takes
+// one of the same widths. What is the default anyway goes.
+func compact(svg []byte) []byte {
+	for _, r := range [][2]string{
+		{"font-family:Liberation Sans;", ""}, {"font-variant:normal;", ""}, {"font-weight:normal;", ""},
+		{"font-style:normal;", ""}, {"\n\t", " "}, {"stroke-linecap:butt;", ""},
+		{"<svg ", "<svg style=\"font-family:'Liberation Sans',Arial,Helvetica,sans-serif\" "},
+	} {
+		svg = bytes.ReplaceAll(svg, []byte(r[0]), []byte(r[1]))
+	}
+	return svg
 }
 
 // Inline is the SVG without the XML declaration, to stand inside HTML.
