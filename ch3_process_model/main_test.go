@@ -259,7 +259,7 @@ func TestStandingChildIsReplaced(t *testing.T) {
 	if s := p.Interrupt(t).Summary; s.Connections != 4 || s.Failed != 0 {
 		t.Errorf("summary: %+v", s)
 	}
-	p.WaitGroupGone(t)
+	p.WaitFamilyGone(t)
 }
 
 // TestOrphans kills the parent, which cannot tell its children anything then:
@@ -273,7 +273,7 @@ func TestOrphans(t *testing.T) {
 			h := hold(t, p, "/held")
 			p.Signal(syscall.SIGKILL)
 			h.release(t)
-			p.WaitGroupGone(t)
+			p.WaitFamilyGone(t)
 			p.Wait(t)
 		})
 	}

@@ -70,7 +70,7 @@ func ctrlC(t T, m Model) {
 	if e.Summary == nil || e.Summary.Connections != 5 || e.Summary.Failed != 0 || e.Summary.MostAtOnce < 1 {
 		t.Errorf("summary after 5 clients: %+v", e.Summary)
 	}
-	if left := p.Group(t); len(left) > 0 {
+	if left := p.Family(); len(left) > 0 {
 		t.Errorf("left over, of the children %v: %v", children, left)
 	}
 	for _, addr := range p.Backends {
@@ -128,7 +128,7 @@ func inFlight(t T, m Model) {
 		if e.Code != 0 || e.Summary == nil || e.Summary.Connections < 1 || e.Summary.Failed != 0 {
 			t.Errorf("%v: exit status %d, summary %+v", sig, e.Code, e.Summary)
 		}
-		if left := p.Group(t); len(left) > 0 {
+		if left := p.Family(); len(left) > 0 {
 			t.Errorf("%v: left over: %v", sig, left)
 		}
 	}
@@ -168,7 +168,7 @@ func cutOff(t T, m Model) {
 		t.Errorf("summary: %+v", e.Summary)
 	}
 	c.Gone()
-	p.WaitGroupGone(t)
+	p.WaitFamilyGone(t)
 }
 
 // cutAtOnce presses Ctrl+C twice.
@@ -184,7 +184,7 @@ func cutAtOnce(t T, m Model) {
 	if d := time.Since(start); d > 4500*time.Millisecond {
 		t.Errorf("the end came only after %v, the second Ctrl+C did nothing", d)
 	}
-	p.WaitGroupGone(t)
+	p.WaitFamilyGone(t)
 }
 
 // RefusesToStart wants a program that cannot do what it is told to exit with

@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -20,10 +21,7 @@ const lookAgain = 5 * time.Millisecond
 func NeedProc(*testing.T) {}
 
 // process is what /proc/PID/stat says of a process.
-type process struct {
-	pid, parent, group int
-	name, state        string // state: R, S, Z, ...
-}
+type process struct{ pid, parent int }
 
 // processes lists all processes.
 func processes(t T) []process {
@@ -41,7 +39,7 @@ func processes(t T) []process {
 	return list
 }
 
-// readStat reads "PID (NAME) STATE PPID PGRP ...".
+// readStat reads "PID (NAME) STATE PPID ...".
 func readStat(file string) (process, bool) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -51,11 +49,9 @@ func readStat(file string) (process, bool) {
 	if open < 0 || end < 0 {
 		return process{}, false
 	}
-	rest := strings.Fields(string(text[end+1:]))
-	s := process{name: string(text[open+1 : end]), state: rest[0]}
+	var s process
 	s.pid, _ = strconv.Atoi(strings.TrimSpace(string(text[:open])))
-	s.parent, _ = strconv.Atoi(rest[1])
-	s.group, _ = strconv.Atoi(rest[2])
+	s.parent, _ = strconv.Atoi(strings.Fields(string(text[end+1:]))[1])
 	return s, true
 }
 
@@ -86,15 +82,49 @@ func (p *Proxy) WaitChildren(t T, n int) []int {
 	return pids
 }
 
-// WaitGroupGone waits until nothing of the program's process group runs.
-// Zombies whose parent has died do not count: they wait for init.
-func (p *Proxy) WaitGroupGone(t T) {
+// Family lists the processes that the program has started, itself included,
+// that still run, "PID NAME", whoever their parent is by now. Zombies are not
+// among them: they have no environment to be recognised by.
+func (p *Proxy) Family() []string {
+	var list []string
+	for _, pid := range p.family() {
+		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		list = append(list, fmt.Sprintf("%d %s", pid, strings.TrimSpace(string(name))))
+	}
+	return list
+}
+
+func (p *Proxy) family() []int {
+	var pids []int
+	files, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, file := range files {
+		if env, err := os.ReadFile(file); err == nil && bytes.Contains(env, []byte(p.mark+"\x00")) {
+			pid, _ := strconv.Atoi(strings.Split(file, "/")[2])
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// killAll ends all that the program has started.
+func (p *Proxy) killAll() {
+	for end := time.Now().Add(Patience); time.Now().Before(end); time.Sleep(lookAgain) {
+		pids := p.family()
+		if len(pids) == 0 {
+			return
+		}
+		for _, pid := range pids {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// WaitFamilyGone waits until nothing runs that the program has started.
+func (p *Proxy) WaitFamilyGone(t T) {
 	t.Helper()
 	p.waitFor(t, func() string {
-		for _, s := range p.Group(t) {
-			if !strings.HasSuffix(s, " Z") {
-				return "still there: " + s
-			}
+		if left := p.Family(); len(left) > 0 {
+			return "still there: " + strings.Join(left, ", ")
 		}
 		return ""
 	})

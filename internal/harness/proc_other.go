@@ -10,21 +10,19 @@ func NeedProc(t *testing.T) {
 	t.Skip("this system has no /proc to look into")
 }
 
-type process struct {
-	pid, parent, group int
-	name, state        string
-}
-
-func processes(T) []process { return nil }
-
 // Children cannot be listed here.
 func (p *Proxy) Children(T) []int { return nil }
 
 // WaitChildren does not wait here.
 func (p *Proxy) WaitChildren(T, int) []int { return nil }
 
-// WaitGroupGone does not wait here.
-func (p *Proxy) WaitGroupGone(T) {}
+// Family cannot be listed here.
+func (p *Proxy) Family() []string { return nil }
+
+func (p *Proxy) killAll() {}
+
+// WaitFamilyGone does not wait here.
+func (p *Proxy) WaitFamilyGone(T) {}
 
 // Descriptors cannot be counted here.
 func (p *Proxy) Descriptors(T) int { return 0 }

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -57,6 +58,7 @@ type Proxy struct {
 	Backend  *Backend // the backend that the test plays, if StartWithBackend made one
 
 	cmd    *exec.Cmd
+	mark   string // in the environment of the program and all that it starts
 	stdout output
 	stderr output
 	exited chan struct{} // closed when it has been waited for
@@ -64,6 +66,9 @@ type Proxy struct {
 	mu     sync.Mutex
 	quiet  bool // its stderr has been checked, or is expected to be loud
 }
+
+// runs numbers the programs that were started.
+var runs atomic.Int64
 
 // Start starts a model with flags and waits until it is ready. It ends with the
 // test, which fails if the program reported a data race or a panic meanwhile.
@@ -123,10 +128,11 @@ func (l Launch) Spawn(t T) *Proxy {
 	args = append(append(args, l.Model.Flags...), l.Flags...)
 	p := &Proxy{Model: l.Model, exited: make(chan struct{})}
 	p.cmd = exec.Command(args[0], args[1:]...)
-	p.cmd.Env = append(os.Environ(), l.Env...)
+	p.mark = fmt.Sprintf("HARNESS_RUN=%d.%d", os.Getpid(), runs.Add(1))
+	p.cmd.Env = append(append(os.Environ(), l.Env...), p.mark)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	// A process group of its own, as a shell would give it: Ctrl+C goes to all
-	// of it, and nothing of it is left when the test is over.
+	// of it.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.cmd.WaitDelay = Patience // for children that keep stderr open
 	if err := p.cmd.Start(); err != nil {
@@ -175,6 +181,7 @@ func (p *Proxy) awaitReady(t T) {
 func (p *Proxy) end(t T) {
 	t.Helper()
 	syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	p.killAll()
 	select {
 	case <-p.exited:
 	case <-time.After(Patience):
@@ -366,17 +373,4 @@ func goroutines(dump string) map[string]int {
 		kinds[kind]++
 	}
 	return kinds
-}
-
-// Group lists the processes of the program's group that are alive or zombies,
-// "PID NAME STATE", the program itself included.
-func (p *Proxy) Group(t T) []string {
-	t.Helper()
-	var list []string
-	for _, s := range processes(t) {
-		if s.group == p.PID() {
-			list = append(list, fmt.Sprintf("%d %s %s", s.pid, s.name, s.state))
-		}
-	}
-	return list
 }
