@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	cdpbrowser "github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
@@ -498,19 +499,7 @@ func (b *bench) testRecording(t *testing.T) {
 	o.press("t")
 	events := closed(t, p, 10)
 	o.until(rowsDone(10))
-	file := filepath.Join(t.TempDir(), "recording.html")
-	saved, err := http.Get("http://" + p.Page + "/recording.html")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer saved.Body.Close()
-	body, _ := io.ReadAll(saved.Body)
-	if !strings.Contains(saved.Header.Get("Content-Disposition"), "ch4_threaded") {
-		t.Errorf("Content-Disposition is %q", saved.Header.Get("Content-Disposition"))
-	}
-	if err := os.WriteFile(file, body, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	file := o.save()
 	replay := b.open(t, "file://"+file)
 	replay.until(`document.querySelector("#status").dataset.status === "recording"`)
 	replay.until(rowsDone(10) + " && " + counter("connections", 10))
@@ -526,6 +515,34 @@ func (b *bench) testRecording(t *testing.T) {
 	replay.press("r") // once more from the start
 	replay.until(`document.documentElement.dataset.mode === "replay"`)
 	replay.until(`document.documentElement.dataset.mode === "paused"`)
+}
+
+// save presses the key that saves a recording and returns the file's name.
+func (o *tab) save() string {
+	o.t.Helper()
+	dir := o.t.TempDir()
+	saved := make(chan string, 1)
+	chromedp.ListenTarget(o.ctx, func(event any) {
+		if e, ok := event.(*cdpbrowser.EventDownloadProgress); ok && e.State == cdpbrowser.DownloadProgressStateCompleted {
+			saved <- e.GUID
+		}
+	})
+	allow := cdpbrowser.SetDownloadBehavior(cdpbrowser.SetDownloadBehaviorBehaviorAllowAndName).WithDownloadPath(dir).WithEventsEnabled(true)
+	if err := chromedp.Run(o.ctx, allow); err != nil {
+		o.t.Fatal(err)
+	}
+	o.press("w")
+	select {
+	case name := <-saved:
+		file := filepath.Join(dir, "recording.html")
+		if err := os.Rename(filepath.Join(dir, name), file); err != nil {
+			o.t.Fatal(err)
+		}
+		return file
+	case <-time.After(pageTimeout):
+		o.t.Fatal("the recording was not saved")
+		return ""
+	}
 }
 
 // byConn makes lanes comparable: the sorting of equals may differ.

@@ -21,12 +21,12 @@ export const STEPS = [
   { step: 2, name: "bind", c: "bind", go: "net.Listen", arrow: "pp" },
   { step: 3, name: "listen", c: "listen", go: "net.Listen", arrow: "pp" },
   { step: 4, name: "accept", c: "accept", go: "listener.Accept", arrow: "cp" },
-  { step: 5, name: "read request", c: "read", go: "client.Read", arrow: "cp" },
-  { step: 6, name: "connect", c: "socket connect", go: "net.Dial", arrow: "pb" },
-  { step: 7, name: "forward request", c: "write", go: "backend.Write", arrow: "pb" },
-  { step: 8, name: "read response", c: "read", go: "backend.Read", arrow: "bp" },
-  { step: 9, name: "send response", c: "write", go: "client.Write", arrow: "pc" },
-  { step: 10, name: "close", c: "close", go: "Conn.Close", arrow: "x" },
+  { step: 5, name: "read request", c: "read", go: "conn.Read", arrow: "cp" },
+  { step: 6, name: "connect", c: "socket connect", go: "Dialer.Dial", arrow: "pb" },
+  { step: 7, name: "forward request", c: "write", go: "conn.Write", arrow: "pb" },
+  { step: 8, name: "read response", c: "read", go: "conn.Read", arrow: "bp" },
+  { step: 9, name: "send response", c: "write", go: "conn.Write", arrow: "pc" },
+  { step: 10, name: "close", c: "close", go: "conn.Close", arrow: "x" },
 ];
 
 // goCall returns the Go call of a step in the given chapter. ch1 makes the

@@ -154,11 +154,11 @@ export class Lanes {
     const { left, right, full, unit } = this.size;
     row.lane = lane;
     const middle = y + height / 2;
-    const index = this.backendIndex(lane);
-    set(row.root, "class", `row ${selected ? "selected" : ""} ${lane.failed && lane.end <= t ? "failed" : ""} ${this.byBackend ? `by-backend b${index}` : ""}`);
+    const index = this.backendIndex(lane), ended = lane.end <= t;
+    set(row.root, "class", `row ${selected ? "selected" : ""} ${ended && lane.failed ? "failed" : ""} ${this.byBackend ? `by-backend b${index}` : ""}`);
     for (const [name, value] of [["conn", lane.conn], ["shot", lane.shot], ["worker", lane.worker || null], ["backend", lane.backend || null],
-      ["start", lane.start], ["accepted", lane.accepted], ["end", lane.end === Infinity ? null : lane.end], ["status", lane.status || null],
-      ["failed", lane.failed || null]]) {
+      ["start", lane.start], ["accepted", lane.accepted], ["end", ended ? lane.end : null], ["status", lane.status || null],
+      ["failed", (ended && lane.failed) || null]]) {
       set(row.root, `data-${name}`, value);
     }
     this.place(row.back, { x: 0, y: y + 0.5, width: full, height: height - 1 });

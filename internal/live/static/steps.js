@@ -51,7 +51,8 @@ export class Steps {
 
   headline(lane, t) {
     const request = lane.steps.some((s) => s.step === 5 && s.t <= t) ? lane.request : "";
-    return [request, resultOf(lane, t)].filter(Boolean).join(" · ");
+    const backend = lane.steps.some((s) => s.step === 6 && s.t <= t) ? ` → :${lane.backend.split(":").at(-1)}` : "";
+    return [request + backend, resultOf(lane, t)].filter(Boolean).join(" · ");
   }
 
   // expected returns the step that the connection is in at time t.
@@ -100,7 +101,6 @@ export class Steps {
     let extra = "";
     if (done?.bytes && n !== 4) extra = bytes(done.bytes);
     if (n === 7 && lane?.body && lane.body.t <= t) extra = bytes(lane.body.bytes ?? 0);
-    if (n === 6 && done?.peer) extra = `:${done.peer.split(":").at(-1)}`;
     if (n === 8 && done?.status) extra = `${done.status}, ${extra}`;
     row.calls.className = "calls";
     const key = c + row.go + extra;
