@@ -137,14 +137,14 @@ func (o *options) contestants(dir string) (list []*contestant, missing []string,
 	}
 	if nginx := findTool("nginx"); nginx != "" {
 		list = append(list, &contestant{name: "nginx", version: versionOf(`nginx/(\S+)`, nginx, "-v"),
-			how: "the configuration below, three backends", subject: &suite.Subject{Name: "nginx", Count: 3, Timeouts: shortSet,
+			how: "the configuration below, three backends", subject: &suite.Subject{Name: "nginx", Count: 3, Harmless: true, Timeouts: shortSet,
 				Prepare: prepare(dir, "nginx.conf", nginxConf, "    server ADDR;", nginx, "-p", "DIR", "-c")}})
 	} else {
 		missing = append(missing, "nginx: not installed")
 	}
 	if haproxy := findTool("haproxy"); haproxy != "" {
 		list = append(list, &contestant{name: "HAProxy", version: versionOf(`version (\S+)`, haproxy, "-v"),
-			how: "the configuration below, three backends", subject: &suite.Subject{Name: "HAProxy", Count: 3, Timeouts: shortSet,
+			how: "the configuration below, three backends", subject: &suite.Subject{Name: "HAProxy", Count: 3, Harmless: true, Timeouts: shortSet,
 				Prepare: prepare(dir, "haproxy.cfg", haproxyConf, "  server s# ADDR", haproxy, "-q", "-f")}})
 	} else {
 		missing = append(missing, "HAProxy: not installed")
@@ -192,8 +192,10 @@ func cContestants(cdir, dir string) (list []*contestant, missing []string, err e
 			return compile(cc, dir, p.file, source, listen, backends)
 		}
 		list = append(list, &contestant{name: p.file, version: "compiled by " + versionOf(`(?m)^(.*)$`, cc, "--version"),
-			how:     "a temporary copy with other ports",
-			subject: &suite.Subject{Name: p.file, Count: p.backends, Prepare: prepare}})
+			how: "a temporary copy with other ports",
+			subject: &suite.Subject{Name: p.file, Count: p.backends, Prepare: prepare,
+				// They have none: no need to wait longer.
+				Timeouts: suite.Timeouts{Header: time.Second, Server: time.Second}}})
 	}
 	return list, missing, nil
 }

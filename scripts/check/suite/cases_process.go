@@ -30,11 +30,11 @@ func init() {
 					t.Whole(t.Do(t.Get("child"), "GET"), 200)
 				}
 				left := 0
-				for i := 0; i < 40; i++ {
+				for until := time.Now().Add(2 * time.Second); time.Now().Before(until); {
 					if left = zombies(t.lab.proc.pid()); left == 0 {
 						return
 					}
-					time.Sleep(50 * time.Millisecond)
+					time.Sleep(100 * time.Millisecond)
 				}
 				t.Errorf("the program has %d zombie children", left)
 			}},
@@ -85,7 +85,7 @@ func descriptorLeak(t *T) {
 		c.Close()
 	}
 	left := 0
-	for i := 0; i < 60; i++ {
+	for until := time.Now().Add(3 * time.Second); time.Now().Before(until); {
 		if left = descriptors(t.lab.proc.pid()) - before; left <= 8 {
 			return
 		}

@@ -30,8 +30,8 @@ type Lab struct {
 
 	spawn    func() (*Lab, error) // opens another one like it, if that is possible
 	deadline time.Time            // of the whole run
-	stalls   atomic.Int64
-	slot     chan struct{} // held by the client of a one-shot program
+	stalls   *atomic.Int64        // shared by the labs of one proxy
+	slot     chan struct{}        // held by the client of a one-shot program
 
 	mu       sync.Mutex
 	used     bool     // the process has had a client
@@ -48,12 +48,17 @@ type Lab struct {
 const (
 	patienceFirst  = 4 * time.Second
 	patienceLater  = 1500 * time.Millisecond
+	patienceLast   = 800 * time.Millisecond
 	stallsForgiven = 6
+	stallsMany     = 24
 )
 
 func (l *Lab) patience() time.Duration {
 	p := patienceFirst
-	if l.stalls.Load() > stallsForgiven {
+	switch n := l.stalls.Load(); {
+	case n > stallsMany:
+		p = patienceLast
+	case n > stallsForgiven:
 		p = patienceLater
 	}
 	return max(50*time.Millisecond, min(p, time.Until(l.deadline)))

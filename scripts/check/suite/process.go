@@ -16,6 +16,8 @@ type process struct {
 	argv  []string
 	addr  string         // where it will listen; "" when it says so itself
 	ready *regexp.Regexp // readiness line on stdout, with the address
+	// harmless: readiness may be seen by connecting
+	harmless bool
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
@@ -61,8 +63,11 @@ func (o *output) Write(p []byte) (int, error) {
 func (o *output) last() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	lines := strings.Split(strings.TrimSpace(string(o.tail)), "\n")
-	return strings.TrimSpace(lines[len(lines)-1])
+	s := strings.TrimSpace(string(o.tail))
+	if len(s) > 200 {
+		s = "…" + s[len(s)-200:]
+	}
+	return strings.ReplaceAll(s, "\n", " / ")
 }
 
 // startTime is how long a program may take until it listens.
@@ -112,7 +117,7 @@ func (p *process) startOnce() error {
 // awaitReady waits for the readiness line or, without one, for the port.
 func (p *process) awaitReady(out *output, gone chan struct{}) error {
 	until := time.After(startTime)
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(15 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
@@ -120,13 +125,16 @@ func (p *process) awaitReady(out *output, gone chan struct{}) error {
 			p.addr = a
 			return nil
 		case <-gone:
-			return fmt.Errorf("%s ended at once (%s): %s", p.argv[len(p.argv)-1], p.state, Visible(out.last(), 200))
+			return fmt.Errorf("%s ended at once (%s): %s", p.argv[len(p.argv)-1], p.state, Visible(out.last(), 250))
 		case <-until:
 			p.kill()
 			return fmt.Errorf("%s does not listen on %s after %v: %s",
-				p.argv[len(p.argv)-1], p.addr, startTime, Visible(out.last(), 200))
+				p.argv[len(p.argv)-1], p.addr, startTime, Visible(out.last(), 250))
 		case <-tick.C:
-			if p.ready == nil && listens(p.addr) {
+			if p.ready != nil {
+				continue
+			}
+			if p.harmless && connectable(p.addr) || !p.harmless && listens(p.addr) {
 				return nil
 			}
 		}
@@ -159,7 +167,7 @@ func (p *process) lastWords() string {
 	defer p.mu.Unlock()
 	s := p.state
 	if w := p.output.last(); w != "" {
-		s += ", last output " + Visible(w, 100)
+		s += ", last output " + Visible(w, 160)
 	}
 	return s
 }

@@ -307,7 +307,7 @@ func (r *runner) runLab(l *Lab, cases []*Case) {
 	alone := append(append([]*Case(nil), phases[Alone]...), phases[TimedAlone]...)
 	switch {
 	case solo && l.spawn != nil:
-		r.share(l, append(append(phases[Timed], alone...), phases[Together]...), 5).Wait()
+		r.share(l, append(append(phases[Together], phases[Timed]...), alone...), 5).Wait()
 	case solo:
 		r.phase(l, phases[Together], 1)
 		r.phase(l, alone, 1)
@@ -373,6 +373,7 @@ func (r *runner) help(l *Lab, queue chan *Case, n int, wg *sync.WaitGroup) {
 			}
 			defer other.Close()
 			other.serial, other.oneShot, other.ejects, other.fast = l.serial, l.oneShot, l.ejects, l.fast
+			other.stalls = l.stalls
 			r.drain(other, queue)
 			l.adopt(other)
 		}()

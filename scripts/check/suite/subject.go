@@ -2,6 +2,7 @@ package suite
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,6 +30,9 @@ type Subject struct {
 	// backends, and returns the command that runs it.
 	Prepare func(listen string, backends []string) (argv []string, err error)
 	Count   int // backends for Argv and Prepare; 0 is one
+	// Harmless says that a connection without a request does the program no
+	// harm, so that readiness can be seen by connecting.
+	Harmless bool
 
 	dir string // of what was built
 }
@@ -102,19 +107,27 @@ func freeAddrs(n int) []string {
 	return out
 }
 
+// freePort picks a port that nothing listens on, below the range from which
+// the kernel takes the ports of outgoing connections: one of those could
+// occupy it before the proxy does.
+func freePort() string {
+	for {
+		addr := fmt.Sprintf("127.0.0.1:%d", 18000+rand.IntN(14000))
+		ln, err := net.Listen("tcp", addr)
+		if err == nil {
+			ln.Close()
+			return addr
+		}
+	}
+}
+
 // openPrepared configures a proxy for a free port and starts it.
 func (s *Subject) openPrepared(deadline time.Time) (*Lab, error) {
 	farm, err := NewFarm(freeAddrs(s.Count))
 	if err != nil {
 		return nil, err
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		farm.Close()
-		return nil, err
-	}
-	addr := ln.Addr().String()
-	ln.Close()
+	addr := freePort()
 	argv, err := s.Prepare(addr, farm.Addrs())
 	if err != nil {
 		farm.Close()
@@ -122,7 +135,7 @@ func (s *Subject) openPrepared(deadline time.Time) (*Lab, error) {
 	}
 	l := newLab(farm, deadline)
 	l.addr, l.timeouts, l.runs = addr, s.Timeouts, 1
-	l.proc = &process{argv: argv, addr: addr}
+	l.proc = &process{argv: argv, addr: addr, harmless: s.Harmless}
 	if err := l.proc.start(); err != nil {
 		l.proc.stop()
 		farm.Close()
@@ -142,7 +155,7 @@ func openFrom(spawn func() (*Lab, error)) ([]*Lab, error) {
 }
 
 func newLab(farm *Farm, deadline time.Time) *Lab {
-	return &Lab{farm: farm, deadline: deadline, slot: make(chan struct{}, 1)}
+	return &Lab{farm: farm, deadline: deadline, slot: make(chan struct{}, 1), stalls: &atomic.Int64{}}
 }
 
 // openStarted starts a program that announces its address.
