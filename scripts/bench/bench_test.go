@@ -391,3 +391,31 @@ func TestProcessTree(t *testing.T) {
 		}
 	}
 }
+
+// The generator against wrk, on the backend without a proxy: a short form of
+// -selfcheck with room for a machine that has other things to do.
+func TestAgreesWithWrk(t *testing.T) {
+	wrk := lookPath("wrk")
+	switch {
+	case wrk == "" && os.Getenv("CI") == "true":
+		t.Fatal("no wrk")
+	case wrk == "":
+		t.Skip("wrk is not installed; on Debian: apt-get install wrk")
+	case testing.Short():
+		t.Skip("takes seconds")
+	}
+	b := &bench{o: options4test(t), tmp: t.TempDir()}
+	defer b.close()
+	var err error
+	if b.origin, b.backends, err = backends(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	k := &check{target: &contestant{ID: "straight", Family: "baseline"}, clients: 16,
+		size: checkSize{pairs: 3, most: 10, seconds: 1, within: 0.35}}
+	if err := b.compareWithWrk(t.Context(), wrk, k); err != nil {
+		t.Fatal(err)
+	}
+	if !k.print() {
+		t.Errorf("requests/s %v against %v, p99 %v against %v", k.ours[0], k.wrk[0], k.ours[1], k.wrk[1])
+	}
+}

@@ -109,8 +109,8 @@ func (r *results) figures() []*plots.Figure {
 		plots.Axis{Label: "µs of CPU a request"}, " µs", 1, func(x *row) stat.Spread { return x.CPU }))
 	for _, cell := range []string{"d10000", "d1000"} {
 		add(r.dots(cell, "bench-memory-"+cell[1:], "Memory a connection, "+r.title(cell),
-			plots.Axis{Label: "kB a silent client (log scale)", Log: true}, " kB", 1e-3, func(x *row) stat.Spread {
-				if x.Processes <= 9 && x.Threads < 100 && x.Idle > 0 && r.blocked(x) {
+			plots.Axis{Label: "kB a silent client, or a child process (log scale)", Log: true}, " kB", 1e-3, func(x *row) stat.Spread {
+				if x.Requests == 0 && !r.manyProcesses(x.Contestant) {
 					return stat.Spread{} // it has not accepted them: nothing to compare
 				}
 				return x.PerClient
@@ -125,8 +125,10 @@ func (r *results) figures() []*plots.Figure {
 	return all
 }
 
-// blocked reports whether silent clients keep all others from being served.
-func (r *results) blocked(x *row) bool { return x.Requests == 0 }
+// manyProcesses reports a contestant with a process for each connection.
+func (r *results) manyProcesses(id string) bool {
+	return slices.ContainsFunc(r.Contestants, func(c *contestant) bool { return c.ID == id && c.Processes })
+}
 
 func (r *results) title(cell string) string {
 	for _, c := range r.Cells {

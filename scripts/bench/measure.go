@@ -56,12 +56,12 @@ type sample struct {
 	CPU        float64 `json:"cpu_us_per_request"` // of the proxy with its children
 	CPUSeconds float64 `json:"cpu_s"`
 	Peak       int64   `json:"peak_memory_bytes"`
-	Held       int64   `json:"held_memory_bytes,omitempty"`      // while the silent clients stand
-	PageTables int64   `json:"held_page_tables_bytes,omitempty"` // the kernel's part that grows with processes
-	PerClient  float64 `json:"memory_per_client_bytes,omitempty"`
-	Processes  int     `json:"processes"` // most seen
-	Threads    int     `json:"threads"`   // most seen
-	Zombies    int     `json:"zombies"`   // at the end
+	Held       int64   `json:"held_memory_bytes,omitempty"`       // while the silent clients stand
+	PageTables int64   `json:"held_page_tables_bytes,omitempty"`  // the kernel's part that grows with processes
+	PerClient  float64 `json:"memory_per_client_bytes,omitempty"` // or per child process
+	Processes  int     `json:"processes"`                         // most seen
+	Threads    int     `json:"threads"`                           // most seen
+	Zombies    int     `json:"zombies"`                           // at the end
 	Idle       int     `json:"idle_clients,omitempty"`
 	Requests   int64   `json:"requests"`
 	Failed     int64   `json:"failed"`
@@ -253,8 +253,12 @@ func (b *bench) sample(ctx context.Context, w *cell, c *contestant) *sample {
 		time.Sleep(100 * time.Millisecond) // until the last of them is accepted
 		m := watch.mem()
 		s.Held, s.PageTables, s.Idle = m.Bytes, m.PageTables, standing
-		if standing > 0 {
-			s.PerClient = float64(m.Bytes-before.mem.Bytes) / float64(standing)
+		served := standing
+		if c.Processes { // its children are fewer when their number is bounded
+			served = m.Processes - before.mem.Processes
+		}
+		if served > 0 {
+			s.PerClient = float64(m.Bytes-before.mem.Bytes) / float64(served)
 		}
 	})
 	if err != nil {

@@ -14,12 +14,16 @@ import (
 	"reverseproxy/scripts/bench/stat"
 )
 
-const (
-	checkPairs   = 7    // runs of wrk and of the generator, taking turns
-	checkMore    = 14   // the most, when the first do not agree
-	checkSeconds = 2    // length of a run; wrk knows whole seconds only
-	checkWithin  = 0.15 // relative difference of the medians
-)
+// checkSize says how much the comparison with wrk takes.
+type checkSize struct {
+	pairs   int     // runs of wrk and of the generator, taking turns
+	most    int     // pairs, when the first do not agree
+	seconds int     // length of a run; wrk knows whole seconds only
+	within  float64 // relative difference of the medians
+}
+
+// fullCheck is what -selfcheck does.
+var fullCheck = checkSize{pairs: 7, most: 14, seconds: 2, within: 0.15}
 
 // check is one comparison of the load generator with wrk. The runs stand in
 // pairs that follow each other directly, so that what slows the machine for a
@@ -28,6 +32,7 @@ type check struct {
 	target    *contestant
 	clients   int
 	keepAlive bool
+	size      checkSize
 	ours, wrk [2][]float64 // requests/s and p99 in µs
 }
 
@@ -55,7 +60,7 @@ func (b *bench) selfcheck(ctx context.Context) error {
 	targets := b.build(ctx, append([]*contestant{{ID: "straight", Family: "baseline", KeepAlive: true}}, b.references()...))
 	for _, c := range targets {
 		if c.only == "" && b.o.only.MatchString(c.ID) {
-			checks = append(checks, &check{target: c, clients: 64}, &check{target: c, clients: 64, keepAlive: true})
+			checks = append(checks, &check{target: c, clients: 64, size: fullCheck}, &check{target: c, clients: 64, keepAlive: true, size: fullCheck})
 		}
 	}
 	bad := 0
@@ -70,9 +75,9 @@ func (b *bench) selfcheck(ctx context.Context) error {
 	}
 	if bad > 0 {
 		return fmt.Errorf("%d of %d comparisons differ by more than %.0f %%; other work on the machine disturbs both",
-			bad, len(checks), checkWithin*100)
+			bad, len(checks), fullCheck.within*100)
 	}
-	fmt.Printf("All %d comparisons agree within %.0f %% (medians of %d pairs of runs or more).\n", len(checks), checkWithin*100, checkPairs)
+	fmt.Printf("All %d comparisons agree within %.0f %% (medians of %d pairs of runs or more).\n", len(checks), fullCheck.within*100, fullCheck.pairs)
 	return nil
 }
 
@@ -82,7 +87,7 @@ func (b *bench) compareWithWrk(ctx context.Context, wrk string, k *check) error 
 		return err
 	}
 	defer inst.stop()
-	for i := 0; i < checkPairs || i < checkMore && !k.agrees(); i++ {
+	for i := 0; i < k.size.pairs || i < k.size.most && !k.agrees(); i++ {
 		first, second := k.runOurs, k.runWrk(wrk)
 		if i%2 == 1 {
 			first, second = second, first
@@ -101,7 +106,7 @@ func (b *bench) compareWithWrk(ctx context.Context, wrk string, k *check) error 
 // address, no warm-up.
 func (k *check) runOurs(ctx context.Context, addr string) error {
 	res, err := generate(ctx, load.Job{Target: addr, Path: "/", Clients: k.clients, KeepAlive: k.keepAlive,
-		RunMS: checkSeconds * 1000, TimeoutMS: 2000, Body: small, OneSource: true}, nil)
+		RunMS: k.size.seconds * 1000, TimeoutMS: 2000, Body: small, OneSource: true}, nil)
 	if err != nil {
 		return err
 	}
@@ -143,7 +148,7 @@ var (
 )
 
 func (k *check) runWrk(wrk string) func(context.Context, string) error {
-	args := []string{"-t1", "-c" + strconv.Itoa(k.clients), "-d" + strconv.Itoa(checkSeconds) + "s", "--latency"}
+	args := []string{"-t1", "-c" + strconv.Itoa(k.clients), "-d" + strconv.Itoa(k.size.seconds) + "s", "--latency"}
 	if !k.keepAlive {
 		args = append(args, "-H", "Connection: close")
 	}
@@ -167,7 +172,7 @@ func (k *check) runWrk(wrk string) func(context.Context, string) error {
 func (k *check) agrees() bool {
 	for i := range k.ours {
 		x := k.ratio(i).Median
-		if !(x > 1-checkWithin && x < 1+checkWithin) {
+		if !(x > 1-k.size.within && x < 1+k.size.within) {
 			return false
 		}
 	}

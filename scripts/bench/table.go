@@ -42,6 +42,14 @@ func scaled(s stat.Spread, unit float64) string {
 	return number(s.Median * unit)
 }
 
+// count prints the median of whole numbers.
+func count(s stat.Spread) string {
+	if s.N == 0 {
+		return "-"
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(number(s.Median), ".00"), ".0")
+}
+
 // spreadText is the median with its spread: "8,120 ±4%".
 func spreadText(s stat.Spread, unit float64) string {
 	if s.N < 2 || s.Median == 0 {
@@ -74,7 +82,7 @@ func columns(w *cell) []column {
 	ratioCPU := column{"ratio", func(r *row) string { return times(r.RatioCPU) }}
 	peak := column{"peak MB", func(r *row) string { return scaled(r.Peak, toMB) }}
 	failed := column{"failed", func(r *row) string { return itoa(r.Failed) }}
-	overflows := column{"backlog overflows", func(r *row) string { return scaled(r.Overflows, 1) }}
+	overflows := column{"backlog overflows", func(r *row) string { return count(r.Overflows) }}
 	last := column{"all done after ms", func(r *row) string { return spreadText(r.Seconds, 1e3) }}
 	switch w.Workload {
 	case "c":
