@@ -103,7 +103,31 @@ func NewExchange(client net.Conn, via string, limits *Limits, log *narrate.Conn)
 // ReadRequest is step 5: it reads the request's header and refuses what must
 // not be forwarded.
 func (x *Exchange) ReadRequest() error {
-	err := x.readRequest()
+	n, err := x.awaitRequest()
+	switch err {
+	case nil:
+		err = x.readRequest(n)
+	case io.EOF:
+		err = errNoRequest
+	default:
+		err = requestError(err)
+	}
+	return x.tellRequest(err)
+}
+
+// awaitRequest waits for the first bytes. Thousands of clients may be connected
+// and silent, so a waiting one must be cheap: only a small buffer, and so
+// little on the stack that a goroutine's first 2 KiB are enough.
+func (x *Exchange) awaitRequest() (n int, err error) {
+	// The whole header has to be here by then, however slowly it drips in.
+	x.client.SetReadDeadline(time.Now().Add(x.limits.Request))
+	return x.client.Conn.Read(x.first[:])
+}
+
+// tellRequest narrates step 5.
+//
+//go:noinline
+func (x *Exchange) tellRequest(err error) error {
 	if err != nil {
 		return x.stepFailed(narrate.ReadRequest, err, narrate.Event{Calls: "read"})
 	}
@@ -114,19 +138,8 @@ func (x *Exchange) ReadRequest() error {
 	return nil
 }
 
-func (x *Exchange) readRequest() error {
-	// The whole header has to be here by then, however slowly it drips in.
-	x.client.SetReadDeadline(time.Now().Add(x.limits.Request))
-
-	// Clients that keep a proxy waiting have mostly not sent a byte yet: they
-	// get a small buffer, and a real one when there is something to read.
-	n, err := x.client.Conn.Read(x.first[:])
-	if err == io.EOF {
-		return errNoRequest
-	}
-	if err != nil {
-		return requestError(err)
-	}
+// readRequest reads the header, of which the first n bytes are in x.first.
+func (x *Exchange) readRequest(n int) (err error) {
 	x.client.early = x.first[:n]
 	x.client.buf = newReader(&x.client)
 	if x.req, err = ReadRequest(x.client.buf); err != nil {
