@@ -1,0 +1,312 @@
+package narrate
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fatih/color"
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestClean(t *testing.T) {
+	for _, test := range []struct{ in, want string }{
+		{"", ""},
+		{"GET /api/data", "GET /api/data"},
+		{"~ tilde is the last", "~ tilde is the last"},
+		{"title \x1b]0;x\x07", `title \x1b]0;x\a`},
+		{"one\r\ntwo\x00\x7f", `one\r\ntwo\x00\x7f`},
+		{"C1 as UTF-8 \u009b2J", `C1 as UTF-8 \u009b2J`},
+		{"C1 raw \x9b2J", `C1 raw \x9b2J`},
+		{"grüezi", `gr\u00fcezi`},
+		{strings.Repeat("a", 200), strings.Repeat("a", 200)},
+		{strings.Repeat("a", 201), strings.Repeat("a", 200) + "..."},
+	} {
+		if diff := cmp.Diff(test.want, Clean(test.in)); diff != "" {
+			t.Errorf("Clean(%q): want (-), got (+):\n%s", test.in, diff)
+		}
+	}
+}
+
+func FuzzClean(f *testing.F) {
+	f.Add("GET /\x1b[2J")
+	f.Add(strings.Repeat("\xff", 300))
+	f.Fuzz(func(t *testing.T, s string) {
+		got := Clean(s)
+		if len(got) > 4*maxText+len("...") {
+			t.Errorf("%d bytes of %d", len(got), len(s))
+		}
+		for i := range len(got) {
+			if got[i] < ' ' || got[i] > '~' {
+				t.Errorf("Clean(%q) = %q", s, got)
+			}
+		}
+	})
+}
+
+// TestTextLines holds the lines of the terminal against their events.
+func TestTextLines(t *testing.T) {
+	step := func(s Step, e Event) Event {
+		e.Kind, e.Step, e.Name, e.Conn = KindStep, s, s.String(), 7
+		return e
+	}
+	for _, test := range []struct {
+		event Event
+		want  string
+	}{
+		{Event{Kind: KindStep, Step: Bind, Name: "bind", Calls: "bind", Peer: "127.0.0.1:8080", Text: "inside net.Listen"},
+			"      2 ✅ Bound to 127.0.0.1:8080 (bind, inside net.Listen)\n"},
+		{step(Accept, Event{Peer: "127.0.0.1:5000"}), "#7    4 ✅ Accepted a connection from 127.0.0.1:5000\n"},
+		{step(ReadRequest, Event{Bytes: 84, Text: "GET /", Worker: "goroutine 9"}), "#7    5 📦 Received 84 bytes: GET / [goroutine 9]\n"},
+		{step(ForwardRequest, Event{Bytes: 90}), "#7    7 📤 Forwarded the request to the backend (90 bytes)\n"},
+		{step(SendResponse, Event{Bytes: 120}), "#7    9 📤 Sent the response to the client (120 bytes)\n"},
+		{step(Close, Event{Status: 200, Elapsed: 850}), "#7   10 🔒 Connection closed after 850 µs, answered with 200\n"},
+		{step(Close, Event{Elapsed: 12345, Err: "the client left", Failed: true}), "#7   10 🔒 Connection closed after 12.3 ms: the client left\n"},
+		{Event{Kind: KindRoute, Conn: 123456, Peer: "127.0.0.1:8001"}, "#123456   ➡️  Routing to backend 127.0.0.1:8001\n"},
+		{Event{Kind: KindWorker, Conn: 7, Worker: "child 99", Text: "started"}, "#7      👷 child 99 started\n"},
+		{Event{Kind: KindProblem, Err: "Accept failed"}, "❌ Accept failed\n"},
+		{Event{Kind: KindReady, Listen: "127.0.0.1:8080"}, ""},
+		{Event{Kind: KindSummary, Summary: &Summary{}}, ""},
+	} {
+		var b bytes.Buffer
+		Text(&b)(test.event)
+		if diff := cmp.Diff(test.want, b.String()); diff != "" {
+			t.Errorf("%+v: want (-), got (+):\n%s", test.event, diff)
+		}
+	}
+	var b bytes.Buffer
+	Text(&b)(step(Connect, Event{Peer: "127.0.0.1:8000", Err: "refused"}))
+	if got := b.String(); !strings.Contains(got, "❌") || !strings.HasSuffix(got, ": refused\n") || strings.Contains(got, "Connected") {
+		t.Errorf("a failed step: %q", got)
+	}
+}
+
+func TestTextHasColoursOnlyOnATerminal(t *testing.T) {
+	defer func(was bool) { color.NoColor = was }(color.NoColor)
+	e := Event{Kind: KindStep, Step: Accept, Conn: 1, Peer: "127.0.0.1:5000"}
+	for _, no := range []bool{true, false} {
+		color.NoColor = no
+		var b bytes.Buffer
+		Text(&b)(e)
+		if coloured := strings.Contains(b.String(), "\x1b["); coloured == no {
+			t.Errorf("NoColor %t: %q", no, b.String())
+		}
+	}
+}
+
+func TestJSONRoundTrip(t *testing.T) {
+	want := []Event{
+		{Time: time.Unix(1_700_000_000, 123456789).UTC(), Kind: KindStep, Conn: 3, Worker: "child 4", Step: ReadRequest,
+			Name: "read request", Calls: "read", Peer: "127.0.0.1:1", Bytes: 84, Elapsed: 212, Status: 200, Text: `a "quote"`, Err: "e", Failed: true},
+		{Time: time.Unix(1, 0).UTC(), Kind: KindReady, Listen: "127.0.0.1:8080", Backends: []string{"127.0.0.1:8000"}},
+		{Time: time.Unix(2, 0).UTC(), Kind: KindSummary, Summary: &Summary{Connections: 5, Failed: 1, MostAtOnce: 2, CPUSeconds: 0.25, PeakMemory: 1 << 20}},
+	}
+	var b bytes.Buffer
+	sink := JSON(&b)
+	for _, e := range want {
+		sink(e)
+	}
+	lines := strings.SplitAfter(b.String(), "\n")
+	if len(lines) != len(want)+1 || lines[len(want)] != "" {
+		t.Fatalf("%d events are not as many lines: %q", len(want), b.String())
+	}
+	var got []Event
+	for _, line := range lines[:len(want)] {
+		var e Event
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		got = append(got, e)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("want (-), got (+):\n%s", diff)
+	}
+	for _, name := range []string{`"time":"2023-`, `"event":"step"`, `"conn":3`, `"step":5`, `"elapsed_us":212`, `"error":"e"`} {
+		if !strings.Contains(lines[0], name) {
+			t.Errorf("%s lacks %s", lines[0], name)
+		}
+	}
+}
+
+// collect returns a Narrator and its events.
+func collect(level Level) (*Narrator, func() []Event) {
+	var events []Event
+	return New(level, func(e Event) { events = append(events, e) }), func() []Event { return events }
+}
+
+func TestStepsOfAConnection(t *testing.T) {
+	n, events := collect(All)
+	n.Worker = func() string { return "worker 1" }
+	c := n.AcceptFrom("127.0.0.1:5000")
+	c.Step(ReadRequest, Event{Calls: "read", Bytes: 10, Text: "GET /\x1b[2J"})
+	c.Route("127.0.0.1:8001")
+	c.Step(Connect, Event{Calls: "socket, connect", Err: "refused\x07"})
+	c.Close(errors.New("502"), true, 502)
+	var got []Event
+	for _, e := range events() {
+		if e.Time.IsZero() || e.Elapsed < 0 {
+			t.Errorf("time %v, elapsed %d", e.Time, e.Elapsed)
+		}
+		e.Time, e.Elapsed = time.Time{}, 0
+		got = append(got, e)
+	}
+	want := []Event{
+		{Kind: KindStep, Conn: 1, Step: Accept, Name: "accept", Calls: "accept", Peer: "127.0.0.1:5000"},
+		{Kind: KindStep, Conn: 1, Worker: "worker 1", Step: ReadRequest, Name: "read request", Calls: "read", Bytes: 10, Text: `GET /\x1b[2J`},
+		{Kind: KindRoute, Conn: 1, Worker: "worker 1", Name: "route", Peer: "127.0.0.1:8001"},
+		{Kind: KindStep, Conn: 1, Worker: "worker 1", Step: Connect, Name: "connect", Calls: "socket, connect", Err: `refused\a`},
+		{Kind: KindStep, Conn: 1, Worker: "worker 1", Step: Close, Name: "close", Calls: "close", Status: 502, Err: "502", Failed: true},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("want (-), got (+):\n%s", diff)
+	}
+}
+
+func TestListening(t *testing.T) {
+	n, events := collect(All)
+	n.Listening(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080})
+	var got []string
+	for _, e := range events() {
+		got = append(got, e.Name+" "+e.Peer)
+	}
+	if diff := cmp.Diff([]string{"socket 127.0.0.1:8080", "bind 127.0.0.1:8080", "listen 127.0.0.1:8080"}, got); diff != "" {
+		t.Errorf("want (-), got (+):\n%s", diff)
+	}
+}
+
+func TestElapsedCountsFromTheStepBefore(t *testing.T) {
+	n, events := collect(All)
+	c := n.AcceptFrom("x")
+	time.Sleep(20 * time.Millisecond) // the time that is measured
+	c.Step(ReadRequest, Event{})
+	c.Step(Connect, Event{})
+	c.Close(nil, false, 200)
+	e := events()
+	if e[1].Elapsed < 20_000 || e[3].Elapsed < e[1].Elapsed+e[2].Elapsed {
+		t.Errorf("read request %d µs, connect %d µs, in all %d µs", e[1].Elapsed, e[2].Elapsed, e[3].Elapsed)
+	}
+}
+
+func TestElapsed(t *testing.T) {
+	for us, want := range map[int64]string{0: "0 µs", 999: "999 µs", 1000: "1.0 ms", 12345: "12.3 ms", 2_500_000: "2.50 s"} {
+		if got := Elapsed(us); got != want {
+			t.Errorf("%d: %q, want %q", us, got, want)
+		}
+	}
+}
+
+// TestOffCostsNothing: with nobody to tell, no event is built.
+func TestOffCostsNothing(t *testing.T) {
+	n := New(Off, func(Event) { t.Error("an event was told") })
+	n.Worker = func() string { t.Error("a worker was asked for its name"); return "" }
+	c := n.AcceptFrom("")
+	allocs := testing.AllocsPerRun(100, func() {
+		c.Step(ReadRequest, Event{Calls: "read", Bytes: 10})
+		c.Route("127.0.0.1:8000")
+		c.Body(100)
+		n.Problem("nothing")
+		n.WorkerNote(1, "child 1", "started")
+	})
+	if allocs != 0 {
+		t.Errorf("%v allocations", allocs)
+	}
+	c.Close(nil, false, 200)
+	if s := n.Summary(); s.Connections != 1 || s.Failed != 0 || s.MostAtOnce != 1 {
+		t.Errorf("but it is counted: %+v", s)
+	}
+}
+
+func TestSummaryCounts(t *testing.T) {
+	n := New(Off)
+	var together, all sync.WaitGroup
+	together.Add(10)
+	for i := range 50 {
+		all.Go(func() { // ends when its connection is closed
+			if i >= 10 { // the first ten are open at once, the others after them
+				together.Wait()
+			}
+			c := n.AcceptFrom("")
+			if i < 10 {
+				together.Done()
+				together.Wait()
+			}
+			c.Close(nil, i%5 == 0, 0)
+		})
+	}
+	all.Wait()
+	n.Drain()
+	s := n.Summary()
+	if s.Connections != 50 || s.Failed != 10 || s.MostAtOnce < 10 || s.MostAtOnce > 50 || n.InFlight() != 0 {
+		t.Errorf("%+v, %d in flight", s, n.InFlight())
+	}
+	if runtime.GOOS == "linux" && (s.PeakMemory < 1<<20 || s.PeakMemory > 1<<32) {
+		t.Errorf("peak memory of %d bytes", s.PeakMemory)
+	}
+}
+
+func TestSummaryLine(t *testing.T) {
+	s := Summary{Connections: 12, MostAtOnce: 3, CPUSeconds: 0.05, PeakMemory: 14_200_000}
+	want := "Summary: 12 connections, 0 failed, at most 3 at once, CPU 0.050 s, peak memory 14.2 MB"
+	if got := s.String(); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestSlowMotion(t *testing.T) {
+	n, events := collect(All)
+	n.SlowMotion(20 * time.Millisecond)
+	start := time.Now()
+	c := n.AcceptFrom("x")
+	c.Step(ReadRequest, Event{})
+	if d := time.Since(start); d < 40*time.Millisecond {
+		t.Errorf("two steps took %v", d)
+	}
+	if e := events()[1]; e.Elapsed >= 20_000 {
+		t.Errorf("the pause is counted as the step's time: %d µs", e.Elapsed)
+	}
+}
+
+func TestStepNames(t *testing.T) {
+	var got []string
+	for s := Step(0); s <= Close+1; s++ {
+		got = append(got, s.String())
+	}
+	want := []string{"", "socket", "bind", "listen", "accept", "read request", "connect", "forward request",
+		"read response", "send response", "close", ""}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("want (-), got (+):\n%s", diff)
+	}
+}
+
+func TestGoroutineNames(t *testing.T) {
+	names := make(chan string)
+	go func() { names <- Goroutine() }() // ends when its name is read
+	if got := <-names; !regexp.MustCompile(`^goroutine \d+$`).MatchString(got) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestManySinksAndGoroutines(t *testing.T) {
+	var first, second int // the race detector watches that only one sink runs at a time
+	n := New(All, func(Event) { first++ })
+	n.Attach(func(Event) { second++ })
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() { // ends with its connection
+			c := n.AcceptFrom("x")
+			c.Step(ReadRequest, Event{})
+			c.Close(nil, false, 200)
+		})
+	}
+	all.Wait()
+	if first != 60 || second != 60 {
+		t.Errorf("%d and %d events, want 60 each", first, second)
+	}
+}
