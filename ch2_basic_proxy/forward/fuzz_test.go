@@ -339,9 +339,11 @@ func FuzzCopyBody(f *testing.F) {
 		if !ok {
 			t.Fatalf("accepted %q as chunks", data)
 		}
+		// net/http refuses some of what the grammar allows, a space before an
+		// extension for one; what it takes must mean the same to it.
 		theirs, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(data)))
-		if err != nil && !strings.Contains(err.Error(), "too much non-data") || err == nil && string(theirs) != want {
-			t.Fatalf("net/http reads %q, %v, want %q", theirs, err, want)
+		if err == nil && string(theirs) != want {
+			t.Fatalf("net/http reads %q, want %q", theirs, want)
 		}
 		if behind := left(t, src.buf); behind != rest {
 			t.Fatalf("the message ends before %q, not before %q", rest, behind)

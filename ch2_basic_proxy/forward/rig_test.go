@@ -2,7 +2,9 @@ package forward
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -15,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"context"
-
 	"github.com/google/go-cmp/cmp"
 
 	"reverseproxy/internal/narrate"
@@ -25,6 +25,16 @@ import (
 // patience is how long a test waits for something that must happen. Only a
 // test that fails ever waits that long.
 const patience = 20 * time.Second
+
+// TestMain lets more tests run side by side than there are processors, because
+// they wait most of the time.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // generous are limits that no test reaches.
 var generous = Limits{Connect: patience, Request: patience, Server: patience, Idle: patience}

@@ -64,6 +64,7 @@ var chunkSeeds = []string{
 	"5\r\nhello\r\n0\r\n\r\nrest",
 	"5;a=b\r\nhello\r\n0;c\r\nT: v\r\nHost: x\r\n\r\n",
 	"5 \t\r\nhello\r\n00\r\n\r\n",
+	"5 ; a = b\r\nhello\r\n0 ;\r\n\r\n",
 	"A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n",
 	"5\nhello\n0\n\n",
 	"5\r\nhello0\r\n\r\n",

@@ -460,9 +460,9 @@ func TestUpgrade(t *testing.T) {
 	t.Run("one side alone keeps it alive", func(t *testing.T) {
 		t.Parallel()
 		limits := generous
-		limits.Idle = time.Second
+		limits.Idle = 2 * time.Second
 		r, client, backend := open(t, limits)
-		for range 15 {
+		for range 25 {
 			time.Sleep(100 * time.Millisecond)
 			backend.send("tick")
 			client.expect("tick")

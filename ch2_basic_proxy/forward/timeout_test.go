@@ -22,8 +22,7 @@ func drip(w *wire, s string, pause time.Duration) {
 }
 
 // Each wait has its own limit; a limit that is met does not come too early.
-func TestTimeouts(t *testing.T) {
-	t.Parallel()
+func TestTimeouts(t *testing.T) { // not beside other tests, which would cost it its time
 	const (
 		slowClient  = "the request did not come in time"
 		slowBackend = "the backend did not answer in time"
@@ -191,19 +190,18 @@ func TestTimeouts(t *testing.T) {
 
 // What goes on, however slowly, is not cut off: the limits are for standing
 // still.
-func TestSlowButAlive(t *testing.T) {
-	t.Parallel()
+func TestSlowButAlive(t *testing.T) { // not beside other tests
 	limits := generous
-	limits.Idle, limits.Server = 600*time.Millisecond, 600*time.Millisecond
+	limits.Idle, limits.Server = 1500*time.Millisecond, 1500*time.Millisecond
 	for _, framing := range []string{"length", "long", "chunked"} {
 		t.Run(framing, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, limits)
-			head, part, end, n := "Content-Length: 15\r\n\r\n", "x", "", 15
+			head, part, end, n := "Content-Length: 16\r\n\r\n", "x", "", 16
 			switch framing {
 			case "long":
-				n = 1_500_000
-				head, part = fmt.Sprintf("Content-Length: %d\r\n\r\n", n), strings.Repeat("x", n/15)
+				n = 1_600_000
+				head, part = fmt.Sprintf("Content-Length: %d\r\n\r\n", n), strings.Repeat("x", n/16)
 			case "chunked":
 				head, part, end = chunks+"\r\n", "1\r\nx\r\n", "0\r\n\r\n"
 			}
@@ -211,8 +209,8 @@ func TestSlowButAlive(t *testing.T) {
 			client := r.send("POST / HTTP/1.1\r\nHost: a\r\n" + head)
 			backend := r.accept()
 			backend.until("\r\n\r\n")
-			for range 15 {
-				time.Sleep(limits.Idle / 10)
+			for range 16 {
+				time.Sleep(limits.Idle / 12)
 				client.send(part)
 				backend.expect(part)
 			}
@@ -220,8 +218,8 @@ func TestSlowButAlive(t *testing.T) {
 			backend.expect(end)
 			backend.send(status + head)
 			client.until("\r\n\r\n")
-			for range 15 {
-				time.Sleep(limits.Idle / 10)
+			for range 16 {
+				time.Sleep(limits.Idle / 12)
 				backend.send(part)
 				client.expect(part)
 			}
@@ -233,10 +231,9 @@ func TestSlowButAlive(t *testing.T) {
 }
 
 // A client that reads a little at a time is alive as well.
-func TestSlowReader(t *testing.T) {
-	t.Parallel()
+func TestSlowReader(t *testing.T) { // not beside other tests
 	limits := generous
-	limits.Idle = time.Second
+	limits.Idle = 1500 * time.Millisecond
 	for name, head := range map[string]string{"length": "Content-Length: 400000\r\n\r\n", "until close": "\r\n"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
