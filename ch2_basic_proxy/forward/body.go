@@ -27,6 +27,9 @@ var (
 	buffers = sync.Pool{New: func() any { return new([sizeRoom + bufferSize + 2]byte) }}
 )
 
+// resetGrace is how long a read that meets the end of file waits for a write.
+const resetGrace = 100 * time.Millisecond
+
 // past is a deadline that ends every wait at once.
 var past = time.Unix(1, 0)
 
@@ -59,10 +62,20 @@ func (p *peer) Read(b []byte) (int, error) {
 		}
 	}
 	n, err := p.Conn.Read(b)
-	if err == io.EOF && p.wasReset.Load() {
-		err = syscall.ECONNRESET // the kernel tells it once, and it told the writer
+	if err == io.EOF && p.resetSeen() {
+		err = syscall.ECONNRESET
 	}
 	return n, err
+}
+
+// resetSeen reports whether an end of file is a reset in truth. The kernel tells
+// of a reset once, and may have told a write that is still under way: after a
+// reset that write ends at once; one that waits for a longer time is none.
+func (p *peer) resetSeen() bool {
+	for end := time.Now().Add(resetGrace); p.writing.Load() && !p.wasReset.Load() && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	return p.wasReset.Load()
 }
 
 // Write writes b, but does not wait longer than writeIdle for the peer to take
@@ -73,10 +86,11 @@ func (p *peer) Write(b []byte) (int, error) {
 	if err == nil {
 		p.writing.Store(true)
 		n, err = p.Conn.Write(b)
-		p.writing.Store(false)
 		p.sent.Add(int64(n))
 	}
-	return n, p.writeFailed(err)
+	err = p.writeFailed(err)
+	p.writing.Store(false)
+	return n, err
 }
 
 // writeFailed returns err, if it is one, as a writeError.

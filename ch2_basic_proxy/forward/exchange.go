@@ -83,7 +83,8 @@ type Exchange struct {
 
 	// The request's side runs beside the response's: see sendBody.
 	requestSide chan struct{} // closed when sendBody has ended; nil if it never ran
-	over        chan struct{} // closed when the response's side has ended
+	over        chan struct{} // closed when the response's side has ended, or a tunnel begins
+	overOnce    sync.Once
 	mu          sync.Mutex    // guards the rest
 	responding  bool          // the response has begun: the server timeout is met
 	complete    bool          // the request has been read and sent to its end
@@ -267,12 +268,12 @@ func (x *Exchange) begun(responding bool) {
 	defer x.mu.Unlock()
 	x.responding = responding
 	switch {
-	case x.complete:
+	case x.complete && responding:
 		// The server timeout runs already, and for the whole header.
-	case responding:
+	case x.complete || responding:
 		x.backend.readBy(time.Now().Add(x.limits.Server))
 	default:
-		x.backend.readBy(time.Time{})
+		x.backend.readBy(time.Time{}) // the request is still being sent
 	}
 }
 
@@ -496,7 +497,7 @@ func (x *Exchange) endRequestSide() {
 	if x.requestSide == nil {
 		return
 	}
-	close(x.over)
+	x.overOnce.Do(func() { close(x.over) })
 	x.client.stop(true, false)
 	x.mu.Lock()
 	sending := !x.complete

@@ -61,10 +61,11 @@ func splice(dst, src *peer, n int64) (handled bool, err error) {
 				n, err := syscall.Splice(pipe[0], nil, fd, nil, size, spliceMove|spliceNonblock)
 				return int64(n), err
 			})
+			err = dst.writeFailed(err)
 			dst.writing.Store(false)
 			dst.sent.Add(gone)
 			if held -= gone; err != nil {
-				return true, dst.writeFailed(err)
+				return true, err
 			}
 		}
 	}

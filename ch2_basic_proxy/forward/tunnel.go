@@ -11,6 +11,7 @@ import (
 // sends, the other gets, whatever it means (RFC 9110, section 7.8). When one
 // side ends its sending (FIN), the other is told so and may go on.
 func (x *Exchange) tunnel() error {
+	x.overOnce.Do(func() { close(x.over) })
 	if x.req.Framing == NoBody {
 		x.client.stop(true, false) // sendBody only watches; what comes now is the tunnel's
 	}
