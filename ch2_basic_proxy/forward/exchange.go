@@ -85,11 +85,11 @@ type Exchange struct {
 	requestSide chan struct{} // closed when sendBody has ended; nil if it never ran
 	over        chan struct{} // closed when the response's side has ended, or a tunnel begins
 	overOnce    sync.Once
-	mu          sync.Mutex    // guards the rest
-	responding  bool          // the response has begun: the server timeout is met
-	complete    bool          // the request has been read and sent to its end
-	more        bool          // the client sent something behind its request
-	requestErr  error         // what ended the request's side before its time
+	mu          sync.Mutex // guards the rest
+	responding  bool       // the response has begun: the server timeout is met
+	complete    bool       // the request has been read and sent to its end
+	more        bool       // the client sent something behind its request
+	requestErr  error      // what ended the request's side before its time
 }
 
 // NewExchange prepares the exchange with a client that has just been accepted.
