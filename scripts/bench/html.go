@@ -48,7 +48,8 @@ var sections = []struct{ workloads, pictures, title, text string }{
 		"64 clients keep their connections. What closes after each request takes no part."},
 	{"c", "bench-timelines", "Eight clients at once",
 		"All eight connect at the same moment; the backend takes 200 ms for each. One client at a time is a " +
-			"staircase, any concurrency a wall. A bar that starts late in connecting has lost its handshake in a full backlog and tried again after a second."},
+			"staircase, any concurrency a wall. Waiting in the backlog is the time from the finished handshake until " +
+			"the request is at the backend. A bar that starts late in connecting has lost its handshake in a full backlog and tried again after a second."},
 	{"d", "bench-memory", "Silent clients",
 		"Clients that connect and say nothing, while one other client sends requests. Memory is the resident set; " +
 			"of several processes, pages they share are counted once (PSS)."},
@@ -108,7 +109,7 @@ func (r *results) htmlTable(w *cell) *htmlTable {
 			line = append(line, c.Text(x))
 		}
 		t.Rows = append(t.Rows, append(line, x.Note))
-		if x.Base != "" {
+		if x.Base != "" && !strings.Contains("cf", w.Workload) { // these have no ratio columns
 			t.Note = "Ratios against " + x.Base + "."
 		}
 	}
