@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -69,12 +70,15 @@ type sample struct {
 	MBps       float64 `json:"megabytes_per_second,omitempty"`
 	Overflows  int64   `json:"listen_overflows"` // connections turned away at its full accept queue
 	// GeneratorCPU and BackendCPU are shares of one core, 1 = it was the limit.
-	GeneratorCPU float64          `json:"generator_cpu_share"`
-	BackendCPU   float64          `json:"backend_cpu_share"`
-	Failures     map[string]int64 `json:"failures,omitempty"`
-	Timeline     []load.Timeline  `json:"timeline,omitempty"`
-	Latency      load.Histogram   `json:"latency_hdr"`
-	Error        string           `json:"error,omitempty"` // it could not be measured
+	GeneratorCPU float64 `json:"generator_cpu_share"`
+	BackendCPU   float64 `json:"backend_cpu_share"`
+	// OtherCPU is the share of all cores that went to processes which have no
+	// part in the sample, and to other machines on the same hardware.
+	OtherCPU float64          `json:"other_cpu_share"`
+	Failures map[string]int64 `json:"failures,omitempty"`
+	Timeline []load.Timeline  `json:"timeline,omitempty"`
+	Latency  load.Histogram   `json:"latency_hdr"`
+	Error    string           `json:"error,omitempty"` // it could not be measured
 }
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
@@ -294,6 +298,8 @@ func (s *sample) fill(w *cell, res *load.Result, before, after reading) {
 	wall := after.at.Sub(before.at).Seconds()
 	s.GeneratorCPU = float64(res.CPUNS) / 1e9 / wall
 	s.BackendCPU = (after.backend - before.backend).Seconds() / wall
+	own := (after.cpu - before.cpu + after.backend - before.backend).Seconds() + float64(res.CPUNS)/1e9
+	s.OtherCPU = max(0, (after.busy-before.busy).Seconds()-own) / wall / float64(runtime.NumCPU())
 	s.Overflows = after.overflows - before.overflows
 	if w.Workload == "c" || w.Workload == "f" {
 		s.Timeline = res.Timeline
@@ -321,6 +327,7 @@ type reading struct {
 	at        time.Time
 	cpu       time.Duration
 	backend   time.Duration
+	busy      time.Duration // of the whole machine
 	overflows int64
 	mem       proctree.Memory
 }
@@ -372,7 +379,7 @@ func (w *watcher) mem() proctree.Memory {
 }
 
 func (w *watcher) read() reading {
-	r := reading{at: time.Now(), backend: proctree.CPU(w.backend), mem: w.mem()}
+	r := reading{at: time.Now(), busy: proctree.Busy(), backend: proctree.CPU(w.backend), mem: w.mem()}
 	if w.pid != 0 {
 		_, dropped, _ := rawsock.Listener(&w.listener)
 		r.overflows = int64(dropped)

@@ -20,6 +20,9 @@ import (
 // schemaVersion changes when a field of results.json changes its meaning.
 const schemaVersion = 1
 
+// busyShare of all cores used by others spoils a run.
+const busyShare = 0.15
+
 // results is results.json.
 type results struct {
 	Schema      int               `json:"schema"`
@@ -36,6 +39,7 @@ type results struct {
 	Rows        []*row            `json:"rows"`
 	Goals       []goal            `json:"goals"`
 	Problems    []string          `json:"problems"`
+	OtherCPU    stat.Spread       `json:"other_cpu_share"` // of all cores, over the samples
 	BinTrue     stat.Spread       `json:"bin_true_starts_per_second"`
 	Samples     []*sample         `json:"samples"`
 }
@@ -232,6 +236,19 @@ func (b *bench) collect(interrupted bool) *results {
 		starts = append(starts, float64(t.Started)/float64(t.NS)*1e9)
 	}
 	r.BinTrue = stat.Of(starts...)
+	var others []float64
+	for _, s := range b.samples {
+		if s.Error == "" {
+			others = append(others, s.OtherCPU)
+		}
+	}
+	r.OtherCPU = stat.Of(others...)
+	r.Machine["used by others meanwhile"] = fmt.Sprintf("%.0f %% of all cores", r.OtherCPU.Median*100)
+	if r.OtherCPU.Median > busyShare {
+		r.Problems = append(r.Problems, fmt.Sprintf("other programs took %.0f %% of the machine meanwhile (median): "+
+			"requests/s and latencies are theirs too; CPU a request and memory can still be compared",
+			r.OtherCPU.Median*100))
+	}
 	r.Goals = goals(r)
 	return r
 }
@@ -269,7 +286,7 @@ func machine() map[string]string {
 		m["kernel"] = strings.TrimSpace(string(b))
 	}
 	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
-		m["load_average_at_end"] = strings.Join(strings.Fields(string(b))[:3], " ")
+		m["load average at the end"] = strings.Join(strings.Fields(string(b))[:3], " ")
 	}
 	return m
 }

@@ -146,6 +146,9 @@ func (r *results) print(out io.Writer) {
 		fmt.Fprintf(out, "\n%d goals were not measured: their proxies or workloads did not take part "+
 			"(the C originals need -c DIR).\n", missing)
 	}
+	for _, p := range r.Problems {
+		fmt.Fprintln(out, "\nNote:", p)
+	}
 	if r.Why != "" {
 		fmt.Fprintln(out, "\nNot complete:", r.Why)
 	}

@@ -191,3 +191,22 @@ func Descendants(pid int) []string {
 	}
 	return names
 }
+
+// Busy is the time that all cores together have not been idle since the
+// machine started, with what a hypervisor gave to others (steal).
+func Busy() time.Duration {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	var sum time.Duration
+	for i, f := range strings.Fields(line) {
+		// cpu user nice system idle iowait irq softirq steal guest guest_nice;
+		// guest time is in user already.
+		if n, err := strconv.ParseInt(f, 10, 64); err == nil && i != 4 && i != 5 && i <= 8 {
+			sum += time.Duration(n) * tick
+		}
+	}
+	return sum
+}
