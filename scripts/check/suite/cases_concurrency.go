@@ -182,9 +182,7 @@ func crowd(t *T, n, size int, delay time.Duration) {
 		h.Write(q.Body)
 		x.Send(Reply(200, fmt.Sprintf("%s %s %x", who, q.Target, h.Sum64()), "Set-Cookie: who="+who))
 	})
-	if t.lab.serial {
-		t.slow = 9 * time.Second // it gets to the last one late
-	}
+	t.slow = 8 * time.Second // a serial proxy gets to the last one late
 	gate := make(chan struct{})
 	var wg sync.WaitGroup
 	for i := 0; i < n; i++ {
@@ -231,9 +229,7 @@ func crosstalkLeavers(t *T) {
 		x.Send(Kept(200, q.Get("X-Who")))
 		x.Keep()
 	})
-	if t.lab.serial {
-		t.slow = 6 * time.Second
-	}
+	t.slow = 8 * time.Second
 	var wg sync.WaitGroup
 	for i := 0; i < 40; i++ {
 		wg.Add(1)

@@ -52,8 +52,12 @@ func (t *T) tryDial(slot bool) (*Client, error) {
 	return c, nil
 }
 
-// Close ends the connection.
+// Close ends the connection: with a FIN, or with a RST when the proxy may be
+// a program that could not bind its port again after the FIN.
 func (c *Client) Close() {
+	if c.t.lab.fixedPort() {
+		c.reset()
+	}
 	c.close()
 	c.t.lab.released(c.release)
 	c.release = func() {}

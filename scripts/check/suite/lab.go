@@ -31,6 +31,7 @@ type Lab struct {
 	spawn    func() (*Lab, error) // opens another one like it, if that is possible
 	deadline time.Time            // of the whole run
 	stalls   *atomic.Int64        // shared by the labs of one proxy
+	hurried  bool                 // the first round of two: little patience
 	slot     chan struct{}        // held by the client of a one-shot program
 
 	mu       sync.Mutex
@@ -49,6 +50,7 @@ const (
 	patienceFirst  = 4 * time.Second
 	patienceLater  = 1500 * time.Millisecond
 	patienceLast   = 800 * time.Millisecond
+	patienceHurry  = 400 * time.Millisecond
 	stallsForgiven = 6
 	stallsMany     = 24
 )
@@ -56,6 +58,8 @@ const (
 func (l *Lab) patience() time.Duration {
 	p := patienceFirst
 	switch n := l.stalls.Load(); {
+	case l.hurried && n > 2:
+		p = patienceHurry
 	case n > stallsMany:
 		p = patienceLast
 	case n > stallsForgiven:
@@ -64,11 +68,19 @@ func (l *Lab) patience() time.Duration {
 	return max(50*time.Millisecond, min(p, time.Until(l.deadline)))
 }
 
+// fixedPort reports whether the proxy is started again and again on one port,
+// perhaps without SO_REUSEADDR.
+func (l *Lab) fixedPort() bool { return l.proc != nil && l.proc.ready == nil && !l.proc.harmless }
+
+// dialTime is how long a connection may take: a full queue makes the kernel
+// try again after one second and after three.
+const dialTime = 6 * time.Second
+
 // dial connects to the proxy; right after a start it may need a moment.
 func (l *Lab) dial() (net.Conn, error) {
 	var last error
 	for i := 0; i < 20; i++ {
-		c, err := net.DialTimeout("tcp", l.addr, l.patience())
+		c, err := net.DialTimeout("tcp", l.addr, min(dialTime, max(l.patience(), time.Until(l.deadline))))
 		if err == nil {
 			return c, nil
 		}
@@ -253,6 +265,7 @@ func (l *Lab) probe() error {
 		l.oneShot = true
 		l.serial = true
 		l.mu.Lock()
+		l.restarts = nil // those were no accidents
 		l.used = true
 		l.mu.Unlock()
 	}

@@ -83,7 +83,7 @@ func (p *process) start() error {
 		if time.Since(try) > 15*time.Second {
 			return fmt.Errorf("%w (a program without SO_REUSEADDR cannot bind its port for 60 s after traffic: wait a minute)", err)
 		}
-		time.Sleep(250 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 
@@ -117,7 +117,7 @@ func (p *process) startOnce() error {
 // awaitReady waits for the readiness line or, without one, for the port.
 func (p *process) awaitReady(out *output, gone chan struct{}) error {
 	until := time.After(startTime)
-	tick := time.NewTicker(15 * time.Millisecond)
+	tick := time.NewTicker(4 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {

@@ -2,11 +2,14 @@ package suite
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // canInspect says that /proc can be read.
@@ -37,7 +40,65 @@ func socketState(addr, state string) bool {
 
 // listens reports whether a socket listens on the port, without connecting:
 // a program that serves one client would take the connection for it.
-func listens(addr string) bool { return socketState(addr, "0A") }
+func listens(addr string) bool {
+	_, text, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	port, _ := strconv.Atoi(text)
+	for _, family := range []byte{syscall.AF_INET, syscall.AF_INET6} {
+		found, err := listening(family, port)
+		if err != nil {
+			return socketState(addr, "0A")
+		}
+		if found {
+			return true
+		}
+	}
+	return false
+}
+
+// listening asks the kernel for its listening TCP sockets (NETLINK_SOCK_DIAG,
+// see sock_diag(7)): much quicker than reading /proc/net/tcp, which holds
+// every connection.
+func listening(family byte, port int) (bool, error) {
+	const netlinkSockDiag, sockDiagByFamily, stateListen = 4, 20, 1 << 10
+	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, netlinkSockDiag)
+	if err != nil {
+		return false, err
+	}
+	defer syscall.Close(fd)
+	req := make([]byte, 16+56) // nlmsghdr, inet_diag_req_v2
+	binary.NativeEndian.PutUint32(req[0:], uint32(len(req)))
+	binary.NativeEndian.PutUint16(req[4:], sockDiagByFamily)
+	binary.NativeEndian.PutUint16(req[6:], syscall.NLM_F_REQUEST|syscall.NLM_F_DUMP)
+	req[16], req[17] = family, syscall.IPPROTO_TCP
+	binary.NativeEndian.PutUint32(req[20:], stateListen)
+	if err := syscall.Sendto(fd, req, 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
+		return false, err
+	}
+	buf := make([]byte, 64<<10)
+	for {
+		n, _, err := syscall.Recvfrom(fd, buf, 0)
+		if err != nil {
+			return false, err
+		}
+		msgs, err := syscall.ParseNetlinkMessage(buf[:n])
+		if err != nil {
+			return false, err
+		}
+		for _, m := range msgs {
+			switch {
+			case m.Header.Type == syscall.NLMSG_DONE:
+				return false, nil
+			case m.Header.Type == syscall.NLMSG_ERROR:
+				return false, errors.New("no socket diagnosis")
+			case len(m.Data) > 6 && int(binary.BigEndian.Uint16(m.Data[4:])) == port:
+				return true, nil
+			}
+		}
+	}
+}
 
 // status is what /proc says of a process.
 type status struct {

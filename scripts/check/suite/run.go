@@ -309,9 +309,8 @@ func (r *runner) runLab(l *Lab, cases []*Case) {
 	case solo && l.spawn != nil:
 		r.share(l, append(append(phases[Together], phases[Timed]...), alone...), 5).Wait()
 	case solo:
-		r.phase(l, phases[Together], 1)
-		r.phase(l, alone, 1)
-		r.phase(l, phases[Timed], 1)
+		r.rounds(l, append(phases[Together], phases[Alone]...))
+		r.phase(l, append(phases[Timed], phases[TimedAlone]...), 1)
 	default:
 		queue := fill(alone)
 		var others sync.WaitGroup
@@ -331,6 +330,32 @@ func (r *runner) runLab(l *Lab, cases []*Case) {
 		others.Wait()
 	}
 	r.phase(l, phases[Last], 1)
+}
+
+// rounds runs cases one after another on the only lab there can be. Whatever
+// hangs costs time: so the first round has little patience, and only what
+// stalled in it is run again, with more, for as long as there is time.
+func (r *runner) rounds(l *Lab, cases []*Case) {
+	l.hurried = true
+	var again []*Case
+	first := map[string]Result{}
+	for _, c := range cases {
+		res := r.one(l, c)
+		if res.Outcome == Failed && res.stalled {
+			again = append(again, c)
+			first[c.ID] = res
+			continue
+		}
+		r.put(res)
+	}
+	l.hurried = false
+	for _, c := range again {
+		res := first[c.ID]
+		if time.Until(l.deadline) > 15*time.Second {
+			res = r.one(l, c)
+		}
+		r.put(res)
+	}
 }
 
 // fill makes a closed queue of the cases.
