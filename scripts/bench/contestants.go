@@ -102,8 +102,10 @@ func (b *bench) originals() []*contestant {
 	}
 	var cs []*contestant
 	for _, c := range []contestant{
-		{ID: "C-balancer", binary: "proxy_load_balancer.c", Model: "one client at a time, three backends", Blocking: true},
-		{ID: "C-fork", binary: "fork_proxy.c", Model: "a child process for each connection", Processes: true},
+		{ID: "C-balancer", binary: "proxy_load_balancer.c", Blocking: true,
+			Model: "one client at a time, three backends"},
+		{ID: "C-fork", binary: "fork_proxy.c", Processes: true,
+			Model: "a child process for each connection"},
 		{ID: "C-threaded", binary: "threaded_proxy.c", Model: "a thread for each connection"},
 	} {
 		src := filepath.Join(b.o.cdir, c.binary)

@@ -98,15 +98,18 @@ func (r *results) figures() []*plots.Figure {
 		add(r.throughput(g))
 	}
 	for _, g := range groups {
-		add(r.latency(g, "a64", "bench-latency-"+g.key, "Latency, 64 clients, one request a connection: "+g.title))
+		add(r.latency(g, "a64", "bench-latency-"+g.key,
+			"Latency, 64 clients, one request a connection: "+g.title))
 	}
 	for _, g := range groups {
 		add(r.latency(g, "r", "bench-rate-"+g.key, "Latency at "+r.title("r")+": "+g.title))
 	}
 	add(r.dots("a64", "bench-cpu", "CPU time of the proxy a request, one request a connection, 64 clients",
-		plots.Axis{Label: "µs of CPU a request (log scale)", Log: true}, " µs", 1, func(x *row) stat.Spread { return x.CPU }))
+		plots.Axis{Label: "µs of CPU a request (log scale)", Log: true}, " µs", 1,
+		func(x *row) stat.Spread { return x.CPU }))
 	add(r.dots("b64", "bench-cpu-keepalive", "CPU time of the proxy a request, keep-alive, 64 clients",
-		plots.Axis{Label: "µs of CPU a request"}, " µs", 1, func(x *row) stat.Spread { return x.CPU }))
+		plots.Axis{Label: "µs of CPU a request"}, " µs", 1,
+		func(x *row) stat.Spread { return x.CPU }))
 	for _, cell := range []string{"d10000", "d1000"} {
 		add(r.dots(cell, "bench-memory-"+cell[1:], "Memory a connection, "+r.title(cell),
 			plots.Axis{Label: "kB a silent client, or a child process (log scale)", Log: true}, " kB", 1e-3, func(x *row) stat.Spread {

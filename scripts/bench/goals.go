@@ -81,7 +81,8 @@ func bodyGoals(r *results, id string) []goal {
 		}
 	}
 	x := r.find("e", id)
-	g := []goal{atLeast(id+": speed, "+w, "straight to the backend", 0.5, mbps(x), mbps(r.find("e", "straight")), " MB/s")}
+	g := []goal{atLeast(id+": speed, "+w, "straight to the backend", 0.5,
+		mbps(x), mbps(r.find("e", "straight")), " MB/s")}
 	mem := goal{What: id + ": peak memory, " + w, Against: "-", Goal: "≤ 32 MB", Verdict: notMeasured}
 	if x != nil && x.Peak.N > 0 && x.Failed == 0 {
 		mem.Value = x.Peak.Median / 1e6
@@ -95,8 +96,9 @@ func eventLoopGoals(r *results) []goal {
 		held(r.find("d10000", "ch10")), held(r.find("d10000", "C-threaded")), " MB")}
 	for _, ref := range []string{"nginx", "HAProxy"} {
 		for _, cell := range []string{"a64", "b64"} {
-			g = append(g, atMost("ch10: CPU a request, "+cell, ref, 1, cpu(r.find(cell, "ch10")), cpu(r.find(cell, ref)), " µs"),
-				atLeast("ch10: requests/s, "+cell, ref, 1, rps(r.find(cell, "ch10")), rps(r.find(cell, ref)), "/s"))
+			mine, other := r.find(cell, "ch10"), r.find(cell, ref)
+			g = append(g, atMost("ch10: CPU a request, "+cell, ref, 1, cpu(mine), cpu(other), " µs"),
+				atLeast("ch10: requests/s, "+cell, ref, 1, rps(mine), rps(other), "/s"))
 		}
 	}
 	return g

@@ -49,14 +49,16 @@ var sections = []struct{ workloads, pictures, title, text string }{
 	{"c", "bench-timelines", "Eight clients at once",
 		"All eight connect at the same moment; the backend takes 200 ms for each. One client at a time is a " +
 			"staircase, any concurrency a wall. Waiting in the backlog is the time from the finished handshake until " +
-			"the request is at the backend. A bar that starts late in connecting has lost its handshake in a full backlog and tried again after a second."},
+			"the request is at the backend. Who is long connecting has lost his handshake to a full backlog " +
+			"and tried again after a second."},
 	{"d", "bench-memory", "Silent clients",
 		"Clients that connect and say nothing, while one other client sends requests. Memory is the resident set; " +
 			"of several processes, pages they share are counted once (PSS)."},
 	{"e", "bench-body", "A large body",
 		"One download through the proxy. The peak memory shows whether the body is streamed."},
 	{"f", "bench-burst", "A burst",
-		"A thousand connections at the same moment. A backlog of 5 or 10 overflows, and the kernel of the client tries again after 1, 3, 7 seconds."},
+		"A thousand connections at the same moment. A backlog of 5 or 10 overflows, and the client's kernel " +
+			"tries again after 1, 3, 7 seconds."},
 }
 
 // writeHTML writes one page that needs nothing else.

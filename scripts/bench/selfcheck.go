@@ -57,10 +57,12 @@ func (b *bench) selfcheck(ctx context.Context) error {
 		return err
 	}
 	var checks []*check
-	targets := b.build(ctx, append([]*contestant{{ID: "straight", Family: "baseline", KeepAlive: true}}, b.references()...))
+	straight := &contestant{ID: "straight", Family: "baseline", KeepAlive: true}
+	targets := b.build(ctx, append([]*contestant{straight}, b.references()...))
 	for _, c := range targets {
 		if c.only == "" && b.o.only.MatchString(c.ID) {
-			checks = append(checks, &check{target: c, clients: 64, size: fullCheck}, &check{target: c, clients: 64, keepAlive: true, size: fullCheck})
+			checks = append(checks, &check{target: c, clients: 64, size: fullCheck},
+				&check{target: c, clients: 64, keepAlive: true, size: fullCheck})
 		}
 	}
 	bad := 0

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
 	"reverseproxy/scripts/bench/load"
@@ -49,63 +51,78 @@ const (
 
 // cells lists what the options ask for, in order.
 func (o *options) cells() []*cell {
-	var all []*cell
 	limit, burst := requestMS, burstMS
 	if o.quick {
 		limit, burst = quickMS, 2*quickMS
 	}
-	add := func(c *cell) {
-		if strings.Contains(o.workloads, c.Workload) {
-			c.job.Clients, c.job.Rate, c.job.Idle = c.Clients, c.Rate, c.Idle
-			if c.job.Path == "" {
-				c.job.Path, c.job.Body = "/", small
-			}
-			if c.job.TimeoutMS == 0 {
-				c.job.TimeoutMS = limit
-			}
-			all = append(all, c)
-		}
-	}
-	add(&cell{ID: "a1", Workload: "a", Title: "One request a connection, 1 client", Clients: 1, timed: true, fixed: 50})
-	if !o.quick {
-		add(&cell{ID: "a8", Workload: "a", Title: "One request a connection, 8 clients", Clients: 8, timed: true, fixed: 50})
-	}
-	add(&cell{ID: "a64", Workload: "a", Title: "One request a connection, 64 clients", Clients: 64, timed: true, fixed: 50, overflow: limit})
-	if !o.quick {
-		add(&cell{ID: "a256", Workload: "a", Title: "One request a connection, 256 clients", Clients: 256, timed: true, fixed: 50, overflow: limit})
-	}
-	add(&cell{ID: "b64", Workload: "b", Title: "Keep-alive, 64 clients", Clients: 64, timed: true, fixed: 50,
-		job: load.Job{KeepAlive: true}})
-	add(&cell{ID: "c8", Workload: "c", Title: "Eight clients at once, the backend takes 200 ms", Clients: 8, fixed: 400,
-		job: load.Job{Once: true, Path: "/slow?ms=200", Body: small, TimeoutMS: 5000}})
-	o.idleCells(add)
+	all := o.closedLoops(limit)
+	all = append(all, &cell{ID: "c8", Workload: "c", Clients: 8, fixed: 400,
+		Title: "Eight clients at once, the backend takes 200 ms",
+		job:   load.Job{Once: true, Path: "/slow?ms=200", Body: small, TimeoutMS: 5000}})
+	all = append(all, o.idleCells()...)
 	size, title := gib, "A body of 1 GiB"
 	if o.quick {
 		size, title = gib/8, "A body of 128 MiB"
 	}
-	add(&cell{ID: "e", Workload: "e", Title: title, Clients: 1, Bytes: size, fixed: 900,
-		job: load.Job{Once: true, Path: "/bytes?n=" + itoa(size), Body: size, TimeoutMS: 20_000}})
-	add(&cell{ID: "f1000", Workload: "f", Title: "A burst of 1,000 connections", Clients: 1000, fixed: 500,
-		overflow: burst, job: load.Job{Once: true, TimeoutMS: burst}})
-	if o.quick && o.workloads == allWorkloads {
-		return all // too long for a minute, unless asked for
+	all = append(all, &cell{ID: "e", Workload: "e", Title: title, Clients: 1, Bytes: size, fixed: 900,
+		job: load.Job{Once: true, Path: "/bytes?n=" + itoa(size), Body: size, TimeoutMS: 20_000}},
+		&cell{ID: "f1000", Workload: "f", Title: "A burst of 1,000 connections", Clients: 1000,
+			fixed: 500, overflow: burst, job: load.Job{Once: true, TimeoutMS: burst}})
+	if !o.quick || o.workloads != allWorkloads { // too long for a minute, unless asked for
+		all = append(all, &cell{ID: "r", Workload: "r", Clients: 4000, Rate: o.rate, timed: true, fixed: 50,
+			Title: "Constant rate, " + number(o.rate) + " requests/s"})
 	}
-	add(&cell{ID: "r", Workload: "r", Title: "Constant rate, " + itoa(int64(o.rate)) + " requests/s", Clients: 4000,
-		Rate: o.rate, timed: true, fixed: 50})
+	all = slices.DeleteFunc(all, func(c *cell) bool { return !strings.Contains(o.workloads, c.Workload) })
+	for _, c := range all {
+		c.fill(limit)
+	}
 	return all
 }
 
-func (o *options) idleCells(add func(*cell)) {
+// fill completes a cell's job.
+func (c *cell) fill(limit int) {
+	c.job.Clients, c.job.Rate, c.job.Idle = c.Clients, c.Rate, c.Idle
+	if c.job.Path == "" {
+		c.job.Path, c.job.Body = "/", small
+	}
+	if c.job.TimeoutMS == 0 {
+		c.job.TimeoutMS = limit
+	}
+}
+
+// closedLoops are workloads a and b.
+func (o *options) closedLoops(limit int) []*cell {
+	var all []*cell
+	for _, n := range []int{1, 8, 64, 256} {
+		if o.quick && (n == 8 || n == 256) {
+			continue
+		}
+		c := &cell{ID: "a" + itoa(int64(n)), Workload: "a", Clients: n, timed: true, fixed: 50,
+			Title: fmt.Sprintf("One request a connection, %d clients", n)}
+		if n == 1 {
+			c.Title = "One request a connection, 1 client"
+		}
+		if n > 10 {
+			c.overflow = limit
+		}
+		all = append(all, c)
+	}
+	return append(all, &cell{ID: "b64", Workload: "b", Title: "Keep-alive, 64 clients", Clients: 64,
+		timed: true, fixed: 50, job: load.Job{KeepAlive: true}})
+}
+
+// idleCells are workload d.
+func (o *options) idleCells() []*cell {
 	one := load.Job{IdleMS: 3000, WarmupMS: 50, RunMS: 300, TimeoutMS: blockingMS}
+	few := &cell{ID: "d1000", Workload: "d", Title: "1,000 silent clients", Clients: 1, Idle: 1000,
+		fixed: 700, job: one}
 	if o.quick {
-		one.IdleMS, one.RunMS = 1500, 200
+		few.job.IdleMS, few.job.RunMS = 1500, 200
+		return []*cell{few}
 	}
-	add(&cell{ID: "d1000", Workload: "d", Title: "1,000 silent clients", Clients: 1, Idle: 1000, fixed: 700, job: one})
-	if o.quick {
-		return
-	}
-	one.IdleMS = 12_000
-	add(&cell{ID: "d10000", Workload: "d", Title: "10,000 silent clients", Clients: 1, Idle: 10_000, fixed: 1900, overflow: 4000, job: one})
+	one.IdleMS, one.TimeoutMS = 12_000, 2*blockingMS
+	return []*cell{few, {ID: "d10000", Workload: "d", Title: "10,000 silent clients", Clients: 1,
+		Idle: 10_000, fixed: 1900, overflow: 4000, job: one}}
 }
 
 // takesPart says why a contestant is not measured in a cell, "" if it is.

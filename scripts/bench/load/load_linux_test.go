@@ -75,7 +75,8 @@ func TestClosedLoop(t *testing.T) {
 	addr := startOrigin(t)
 	for _, keep := range []bool{false, true} {
 		t.Run(fmt.Sprintf("keepalive=%v", keep), func(t *testing.T) {
-			r := do(t, Job{Target: addr, Path: "/", Clients: 8, KeepAlive: keep, WarmupMS: 50, RunMS: 300, TimeoutMS: 2000, Body: small})
+			r := do(t, Job{Target: addr, Path: "/", Clients: 8, KeepAlive: keep, WarmupMS: 50,
+				RunMS: 300, TimeoutMS: 2000, Body: small})
 			if r.Failed() > 0 || r.Requests < 50 {
 				t.Fatalf("%d requests, failures %v", r.Requests, r.Failures)
 			}
@@ -123,26 +124,30 @@ func stall(t *testing.T, after int, pause time.Duration) string {
 // holds up about 80 requests, by 200 ms on average. A closed loop of one
 // client sees one slow request only; the constant rate must show them all.
 func TestConstantRateHasNoCoordinatedOmission(t *testing.T) {
-	r := do(t, Job{Target: stall(t, 40, 400*time.Millisecond), Path: "/", Clients: 1, Rate: 200, RunMS: 1000, TimeoutMS: 5000, Body: 2})
+	r := do(t, Job{Target: stall(t, 40, 400*time.Millisecond), Path: "/", Clients: 1, Rate: 200,
+		RunMS: 1000, TimeoutMS: 5000, Body: 2})
 	if r.Failed() > 0 || r.Requests < 195 || r.Requests > 201 {
 		t.Fatalf("%d requests, failures %v; want 200", r.Requests, r.Failures)
 	}
 	if p := r.Latency.Percentile(85); p < 100_000 {
 		t.Errorf("p85 is %.0f µs: those who waited for the stalled server are missing", p)
 	}
-	closed := do(t, Job{Target: stall(t, 40, 400*time.Millisecond), Path: "/", Clients: 1, RunMS: 1000, TimeoutMS: 5000, Body: 2})
+	closed := do(t, Job{Target: stall(t, 40, 400*time.Millisecond), Path: "/", Clients: 1,
+		RunMS: 1000, TimeoutMS: 5000, Body: 2})
 	if p := closed.Latency.Percentile(85); p > 100_000 {
 		t.Errorf("a closed loop's p85 is %.0f µs: then this test shows nothing", p)
 	}
 }
 
 func TestOnceGivesATimeline(t *testing.T) {
-	r := do(t, Job{Target: startOrigin(t), Path: "/slow?ms=100", Clients: 4, Once: true, TimeoutMS: 3000, Body: small})
+	r := do(t, Job{Target: startOrigin(t), Path: "/slow?ms=100", Clients: 4, Once: true,
+		TimeoutMS: 3000, Body: small})
 	if r.Requests != 4 || len(r.Timeline) != 4 {
 		t.Fatalf("%d answers, %d bars", r.Requests, len(r.Timeline))
 	}
 	for _, b := range r.Timeline {
-		ordered := 0 <= b.Start && b.Start <= b.Connected && b.Connected <= b.Arrived && b.Arrived <= b.First && b.First <= b.Done
+		ordered := 0 <= b.Start && b.Start <= b.Connected && b.Connected <= b.Arrived &&
+			b.Arrived <= b.First && b.First <= b.Done
 		if !ordered || b.First-b.Arrived < 99_000 {
 			t.Errorf("%+v: not in order, or the backend's 100 ms are missing", b)
 		}
@@ -151,14 +156,16 @@ func TestOnceGivesATimeline(t *testing.T) {
 
 func TestLargeBody(t *testing.T) {
 	const size = 64 << 20
-	r := do(t, Job{Target: startOrigin(t), Path: fmt.Sprintf("/bytes?n=%d", size), Clients: 1, Once: true, TimeoutMS: 10_000, Body: size})
+	r := do(t, Job{Target: startOrigin(t), Path: fmt.Sprintf("/bytes?n=%d", size), Clients: 1, Once: true,
+		TimeoutMS: 10_000, Body: size})
 	if r.Bytes != size || r.Failed() > 0 {
 		t.Errorf("%d bytes, failures %v", r.Bytes, r.Failures)
 	}
 }
 
 func TestIdleConnectionsStand(t *testing.T) {
-	r := do(t, Job{Target: startOrigin(t), Path: "/", Clients: 1, Idle: 300, IdleMS: 4000, RunMS: 50, TimeoutMS: 2000, Body: small})
+	r := do(t, Job{Target: startOrigin(t), Path: "/", Clients: 1, Idle: 300, IdleMS: 4000,
+		RunMS: 50, TimeoutMS: 2000, Body: small})
 	if r.Idle != 300 || r.Failed() > 0 || r.Requests == 0 {
 		t.Errorf("%d idle, %d requests, failures %v", r.Idle, r.Requests, r.Failures)
 	}
