@@ -420,7 +420,7 @@ func silentClient(t T, m Model) {
 	}
 }
 
-// fewDescriptors lets the program have 64 files, for 150 clients at once.
+// fewDescriptors lets the program have 64 files, for 100 clients at once.
 func fewDescriptors(t T, m Model) {
 	p := Launch{Model: m, Under: []string{"sh", "-c", `ulimit -n 64; exec "$0" "$@"`}}.StartWithBackend(t)
 	p.settle(t)
@@ -429,10 +429,7 @@ func fewDescriptors(t T, m Model) {
 		time.Sleep(5 * time.Millisecond) // a backend that works, so that clients pile up
 		io.WriteString(w, r.URL.Path)
 	})
-	n := 150
-	if m.Forks && Race {
-		n = 80
-	}
+	const n = 100
 	errs := make([]error, n)
 	var all sync.WaitGroup
 	for i := range n {
