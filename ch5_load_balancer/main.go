@@ -77,7 +77,7 @@ func (p *proxy) handleClient(client net.Conn, log *narrate.Conn) (err error) {
 		return err
 	}
 
-	// Choose the backend whose turn it is (C: lines 71, 75).
+	// Choose the backend whose turn it is (C: lines 71–75).
 	backend := p.turns.Next()
 	log.Route(backend)
 

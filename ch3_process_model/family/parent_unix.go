@@ -30,7 +30,9 @@ type state struct {
 // Limit returns a listener that accepts a client only when a child may be
 // started for it. While -max-children run, clients wait in the backlog.
 func (f *Family) Limit(l net.Listener) net.Listener {
-	f.slots = make(chan struct{}, cli.FitDescriptors(f.max))
+	// A child takes up to three of the parent's descriptors: while it is being
+	// started its socket, then the pipe that it tells its events through.
+	f.slots = make(chan struct{}, max(1, cli.FitDescriptors(3*f.max)/3))
 	f.app.OnCut(f.killAll)
 	return &limited{l, f.slots}
 }

@@ -80,7 +80,7 @@ func New(backendAddrs ...string) *App {
 	fs.StringVar(&a.watch, "watch", "", "`address` for the live page, such as 127.0.0.1:9090; empty: none")
 	fs.StringVar(&a.format, "log", "text", "`format` of the narration: text, json or off")
 	fs.DurationVar(&a.slow, "slow-motion", 0, "`pause` after each step, such as 500ms, for the classroom")
-	fs.Usage = a.usage
+	fs.Usage = func() {} // Parse prints it, if -h asks for it
 	return a
 }
 
@@ -92,7 +92,16 @@ func (a *App) usage() {
 // Parse reads the command line, checks it, and makes Log ready. check, if not
 // nil, checks the chapter's own flags. Mistakes end the program with exit code 2.
 func (a *App) Parse(check func() error) {
-	flag.Parse()
+	flag.CommandLine.Init(a.Name, flag.ContinueOnError)
+	flag.CommandLine.SetOutput(io.Discard) // a mistake is told in one sentence
+	switch err := flag.CommandLine.Parse(os.Args[1:]); {
+	case err == flag.ErrHelp:
+		flag.CommandLine.SetOutput(os.Stdout)
+		a.usage()
+		os.Exit(0)
+	case err != nil:
+		badUsage(err)
+	}
 	if flag.NArg() > 0 {
 		badUsage(fmt.Errorf("unexpected argument %q", flag.Arg(0)))
 	}
@@ -243,9 +252,19 @@ func (a *App) ReadyAt(addr string, stop func()) {
 	a.Log.Emit(narrate.Event{Kind: narrate.KindReady, Listen: addr, Backends: a.Backends})
 	line := "Ready on " + addr
 	if len(a.Backends) > 0 {
-		line += " (try: curl -s http://" + addr + "/api/data)"
+		line += " (try: curl -s http://" + reachable(addr) + "/api/data)"
 	}
 	a.say(line)
+}
+
+// reachable returns an address under which this machine reaches a listener on
+// addr: one on every interface (0.0.0.0, [::]) is reached on 127.0.0.1.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsUnspecified() {
+		return addr
+	}
+	return net.JoinHostPort("127.0.0.1", port)
 }
 
 // AtEnd sets what gives the line that is printed before the summary.
