@@ -152,6 +152,7 @@ func relative(from, to string) string {
 // RegisterFuncs takes over the kinds of nodes that the reader shows its own way.
 func (d *document) RegisterFuncs(r renderer.NodeRendererFuncRegisterer) {
 	r.Register(ast.KindFencedCodeBlock, d.codeBlock)
+	r.Register(ast.KindCodeBlock, d.codeBlock)
 	r.Register(ast.KindHeading, d.heading)
 	r.Register(ast.KindHTMLBlock, d.htmlBlock)
 	r.Register(ast.KindRawHTML, d.rawHTML)
@@ -175,10 +176,11 @@ func (d *document) codeBlock(w util.BufWriter, source []byte, node ast.Node, ent
 	if !entering {
 		return ast.WalkContinue, nil
 	}
-	block := node.(*ast.FencedCodeBlock)
-	lang := string(block.Language(source))
-	code := string(block.Lines().Value(source))
-	note := ""
+	lang, note := "", ""
+	if fenced, ok := node.(*ast.FencedCodeBlock); ok {
+		lang = string(fenced.Language(source))
+	}
+	code := string(node.Lines().Value(source))
 	if lang == "mermaid" {
 		svg, err := sequence.SVG(code)
 		if err == nil {

@@ -70,7 +70,7 @@ func book(t *testing.T) string {
 		"<!-- a comment -->\n\n<img src=\"docs/p.png\" width=\"50\" onerror=\"alert(5)\">\n\n"+
 		"<details><summary>More</summary>\n\ntext\n\n</details>\n")
 	write("docs/how.md", "# How\n\n## A & B\n\n## A & B\n\n```mermaid\nsequenceDiagram\n  A->>B: hello <i>\n```\n\n"+
-		"```mermaid\nflowchart LR\n  A-->B\n```\n\n```diff\n-a\n+b\n```\n\n```console\n$ ls\nx\n```\n\n"+
+		"```mermaid\nflowchart LR\n  A-->B\n```\n\n```diff\n-a\n+b\n```\n\n```console\n$ ls\nx\n```\n\n    an <indented> block\n\n"+
 		"| a | b |\n|---|---|\n| 1 | `<2>` |\n\n[back](../README.md) [again](#a--b-1)\n")
 	write("docs/ch4_threaded.md", "# Chapter 4: threads\n")
 	write("docs/p.png", "\x89PNG not really")
@@ -110,7 +110,7 @@ func TestDocuments(t *testing.T) {
 	how := string(s.Files["docs/how.html"])
 	for _, want := range []string{
 		`<h2 id="a--b-1">`, "<svg", "hello &lt;i&gt;", "cannot draw", "flowchart LR", `<span class="line deleted">`,
-		`<span class="line typed">$ ls</span>`, "<code>&lt;2&gt;</code>", `href="../index.html"`, `href="../assets/reader.css"`,
+		`<span class="line typed">$ ls</span>`, "<code>&lt;2&gt;</code>", `<span class="line">an &lt;indented&gt; block</span>`, `href="../index.html"`, `href="../assets/reader.css"`,
 	} {
 		if !strings.Contains(how, want) {
 			t.Errorf("how.md lacks %s\n%s", want, how)

@@ -9,7 +9,7 @@
   // Theme and size first, before anything is drawn.
   const theme = kept("theme");
   if (theme === "light" || theme === "dark") root.dataset.theme = theme;
-  let scale = Math.min(Math.max(Number(kept("scale")) || 1, 0.7), 2);
+  let scale = Math.min(Math.max(Number(kept("scale")) || 1, 0.7), 1.6);
   const applyScale = () => root.style.setProperty("--scale", String(scale));
   applyScale();
 
@@ -19,7 +19,7 @@
     keep("theme", root.dataset.theme);
   };
   const resize = (by) => {
-    scale = Math.min(Math.max(Math.round((scale + by) * 10) / 10, 0.7), 2);
+    scale = Math.min(Math.max(Math.round((scale + by) * 10) / 10, 0.7), 1.6);
     applyScale();
     keep("scale", String(scale));
   };
