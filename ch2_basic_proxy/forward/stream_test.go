@@ -181,7 +181,7 @@ func TestBodySizes(t *testing.T) {
 // TestLargeBodies moves bodies in which every way of copying gets going.
 func TestLargeBodies(t *testing.T) {
 	t.Parallel()
-	n := 48 << 20
+	n := 12 << 20
 	if testing.Short() {
 		n = 4 << 20
 	}
