@@ -207,7 +207,7 @@ func TestNothingIsLeft(t *testing.T) {
 			var all sync.WaitGroup
 			for i := range 40 {
 				all.Add(1)
-				go func() {
+				go func() { // ends with what the client does
 					defer all.Done()
 					one(r, i)
 				}()
@@ -215,7 +215,7 @@ func TestNothingIsLeft(t *testing.T) {
 			for range 40 {
 				backend := r.accept()
 				all.Add(1)
-				go func() {
+				go func() { // ends with what the backend does
 					defer all.Done()
 					answer(backend)
 				}()

@@ -71,7 +71,7 @@ func newRig(t testing.TB, limits Limits, options ...func(*rig)) *rig {
 		r.proxy.Close()
 		r.backend.Close()
 		ended := make(chan struct{})
-		go func() { r.handlers.Wait(); close(ended) }()
+		go func() { r.handlers.Wait(); close(ended) }() // ends with the last handler
 		select {
 		case <-ended:
 		case <-time.After(patience):
@@ -95,7 +95,7 @@ func (r *rig) serve() {
 			r.prepare(client)
 		}
 		r.handlers.Add(1)
-		go func() {
+		go func() { // ends with the exchange
 			defer r.handlers.Done()
 			r.results <- r.handleClient(client, r.narrator.Accept(client))
 		}()

@@ -11,7 +11,7 @@ import (
 // short is the timeout under test; the others are generous.
 const short = 250 * time.Millisecond
 
-// drip sends s again and again, byte by byte, until the connection breaks.
+// drip sends s again and again, byte by byte, and ends when the connection breaks.
 func drip(w *wire, s string, pause time.Duration) {
 	for i := 0; ; i++ {
 		if _, err := w.Write([]byte{s[i%len(s)]}); err != nil {
