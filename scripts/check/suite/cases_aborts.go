@@ -13,7 +13,7 @@ func init() {
 		cutBody("abort-in-length", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this", false,
 			"A response that breaks off before its Content-Length must be seen as cut off."),
 		cutBody("abort-in-length-reset", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this", true,
-			"The same with a reset."),
+			"A response that is reset before its Content-Length must be seen as cut off."),
 		cutBody("abort-in-chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\nonly this", false,
 			"A response that breaks off inside a chunk must be seen as cut off."),
 		cutBody("abort-between-chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\n", false,

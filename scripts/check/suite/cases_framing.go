@@ -11,7 +11,7 @@ func init() {
 		bodyCase("req-length", Must, "RFC 9112 §6.2", "A body with Content-Length arrives whole and unchanged.", 1000, 0),
 		bodyCase("req-20000", Must, "RFC 9112 §6.2",
 			"A 20,000-byte POST arrives whole: one read() returns what one segment brought, not the message.", 20000, 0),
-		bodyCase("req-1mib", Must, "RFC 9112 §6.2", "A 1 MiB upload arrives whole.", 1<<20, 0),
+		bodyCase("req-1mib", Must, "RFC 9112 §6.2", "A 1 MiB upload arrives whole and unchanged.", 1<<20, 0),
 		bodyCase("req-chunked", Must, "RFC 9112 §7.1", "A chunked request body arrives whole, in whichever framing.", 5000, 700),
 		bodyCase("req-chunked-1mib", Must, "RFC 9112 §7.1", "A chunked upload of 1 MiB in 8 KiB chunks arrives whole.", 1<<20, 8192),
 		Case{ID: "req-no-body", Level: Must, RFC: "RFC 9112 §6.3",
@@ -202,7 +202,7 @@ func init() {
 				t.Whole(r, 200)
 				t.SameBody("the client", r.Body, []byte("hello"))
 			}},
-		Case{ID: "resp-extra-bytes", Level: Must, Hurts: true, RFC: "RFC 9112 §6.3",
+		Case{ID: "resp-extra-bytes", Level: Must, Hurts: true, Mode: Alone, RFC: "RFC 9112 §6.3",
 			Why: "Bytes after the end of a response are no part of it and never an answer for the next request (response queue poisoning).",
 			Run: extraBytes},
 		badChunk("resp-bad-chunk-size", "5\r\nhello\r\nzz\r\nworld\r\n0\r\n\r\n"),
@@ -375,7 +375,8 @@ func heldCase(id, kind string) Case {
 // busy machine only some.
 func heldLatency(t *T) {
 	best := time.Hour
-	for i := 0; i < 8; i++ {
+	tries := 0
+	for until := time.Now().Add(3 * time.Second); best > 35*time.Millisecond && time.Now().Before(until); tries++ {
 		start := time.Now()
 		c := t.Dial()
 		c.Send(t.Get("fast"))
@@ -390,7 +391,7 @@ func heldLatency(t *T) {
 		c.Close()
 	}
 	if best > 35*time.Millisecond {
-		t.Errorf("the fastest of 8 answers took %v", best.Round(time.Millisecond))
+		t.Errorf("the fastest of %d answers took %v", tries, best.Round(time.Millisecond))
 	}
 }
 
@@ -481,10 +482,12 @@ func extraBytes(t *T) {
 	}
 	c.Close()
 	t.Answer(Reply(200, "second"))
-	r = t.Do(t.Get("two"), "GET")
-	if strings.Contains(string(r.Body), "poison") {
-		t.Fatalf("the bytes after the first response answered the next request")
+	for range t.lab.farm.backends { // each may have its turn before the poisoned one
+		r = t.Do(t.Get("two"), "GET")
+		if strings.Contains(string(r.Body), "poison") {
+			t.Fatalf("the bytes after the first response answered the next request")
+		}
+		t.Whole(r, 200)
+		t.SameBody("the client", r.Body, []byte("second"))
 	}
-	t.Whole(r, 200)
-	t.SameBody("the client", r.Body, []byte("second"))
 }

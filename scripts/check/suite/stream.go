@@ -71,6 +71,7 @@ func (t *tape) size() int64 {
 type stream struct {
 	conn net.Conn
 	act  chan struct{} // one token when buf or err has changed
+	over chan struct{} // closed when the pump has ended
 
 	mu   sync.Mutex
 	cond *sync.Cond // the pump waits here for room
@@ -82,7 +83,7 @@ type stream struct {
 }
 
 func newStream(c net.Conn) *stream {
-	s := &stream{conn: c, act: make(chan struct{}, 1), in: &tape{}, out: &tape{}}
+	s := &stream{conn: c, act: make(chan struct{}, 1), over: make(chan struct{}), in: &tape{}, out: &tape{}}
 	s.cond = sync.NewCond(&s.mu)
 	// The pump ends when the connection ends or is closed.
 	go s.pump()
@@ -90,6 +91,7 @@ func newStream(c net.Conn) *stream {
 }
 
 func (s *stream) pump() {
+	defer close(s.over)
 	chunk := make([]byte, 64<<10)
 	for {
 		s.mu.Lock()

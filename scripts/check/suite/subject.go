@@ -34,6 +34,9 @@ type Subject struct {
 	// harm, so that readiness can be seen by connecting.
 	Harmless bool
 
+	// running starts a proxy inside this process; the tests use it.
+	running func(backends []string, to Timeouts) (addr string, err error)
+
 	dir string // of what was built
 }
 
@@ -87,6 +90,8 @@ func (s *Subject) open(deadline time.Time) ([]*Lab, error) {
 		return s.openChapter(deadline)
 	case len(s.Argv) > 0:
 		return openFrom(func() (*Lab, error) { return openStarted(s.Argv, freeAddrs(s.Count), deadline, s.Timeouts) })
+	case s.running != nil:
+		return s.openTwice(deadline)
 	case s.Prepare != nil:
 		return openFrom(func() (*Lab, error) { return s.openPrepared(deadline) })
 	default:
@@ -105,6 +110,37 @@ func freeAddrs(n int) []string {
 		out = append(out, out[0])
 	}
 	return out
+}
+
+// openTwice starts proxies inside this process: with long and with short
+// timeouts, as openChapter does.
+func (s *Subject) openTwice(deadline time.Time) ([]*Lab, error) {
+	long := Timeouts{Header: 10 * time.Second, Server: 10 * time.Second, Idle: 10 * time.Second, Connect: 5 * time.Second}
+	labs, err := openFrom(func() (*Lab, error) { return s.openRunning(deadline, long) })
+	if err != nil {
+		return nil, err
+	}
+	quick, err := openFrom(func() (*Lab, error) { return s.openRunning(deadline, s.Timeouts) })
+	if err != nil {
+		return nil, err
+	}
+	quick[0].fast = true
+	return append(labs, quick...), nil
+}
+
+// openRunning starts a proxy inside this process.
+func (s *Subject) openRunning(deadline time.Time, to Timeouts) (*Lab, error) {
+	farm, err := NewFarm(freeAddrs(s.Count))
+	if err != nil {
+		return nil, err
+	}
+	l := newLab(farm, deadline)
+	l.timeouts = to
+	if l.addr, err = s.running(farm.Addrs(), to); err != nil {
+		farm.Close()
+		return nil, err
+	}
+	return l, nil
 }
 
 // freePort picks a port that nothing listens on, below the range from which

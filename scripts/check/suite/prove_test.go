@@ -1,0 +1,295 @@
+package suite
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestMain lets the test binary play the reference proxy as a program, so
+// that the ways of starting one can be tested.
+func TestMain(m *testing.M) {
+	if os.Getenv("REFPROXY_BACKENDS") != "" {
+		runRef()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// runRef is the reference proxy as a program; it ends by a signal.
+func runRef() {
+	var faults []string
+	if f := os.Getenv("REFPROXY_FAULTS"); f != "" {
+		faults = strings.Split(f, ",")
+	}
+	to := shortTimeouts
+	p, err := startRef(strings.Split(os.Getenv("REFPROXY_BACKENDS"), ","), to, faults...)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println("Ready on", p.ln.Addr())
+	select {}
+}
+
+// refSubject starts the reference proxy with faults in this process.
+func refSubject(t *testing.T, backends int, faults ...string) *Subject {
+	t.Helper()
+	spawned := []*refProxy{}
+	var mu sync.Mutex
+	t.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, p := range spawned {
+			p.ln.Close()
+		}
+	})
+	return &Subject{Name: "reference " + strings.Join(faults, " "), Count: backends, Timeouts: shortTimeouts,
+		running: func(addrs []string, to Timeouts) (string, error) {
+			p, err := startRef(addrs, to, faults...)
+			if err != nil {
+				return "", err
+			}
+			mu.Lock()
+			spawned = append(spawned, p)
+			mu.Unlock()
+			return p.ln.Addr().String(), nil
+		}}
+}
+
+// failures returns the ids of the cases that failed.
+func failures(rep *Report) map[string][]string {
+	out := map[string][]string{}
+	for _, r := range rep.Results {
+		if r.Outcome == Failed {
+			out[r.ID] = r.Problems
+		}
+	}
+	return out
+}
+
+// TestCorrectProxyPassesEverything is the other half of the proof: nothing is
+// asked for that a correct proxy does not do.
+func TestCorrectProxyPassesEverything(t *testing.T) {
+	for _, n := range []int{1, 3} {
+		t.Run(fmt.Sprintf("%d backends", n), func(t *testing.T) {
+			rep, err := Run(refSubject(t, n), Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(map[string][]string{}, failures(rep)); d != "" {
+				t.Errorf("failed cases (-want +got):\n%s", d)
+			}
+			if !rep.Complete || rep.Millis > 40_000 {
+				t.Errorf("complete %v, %d ms", rep.Complete, rep.Millis)
+			}
+		})
+	}
+}
+
+// broken lists each fault with the cases meant for it.
+var broken = []struct {
+	fault string
+	cases string // ids, each of which must fail
+}{
+	{"cuts-response", "resp-20000 resp-1mib resp-chunked-1mib"},
+	{"cuts-request", "req-20000 req-1mib"},
+	{"waits-for-close", "resp-held-length resp-held-chunked"},
+	{"crosstalk", "crosstalk-100"},
+	{"both-lengths", "smuggle-cl-te smuggle-te-cl"},
+	{"takes-last-length", "smuggle-cl-differ"},
+	{"takes-any-te", "smuggle-te-xchunked smuggle-te-identity smuggle-te-list"},
+	{"takes-two-hosts", "smuggle-host-two"},
+	{"takes-obs-fold", "smuggle-obs-fold"},
+	{"takes-space-colon", "smuggle-space-colon"},
+	{"takes-nul", "smuggle-nul"},
+	{"passes-bad-fields", "resp-bare-cr"},
+	{"goes-on-after-400", "smuggle-after-400"},
+	{"goes-on-after-close", "smuggle-after-close"},
+	{"replays", "post-not-replayed post-not-replayed-kept"},
+	{"completes-response", "abort-in-chunk abort-between-chunks"},
+	{"completes-upload", "abort-upload-chunked"},
+	{"keeps-named", "hop-connection-names hop-connection-case"},
+	{"keeps-hop", "hop-request"},
+	{"keeps-named-response", "hop-response-names"},
+	{"drops-trailers", "trailer-response trailer-request"},
+	{"head-waits", "head-length"},
+	{"no-timeouts", "timeout-silent-client timeout-408 timeout-504 timeout-body-stalls"},
+	{"serial", "free-silent-client free-slow-backend free-parallel"},
+	{"merges-cookies", "basic-set-cookie"},
+	{"wrong-host", "host-one"},
+	{"buffers-response", "stream-events stream-head-first"},
+	{"buffers-request", "stream-upload early-response expect-refused"},
+	{"no-backpressure", "backpressure-down"},
+	{"no-via", "via-request"},
+	{"no-xff", "xff-added xff-chain"},
+	{"cuts-chain", "xff-chain"},
+	{"asks-gzip", "basic-no-invention"},
+	{"decodes-path", "basic-percent"},
+	{"drops-query", "basic-query"},
+	{"stops-at-nul", "basic-binary"},
+	{"rewrites-status", "basic-status"},
+	{"no-linger", "error-lingering"},
+	{"no-errors", "error-refused abort-close-silent error-400-answered"},
+	{"error-tells", "error-body"},
+	{"error-head-body", "error-head"},
+	{"chunks-http10", "http10-no-chunks"},
+	{"takes-103-as-final", "interim-103-final"},
+	{"swallows-100", "expect-100 interim-103-passed"},
+	{"1xx-to-http10", "interim-http10"},
+	{"no-upgrade", "upgrade-tunnel"},
+	{"no-half-close", "upgrade-half-close"},
+	{"closes-silently", "close-announced"},
+	{"always-closes", "keep-alive-client pipelining-served"},
+	{"drops-pipeline", "pipelining-served"},
+	{"no-reuse", "backend-reuse"},
+	{"leaks-backend", "backend-released"},
+	{"keeps-poison", "resp-extra-bytes"},
+	{"ignores-leavers", "abort-waiting"},
+	{"dies", "abort-survives"},
+	{"endless-head", "limit-head-endless limit-head-long"},
+	{"delays", "resp-held-latency"},
+	{"uneven", "balance-even"},
+	{"first-only", "balance-all-used"},
+	{"no-failover", "balance-refused-hidden"},
+	{"never-returns", "balance-return"},
+}
+
+// TestBrokenProxiesAreCaught runs, for each fault, the cases meant for it; the
+// correct proxy passes the same cases.
+func TestBrokenProxiesAreCaught(t *testing.T) {
+	sem := make(chan struct{}, 4)
+	for _, b := range broken {
+		t.Run(b.fault, func(t *testing.T) {
+			t.Parallel()
+			sem <- struct{}{}
+			defer func() { <-sem }()
+			ids := strings.Fields(b.cases)
+			only := regexp.MustCompile("^(" + strings.Join(ids, "|") + ")$")
+			rep, err := Run(refSubject(t, 3, b.fault), Options{Only: only})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := failures(rep)
+			for _, id := range ids {
+				if got[id] == nil {
+					t.Errorf("case %s passed, although the proxy %s", id, b.fault)
+				} else if strings.HasPrefix(got[id][0], "not run") {
+					t.Errorf("case %s was not run: %s", id, got[id][0])
+				}
+			}
+			for _, r := range rep.Results {
+				if r.Outcome == Failed && len(r.Wires) == 0 && !strings.HasPrefix(r.ID, "balance") {
+					t.Errorf("case %s does not show what was seen", r.ID)
+				}
+			}
+		})
+	}
+}
+
+// hopeless proxies must be reported quickly and in full.
+func TestHopelessProxies(t *testing.T) {
+	cases := map[string]func(net.Conn){
+		"closes at once":  func(c net.Conn) { c.Close() },
+		"answers garbage": func(c net.Conn) { c.Write([]byte("\x00\xffgarbage\r\n\r\n")); c.Close() },
+		"hangs":           func(c net.Conn) { time.Sleep(time.Hour) },
+		"always 200": func(c net.Conn) {
+			c.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
+			c.Close()
+		},
+		"drips for ever": func(c net.Conn) {
+			for {
+				if _, err := c.Write([]byte("H")); err != nil {
+					return
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+		},
+	}
+	for name, serve := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			// Ends when the listener is closed.
+			go func() {
+				for {
+					c, err := ln.Accept()
+					if err != nil {
+						return
+					}
+					go serve(c)
+				}
+			}()
+			start := time.Now()
+			rep, err := Run(&Subject{Name: name, Proxy: ln.Addr().String(), Backends: []string{"127.0.0.1:0"}}, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := rep.Score(); s.All.Passed != 0 || len(rep.Results) != len(registry) {
+				t.Errorf("%d cases reported, %d passed", len(rep.Results), s.All.Passed)
+			}
+			if d := time.Since(start); d > 45*time.Second {
+				t.Errorf("took %v", d)
+			}
+		})
+	}
+}
+
+// TestSlowlyDying checks that the time for the whole run holds for a proxy
+// that serves plain GETs and hangs in all else.
+func TestHangsInAllElse(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes up to a minute")
+	}
+	s := refSubject(t, 1, "waits-for-close", "no-timeouts", "serial")
+	start := time.Now()
+	rep, err := Run(s, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(start); d > 58*time.Second {
+		t.Errorf("took %v", d)
+	}
+	if len(rep.Results) != len(registry) {
+		t.Errorf("%d of %d cases reported", len(rep.Results), len(registry))
+	}
+}
+
+// TestCasesAreDescribed keeps the catalogue complete.
+func TestCasesAreDescribed(t *testing.T) {
+	seen := map[string]bool{}
+	known := map[string]bool{}
+	for _, g := range Groups() {
+		known[g] = true
+	}
+	for _, c := range Cases() {
+		if seen[c.ID] {
+			t.Errorf("case %s is there twice", c.ID)
+		}
+		seen[c.ID] = true
+		if c.RFC == "" || len(c.Why) < 30 || !strings.ContainsAny(c.Why[len(c.Why)-1:], ".?") || !known[c.Group] {
+			t.Errorf("case %s: rule %q, why %q, group %q", c.ID, c.RFC, c.Why, c.Group)
+		}
+	}
+	if len(seen) < 90 {
+		t.Errorf("only %d cases", len(seen))
+	}
+	for _, b := range broken {
+		for _, id := range strings.Fields(b.cases) {
+			if !seen[id] {
+				t.Errorf("fault %s names case %s, which does not exist", b.fault, id)
+			}
+		}
+	}
+}

@@ -1,0 +1,371 @@
+package suite
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// refProxy is a small proxy that does everything right, with switches that
+// make it do one thing wrong. It shares the raw stream and the head parser
+// with the suite, nothing else; the chapters prove the suite independently.
+type refProxy struct {
+	ln       net.Listener
+	backends []string
+	fault    map[string]bool
+	to       Timeouts
+
+	next   atomic.Uint64
+	mu     sync.Mutex
+	pool   map[string][]*stream
+	shared []byte     // fault crosstalk: one buffer for all
+	one    sync.Mutex // fault serial
+	dead   atomic.Bool
+	gone   map[string]bool // fault never-returns
+	leaked []*stream       // fault leaks-backend
+}
+
+func startRef(backends []string, to Timeouts, faults ...string) (*refProxy, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &refProxy{ln: ln, backends: backends, to: to, fault: map[string]bool{},
+		pool: map[string][]*stream{}, gone: map[string]bool{}}
+	for _, f := range faults {
+		p.fault[f] = true
+	}
+	// Ends when the listener is closed.
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			if p.dead.Load() {
+				c.Close()
+				continue
+			}
+			// Ends with the client's connection.
+			go p.serve(newStream(c))
+		}
+	}()
+	return p, nil
+}
+
+// refReq is a request that was found sound.
+type refReq struct {
+	Head
+	method, target, host string
+	minor                int // of HTTP/1.x
+	frame                framing
+	close                bool
+	upgrade              string
+}
+
+var hostPattern = regexp.MustCompile(`^[A-Za-z0-9._~%:\[\]-]*$`)
+
+func (p *refProxy) serve(c *stream) {
+	if p.fault["serial"] {
+		p.one.Lock()
+		defer p.one.Unlock()
+	}
+	defer c.close()
+	for {
+		q, status := p.readRequest(c)
+		if status != 0 {
+			if status > 0 {
+				p.fail(c, status, q != nil && q.method == "HEAD")
+			}
+			if p.fault["goes-on-after-400"] && status == 400 {
+				continue
+			}
+			p.linger(c)
+			return
+		}
+		if again := p.exchange(c, q); !again {
+			return
+		}
+		if p.fault["drops-pipeline"] {
+			n, _ := c.state()
+			c.take(n)
+		}
+	}
+}
+
+// readRequest returns a sound request, or the status to refuse it with (-1:
+// close without a word).
+func (p *refProxy) readRequest(c *stream) (*refReq, int) {
+	stop := make(chan struct{})
+	if !p.fault["no-timeouts"] {
+		defer time.AfterFunc(p.to.Header, func() { close(stop) }).Stop()
+	}
+	limit, end := 64<<10, -1
+	if p.fault["endless-head"] {
+		limit = 64 << 20
+	}
+	c.setWant(limit)
+	err := c.wait(time.Hour, stop, func(b []byte) bool {
+		end = headEnd(b)
+		return end >= 0 || len(b) >= limit
+	})
+	n, _ := c.state()
+	switch {
+	case end >= 0:
+	case err == nil:
+		line := c.take(n)
+		if headless := strings.IndexByte(string(line), '\n'); headless < 0 {
+			return nil, 414
+		}
+		return nil, 431
+	case errors.Is(err, errStalled):
+		return nil, 408
+	default:
+		return nil, -1
+	}
+	raw := c.take(end)
+	if string(raw[:2]) == "\r\n" {
+		raw = raw[2:]
+	}
+	return p.parse(parseHead(raw))
+}
+
+func (p *refProxy) parse(h Head) (*refReq, int) {
+	q := &refReq{Head: h}
+	parts := strings.Split(h.Start, " ")
+	if len(parts) != 3 || !isToken(parts[0]) {
+		return nil, 400
+	}
+	q.method, q.target = parts[0], parts[1]
+	switch parts[2] {
+	case "HTTP/1.1":
+		q.minor = 1
+	case "HTTP/1.0":
+	default:
+		if strings.HasPrefix(parts[2], "HTTP/") && len(parts[2]) == 8 {
+			return nil, 505
+		}
+		return nil, 400
+	}
+	faults := h.Faults
+	if p.fault["takes-obs-fold"] || p.fault["takes-space-colon"] || p.fault["takes-nul"] {
+		faults = nil
+	}
+	if len(faults) > 0 || strings.ContainsAny(q.target, "\x7f") {
+		return nil, 400
+	}
+	if q.method == "CONNECT" {
+		return q, 405
+	}
+	if status := p.parseHost(q); status != 0 {
+		return q, status
+	}
+	return q, p.parseFraming(q)
+}
+
+func (p *refProxy) parseHost(q *refReq) int {
+	hosts := q.Values("Host")
+	if p.fault["takes-two-hosts"] && len(hosts) > 1 {
+		hosts = hosts[:1]
+	}
+	if len(hosts) > 1 || len(hosts) == 0 && q.minor == 1 {
+		return 400
+	}
+	if len(hosts) == 1 {
+		q.host = hosts[0]
+	}
+	if !hostPattern.MatchString(q.host) {
+		return 400
+	}
+	if rest, ok := strings.CutPrefix(q.target, "http://"); ok {
+		i := strings.IndexByte(rest, '/')
+		if i < 0 {
+			rest, i = rest+"/", len(rest)
+		}
+		q.host, q.target = rest[:i], rest[i:]
+	}
+	if q.host == "" {
+		q.host = p.backends[0]
+	}
+	if q.target[0] != '/' && !(q.target == "*" && q.method == "OPTIONS") {
+		return 400
+	}
+	return 0
+}
+
+func (p *refProxy) parseFraming(q *refReq) int {
+	q.frame = q.Head.frame()
+	q.close = q.minor == 0 || q.Names("Connection", "close")
+	if q.Names("Connection", "upgrade") && !p.fault["no-upgrade"] {
+		q.upgrade = q.Get("Upgrade")
+	}
+	if len(q.frame.faults) == 0 && !(q.frame.chunked && q.minor == 0) {
+		return 0
+	}
+	switch {
+	case p.fault["takes-last-length"] && len(q.Values("Content-Length")) > 1:
+		return 0
+	case p.fault["takes-any-te"] && q.Has("Transfer-Encoding") && q.Has("Content-Length"):
+		q.frame.chunked = false
+		return 0
+	case p.fault["both-lengths"] && q.frame.chunked:
+		return 0
+	}
+	return 400
+}
+
+// fail answers with an error of the proxy's own.
+func (p *refProxy) fail(c *stream, status int, head bool) {
+	if p.fault["no-errors"] {
+		return
+	}
+	body := fmt.Sprintf("The proxy answers %d.\n", status)
+	if p.fault["error-tells"] {
+		body += "backend " + p.backends[0] + "\n"
+	}
+	text := fmt.Sprintf("HTTP/1.1 %d Error\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", status, len(body))
+	if !head || p.fault["error-head-body"] {
+		text += body
+	}
+	p.write(c, []byte(text))
+}
+
+func (p *refProxy) write(c *stream, b []byte) error {
+	c.conn.SetWriteDeadline(time.Now().Add(20 * time.Second))
+	_, err := c.conn.Write(b)
+	return err
+}
+
+// linger lets the client read the answer before unread bytes reset the
+// connection.
+func (p *refProxy) linger(c *stream) {
+	if p.fault["no-linger"] {
+		return
+	}
+	c.closeWrite()
+	for until := time.Now().Add(time.Second); time.Now().Before(until); {
+		n, err := c.state()
+		c.take(n)
+		if err != nil {
+			return
+		}
+		c.wait(100*time.Millisecond, nil, func(b []byte) bool { return len(b) > 0 })
+	}
+}
+
+// backendFor returns a connection to a backend: a kept one, or a new one.
+func (p *refProxy) backendFor(q *refReq) (b *stream, addr string, kept bool, err error) {
+	n := len(p.backends)
+	first := int(p.next.Add(1)-1) % n
+	if p.fault["uneven"] {
+		first = max(0, first-1)
+	}
+	if p.fault["first-only"] {
+		first = 0
+	}
+	safe := q.method == "GET" || q.method == "HEAD"
+	err = errors.New("none left")
+	for i := 0; i < n; i++ {
+		addr = p.backends[(first+i)%n]
+		if p.fault["never-returns"] && p.isGone(addr) {
+			continue
+		}
+		if b := p.kept(addr); b != nil && (safe || p.fault["replays"]) && q.upgrade == "" {
+			return b, addr, true, nil
+		}
+		var conn net.Conn
+		conn, err = net.DialTimeout("tcp", addr, p.to.Connect)
+		if err == nil {
+			return newStream(conn), addr, false, nil
+		}
+		p.mu.Lock()
+		p.gone[addr] = true
+		p.mu.Unlock()
+		if p.fault["no-failover"] {
+			break
+		}
+	}
+	return nil, "", false, err
+}
+
+func (p *refProxy) isGone(addr string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gone[addr]
+}
+
+func (p *refProxy) kept(addr string) *stream {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := p.pool[addr]; len(l) > 0; l = p.pool[addr] {
+		b := l[len(l)-1]
+		p.pool[addr] = l[:len(l)-1]
+		n, err := b.state()
+		if err == nil && (n == 0 || p.fault["keeps-poison"]) {
+			return b
+		}
+		b.close()
+	}
+	return nil
+}
+
+func (p *refProxy) keep(addr string, b *stream) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fault["leaks-backend"] {
+		p.leaked = append(p.leaked, b)
+		return
+	}
+	if len(p.pool[addr]) >= 4 || p.fault["no-reuse"] {
+		b.close()
+		return
+	}
+	p.pool[addr] = append(p.pool[addr], b)
+}
+
+// exchange forwards one request; again says that the client's connection goes on.
+func (p *refProxy) exchange(c *stream, q *refReq) (again bool) {
+	if m := q.Get("Max-Forwards"); q.method == "OPTIONS" && m == "0" {
+		p.write(c, []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"))
+		return false
+	}
+	var buffered []byte
+	if p.fault["buffers-request"] {
+		m := &Message{}
+		if err := p.copyBody(c, q.frame, q.minor, func(b []byte) error { m.add(b); return nil }, m); err != nil {
+			return false
+		}
+		buffered = m.Body
+	}
+	for try := 0; ; try++ {
+		b, addr, kept, err := p.backendFor(q)
+		if err != nil {
+			p.failed(c, q, err)
+			return false
+		}
+		again, retry := p.attempt(c, q, b, addr, buffered)
+		if retry && (kept && q.method == "GET" || p.fault["replays"]) && try < 3 {
+			continue
+		}
+		if retry {
+			p.failed(c, q, io.EOF)
+		}
+		return again
+	}
+}
+
+func (p *refProxy) failed(c *stream, q *refReq, err error) {
+	var ne net.Error
+	if errors.As(err, &ne) && ne.Timeout() {
+		p.fail(c, 504, q.method == "HEAD")
+	} else {
+		p.fail(c, 502, q.method == "HEAD")
+	}
+	p.linger(c)
+}
