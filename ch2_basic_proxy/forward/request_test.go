@@ -17,6 +17,8 @@ func TestRequestForwarding(t *testing.T) {
 			"GET /p?q=%20&r HTTP/1.1\r\nhOST: a\r\nX-b: 1\r\nx-A:  two words \t\r\nX-b: 2\r\nCookie: c=d; e=f\r\nEmpty:\r\n\r\n",
 			"GET /p?q=%20&r HTTP/1.1\r\nHost: a\r\nX-b: 1\r\nx-A: two words\r\nX-b: 2\r\nCookie: c=d; e=f\r\nEmpty: \r\n" +
 				via + "Connection: close\r\n\r\n", ok, false, okOut},
+		{"200 fields", "GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X: y\r\n", 199) + "\r\n",
+			"GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X: y\r\n", 199) + via + "Connection: close\r\n\r\n", ok, false, okOut},
 		{"any method", "FROB-x! /y HTTP/1.1\r\nHost: a\r\n\r\n",
 			"FROB-x! /y HTTP/1.1\r\nHost: a\r\n" + via + "Connection: close\r\n\r\n", ok, false, okOut},
 		{"OPTIONS *", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -294,6 +296,7 @@ func TestRefusals(t *testing.T) {
 		// Sizes.
 		{"request line too long", "GET /" + strings.Repeat("x", 8<<10) + " HTTP/1.1\r\nHost: a\r\n\r\n", "414 Request URI Too Long", "the request line is longer than 8 KiB"},
 		{"header too large", line + "Host: a\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", "431 Request Header Fields Too Large", "the header is larger than 64 KiB"},
+		{"201 fields", line + "Host: a\r\n" + strings.Repeat("X:\r\n", 200) + "\r\n", "431 Request Header Fields Too Large", "the header has more than 200 fields"},
 		{"empty lines without end", strings.Repeat("\r\n", 33<<10), "431 Request Header Fields Too Large", "the header is larger than 64 KiB"},
 
 		// Loops: RFC 9110, section 7.6.2 and 7.6.3.

@@ -154,6 +154,7 @@ func TestMalformedResponses(t *testing.T) {
 		{"coding with a Kelvin sign", status + "Transfer-Encoding: chun\u212aed\r\n\r\n0\r\n\r\n", malformed},
 		{"coding in HTTP/1.0", "HTTP/1.0 200 OK\r\n" + chunks + "\r\n0\r\n\r\n", malformed},
 		{"header too large", status + "X: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", large},
+		{"201 fields", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X:\r\n", 201) + "\r\n", malformed},
 		{"status line too large", "HTTP/1.1 200 " + strings.Repeat("x", 64<<10) + "\r\n\r\n", large},
 		{"empty lines without end", strings.Repeat("\r\n", 40<<10), large},
 		{"unasked 101", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", unasked},
