@@ -6,17 +6,48 @@ import (
 	"html/template"
 	"maps"
 	"math"
+	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/alecthomas/chroma/v2"
 	"github.com/alecthomas/chroma/v2/lexers"
 	"github.com/alecthomas/chroma/v2/styles"
 )
 
+// coloured remembers what highlight has coloured, by language and text: a book that is
+// built anew after an edit is the same but for one file.
+var coloured = struct {
+	sync.Mutex
+	lines map[string][]template.HTML
+}{lines: map[string][]template.HTML{}}
+
+// maxColoured is how many texts are remembered; the book has about a hundred.
+const maxColoured = 1000
+
 // highlight colours a text and returns its lines as HTML: escaped, with the class
-// names of chroma. A language that chroma does not know is only escaped.
+// names of chroma. A language that chroma does not know is only escaped. The caller must
+// not change the lines.
 func highlight(language, text string) []template.HTML {
+	key := language + "\x00" + text
+	coloured.Lock()
+	lines, ok := coloured.lines[key]
+	coloured.Unlock()
+	if ok {
+		return lines
+	}
+	lines = colour(language, text)
+	coloured.Lock()
+	defer coloured.Unlock()
+	if len(coloured.lines) >= maxColoured {
+		clear(coloured.lines)
+	}
+	coloured.lines[key] = lines
+	return lines
+}
+
+func colour(language, text string) []template.HTML {
 	text = strings.TrimSuffix(strings.ReplaceAll(text, "\r\n", "\n"), "\n")
 	lexer := lexers.Get(language)
 	if lexer == nil {
@@ -68,10 +99,13 @@ func className(t chroma.TokenType) string {
 
 // language names the lexer for a file.
 func language(file string) string {
-	switch lexer := lexers.Match(file); {
-	case strings.HasSuffix(file, ".c"):
+	switch path.Ext(file) {
+	case ".go":
+		return "go"
+	case ".c":
 		return "c"
-	case lexer != nil:
+	}
+	if lexer := lexers.Match(file); lexer != nil {
 		return lexer.Config().Name
 	}
 	return ""

@@ -78,7 +78,7 @@ type listing struct {
 }
 
 func newListing(prefix, lang string, raw []string) listing {
-	html := highlight(lang, strings.Join(raw, "\n"))
+	html := slices.Clone(highlight(lang, strings.Join(raw, "\n")))
 	for len(html) < len(raw) {
 		html = append(html, "")
 	}
