@@ -419,3 +419,36 @@ func TestAgreesWithWrk(t *testing.T) {
 		t.Errorf("requests/s %v against %v, p99 %v against %v", k.ours[0], k.wrk[0], k.ours[1], k.wrk[1])
 	}
 }
+
+// The page's tables are written between its markers and nowhere else, and no
+// path of the machine they were made on gets into it.
+func TestWriteDocs(t *testing.T) {
+	dir := t.TempDir()
+	page := filepath.Join(dir, docsPage)
+	text := "# Title\n<!-- bench machine -->\nold\n<!-- /bench -->\nbetween\n<!-- bench a64 -->\n<!-- /bench -->\n" +
+		"![x](img/bench-cpu.svg)\n"
+	if err := os.WriteFile(page, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cells := []*cell{{ID: "a64", Workload: "a", Title: "Sixty-four"}}
+	cs := []*contestant{{ID: "ch4", Family: "chapter"}}
+	samples := []*sample{{Cell: "a64", Contestant: "ch4", RPS: 1234, CPU: 99, Requests: 10, Latency: load.NewHistogram()}}
+	r := &results{Cells: cells, Contestants: cs, Rows: summarize(cells, cs, samples), Machine: map[string]string{},
+		Command: "go run ./scripts/bench -c /home/x/c -o /tmp/y -docs docs -rounds 5"}
+	if err := r.writeDocs(dir); err != nil {
+		t.Fatal(err)
+	}
+	b, _ := os.ReadFile(page)
+	got := string(b)
+	for _, want := range []string{"# Title\n", "\nbetween\n", "| ch4 | 1,234 |", "`go run ./scripts/bench -c DIR -rounds 5`"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is missing in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "/home/x") || strings.Contains(got, "\nold\n") {
+		t.Errorf("left over:\n%s", got)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "img", "bench-cpu.svg")); err != nil {
+		t.Error(err)
+	}
+}

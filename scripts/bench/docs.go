@@ -99,7 +99,17 @@ func (r *results) docsMachine() string {
 	m := r.Machine
 	return fmt.Sprintf("%s. %s virtual cores (%s), %s of memory, Linux %s, %s.\n"+
 		"Medians of %d rounds, `%s`.\nBackend: %s.\n", r.Started.Format("2 January 2006"), m["cores"], m["cpu"],
-		m["memory"], m["kernel"], m["go"], r.Rounds, r.Command, r.Backend)
+		m["memory"], m["kernel"], m["go"], r.Rounds, plainCommand(r.Command), r.Backend)
+}
+
+var (
+	cdirFlag = regexp.MustCompile(` -c[ =]\S+`)
+	outFlag  = regexp.MustCompile(` -(o|docs)[ =]\S+`)
+)
+
+// plainCommand leaves out where the files of that run were.
+func plainCommand(s string) string {
+	return outFlag.ReplaceAllString(cdirFlag.ReplaceAllString(s, " -c DIR"), "")
 }
 
 // markdown prints a table; columns 1 to right-1 are aligned to the right.

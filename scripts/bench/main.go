@@ -37,6 +37,7 @@ type options struct {
 	list      bool
 	from      string
 	docs      string
+	starts    string
 }
 
 func parse(args []string) (*options, error) {
@@ -54,6 +55,7 @@ func parse(args []string) (*options, error) {
 	fs.BoolVar(&o.selfcheck, "selfcheck", false, "compare the load generator with wrk, and end")
 	fs.StringVar(&o.from, "from", "", "measure nothing; make the report of this results.json `file` anew")
 	fs.StringVar(&o.docs, "docs", "", "also put pictures and tables into `directory`/models_compared.md")
+	fs.StringVar(&o.starts, "starts", "", "compare what starting these `programs` costs (comma-separated), and end")
 	fs.BoolVar(&o.list, "list", false, "list contestants and workloads, and end")
 	fs.Usage = func() {
 		fmt.Fprint(fs.Output(), "go run ./scripts/bench [flags]: race the proxies and write a report\n\n")
@@ -123,6 +125,9 @@ func main() {
 func run(ctx context.Context, o *options) error {
 	if o.from != "" {
 		return again(o)
+	}
+	if o.starts != "" {
+		return starts(ctx, strings.Split(o.starts, ","))
 	}
 	raiseFileLimit()
 	root, err := moduleRoot()

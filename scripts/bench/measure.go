@@ -198,7 +198,7 @@ func (b *bench) measure(ctx context.Context) {
 				}
 			}
 			if w.ID == "a64" && ctx.Err() == nil {
-				if r, err := startTrue(ctx, 700*time.Millisecond); err == nil {
+				if r, err := startTrue(ctx, 700*time.Millisecond, "true"); err == nil {
 					b.trues = append(b.trues, r)
 				}
 			}

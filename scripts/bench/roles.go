@@ -17,6 +17,7 @@ import (
 
 	"reverseproxy/scripts/bench/load"
 	"reverseproxy/scripts/bench/origin"
+	"reverseproxy/scripts/bench/stat"
 )
 
 // The bench starts itself again for the parts that must not share a process,
@@ -178,7 +179,7 @@ func backends(ctx context.Context) (*exec.Cmd, []string, error) {
 	return cmd, addrs, nil
 }
 
-// playTrue starts /bin/true as ch3 starts its children: one after the other,
+// playTrue starts /bin/true, or another program, as ch3 starts its children: one after the other,
 // each handed one descriptor, waited for by a goroutine, at most 128 at once.
 // It prints how many it started and its own CPU time with theirs.
 func playTrue(args []string) error {
@@ -189,7 +190,11 @@ func playTrue(args []string) error {
 			return err
 		}
 	}
-	path, err := exec.LookPath("true")
+	name := "true"
+	if len(args) > 1 {
+		name = args[1]
+	}
+	path, err := exec.LookPath(name)
 	if err != nil {
 		return err
 	}
@@ -228,9 +233,9 @@ type trueResult struct {
 	CPUNS   int64 `json:"cpu_ns"`
 }
 
-func startTrue(ctx context.Context, d time.Duration) (trueResult, error) {
+func startTrue(ctx context.Context, d time.Duration, program string) (trueResult, error) {
 	var r trueResult
-	cmd, err := self(ctx, roleTrue, d.String())
+	cmd, err := self(ctx, roleTrue, d.String(), program)
 	if err != nil {
 		return r, err
 	}
@@ -239,4 +244,28 @@ func startTrue(ctx context.Context, d time.Duration) (trueResult, error) {
 		return r, err
 	}
 	return r, json.Unmarshal([]byte(strings.TrimSpace(string(out))), &r)
+}
+
+// starts compares what it costs to start programs: in turns, three rounds.
+func starts(ctx context.Context, programs []string) error {
+	rate, cpu := map[string][]float64{}, map[string][]float64{}
+	for range 3 {
+		for _, p := range programs {
+			r, err := startTrue(ctx, time.Second, p)
+			if err != nil {
+				return fmt.Errorf("%s: %w", p, err)
+			}
+			rate[p] = append(rate[p], float64(r.Started)/float64(r.NS)*1e9)
+			cpu[p] = append(cpu[p], float64(r.CPUNS)/float64(r.Started)/1e3)
+		}
+	}
+	lines := [][]string{{"", "starts/s", "CPU µs/start", "ratio", ""}}
+	base := stat.Of(cpu[programs[0]]...)
+	for _, p := range programs {
+		c := stat.Of(cpu[p]...)
+		x := c.Ratio(base)
+		lines = append(lines, []string{p, spreadText(stat.Of(rate[p]...), 1), spreadText(c, 1), times(&x), ""})
+	}
+	printTable(os.Stdout, lines)
+	return nil
 }
