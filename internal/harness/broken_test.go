@@ -63,7 +63,7 @@ var faults = []struct{ fault, scenario, complaint string }{
 	{"slurp", "large upload in constant memory", "MB resident"},
 	{"patient", "silent client", ""},
 	{"serial", "silent client", "served before the silent client was cut off: false, want true"},
-	{"hasty", "Ctrl+C with a request in flight", ""},
+	{"hasty", "Ctrl+C with a request in flight", "the client reads no whole response"},
 	{"rude", "Ctrl+C, and again on the same port", "exit status 3 after Ctrl+C"},
 }
 

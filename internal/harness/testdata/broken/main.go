@@ -35,9 +35,7 @@ func main() {
 	}
 	app.Ready(listener)
 	if *fault == "hasty" {
-		signals := make(chan os.Signal, 1)
-		signal.Notify(signals, os.Interrupt)
-		go func() { <-signals; os.Exit(0) }() // ends with the program
+		signal.Reset(os.Interrupt) // Ctrl+C ends it at once
 	}
 	for {
 		client, err := listener.Accept()
