@@ -25,8 +25,12 @@ type program struct {
 
 // Main runs a package's tests and removes what Build has made. Each package
 // that builds a program calls it: func TestMain(m *testing.M) { harness.Main(m) }
-func Main(m *testing.M) {
+// after are called when the tests have ended.
+func Main(m *testing.M, after ...func()) {
 	code := m.Run()
+	for _, f := range after {
+		f()
+	}
 	if built.dir != "" {
 		os.RemoveAll(built.dir)
 	}

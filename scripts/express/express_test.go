@@ -25,6 +25,7 @@ import (
 	"github.com/coder/websocket"
 
 	"reverseproxy/internal/backends"
+	"reverseproxy/internal/harness"
 )
 
 // patience is how long a test waits for something that happens at once.
@@ -117,12 +118,12 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if shared.cmd != nil {
-		_ = shared.cmd.Process.Kill()
-		_ = shared.cmd.Wait()
-	}
-	os.Exit(code)
+	harness.Main(m, func() {
+		if shared.cmd != nil {
+			_ = shared.cmd.Process.Kill()
+			_ = shared.cmd.Wait()
+		}
+	})
 }
 
 // backend returns the address of the shared backend.
