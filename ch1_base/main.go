@@ -23,8 +23,8 @@ const (
 
 func main() {
 	app := cli.New()
-	skipListen := flag.Bool("skip-listen", false, "leave out step 3, as the C program does, and see what happens")
-	timeout := cli.Timeout("request-timeout", 10*time.Second, "`time` the client has to send something")
+	skipListen := flag.Bool("skip-listen", false, "leave out step 3, as the C program does")
+	timeout := cli.Timeout("request-timeout", 10*time.Second, "`time` for a client to send something")
 	app.Parse(nil)
 	app.Prepare()
 
@@ -76,8 +76,9 @@ func handleClient(app *cli.App, server int, timeout time.Duration) {
 		n, err = syscall.Read(client, buffer)
 	}
 	err = rawsock.ExplainRead(n, err)
-	log.Step(narrate.ReadRequest, narrate.Event{Calls: "read", Bytes: int64(max(n, 0)), Err: cli.Text(err)})
-	app.Show(buffer[:max(n, 0)])
+	n = max(n, 0) // it is -1 after an error
+	log.Step(narrate.ReadRequest, narrate.Event{Calls: "read", Bytes: int64(n), Err: cli.Text(err)})
+	app.Show(buffer[:n])
 
 	// 10. Clean up: close both sockets; the client reads end of file
 	// (C: close, lines 55, 56).
