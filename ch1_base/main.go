@@ -24,7 +24,7 @@ const (
 func main() {
 	app := cli.New()
 	skipListen := flag.Bool("skip-listen", false, "leave out step 3, as the C program does")
-	timeout := cli.Timeout("request-timeout", 10*time.Second, "`time` for a client to send something")
+	timeout := cli.Timeout("request-timeout", 10*time.Second, "`time` for the client to speak")
 	app.Parse(nil)
 	app.Prepare()
 
