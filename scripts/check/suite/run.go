@@ -241,7 +241,7 @@ func (r *runner) openGate(l *Lab) string {
 	if res.Outcome == Failed {
 		res = l.runOnce(c, &r.o) // a second chance: the program may just have started
 	}
-	if r.o.Only == nil || r.o.Only.MatchString(c.ID) || res.Outcome == Failed {
+	if r.selected(c) || res.Outcome == Failed {
 		r.put(res)
 	}
 	if res.Outcome == Failed {
@@ -250,11 +250,16 @@ func (r *runner) openGate(l *Lab) string {
 	return ""
 }
 
+// selected reports whether a case was asked for, by its id or its group.
+func (r *runner) selected(c *Case) bool {
+	return r.o.Only == nil || r.o.Only.MatchString(c.ID) || r.o.Only.MatchString(c.Group)
+}
+
 // wanted returns the cases that were asked for.
 func (r *runner) wanted() []*Case {
 	var out []*Case
 	for i := range registry {
-		if r.o.Only == nil || r.o.Only.MatchString(registry[i].ID) {
+		if r.selected(&registry[i]) {
 			out = append(out, &registry[i])
 		}
 	}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"os"
+	"sort"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"reverseproxy/scripts/check/suite"
+)
+
+// needs skips a test that lacks something, except in CI, where it fails.
+func needs(t *testing.T, have bool, what string) {
+	t.Helper()
+	if have {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("CI lacks %s", what)
+	}
+	t.Skipf("%s is missing", what)
+}
+
+// TestChaptersAgainstTheirGaps runs the whole suite on each chapter: every
+// must and should passes, and the quality cases that fail are exactly those
+// its named gaps list.
+func TestChaptersAgainstTheirGaps(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes about ten seconds a chapter")
+	}
+	for _, name := range chapterNames {
+		t.Run(name, func(t *testing.T) {
+			dir := "../../" + name
+			_, err := os.Stat(dir)
+			needs(t, err == nil, "the chapter "+name)
+			s := &suite.Subject{Name: name, Chapter: dir}
+			defer s.Clean()
+			if err := s.Build(); err != nil {
+				t.Fatal(err)
+			}
+			rep, err := suite.Run(s, suite.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []string{}
+			for _, g := range chapterGaps[name] {
+				want = append(want, g.cases...)
+			}
+			got := []string{}
+			for _, r := range rep.Results {
+				if r.Outcome != suite.Failed {
+					continue
+				}
+				got = append(got, r.ID)
+				if _, ok := gapOf(name, r.ID); !ok {
+					t.Errorf("%s (%s): %v", r.ID, r.Level, r.Problems)
+					for _, w := range r.Wires {
+						t.Logf("%s\nsent:\n%s\nreceived:\n%s", w.Peer, w.Sent, w.Received)
+					}
+				}
+			}
+			sort.Strings(want)
+			sort.Strings(got)
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("failing cases and named gaps differ (-gap closed +gap opened):\n%s", d)
+			}
+			if l := rep.Score().Levels; l["must"].Passed == 0 || l["must"].Failed > 0 || l["should"].Failed > 0 {
+				t.Errorf("must %s, should %s", l["must"], l["should"])
+			}
+		})
+	}
+}

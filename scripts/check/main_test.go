@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"reverseproxy/scripts/check/suite"
+)
+
+// checkIt runs the command and returns what it printed.
+func checkIt(args ...string) (code int, stdout, stderr string) {
+	var o, e bytes.Buffer
+	code = run(args, &o, &e)
+	return code, o.String(), e.String()
+}
+
+// free returns an address that nothing listens on.
+func free(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// standard builds the httputil proxy and returns its path.
+func standard(t *testing.T) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "proxy.exe")
+	if out, err := exec.Command("go", "build", "-o", bin, "./httputilproxy").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return bin
+}
+
+func TestUsageErrors(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		want string
+	}{
+		{"", "no proxy named"},
+		{"./no_such_dir", "is not a directory"},
+		{"./suite ./suite", "one proxy at a time"},
+		{"./suite -proxy 127.0.0.1:8080", "not both"},
+		{"-proxy 127.0.0.1:8080", "go together"},
+		{"-cmd ./x", "go together"},
+		{"-proxy localhost -backends 127.0.0.1:8000", "not HOST:PORT"},
+		{"-proxy 127.0.0.1:99999 -backends 127.0.0.1:8000", "port must be"},
+		{"-proxy :8080 -backends 127.0.0.1:8000", "lacks the host"},
+		{"-run ( ./suite", "-run"},
+		{"-explain nonsense", "-list shows them all"},
+		{"-no-such-flag", "flag provided but not defined"},
+	} {
+		code, _, stderr := checkIt(strings.Fields(c.args)...)
+		if code != exitUsage || !strings.Contains(stderr, c.want) {
+			t.Errorf("check %s: exit %d, said %q", c.args, code, stderr)
+		}
+	}
+	if code, _, _ := checkIt("-h"); code != exitOK {
+		t.Errorf("-h exits %d", code)
+	}
+}
+
+func TestListAndExplain(t *testing.T) {
+	code, out, _ := checkIt("-list")
+	if code != 0 || strings.Count(out, "\n") != len(suite.Cases())+1 {
+		t.Errorf("-list exits %d with %d lines", code, strings.Count(out, "\n"))
+	}
+	code, out, _ = checkIt("-explain", "smuggle-cl-te")
+	if code != 0 || !strings.Contains(out, "RFC 9112") || !strings.Contains(out, "must") {
+		t.Errorf("-explain exits %d: %s", code, out)
+	}
+}
+
+func TestNothingListens(t *testing.T) {
+	code, _, stderr := checkIt("-proxy", free(t), "-backends", free(t))
+	if code != exitFails || !strings.Contains(stderr, "nothing listens") {
+		t.Errorf("exit %d, said %q", code, stderr)
+	}
+	code, out, _ := checkIt("-json", "-proxy", free(t), "-backends", free(t))
+	var v map[string]string
+	if err := json.Unmarshal([]byte(out), &v); code != exitFails || err != nil || v["error"] == "" {
+		t.Errorf("exit %d, JSON %q", code, out)
+	}
+}
+
+func TestPortsTaken(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	taken := ln.Addr().String()
+	code, _, stderr := checkIt("-cmd", "sleep 5", "-proxy", taken, "-backends", free(t))
+	if code != exitFails || !strings.Contains(stderr, "already listens") {
+		t.Errorf("proxy's port taken: exit %d, said %q", code, stderr)
+	}
+	code, _, stderr = checkIt("-cmd", "sleep 5", "-proxy", free(t), "-backends", taken)
+	if code != exitFails || !strings.Contains(stderr, "cannot play the backend") {
+		t.Errorf("backend's port taken: exit %d, said %q", code, stderr)
+	}
+	code, _, stderr = checkIt("-cmd", "echo no luck; exit 3", "-proxy", free(t), "-backends", free(t))
+	if code != exitFails || !strings.Contains(stderr, "ended at once") || !strings.Contains(stderr, "no luck") {
+		t.Errorf("program that ends: exit %d, said %q", code, stderr)
+	}
+}
+
+// TestCommand runs a program as students do, reads its report as JSON and as
+// text, and looks that nothing is left running.
+func TestCommand(t *testing.T) {
+	bin := standard(t)
+	proxy, backend := free(t), free(t)
+	args := []string{"-cmd", fmt.Sprintf("%s -listen %s -backends %s", bin, proxy, backend), "-proxy", proxy, "-backends", backend}
+	code, out, stderr := checkIt(append(args, "-json", "-run", "^(basic|via)-")...)
+	var rep struct {
+		Results []struct {
+			ID, Level, Outcome string
+			Wires              []suite.Wire
+		}
+		Score suite.Score
+	}
+	if err := json.Unmarshal([]byte(out), &rep); err != nil {
+		t.Fatalf("%v (exit %d, %s)", err, code, stderr)
+	}
+	if code != exitFails { // it fails basic-query, a must
+		t.Errorf("exit %d", code)
+	}
+	for _, r := range rep.Results {
+		if r.ID == "via-request" && (r.Outcome != "fail" || r.Level != "should" || len(r.Wires) == 0 ||
+			!strings.Contains(r.Wires[0].Sent, `Host: www.example.test\r\n`)) {
+			t.Errorf("via-request: %+v", r)
+		}
+	}
+	if rep.Score.Levels["must"].Passed < 8 {
+		t.Errorf("score %+v", rep.Score.Levels)
+	}
+	code, out, _ = checkIt(append(args, "-run", "^basic-(get|status)$")...)
+	if code != exitOK || !regexp.MustCompile(`(?m)^pass +must +basic-status +\d+ ms$`).MatchString(out) ||
+		strings.Contains(out, "\x1b[") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	if c, err := net.Dial("tcp", proxy); err == nil {
+		c.Close()
+		t.Errorf("the program still listens")
+	}
+}
+
+// TestOneShotProgram checks a program that serves one client and exits.
+func TestOneShotProgram(t *testing.T) {
+	dir := "../../ch2_basic_proxy"
+	_, err := os.Stat(dir)
+	needs(t, err == nil, "ch2_basic_proxy")
+	bin := filepath.Join(t.TempDir(), "once.exe")
+	if out, err := exec.Command("go", "build", "-o", bin, dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	proxy, backend := free(t), free(t)
+	code, out, stderr := checkIt("-cmd", fmt.Sprintf("%s -once -log off -listen %s -backend %s", bin, proxy, backend),
+		"-proxy", proxy, "-backends", backend, "-run", "^(basic-.*|resp-held-length|req-20000|crosstalk-100|process-lives)$")
+	if code != exitOK || !strings.Contains(out, "serves one client and exits") || !strings.Contains(out, "pass  must    crosstalk-100") {
+		t.Errorf("exit %d:\n%s\n%s", code, out, stderr)
+	}
+}
+
+// TestScoresAreStable runs a chapter again and again beside a busy loop.
+func TestScoresAreStable(t *testing.T) {
+	runs := 2
+	if os.Getenv("CHECK_RUNS") != "" {
+		fmt.Sscan(os.Getenv("CHECK_RUNS"), &runs)
+	}
+	if testing.Short() {
+		t.Skip("takes a while")
+	}
+	dir := "../../ch5_load_balancer"
+	_, err := os.Stat(dir)
+	needs(t, err == nil, "ch5_load_balancer")
+	stop := make(chan struct{})
+	defer close(stop)
+	// The busy loop ends with the test.
+	go func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	}()
+	first := ""
+	for i := 0; i < runs; i++ {
+		s := &suite.Subject{Name: "ch5", Chapter: dir}
+		rep, err := suite.Run(s, suite.Options{})
+		s.Clean()
+		if err != nil {
+			t.Fatal(err)
+		}
+		score := fmt.Sprint(rep.Score().Groups)
+		if first == "" {
+			first = score
+		} else if score != first {
+			t.Errorf("run %d scores\n%s, the first scored\n%s", i+1, score, first)
+		}
+	}
+}
