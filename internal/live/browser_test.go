@@ -124,7 +124,8 @@ func (b *bench) open(t *testing.T, address string) *tab {
 	ctx, stop := context.WithTimeout(ctx, 60*time.Second)
 	o := &tab{t: t, ctx: ctx}
 	chromedp.ListenTarget(ctx, o.listen)
-	if err := chromedp.Run(ctx, network.Enable(), log.Enable(), chromedp.EmulateViewport(1280, 720), chromedp.Navigate(address)); err != nil {
+	if err := chromedp.Run(ctx, network.Enable(), log.Enable(),
+		chromedp.EmulateViewport(1280, 720), chromedp.Navigate(address)); err != nil {
 		t.Fatalf("open %s: %v", address, err)
 	}
 	home, _ := url.Parse(address)
@@ -166,7 +167,8 @@ func (o *tab) listen(event any) {
 func (b *bench) watch(t *testing.T, p *browser.Program) *tab {
 	t.Helper()
 	o := b.open(t, "http://"+p.Page+"/")
-	o.until(`document.querySelector("#status").dataset.status === "live" && document.querySelector("[data-counter=connections]").dataset.value !== undefined`)
+	o.until(`document.querySelector("#status").dataset.status === "live" &&
+		document.querySelector("[data-counter=connections]").dataset.value !== undefined`)
 	return o
 }
 
@@ -176,7 +178,8 @@ func (o *tab) until(expression string) {
 	ctx, cancel := context.WithTimeout(o.ctx, pageTimeout)
 	defer cancel()
 	front := page.BringToFront() // a hidden tab draws no frames
-	poll := chromedp.Poll(expression, nil, chromedp.WithPollingInterval(20*time.Millisecond), chromedp.WithPollingTimeout(0))
+	poll := chromedp.Poll(expression, nil,
+		chromedp.WithPollingInterval(20*time.Millisecond), chromedp.WithPollingTimeout(0))
 	if err := chromedp.Run(ctx, front, poll); err != nil {
 		var shown string
 		chromedp.Run(o.ctx, chromedp.Evaluate(`document.body.innerText.replace(/\s+/g, " ")`, &shown))
@@ -223,11 +226,14 @@ const visibleRows = `[...document.querySelectorAll('.row')].filter((r) => r.getA
 func (o *tab) lanes() []lane {
 	o.t.Helper()
 	var lanes []lane
-	o.read(visibleRows+`.map((r) => { const d = (n) => r.getAttribute('data-' + n) ?? ''; const child = r.querySelector('.child');
-		return { Conn: d('conn'), Worker: d('worker'), Backend: d('backend'), Status: d('status'), Failed: d('failed'),
-			Start: d('start'), Accepted: d('accepted'), End: d('end'),
-			Child: child.getAttribute('display') === 'none' ? null : [child.getAttribute('data-from'), child.getAttribute('data-to')],
-			Phases: [...r.querySelectorAll('.bar')].filter((b) => b.getAttribute('display') !== 'none').map((b) => b.getAttribute('data-phase')) } })`, &lanes)
+	o.read(visibleRows+`.map((r) => {
+		const d = (n) => r.getAttribute('data-' + n) ?? '', seen = (n) => n.getAttribute('display') !== 'none';
+		const child = r.querySelector('.child'), bars = [...r.querySelectorAll('.bar')].filter(seen);
+		return { Conn: d('conn'), Worker: d('worker'), Backend: d('backend'), Status: d('status'),
+			Failed: d('failed'), Start: d('start'), Accepted: d('accepted'), End: d('end'),
+			Child: seen(child) ? [child.getAttribute('data-from'), child.getAttribute('data-to')] : null,
+			Phases: bars.map((b) => b.getAttribute('data-phase')) };
+	})`, &lanes)
 	return lanes
 }
 
@@ -307,12 +313,13 @@ func compare(t *testing.T, o *tab, events []narrate.Event) []lane {
 // compareSteps selects a connection and compares its steps with the narration.
 func compareSteps(t *testing.T, o *tab, events []narrate.Event, conn uint64) {
 	t.Helper()
-	o.read(fmt.Sprintf(`document.querySelector('.row[data-conn="%d"]').dispatchEvent(new MouseEvent('click', {bubbles: true}))`, conn), nil)
+	o.read(fmt.Sprintf(`document.querySelector('.row[data-conn="%d"]')
+		.dispatchEvent(new MouseEvent('click', {bubbles: true}))`, conn), nil)
 	o.until(fmt.Sprintf(`document.querySelector('#steps').dataset.conn === "%d"`, conn))
 	type step struct{ Step, State, Us, Calls string }
 	var got, want []step
-	o.read(`[...document.querySelectorAll('[data-step]:not([hidden]):not([data-state="pending"])')].map((li) => ({ Step: li.dataset.step, State: li.dataset.state,
-		Us: li.dataset.us ?? '', Calls: li.dataset.calls ?? '' }))`, &got)
+	o.read(`[...document.querySelectorAll('[data-step]:not([hidden]):not([data-state="pending"])')]
+		.map((li) => ({ Step: li.dataset.step, State: li.dataset.state, Us: li.dataset.us ?? '', Calls: li.dataset.calls ?? '' }))`, &got)
 	for _, e := range events {
 		if e.Kind != narrate.KindStep || e.Conn != conn && e.Conn != 0 {
 			continue
@@ -359,7 +366,8 @@ func (b *bench) testOneClient(t *testing.T) {
 	o.until(rowsDone(1))
 	compare(t, o, events)
 	var states string
-	o.read(`[...document.querySelectorAll('[data-step]:not([hidden])')].map((li) => li.dataset.step + li.dataset.state).join(" ")`, &states)
+	o.read(`[...document.querySelectorAll('[data-step]:not([hidden])')]
+		.map((li) => li.dataset.step + li.dataset.state).join(" ")`, &states)
 	if want := "1once 2once 3once 4done 5done 10done"; states != want {
 		t.Errorf("steps are %s, want %s", states, want)
 	}
@@ -523,11 +531,13 @@ func (o *tab) save() string {
 	dir := o.t.TempDir()
 	saved := make(chan string, 1)
 	chromedp.ListenTarget(o.ctx, func(event any) {
-		if e, ok := event.(*cdpbrowser.EventDownloadProgress); ok && e.State == cdpbrowser.DownloadProgressStateCompleted {
+		e, ok := event.(*cdpbrowser.EventDownloadProgress)
+		if ok && e.State == cdpbrowser.DownloadProgressStateCompleted {
 			saved <- e.GUID
 		}
 	})
-	allow := cdpbrowser.SetDownloadBehavior(cdpbrowser.SetDownloadBehaviorBehaviorAllowAndName).WithDownloadPath(dir).WithEventsEnabled(true)
+	allow := cdpbrowser.SetDownloadBehavior(cdpbrowser.SetDownloadBehaviorBehaviorAllowAndName).
+		WithDownloadPath(dir).WithEventsEnabled(true)
 	if err := chromedp.Run(o.ctx, allow); err != nil {
 		o.t.Fatal(err)
 	}
@@ -567,10 +577,8 @@ func (b *bench) testPauseAndReplay(t *testing.T) {
 	o.until(`document.documentElement.dataset.mode === "paused"`)
 	o.press("o")
 	closed(t, p, 2)
-	frames := `new Promise((done) => { let n = 0; const next = () => (++n === 20 ? done(true) : requestAnimationFrame(next)); next(); })`
-	if err := chromedp.Run(o.ctx, chromedp.Evaluate(frames, nil, func(e *runtime.EvaluateParams) *runtime.EvaluateParams { return e.WithAwaitPromise(true) })); err != nil {
-		t.Fatal(err)
-	}
+	o.read(`window.frames_ = 0, (function f() { if (++window.frames_ < 20) requestAnimationFrame(f); })()`, nil)
+	o.until(`window.frames_ === 20`)
 	var shown string
 	o.read(`document.querySelector('[data-counter="connections"]').dataset.value`, &shown)
 	if shown != "1" {
@@ -596,7 +604,7 @@ func (b *bench) testTwoViewers(t *testing.T) {
 	if diff := cmp.Diff(byConn(compare(t, first, events)), byConn(compare(t, second, events))); diff != "" {
 		t.Errorf("lanes (-first +second):\n%s", diff)
 	}
-	const cards = `[...document.querySelectorAll('[data-backend]')].filter((n) => n.matches('article')).map((n) => n.innerText)`
+	const cards = `[...document.querySelectorAll('article[data-backend]')].map((n) => n.innerText)`
 	var a, z []string
 	first.read(cards, &a)
 	second.read(cards, &z)
@@ -692,7 +700,8 @@ func (b *bench) testLayout(t *testing.T) {
 		}
 	}
 	var names struct{ Chapter, Listen string }
-	o.read(`({ Chapter: document.querySelector("#chapter").textContent, Listen: document.querySelector("#proxy-addr").textContent })`, &names)
+	o.read(`({ Chapter: document.querySelector("#chapter").textContent,
+		Listen: document.querySelector("#proxy-addr").textContent })`, &names)
 	want, _ := json.Marshal(struct{ Chapter, Listen string }{"ch5_load_balancer", p.Proxy})
 	if got, _ := json.Marshal(names); string(got) != string(want) {
 		t.Errorf("the page names %s, want %s", got, want)
@@ -703,22 +712,23 @@ func (b *bench) testLayout(t *testing.T) {
 // off where it must not be, and buttons that overlap.
 const layoutFaults = `(() => {
 	const faults = [], name = (n) => n.id || n.textContent.trim().slice(0, 20) || n.className;
-	const boxes = [...document.querySelectorAll('button, select, section, article, h1, h2, dd, dt, footer, #step-list li, .legend li')]
+	const inside = (r, h) => r.left > h.left - 1 && r.top > h.top - 1 && r.right < h.right + 1 && r.bottom < h.bottom + 1;
+	const apart = (r, s) => r.right < s.left + 1 || s.right < r.left + 1 || r.bottom < s.top + 1 || s.bottom < r.top + 1;
+	const boxes = [...document.querySelectorAll(
+		'button, select, section, article, h1, h2, dd, dt, footer, #step-list li, .legend li')]
 		.filter((n) => n.offsetParent !== null && !n.closest('dialog'));
+	const screen = { left: 0, top: 0, right: innerWidth, bottom: innerHeight };
 	for (const n of boxes) {
-		const r = n.getBoundingClientRect();
-		if (r.left < -1 || r.top < -1 || r.right > innerWidth + 1 || r.bottom > innerHeight + 1) faults.push(name(n) + ' sticks out of the window');
-		if (n.matches('button, h1, h2, dd, dt, article, article *, .legend li') && n.scrollWidth > n.clientWidth + 1 && n.clientWidth > 0) faults.push(name(n) + ' is cut off');
-		const home = n.closest('section');
-		if (home && home !== n) {
-			const h = home.getBoundingClientRect();
-			if (r.right > h.right + 1 || r.bottom > h.bottom + 1 || r.left < h.left - 1 || r.top < h.top - 1) faults.push(name(n) + ' sticks out of its panel');
-		}
+		const r = n.getBoundingClientRect(), home = n.closest('section');
+		if (!inside(r, screen)) faults.push(name(n) + ' sticks out of the window');
+		if (n.matches('button, h1, h2, dd, dt, article, .legend li') && n.scrollWidth > n.clientWidth + 1)
+			faults.push(name(n) + ' is cut off');
+		if (home && home !== n && !inside(r, home.getBoundingClientRect()))
+			faults.push(name(n) + ' sticks out of its panel');
 	}
-	const buttons = boxes.filter((n) => n.matches('button, select, dd, dt, h1'));
-	buttons.forEach((a, i) => buttons.slice(i + 1).forEach((b) => {
-		const r = a.getBoundingClientRect(), s = b.getBoundingClientRect();
-		if (r.left < s.right - 1 && s.left < r.right - 1 && r.top < s.bottom - 1 && s.top < r.bottom - 1 && !a.contains(b) && !b.contains(a)) faults.push(name(a) + ' overlaps ' + name(b));
+	const alone = boxes.filter((n) => n.matches('button, select, dd, dt, h1'));
+	alone.forEach((a, i) => alone.slice(i + 1).forEach((b) => {
+		if (!apart(a.getBoundingClientRect(), b.getBoundingClientRect())) faults.push(name(a) + ' overlaps ' + name(b));
 	}));
 	return faults;
 })()`

@@ -41,7 +41,9 @@ func send(t *testing.T, s *Server, method, path, body string, fields map[string]
 		}
 		req.Header.Set(name, value)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	client := http.Client{Timeout: 10 * time.Second}
+	defer client.CloseIdleConnections()
+	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,14 +177,30 @@ func TestActionsAreBounded(t *testing.T) {
 	if got := narrator.Pause(); got != 250*time.Millisecond {
 		t.Errorf("the pause is %v, want 250ms", got)
 	}
-	started := 0
-	for range 20 {
-		if status, _ := act("/shoot", `{"what":"ten"}`); status == 204 {
-			started += 10
+	setRate := func(tokens float64) {
+		s.shots.mu.Lock()
+		defer s.shots.mu.Unlock()
+		s.shots.rate = bucket{tokens: tokens, burst: tokens}
+	}
+	setRate(0)
+	if status, body := act("/shoot", `{"what":"one"}`); status != 409 || !strings.Contains(body, "one second") {
+		t.Errorf("beyond the rate: status %d (%s), want 409", status, strings.TrimSpace(body))
+	}
+	setRate(1000)
+	started, reason := 0, ""
+	for reason == "" && started <= maxShots {
+		name, n := "ten", 10
+		if started+n > maxShots {
+			name, n = "one", 1
+		}
+		if status, body := act("/shoot", `{"what":"`+name+`"}`); status == 204 {
+			started += n
+		} else {
+			reason = body
 		}
 	}
-	if started == 0 || started > maxShots {
-		t.Errorf("%d clients were started at once, want 1 to %d", started, maxShots)
+	if started != maxShots || !strings.Contains(reason, "at work already") {
+		t.Errorf("%d clients were started at once, then %q; want %d", started, reason, maxShots)
 	}
 	mute.wait(t, started)
 	if got := mute.accepted.Load(); got != int64(started) {

@@ -191,7 +191,8 @@ func get(path string) func(net.Conn, string) (int, int64, error) {
 }
 
 func sendRequest(c net.Conn, host, path string) error {
-	_, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: live-page\r\nConnection: close\r\n\r\n", path, host)
+	_, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\n"+
+		"User-Agent: live-page\r\nConnection: close\r\n\r\n", path, host)
 	return err
 }
 

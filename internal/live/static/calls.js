@@ -2,7 +2,13 @@
 
 // PHASES are what a connection is doing until the step of that number is done.
 export const PHASES = {
-  4: "backlog", 5: "reading", 6: "connecting", 7: "forwarding", 8: "waiting", 9: "sending", 10: "closing",
+  4: "backlog",
+  5: "reading",
+  6: "connecting",
+  7: "forwarding",
+  8: "waiting",
+  9: "sending",
+  10: "closing",
 };
 
 export const PHASE_WORDS = {
@@ -33,8 +39,16 @@ export const STEPS = [
 // socket calls themselves.
 export function goCall(step, chapter) {
   if (chapter.startsWith("ch1")) {
-    return { 1: "syscall.Socket", 2: "syscall.Bind", 3: "syscall.Listen", 4: "syscall.Accept",
-      5: "syscall.Read", 10: "syscall.Close" }[step.step] ?? "";
+    return (
+      {
+        1: "syscall.Socket",
+        2: "syscall.Bind",
+        3: "syscall.Listen",
+        4: "syscall.Accept",
+        5: "syscall.Read",
+        10: "syscall.Close",
+      }[step.step] ?? ""
+    );
   }
   return step.go;
 }

@@ -32,12 +32,19 @@ export class Controls {
     for (const button of $$("[data-shoot]")) {
       button.addEventListener("click", () => this.act("shoot", { what: button.dataset.shoot }));
     }
-    for (const button of $$("[data-do]")) button.addEventListener("click", () => this[button.dataset.do]());
+    for (const button of $$("[data-do]"))
+      button.addEventListener("click", () => this[button.dataset.do]());
     $("#slow").addEventListener("change", (e) => this.act("slow", { ms: Number(e.target.value) }));
-    $("#time").addEventListener("input", (e) => app.player.seek(app.player.now() + Number(e.target.value) * 1e6));
+    $("#time").addEventListener("input", (e) =>
+      app.player.seek(app.player.now() + Number(e.target.value) * 1e6),
+    );
     document.addEventListener("keydown", (e) => this.key(e));
-    $("#keys").append(...KEYS.flatMap(([key, words]) => [
-      el("span", {}, ...key.split("  ").map((k) => el("kbd", {}, k))), el("span", {}, words)]));
+    $("#keys").append(
+      ...KEYS.flatMap(([key, words]) => [
+        el("span", {}, ...key.split("  ").map((k) => el("kbd", {}, k))),
+        el("span", {}, words),
+      ]),
+    );
     this.activity = pool($(".activity"), () => svgEl("rect", { width: 0.85 }));
     try {
       this.setTheme(localStorage.getItem("theme") ?? "auto");
@@ -51,8 +58,11 @@ export class Controls {
     const { store } = this.app;
     if (!store.hello.token) return;
     try {
-      const answer = await fetch(path, { method: "POST", body: JSON.stringify(command),
-        headers: { "Content-Type": "application/json", "X-Live-Token": store.hello.token } });
+      const answer = await fetch(path, {
+        method: "POST",
+        body: JSON.stringify(command),
+        headers: { "Content-Type": "application/json", "X-Live-Token": store.hello.token },
+      });
       if (!answer.ok) store.tell(this.app.player.now(), (await answer.text()).trim(), true);
     } catch {
       store.tell(this.app.player.now(), "the program does not answer", true);
@@ -124,7 +134,9 @@ export class Controls {
   }
 
   theme() {
-    this.setTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length]);
+    this.setTheme(
+      THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length],
+    );
   }
 
   setTheme(theme) {
@@ -145,7 +157,12 @@ export class Controls {
     const time = $("#time");
     if (document.activeElement !== time || player.mode !== "paused") time.value = behind;
     const date = new Date(store.hello.startedAt + t / 1000);
-    say($("#clock"), player.mode === "live" ? date.toTimeString().slice(0, 8) : `${date.toTimeString().slice(0, 8)}.${String(Math.floor(date.getMilliseconds() / 100))}`);
+    say(
+      $("#clock"),
+      player.mode === "live"
+        ? date.toTimeString().slice(0, 8)
+        : `${date.toTimeString().slice(0, 8)}.${String(Math.floor(date.getMilliseconds() / 100))}`,
+    );
     const message = store.messageAt(t);
     say($("#message"), message?.text ?? "");
     set($("#message"), "class", message?.bad ? "bad" : null);
@@ -157,7 +174,8 @@ export class Controls {
   // drawActivity shows over the time line where there were connections.
   drawActivity() {
     this.drawn = performance.now();
-    const now = this.app.player.now(), columns = new Array(240).fill(0);
+    const now = this.app.player.now(),
+      columns = new Array(240).fill(0);
     for (const lane of this.app.store.lanes) {
       const i = Math.floor(((lane.start - now + MINUTE) / MINUTE) * 240);
       if (i >= 0 && i < 240) columns[i]++;
@@ -166,7 +184,8 @@ export class Controls {
     let n = 0;
     columns.forEach((c, i) => {
       if (c === 0) return;
-      const bar = this.activity.at(n++), height = 2 + (8 * c) / most;
+      const bar = this.activity.at(n++),
+        height = 2 + (8 * c) / most;
       set(bar, "x", i);
       set(bar, "y", (10 - height).toFixed(1));
       set(bar, "height", height.toFixed(1));
@@ -178,6 +197,7 @@ export class Controls {
 // choose shows a pause in the list, adding it if -slow-motion set another.
 function choose(list, ms) {
   if (list.value === String(ms)) return;
-  if (![...list.options].some((o) => o.value === String(ms))) list.append(el("option", { value: ms }, `${ms} ms`));
+  if (![...list.options].some((o) => o.value === String(ms)))
+    list.append(el("option", { value: ms }, `${ms} ms`));
   list.value = ms;
 }

@@ -71,7 +71,8 @@ export function micros(us) {
 }
 
 // count returns a number for people: "12,345", and "128k" from 100,000 on.
-export const count = (n) => (n < 1e5 ? n.toLocaleString("en-US") : `${Math.floor(n / 1e3).toLocaleString("en-US")}k`);
+export const count = (n) =>
+  n < 1e5 ? n.toLocaleString("en-US") : `${Math.floor(n / 1e3).toLocaleString("en-US")}k`;
 
 export function bytes(n) {
   if (n < 1000) return `${n} B`;

@@ -84,17 +84,35 @@ export class Flow {
     card.dock = el("div", { class: "dock" });
     const title = el("div", { class: "title" }, el("strong", {}, addr));
     if (this.store.hello.demo && this.act) {
-      card.button = el("button", { type: "button", "data-backend-index": index, title: `Key ${index + 1}` }, "Stop");
+      card.button = el(
+        "button",
+        { type: "button", "data-backend-index": index, title: `Key ${index + 1}` },
+        "Stop",
+      );
       card.button.addEventListener("click", () =>
-        this.act("backend", { what: card.button.getAttribute("data-backend-action"), backend: index }));
+        this.act("backend", {
+          what: card.button.getAttribute("data-backend-action"),
+          backend: index,
+        }),
+      );
       title.append(card.button);
     }
     const figures = [
-      el("div", { class: "figures" }, figure("requests", "requests"), figure("inFlight", "now"), figure("failures", "failed")),
+      el(
+        "div",
+        { class: "figures" },
+        figure("requests", "requests"),
+        figure("inFlight", "now"),
+        figure("failures", "failed"),
+      ),
       el("div", { class: "figures" }, figure("p50", "p50"), figure("p99", "p99"), card.state),
     ];
-    card.root = el("article", { class: `card b${index % 6}`, "data-backend": addr, "data-index": index },
-      card.dock, el("div", { class: "text" }, title, ...figures));
+    card.root = el(
+      "article",
+      { class: `card b${index % 6}`, "data-backend": addr, "data-index": index },
+      card.dock,
+      el("div", { class: "text" }, title, ...figures),
+    );
     return card;
   }
 
@@ -103,7 +121,8 @@ export class Flow {
   drawWorkers(t) {
     const chips = new Map();
     for (const life of this.store.workers) {
-      if (life.from <= t && t < life.to + REAPED_FOR) chips.set(life.worker, { text: "", gone: life.to <= t });
+      if (life.from <= t && t < life.to + REAPED_FOR)
+        chips.set(life.worker, { text: "", gone: life.to <= t });
     }
     let busy = 0;
     for (const lane of this.store.lanes) {
@@ -112,9 +131,12 @@ export class Flow {
       chips.set(worker, { text: ` #${lane.conn}`, gone: false });
       busy++;
     }
-    if (this.store.hello.single && chips.size === 0) chips.set("main goroutine", { text: ": accept", gone: false });
+    if (this.store.hello.single && chips.size === 0)
+      chips.set("main goroutine", { text: ": accept", gone: false });
     set(this.proxy, "data-busy", busy);
-    const shown = [...chips].sort((a, b) => a[1].gone - b[1].gone).slice(0, chips.size > MAX_CHIPS ? MAX_CHIPS - 1 : MAX_CHIPS);
+    const shown = [...chips]
+      .sort((a, b) => a[1].gone - b[1].gone)
+      .slice(0, chips.size > MAX_CHIPS ? MAX_CHIPS - 1 : MAX_CHIPS);
     shown.forEach(([worker, { text, gone }], i) => {
       const chip = this.chips.at(i);
       set(chip, "class", gone ? "gone" : text.startsWith(" #") ? "busy" : null);
@@ -135,15 +157,32 @@ export class Flow {
     const box = this.root.getBoundingClientRect();
     const of = (node) => {
       const r = node.getBoundingClientRect();
-      return { left: r.left - box.left, right: r.right - box.left, top: r.top - box.top, bottom: r.bottom - box.top,
-        x: r.left - box.left + r.width / 2, y: r.top - box.top + r.height / 2, width: r.width, height: r.height };
+      return {
+        left: r.left - box.left,
+        right: r.right - box.left,
+        top: r.top - box.top,
+        bottom: r.bottom - box.top,
+        x: r.left - box.left + r.width / 2,
+        y: r.top - box.top + r.height / 2,
+        width: r.width,
+        height: r.height,
+      };
     };
     set(this.stage, "viewBox", `0 0 ${box.width} ${box.height}`);
-    const g = { clients: of(this.clients), proxy: of(this.proxy), cards: new Map(), unit: 0.68 * parseFloat(getComputedStyle(this.root).fontSize) };
+    const g = {
+      clients: of(this.clients),
+      proxy: of(this.proxy),
+      cards: new Map(),
+      unit: 0.68 * parseFloat(getComputedStyle(this.root).fontSize),
+    };
     for (const [addr, card] of this.cards) g.cards.set(addr, of(card.dock));
     let n = 0;
     const link = (x1, y1, x2, y2) =>
-      set(this.links.at(n++), "d", `M${x1} ${y1}C${(x1 + x2) / 2} ${y1} ${(x1 + x2) / 2} ${y2} ${x2} ${y2}`);
+      set(
+        this.links.at(n++),
+        "d",
+        `M${x1} ${y1}C${(x1 + x2) / 2} ${y1} ${(x1 + x2) / 2} ${y2} ${x2} ${y2}`,
+      );
     link(g.clients.right, g.clients.y, g.proxy.left, g.proxy.y);
     for (const c of g.cards.values()) link(g.proxy.right, g.proxy.y, c.left, c.y);
     this.links.hideFrom(n);
@@ -166,7 +205,9 @@ export class Flow {
     const seen = new Set();
     for (const [lane, at] of shown) {
       seen.add(lane);
-      const key = (at.place === "home" ? "client" : at.place) + (at.place === "backend" || at.place === "link" ? lane.backend : "");
+      const key =
+        (at.place === "home" ? "client" : at.place) +
+        (at.place === "backend" || at.place === "link" ? lane.backend : "");
       const slot = slots.get(key) ?? 0;
       slots.set(key, slot + 1);
       const to = this.target(g, at.place, lane.backend, slot, small);
@@ -208,7 +249,13 @@ export class Flow {
 
   paint(dot, lane, at, small, unit) {
     const index = this.cards.get(lane.backend)?.root.dataset.index;
-    const color = at.failed ? "failed" : at.place === "queue" ? "waiting" : index !== undefined && lane.step(5) ? `b${index % 6}` : "";
+    const color = at.failed
+      ? "failed"
+      : at.place === "queue"
+        ? "waiting"
+        : index !== undefined && lane.step(5)
+          ? `b${index % 6}`
+          : "";
     set(dot.node, "class", `dot ${color} ${small ? "small" : ""}`);
     set(dot.node, "data-conn", lane.conn);
     set(dot.node, "data-place", at.place);
@@ -221,7 +268,8 @@ export class Flow {
   target(g, place, backend, slot, small) {
     const gap = (small ? 1.35 : 2.6) * g.unit;
     const rows = small ? 9 : 5;
-    const across = Math.floor(slot / rows) % 12, down = centered(slot % rows);
+    const across = Math.floor(slot / rows) % 12,
+      down = centered(slot % rows);
     const dock = g.cards.get(backend);
     const door = (g.clients.right + g.proxy.left) / 2;
     const low = g.unit; // leaves the boxes' titles free
@@ -229,17 +277,25 @@ export class Flow {
       case "queue":
         return { x: g.proxy.left - gap * (across + 0.7), y: g.proxy.y + down * gap };
       case "proxy":
-        return { x: g.proxy.right - gap * (across + 0.6), y: g.proxy.y + 3 * low + centered(slot % (rows - 1)) * gap };
+        return {
+          x: g.proxy.right - gap * (across + 0.6),
+          y: g.proxy.y + 3 * low + centered(slot % (rows - 1)) * gap,
+        };
       case "link":
-        return { x: (g.proxy.right + (dock?.left ?? g.proxy.right + 60)) / 2 - across * gap * 0.6,
-          y: (g.proxy.y + (dock?.y ?? g.proxy.y)) / 2 + down * gap };
+        return {
+          x: (g.proxy.right + (dock?.left ?? g.proxy.right + 60)) / 2 - across * gap * 0.6,
+          y: (g.proxy.y + (dock?.y ?? g.proxy.y)) / 2 + down * gap,
+        };
       case "backend":
         if (!dock) return { x: g.proxy.right, y: g.proxy.y };
         return inDock(dock, slot, gap);
       case "reply":
         return { x: door + across * gap * 0.6, y: g.proxy.y + down * gap };
       default: // client, home
-        return { x: g.clients.x + (across % 2 ? 0.5 : -0.5) * gap, y: g.clients.y + low + down * gap };
+        return {
+          x: g.clients.x + (across % 2 ? 0.5 : -0.5) * gap,
+          y: g.clients.y + low + down * gap,
+        };
     }
   }
 }

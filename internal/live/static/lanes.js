@@ -6,7 +6,9 @@ import { $, count, el, micros, pool, say, set, svgEl } from "./dom.js";
 import { PHASE_WORDS } from "./calls.js";
 import { resultOf } from "./store.js";
 
-const ZOOMS = [1e3, 2.5e3, 5e3, 10e3, 25e3, 50e3, 100e3, 250e3, 500e3, 1e6, 2.5e6, 5e6, 10e6, 30e6, 60e6]; // microseconds
+const ZOOMS = [
+  1e3, 2.5e3, 5e3, 10e3, 25e3, 50e3, 100e3, 250e3, 500e3, 1e6, 2.5e6, 5e6, 10e6, 30e6, 60e6,
+]; // microseconds
 const NORMAL = 2.5e6; // width of the axis unless there is a reason for another
 const WIDEST = 10e6; // a longer burst scrolls
 const SHORTER = 1e6; // of a finished burst that needs no more
@@ -70,10 +72,16 @@ export class Lanes {
     this.drawAxis(burst);
     const { height, axis, line } = this.size;
     const row = Math.min(Math.max((height - axis) / Math.max(lanes.length, 1), line), line * 1.9);
-    lanes.forEach((lane, i) => this.drawRow(this.rows.at(i), lane, t, axis + i * row, row, lane === selected));
+    lanes.forEach((lane, i) =>
+      this.drawRow(this.rows.at(i), lane, t, axis + i * row, row, lane === selected),
+    );
     this.rows.hideFrom(lanes.length);
     const x = this.x(t);
-    const running = burst && !this.dense && (this.store.openAt(t) || t <= burst.last + 1e6) && x <= this.size.right;
+    const running =
+      burst &&
+      !this.dense &&
+      (this.store.openAt(t) || t <= burst.last + 1e6) &&
+      x <= this.size.right;
     set(this.cursor, "display", running ? null : "none");
     if (running) this.place(this.cursor, { x1: x, x2: x, y1: axis * 0.7, y2: height });
     this.drawNote(burst, t, lanes.length);
@@ -83,8 +91,15 @@ export class Lanes {
     const r = this.plot.getBoundingClientRect();
     set(this.plot, "viewBox", `0 0 ${r.width} ${r.height}`);
     const unit = parseFloat(getComputedStyle(this.root).fontSize);
-    return { height: r.height, left: 14.4 * unit, right: r.width - 8.2 * unit, full: r.width,
-      axis: 1.6 * unit, line: 1.25 * unit, unit };
+    return {
+      height: r.height,
+      left: 14.4 * unit,
+      right: r.width - 8.2 * unit,
+      full: r.width,
+      axis: 1.6 * unit,
+      line: 1.25 * unit,
+      unit,
+    };
   }
 
   // frame decides which time the axis covers.
@@ -95,9 +110,11 @@ export class Lanes {
     const over = !running && t > burst.last + 150e3;
     this.length = length;
     this.wanted = this.zoom ?? NORMAL;
-    if (this.zoom === null && length > NORMAL * 0.98) this.wanted = ZOOMS.find((z) => z >= length * 1.02 && z >= NORMAL) ?? WIDEST;
+    if (this.zoom === null && length > NORMAL * 0.98)
+      this.wanted = ZOOMS.find((z) => z >= length * 1.02 && z >= NORMAL) ?? WIDEST;
     if (this.zoom === null && over && length < SHORTER * 0.9) this.wanted = SHORTER;
-    if (this.zoom === null && over && length < TINY) this.wanted = ZOOMS.find((z) => z >= length * 1.15);
+    if (this.zoom === null && over && length < TINY)
+      this.wanted = ZOOMS.find((z) => z >= length * 1.15);
     if (this.zoom === null) this.wanted = Math.min(this.wanted, WIDEST);
     if (this.burst !== burst) this.width = this.zoom ?? NORMAL;
     this.burst = burst;
@@ -119,9 +136,11 @@ export class Lanes {
     this.total = 0;
     if (!burst) return [];
     const room = Math.max(1, Math.floor((this.size.height - this.size.axis) / this.size.line));
-    const open = [], done = [];
+    const open = [],
+      done = [];
     for (const lane of this.store.lanes) {
-      if (lane.start > t || lane.start < burst.start - 1 || lane.end < this.from && !this.dense) continue;
+      if (lane.start > t || lane.start < burst.start - 1 || (lane.end < this.from && !this.dense))
+        continue;
       this.total++;
       (lane.end > t ? open : done).push(lane);
     }
@@ -154,17 +173,35 @@ export class Lanes {
     const { left, right, full, unit } = this.size;
     row.lane = lane;
     const middle = y + height / 2;
-    const index = this.backendIndex(lane), ended = lane.end <= t;
-    set(row.root, "class", `row ${selected ? "selected" : ""} ${ended && lane.failed ? "failed" : ""} ${this.byBackend ? `by-backend b${index}` : ""}`);
-    for (const [name, value] of [["conn", lane.conn], ["shot", lane.shot], ["worker", lane.worker || null], ["backend", lane.backend || null],
-      ["start", lane.start], ["accepted", lane.accepted], ["end", ended ? lane.end : null], ["status", lane.status || null],
-      ["failed", (ended && lane.failed) || null]]) {
+    const index = this.backendIndex(lane),
+      ended = lane.end <= t;
+    set(
+      row.root,
+      "class",
+      `row ${selected ? "selected" : ""} ${ended && lane.failed ? "failed" : ""} ${this.byBackend ? `by-backend b${index}` : ""}`,
+    );
+    for (const [name, value] of [
+      ["conn", lane.conn],
+      ["shot", lane.shot],
+      ["worker", lane.worker || null],
+      ["backend", lane.backend || null],
+      ["start", lane.start],
+      ["accepted", lane.accepted],
+      ["end", ended ? lane.end : null],
+      ["status", lane.status || null],
+      ["failed", (ended && lane.failed) || null],
+    ]) {
       set(row.root, `data-${name}`, value);
     }
     this.place(row.back, { x: 0, y: y + 0.5, width: full, height: height - 1 });
     say(row.id, lane.conn ? `#${lane.conn}` : "–");
     this.place(row.id, { x: 0.4 * unit, y: middle });
-    say(row.worker, lane.accepted !== null && lane.accepted <= t ? this.store.workerOf(lane) || "accepted" : "in the backlog");
+    say(
+      row.worker,
+      lane.accepted !== null && lane.accepted <= t
+        ? this.store.workerOf(lane) || "accepted"
+        : "in the backlog",
+    );
     this.place(row.worker, { x: 4.5 * unit, y: middle });
     this.drawBars(row, lane, t, middle, height * 0.62, left, right);
     this.drawChild(row, lane, t, y + height - 3);
@@ -176,15 +213,21 @@ export class Lanes {
     let n = 0;
     for (const p of lane.phases()) {
       if (p.from > t) break;
-      const x1 = Math.max(this.x(p.from), left), x2 = Math.min(this.x(Math.min(p.to, t)), right);
-      if (x2 <= left || x1 >= right || p.phase === "closing" && x2 - x1 < 3) continue;
+      const x1 = Math.max(this.x(p.from), left),
+        x2 = Math.min(this.x(Math.min(p.to, t)), right);
+      if (x2 <= left || x1 >= right || (p.phase === "closing" && x2 - x1 < 3)) continue;
       const bar = row.pool.at(n++);
       const thin = p.phase === "backlog" ? 0.55 : 1;
       set(bar, "class", `bar ${p.phase}`);
       set(bar, "data-phase", p.phase);
       set(bar, "data-from", p.from);
       set(bar, "data-to", p.to === Infinity ? null : p.to);
-      this.place(bar, { x: x1, y: middle - (height * thin) / 2, width: Math.max(x2 - x1, 1.2), height: height * thin });
+      this.place(bar, {
+        x: x1,
+        y: middle - (height * thin) / 2,
+        width: Math.max(x2 - x1, 1.2),
+        height: height * thin,
+      });
       if (p.err && p.to <= t) this.drawFailure(row.pool.at(n++), x2, middle, height);
     }
     row.pool.hideFrom(n);
@@ -204,7 +247,8 @@ export class Lanes {
     set(row.child, "display", shown ? null : "none");
     if (!shown) return;
     const { left, right } = this.size;
-    const x1 = Math.min(Math.max(this.x(life.from), left), right), x2 = Math.min(Math.max(this.x(Math.min(life.to, t)), left), right);
+    const x1 = Math.min(Math.max(this.x(life.from), left), right),
+      x2 = Math.min(Math.max(this.x(Math.min(life.to, t)), left), right);
     set(row.child, "data-from", life.from);
     set(row.child, "data-to", life.to === Infinity ? null : life.to);
     const end = life.to <= t ? `M${x2 - 3} ${y - 4}l6 6m0 -6l-6 6` : "";
@@ -226,8 +270,16 @@ export class Lanes {
     const item = (classes, words) => el("li", {}, el("i", { class: classes }), words);
     const one = this.store.hello.chapter.startsWith("ch1");
     const items = this.byBackend
-      ? [item("backlog", "in the backlog"), item("reading", "reading"), ...this.addresses.map((a, i) => item(`b${i % 6}`, `:${a.split(":").at(-1)}`)), item("bad", "failed")]
-      : Object.keys(PHASE_WORDS).filter((p) => !one || p === "backlog" || p === "reading").map((p) => item(p, SHORT[p])).concat(item("bad", "failed"));
+      ? [
+          item("backlog", "in the backlog"),
+          item("reading", "reading"),
+          ...this.addresses.map((a, i) => item(`b${i % 6}`, `:${a.split(":").at(-1)}`)),
+          item("bad", "failed"),
+        ]
+      : Object.keys(PHASE_WORDS)
+          .filter((p) => !one || p === "backlog" || p === "reading")
+          .map((p) => item(p, SHORT[p]))
+          .concat(item("bad", "failed"));
     $("#legend").replaceChildren(...items);
   }
 
@@ -239,10 +291,18 @@ export class Lanes {
       const gap = tickGap(this.width, (right - left) / (5 * this.size.unit));
       const first = Math.ceil((this.from - zero) / gap - 1e-9) * gap;
       for (let at = first; at <= this.from - zero + this.width * 1.0001; at += gap) {
-        const node = this.axis.at(n++), x = this.x(zero + at);
+        const node = this.axis.at(n++),
+          x = this.x(zero + at);
         this.place(node.line, { x1: x, x2: x, y1: axis * 0.85, y2: height });
         this.place(node.text, { x, y: axis * 0.65 });
-        say(node.text, at === 0 ? "0" : this.width > 1.5e6 ? `${+(at / 1e6).toFixed(1)} s` : `${+(at / 1e3).toFixed(1)} ms`);
+        say(
+          node.text,
+          at === 0
+            ? "0"
+            : this.width > 1.5e6
+              ? `${+(at / 1e6).toFixed(1)} s`
+              : `${+(at / 1e3).toFixed(1)} ms`,
+        );
       }
     }
     this.axis.hideFrom(n);
@@ -255,7 +315,18 @@ export class Lanes {
     const hidden = this.total > shown ? `${shown} shown` : "";
     const span = micros(Math.max(0, this.length));
     set(this.note, "data-sampled", sampled ? "true" : "false");
-    say(this.note, [`${count(this.total)} in ${span}`, hidden, this.dense ? "one still a second" : "", sampled, this.zoom ? "zoom fixed" : ""].filter(Boolean).join(" · "));
+    say(
+      this.note,
+      [
+        `${count(this.total)} in ${span}`,
+        hidden,
+        this.dense ? "one still a second" : "",
+        sampled,
+        this.zoom ? "zoom fixed" : "",
+      ]
+        .filter(Boolean)
+        .join(" · "),
+    );
   }
 
   place(node, numbers) {
@@ -265,12 +336,22 @@ export class Lanes {
   // next returns the lane above or below the given one.
   next(lane, step) {
     const i = this.visible.indexOf(lane);
-    return this.visible[Math.min(Math.max(i < 0 ? this.visible.length - 1 : i + step, 0), this.visible.length - 1)] ?? null;
+    return (
+      this.visible[
+        Math.min(Math.max(i < 0 ? this.visible.length - 1 : i + step, 0), this.visible.length - 1)
+      ] ?? null
+    );
   }
 }
 
-const SHORT = { backlog: "in the backlog", reading: "reading", connecting: "connecting", forwarding: "forwarding",
-  waiting: "waiting for the backend", sending: "sending" };
+const SHORT = {
+  backlog: "in the backlog",
+  reading: "reading",
+  connecting: "connecting",
+  forwarding: "forwarding",
+  waiting: "waiting for the backend",
+  sending: "sending",
+};
 
 // order sorts lanes by when they were accepted, those in the backlog last.
 const order = (lane, t) => (lane.accepted === null || lane.accepted > t ? Infinity : lane.accepted);

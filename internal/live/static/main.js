@@ -53,11 +53,16 @@ class App {
     say($("#proxy-addr"), hello.proxy);
     say($("#model"), hello.workers);
     set(document.documentElement, "data-chapter", hello.chapter);
-    for (const button of $$('[data-shoot="big"], [data-shoot="drop"]')) button.hidden = hello.chapter.startsWith("ch1");
+    for (const button of $$('[data-shoot="big"], [data-shoot="drop"]'))
+      button.hidden = hello.chapter.startsWith("ch1");
   }
 
   quiet() {
-    return this.player.mode === "live" && this.store.open === 0 && this.player.now() - this.store.active > 3e6;
+    return (
+      this.player.mode === "live" &&
+      this.store.open === 0 &&
+      this.player.now() - this.store.active > 3e6
+    );
   }
 
   draw() {
@@ -87,10 +92,13 @@ class App {
   chosen(t) {
     if (this.selected && this.selected.start <= t) return this.selected;
     const now = performance.now();
-    const known = this.followed && this.followed.start <= t && this.store.lanes.includes(this.followed);
+    const known =
+      this.followed && this.followed.start <= t && this.store.lanes.includes(this.followed);
     if (known && now - this.followedAt < FOLLOW_FOR) return this.followed;
-    const newest = this.store.lanes.findLast((l) => l.accepted !== null && l.accepted <= t)
-      ?? this.store.lanes.findLast((l) => l.start <= t) ?? null;
+    const newest =
+      this.store.lanes.findLast((l) => l.accepted !== null && l.accepted <= t) ??
+      this.store.lanes.findLast((l) => l.start <= t) ??
+      null;
     if (newest !== this.followed) {
       this.followed = newest;
       this.followedAt = now;

@@ -34,15 +34,34 @@ export class Steps {
     const row = { step };
     row.time = el("span", { class: "time" });
     row.calls = el("span", { class: "calls" });
-    row.drawing = svgEl("svg", { viewBox: "0 0 100 40", preserveAspectRatio: "none", "aria-hidden": "true" });
-    row.root = el("li", { "data-step": step.step, "data-state": "pending" },
-      el("span", { class: "number" }, String(step.step)), row.drawing,
-      el("span", { class: "name" }, step.name), row.time, row.calls);
+    row.drawing = svgEl("svg", {
+      viewBox: "0 0 100 40",
+      preserveAspectRatio: "none",
+      "aria-hidden": "true",
+    });
+    row.root = el(
+      "li",
+      { "data-step": step.step, "data-state": "pending" },
+      el("span", { class: "number" }, String(step.step)),
+      row.drawing,
+      el("span", { class: "name" }, step.name),
+      row.time,
+      row.calls,
+    );
     return row;
   }
 
   draw(lane, t) {
-    say(this.title, lane?.conn ? [`Connection #${lane.conn}`, lane.accepted <= t ? this.store.workerOf(lane) : ""].filter(Boolean).join(" · ") : lane ? "A client in the backlog" : "Steps");
+    say(
+      this.title,
+      lane?.conn
+        ? [`Connection #${lane.conn}`, lane.accepted <= t ? this.store.workerOf(lane) : ""]
+            .filter(Boolean)
+            .join(" · ")
+        : lane
+          ? "A client in the backlog"
+          : "Steps",
+    );
     say(this.request, lane ? this.headline(lane, t) : "Choose a connection with ↑ and ↓.");
     set(this.root, "data-conn", lane?.conn ?? null);
     const next = lane ? this.expected(lane, t) : 0;
@@ -51,7 +70,9 @@ export class Steps {
 
   headline(lane, t) {
     const request = lane.steps.some((s) => s.step === 5 && s.t <= t) ? lane.request : "";
-    const backend = lane.steps.some((s) => s.step === 6 && s.t <= t) ? ` → :${lane.backend.split(":").at(-1)}` : "";
+    const backend = lane.steps.some((s) => s.step === 6 && s.t <= t)
+      ? ` → :${lane.backend.split(":").at(-1)}`
+      : "";
     return [request + backend, resultOf(lane, t)].filter(Boolean).join(" · ");
   }
 
@@ -66,11 +87,22 @@ export class Steps {
 
   drawRow(row, lane, t, expected) {
     const n = row.step.step;
-    const done = n <= 3 ? this.store.hello.listening.find((s) => s.step === n) : lane?.steps.find((s) => s.step === n && s.t <= t);
-    let state = "pending", time = "";
+    const done =
+      n <= 3
+        ? this.store.hello.listening.find((s) => s.step === n)
+        : lane?.steps.find((s) => s.step === n && s.t <= t);
+    let state = "pending",
+      time = "";
     if (done) {
       state = done.err && !(n === 10 && !done.failed) ? "failed" : n <= 3 ? "once" : "done";
-      time = n <= 3 ? "once" : n === 4 ? this.waited(lane) : n === 10 ? `${micros(done.us)} in all` : micros(done.us);
+      time =
+        n <= 3
+          ? "once"
+          : n === 4
+            ? this.waited(lane)
+            : n === 10
+              ? `${micros(done.us)} in all`
+              : micros(done.us);
     } else if (lane && n === expected) {
       state = "now";
       const last = lane.steps.filter((s) => s.t <= t).at(-1);
@@ -86,7 +118,9 @@ export class Steps {
   // waited says how long a client of the page's waited to be accepted; for
   // others only the kernel knows.
   waited(lane) {
-    return lane.shot !== null && lane.accepted > lane.start ? `waited ${micros(lane.accepted - lane.start)}` : "";
+    return lane.shot !== null && lane.accepted > lane.start
+      ? `waited ${micros(lane.accepted - lane.start)}`
+      : "";
   }
 
   drawCalls(row, done, lane, t) {
@@ -107,8 +141,11 @@ export class Steps {
     if (row.calls.said === key) return;
     row.calls.said = key;
     set(row.calls, "title", null);
-    row.calls.replaceChildren(el("code", { class: "c", title: "C" }, c), el("code", { class: "go", title: "Go" }, row.go),
-      el("span", {}, extra));
+    row.calls.replaceChildren(
+      el("code", { class: "c", title: "C" }, c),
+      el("code", { class: "go", title: "Go" }, row.go),
+      el("span", {}, extra),
+    );
   }
 }
 
@@ -118,13 +155,20 @@ function arrow(ends, forwards) {
   const lines = alive.map((x) => svgEl("line", { class: "life", x1: x, x2: x, y1: 0, y2: 40 }));
   if (ends === "x") {
     const closed = [alive[0], alive.at(-1)];
-    return [...lines, svgEl("path", { class: "arrow", d: `M${closed[0]} 20H${closed[1]}` }),
-      ...closed.map((x) => svgEl("path", { class: "arrow", d: `M${x - 4} 13l8 14m0 -14l-8 14` }))];
+    return [
+      ...lines,
+      svgEl("path", { class: "arrow", d: `M${closed[0]} 20H${closed[1]}` }),
+      ...closed.map((x) => svgEl("path", { class: "arrow", d: `M${x - 4} 13l8 14m0 -14l-8 14` })),
+    ];
   }
-  const from = LINES[ends[0]], to = LINES[ends[1]];
+  const from = LINES[ends[0]],
+    to = LINES[ends[1]];
   if (from === to) {
     return [...lines, svgEl("path", { class: "arrow", d: `M${from} 11h9v18h-9m4 -5l-4 5l4 5` })];
   }
   const back = to > from ? -6 : 6;
-  return [...lines, svgEl("path", { class: "arrow", d: `M${from} 20H${to}m${back} -7l${-back} 7l${back} 7` })];
+  return [
+    ...lines,
+    svgEl("path", { class: "arrow", d: `M${from} 20H${to}m${back} -7l${-back} 7l${back} 7` }),
+  ];
 }

@@ -65,7 +65,11 @@ class Lane {
     let failed = false;
     const go = (place, t) => {
       if (list.at(-1).place === place && list.at(-1).failed === failed) return;
-      list.push({ place, t: Math.max(t, list.at(-1).t + (list.length > 1 ? HOP : HOP / 4)), failed });
+      list.push({
+        place,
+        t: Math.max(t, list.at(-1).t + (list.length > 1 ? HOP : HOP / 4)),
+        failed,
+      });
     };
     if (this.shot !== null) go("queue", this.start);
     if (this.accepted !== null) go("proxy", this.accepted);
@@ -198,7 +202,11 @@ export class Store {
     if (e.text === "done") {
       const answer = e.status ? `${e.status}, ${bytes(e.bytes ?? 0)} in ${micros(e.us)}` : "";
       const id = lane.conn ? `#${lane.conn} ` : "";
-      this.tell(e.t, `${id}client “${e.name}”: ${[answer, e.err].filter(Boolean).join(", ")}`, Boolean(e.err));
+      this.tell(
+        e.t,
+        `${id}client “${e.name}”: ${[answer, e.err].filter(Boolean).join(", ")}`,
+        Boolean(e.err),
+      );
       if (lane.conn === null) this.finish(lane, e.t); // never accepted
       this.shots.delete(e.shot);
     }
@@ -255,9 +263,14 @@ export class Store {
     this.lost += note.events;
     const open = new Set(note.open);
     for (const lane of this.lanes) {
-      if (lane.end === Infinity && lane.conn !== null && !open.has(lane.conn)) this.finish(lane, this.newest);
+      if (lane.end === Infinity && lane.conn !== null && !open.has(lane.conn))
+        this.finish(lane, this.newest);
     }
-    this.tell(this.newest, `this page was too slow for ${note.events} events; the counts are right`, true);
+    this.tell(
+      this.newest,
+      `this page was too slow for ${note.events} events; the counts are right`,
+      true,
+    );
   }
 
   // trim forgets what is older than a minute.
@@ -282,7 +295,8 @@ export class Store {
   }
 
   indexAt(t) {
-    let low = 0, high = this.snapshots.length;
+    let low = 0,
+      high = this.snapshots.length;
     while (low < high) {
       const middle = (low + high) >> 1;
       if (this.snapshots[middle].t <= t) low = middle + 1;
@@ -294,7 +308,8 @@ export class Store {
   // rateAt returns connections a second over the second before t, and how
   // many of them are drawn.
   rateAt(t) {
-    const now = this.snapshotAt(t), before = this.snapshotAt(t - 1e6);
+    const now = this.snapshotAt(t),
+      before = this.snapshotAt(t - 1e6);
     if (!now || now === before) return { rate: 0, drawn: 0 };
     const seconds = Math.max((now.t - before.t) / 1e6, 0.2);
     return {
