@@ -155,7 +155,7 @@ func (p *Proxy) waitStopping(t T) {
 // cutOff holds a request in flight for longer than the 5 s that it gets after
 // Ctrl+C.
 func cutOff(t T, m Model) {
-	p := StartWithBackend(t, m)
+	p := StartWithBackend(t, m, "-server-timeout", "60s") // nothing else ends it
 	c := p.Dial(t)
 	c.Send("GET /forever HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
 	p.Backend.Accept(t).Request()
