@@ -12,28 +12,38 @@ import (
 // cause explains many failures of a C original at once.
 type cause struct {
 	name, text string
+	only       string // the programs it holds for, "" for all
 	ids        *regexp.Regexp
 }
 
-// causes are the reasons for which the C originals fail, the first that
+// causes are the reasons for which the C originals fail; the first that
 // matches a case counts. The last one takes what is left.
 var causes = []cause{
 	{"The silent-client freeze", "The program serves one client at a time and waits for each without a limit: a client that " +
-		"connects and says nothing, or is slow, keeps all others waiting.", regexp.MustCompile(`^free-|^balance-slow-one$`)},
+		"connects and says nothing, or is slow, keeps all others waiting.", "Reverse_Proxy.c proxy_load_balancer.c",
+		regexp.MustCompile(`^free-|^balance-slow-one$`)},
 	{"Zombie children", "Children that have ended are never waited for; each stays in the process table as a zombie.",
-		regexp.MustCompile(`^process-children$`)},
-	{"One client, then the end", "The program serves one client and exits.", regexp.MustCompile(`^process-lives$`)},
+		"fork_proxy.c", regexp.MustCompile(`^process-children$`)},
+	{"One client, then the end", "The program serves one client and exits; the checker started it anew for each.",
+		"Reverse_Proxy.c", regexp.MustCompile(`^process-`)},
+	{"Death and hanging", "Writing to a client that has left kills the program (SIGPIPE), or it waits for ever for somebody who " +
+		"has gone; the checker had to start it again.", "", regexp.MustCompile(`^process-lives$|^abort-survives`)},
+	{"The held reply", "The response is collected until the backend closes its connection, and only then sent: from a " +
+		"backend that keeps connections open it comes after the backend's idle time, and nothing can be streamed.", "",
+		regexp.MustCompile(`^resp-held|^resp-extra|^head-(length|chunked|plain)|^status-|^stream-(events|length|close|head)|` +
+			`^interim-103-passed|^upgrade-|^backend-|^post-not-replayed-kept|^crosstalk-reuse`)},
 	{"The truncation", "The request is read once and the response is kept in one buffer, at most 4,095 bytes each: what is " +
 		"larger is cut, and whoever waits for the rest waits in vain. A request that comes in several segments is cut after the first.",
-		regexp.MustCompile(`^req-(20000|1mib|chunked|pieces|chunk-pieces|head-then-body)|^resp-(20000|1mib|chunked|close)|^http10-(backend|post)|^limit-|^stream-big|^crosstalk-uploads|^backpressure|^smuggle-partial|^abort-(upload|download)|^expect-|^process-memory|^early-|^stream-upload|^stream-duplex|^smuggle-body-request|^error-lingering`)},
-	{"The held reply", "The response is collected until the backend closes its connection, and only then sent: from a " +
-		"backend that keeps connections open it comes after the backend's idle time, and nothing can be streamed.",
-		regexp.MustCompile(`^resp-held|^resp-extra|^head-(length|chunked|plain)|^status-|^stream-|^interim-103-passed|^upgrade-|^backend-|^post-not-replayed-kept|^free-`)},
-	{"No timeout", "A silent client or backend is waited for without end.", regexp.MustCompile(`^timeout-|^error-tls$|^abort-waiting$`)},
-	{"No answer for errors", "When the backend refuses or breaks off, the connection to the client just closes.",
-		regexp.MustCompile(`^error-|^abort-|^balance-|^burst|^crosstalk|^resp-(garbage|status)`)},
+		"", regexp.MustCompile(`^req-(20000|1mib|chunked|pieces|chunk-pieces|head-then-body)|^resp-(20000|1mib|chunked|close)|` +
+			`^http10-|^limit-|^stream-|^crosstalk-uploads|^backpressure|^expect-|^process-memory|^early-|^smuggle-body-request`)},
+	{"Nobody is given up", "No timeout anywhere: a silent client or backend is waited for without end, and a client that has " +
+		"left is not noticed.", "", regexp.MustCompile(`^timeout-|^error-tls$|^abort-(waiting|upload|download)`)},
+	{"The short queue", "The queue of listen() holds 5 or 10 connections: when more come at once, the kernel drops them and " +
+		"they try again seconds later.", "", regexp.MustCompile(`^burst-|^crosstalk-|^free-`)},
+	{"No answer for errors", "When the backend refuses or breaks off, the connection to the client just closes.", "",
+		regexp.MustCompile(`^error-|^abort-|^balance-|^resp-(garbage|status)`)},
 	{"Bytes are passed on unread", "The program does not read HTTP: it passes on what it gets. So nothing is checked, removed or " +
-		"added, and every trick with lengths, encodings and lines reaches the backend.", regexp.MustCompile(``)},
+		"added, and every trick with lengths, encodings and lines reaches the backend.", "", regexp.MustCompile(``)},
 }
 
 // page writes the scoreboard as Markdown.
@@ -129,12 +139,11 @@ func failuresOf(b *strings.Builder, c *contestant) {
 
 // byCause groups the failures of a C original.
 func byCause(b *strings.Builder, name string, failed []suite.Result) {
-	freezes := name == "Reverse_Proxy.c" || name == "proxy_load_balancer.c"
 	ids := map[string][]string{}
 	for _, r := range failed {
 		for _, k := range causes {
-			if k.name == causes[0].name && !freezes {
-				continue // forked and threaded: not for this reason
+			if k.only != "" && !strings.Contains(k.only, name) {
+				continue
 			}
 			if k.ids.MatchString(r.ID) {
 				ids[k.name] = append(ids[k.name], r.ID)
@@ -144,7 +153,11 @@ func byCause(b *strings.Builder, name string, failed []suite.Result) {
 	}
 	for _, k := range causes {
 		if l := ids[k.name]; len(l) > 0 {
-			fmt.Fprintf(b, "- **%s.** %s Cases: %s.\n", k.name, k.text, "`"+strings.Join(l, "`, `")+"`")
+			more := ""
+			if n := len(l); n > 14 {
+				l, more = l[:12], fmt.Sprintf(" and %d more (see Case by case)", n-12)
+			}
+			fmt.Fprintf(b, "- **%s.** %s Cases: `%s`%s.\n", k.name, k.text, strings.Join(l, "`, `"), more)
 		}
 	}
 }
@@ -190,7 +203,8 @@ var volatile = []struct {
 }{
 	{regexp.MustCompile(`zq[0-9a-f]{6}n[0-9]+k`), "TOKEN"},
 	{regexp.MustCompile(`127\.0\.0\.1:[0-9]+(->127\.0\.0\.1:[0-9]+)?`), "127.0.0.1:PORT"},
-	{regexp.MustCompile(`was started [0-9]+ times so far|checker started it [0-9]+ times`), "was started anew for each client"},
+	{regexp.MustCompile(`checker started it [0-9]+ times`), "checker started it anew for each"},
+	{regexp.MustCompile(`died or hung [0-9]+ times`), "died or hung"},
 	{regexp.MustCompile(`; first: .*`), ""},
 	{regexp.MustCompile(`[0-9]+ (more )?descriptors`), "many more descriptors"},
 }

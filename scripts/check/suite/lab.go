@@ -73,8 +73,8 @@ func (l *Lab) patience() time.Duration {
 func (l *Lab) fixedPort() bool { return l.proc != nil && l.proc.ready == nil && !l.proc.harmless }
 
 // dialTime is how long a connection may take: a full queue makes the kernel
-// try again after one second and after three.
-const dialTime = 6 * time.Second
+// try again after one second, after three and after seven.
+const dialTime = 12 * time.Second
 
 // dial connects to the proxy; right after a start it may need a moment.
 func (l *Lab) dial() (net.Conn, error) {
