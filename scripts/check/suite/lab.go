@@ -80,7 +80,7 @@ const dialTime = 12 * time.Second
 func (l *Lab) dial() (net.Conn, error) {
 	var last error
 	for i := 0; i < 20; i++ {
-		c, err := net.DialTimeout("tcp", l.addr, min(dialTime, max(l.patience(), time.Until(l.deadline))))
+		c, err := net.DialTimeout("tcp", l.where(), min(dialTime, max(l.patience(), time.Until(l.deadline))))
 		if err == nil {
 			return c, nil
 		}
@@ -159,7 +159,16 @@ func (l *Lab) startLocked() {
 	l.used = false
 	if err := l.proc.start(); err != nil {
 		l.broken = err
+		return
 	}
+	l.addr = l.proc.addr // a program on port 0 has another one now
+}
+
+// where returns the address of the proxy.
+func (l *Lab) where() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.addr
 }
 
 // restart kills a proxy that no longer answers and starts it again.
