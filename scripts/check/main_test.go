@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -193,6 +194,7 @@ func TestScoresAreStable(t *testing.T) {
 			case <-stop:
 				return
 			default:
+				runtime.Gosched()
 			}
 		}
 	}()

@@ -61,7 +61,8 @@ type Case struct {
 	Why   string // what is tested and why it matters, for a student
 	Mode  Mode
 	Need  Need
-	Hurts bool // the backend misbehaves: a proxy may take it out of service
+	Limit time.Duration // for a case that may take longer than others
+	Hurts bool          // the backend misbehaves: a proxy may take it out of service
 	Run   func(*T)
 }
 

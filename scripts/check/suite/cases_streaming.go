@@ -264,8 +264,8 @@ func kernelRoom() int64 {
 }
 
 // flood writes up to limit bytes and returns how much went before the peer
-// made it wait for a second.
-func flood(s *stream, limit int64) (sent int64, blocked bool) {
+// made it wait for a second; err is set when the connection broke instead.
+func flood(s *stream, limit int64) (sent int64, blocked bool, err error) {
 	buf := make([]byte, 256<<10)
 	for sent < limit {
 		fillPattern(buf, 21, sent)
@@ -273,11 +273,14 @@ func flood(s *stream, limit int64) (sent int64, blocked bool) {
 		n, err := s.conn.Write(buf)
 		sent += int64(n)
 		s.out.add(buf[:n])
+		if ne, ok := err.(net.Error); ok && ne.Timeout() {
+			return sent, true, nil
+		}
 		if err != nil {
-			return sent, true
+			return sent, false, err
 		}
 	}
-	return sent, false
+	return sent, false, nil
 }
 
 // pressureDown floods a client that reads only the first bytes.
@@ -291,7 +294,10 @@ func pressureDown(t *T) {
 	x := t.Expect(c)
 	x.Request()
 	x.Send(fmt.Sprintf("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", limit))
-	sent, blocked := flood(x.stream, limit)
+	sent, blocked, err := flood(x.stream, limit)
+	if err != nil {
+		t.Fatalf("the proxy broke off the backend's connection after %d bytes, while the client paused: %v", sent, err)
+	}
 	if !blocked {
 		t.Fatalf("the backend could send %d MiB while the client read nothing", sent>>20)
 	}
@@ -305,7 +311,10 @@ func pressureUp(t *T) {
 	limit := kernelRoom() + 24<<20
 	c := t.Dial()
 	c.Send(t.post(fmt.Sprintf("Connection: close\r\nContent-Length: %d\r\n", limit), ""))
-	sent, blocked := flood(c.stream, limit)
+	sent, blocked, err := flood(c.stream, limit)
+	if err != nil {
+		t.Fatalf("the proxy broke off the client's connection after %d bytes, while the backend paused: %v", sent, err)
+	}
 	if !blocked {
 		t.Fatalf("the client could send %d MiB while the backend read nothing", sent>>20)
 	}

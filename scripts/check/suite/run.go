@@ -92,6 +92,7 @@ func (l *Lab) runOnce(c *Case, o *Options) Result {
 	if c.Mode == Timed || c.Mode == TimedAlone {
 		limit = timedTime
 	}
+	limit = max(limit, c.Limit)
 	limit = max(100*time.Millisecond, min(limit, time.Until(l.deadline)))
 	timer := time.AfterFunc(limit, func() { over(); t.cut() })
 	func() {
