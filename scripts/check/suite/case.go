@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -84,7 +85,7 @@ type T struct {
 	clients  []*Client
 	served   []*Exchange
 	ended    bool
-	slow     time.Duration // patience for this case when it is over the usual
+	slow     atomic.Int64 // patience for this case when it is over the usual, in nanoseconds
 }
 
 // wire is one connection's record for the report.
@@ -132,11 +133,11 @@ func (t *T) failed() bool {
 // patience is how long this case waits for the next byte.
 func (t *T) patience() time.Duration {
 	p := t.lab.patience()
-	if t.slow > 0 {
-		p = max(p, t.slow)
-	}
-	return p
+	return max(p, time.Duration(t.slow.Load()))
 }
+
+// setSlow gives the case at least that much patience.
+func (t *T) setSlow(d time.Duration) { t.slow.Store(max(t.slow.Load(), int64(d))) }
 
 func (t *T) noteStall() {
 	t.mu.Lock()

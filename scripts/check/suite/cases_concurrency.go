@@ -55,17 +55,17 @@ func init() {
 		Case{ID: "burst-200", Level: Should, Limit: 25 * time.Second, RFC: "RFC 9112 §9", Mode: Alone,
 			Why: "200 clients that connect at once are all answered, whether side by side or one after another.",
 			Run: func(t *T) {
-				t.slow = 22 * time.Second // a full queue of listen() makes TCP try again, the last time after 13 s
+				t.setSlow(22 * time.Second) // a full queue of listen() makes TCP try again, the last time after 13 s
 				crowd(t, 200, 0, 0)
 			}},
 	)
 	add("crosstalk",
 		Case{ID: "crosstalk-100", Level: Must, RFC: "RFC 9112 §9", Mode: Alone,
 			Why: "A hundred clients at once: each gets its own answer, its own cookie and nobody else's.",
-			Run: func(t *T) { crowd(t, 100, 0, 15*time.Millisecond) }},
+			Run: func(t *T) { crowd(t, 100, 0, 3*time.Millisecond) }},
 		Case{ID: "crosstalk-uploads", Level: Must, RFC: "RFC 9112 §9", Mode: Alone,
 			Why: "Thirty uploads of 64 KiB at once arrive unmixed: a buffer shared between clients shows here.",
-			Run: func(t *T) { crowd(t, 30, 64<<10, 5*time.Millisecond) }},
+			Run: func(t *T) { crowd(t, 30, 64<<10, 3*time.Millisecond) }},
 		Case{ID: "crosstalk-reuse", Level: Must, RFC: "RFC 9112 §9", Mode: Alone,
 			Why: "Answers stay with their requests when backend connections are kept and some clients leave early.",
 			Run: crosstalkLeavers},
@@ -138,7 +138,7 @@ func beside(id, why string, hold func(t *T) (release func())) Case {
 		if id == "free-100-idle" {
 			limit = 5 * time.Second // a hundred processes take their time to start
 		}
-		t.slow = limit
+		t.setSlow(limit)
 		r := &Response{}
 		r.Problem = "no answer within " + limit.String()
 		if err := c.stream.wait(limit, t.done, func(b []byte) bool { return headEnd(b) >= 0 }); err == nil || !c.ended() {
@@ -180,17 +180,22 @@ func parallel(t *T) {
 // crowd lets n clients connect at once; each sends a body of size bytes of its
 // own pattern and checks that the answer is for it.
 func crowd(t *T, n, size int, delay time.Duration) {
+	together := &rendezvous{size: 10}
+	if t.lab.serial {
+		together.size = 1
+	}
 	t.Serve(func(x *Exchange) {
 		q := x.Request()
 		who := q.Get("X-Who")
 		if delay > 0 {
-			time.Sleep(delay * time.Duration(len(q.Target)%3))
+			together.wait(t) // many answers in the same instant
+			time.Sleep(delay * time.Duration(len(q.Target)%2))
 		}
 		h := fnv.New64a()
 		h.Write(q.Body)
 		x.Send(Reply(200, fmt.Sprintf("%s %s %x", who, q.Target, h.Sum64()), "Set-Cookie: who="+who))
 	})
-	t.slow = max(t.slow, 8*time.Second) // a serial proxy gets to the last one late
+	t.setSlow(8 * time.Second) // a serial proxy gets to the last one late
 	gate := make(chan struct{})
 	inside := make(chan struct{}, n)
 	if t.lab.serial {
@@ -205,7 +210,7 @@ func crowd(t *T, n, size int, delay time.Duration) {
 			defer t.catch()
 			<-gate
 			if delay > 0 { // not a test of the queue of listen()
-				time.Sleep(time.Duration(i) * 2 * time.Millisecond)
+				time.Sleep(time.Duration(i) * time.Millisecond)
 			}
 			inside <- struct{}{}
 			defer func() { <-inside }()
@@ -214,6 +219,33 @@ func crowd(t *T, n, size int, delay time.Duration) {
 	}
 	close(gate)
 	wg.Wait()
+}
+
+// rendezvous lets answers go in groups, so that they meet in the proxy.
+type rendezvous struct {
+	size  int
+	mu    sync.Mutex
+	here  int
+	start chan struct{}
+}
+
+// wait returns when a group is complete, or after 60 ms.
+func (r *rendezvous) wait(t *T) {
+	r.mu.Lock()
+	if r.start == nil {
+		r.start = make(chan struct{})
+	}
+	start := r.start
+	if r.here++; r.here >= r.size {
+		close(start)
+		r.here, r.start = 0, nil
+	}
+	r.mu.Unlock()
+	select {
+	case <-start:
+	case <-time.After(60 * time.Millisecond):
+	case <-t.done:
+	}
 }
 
 // one is one client of a crowd.
@@ -246,7 +278,7 @@ func crosstalkLeavers(t *T) {
 		x.Send(Kept(200, q.Get("X-Who")))
 		x.Keep()
 	})
-	t.slow = 6 * time.Second
+	t.setSlow(6 * time.Second)
 	var wg sync.WaitGroup
 	for i := 0; i < 40; i++ {
 		wg.Add(1)

@@ -82,7 +82,7 @@ func (t *T) overhear(x *Exchange) (q *Request, whole bool) {
 
 // overhearBody reads a body that may never end.
 func (t *T) overhearBody(x *Exchange, q *Request, f framing) bool {
-	short := &T{lab: t.lab, c: t.c, done: t.done, slow: -1}
+	short := &T{c: t.c, done: t.done}
 	short.lab = &Lab{stalls: &atomic.Int64{}, deadline: time.Now().Add(800 * time.Millisecond)}
 	r := reader{x.stream, short}
 	q.Odd = append(q.Odd, f.faults...)

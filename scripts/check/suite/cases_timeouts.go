@@ -96,7 +96,7 @@ func (t *T) limit(d time.Duration) time.Duration {
 		t.Skip("the proxy serves one client at a time, and its timeouts are not known to be short (-timeouts)")
 	}
 	d += margin
-	t.slow = d
+	t.setSlow(d)
 	return min(d, timedTime-time.Second)
 }
 

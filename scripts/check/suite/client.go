@@ -9,7 +9,7 @@ import (
 // Client is one connection of the suite to the proxy.
 type Client struct {
 	reader
-	release func()
+	release func() // gives back the turn of a one-shot program; may be called again
 }
 
 // Dial connects to the proxy. A proxy that serves one client and exits is
@@ -59,16 +59,14 @@ func (c *Client) Close() {
 		c.reset()
 	}
 	c.close()
-	c.t.lab.released(c.release)
-	c.release = func() {}
+	c.release()
 }
 
 // Reset ends the connection with a RST.
 func (c *Client) Reset() {
 	c.reset()
 	c.close()
-	c.t.lab.released(c.release)
-	c.release = func() {}
+	c.release()
 }
 
 // Send writes s; an error means that the proxy does not read it.

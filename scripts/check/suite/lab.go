@@ -32,6 +32,7 @@ type Lab struct {
 	deadline time.Time            // of the whole run
 	stalls   *atomic.Int64        // shared by the labs of one proxy
 	hurried  bool                 // the first round of two: little patience
+	first    time.Duration        // patience at first, 0 for patienceFirst
 	slot     chan struct{}        // held by the client of a one-shot program
 
 	mu       sync.Mutex
@@ -57,6 +58,9 @@ const (
 
 func (l *Lab) patience() time.Duration {
 	p := patienceFirst
+	if l.first > 0 {
+		p = l.first
+	}
 	switch n := l.stalls.Load(); {
 	case l.hurried && n > 2:
 		p = patienceHurry
@@ -116,12 +120,6 @@ func (l *Lab) acquire(done <-chan struct{}) (release func()) {
 	l.renew()
 	var once sync.Once
 	return func() { once.Do(func() { <-l.slot }) }
-}
-
-func (l *Lab) released(release func()) {
-	if release != nil {
-		release()
-	}
 }
 
 // renew starts a one-shot program for its next client.
@@ -257,7 +255,6 @@ func (l *Lab) probe() error {
 		}
 		second := t.DialBeside()
 		second.Send(t.Get("second"))
-		t.slow = 0
 		y := acceptWithin(t, 700*time.Millisecond)
 		l.serial = y == nil
 		for _, e := range []*Exchange{x, y} {
@@ -303,7 +300,7 @@ func (l *Lab) ask(within time.Duration, strict bool) error {
 	}
 	var problem error
 	r := l.runOnce(&Case{ID: "alive", Run: func(t *T) {
-		t.slow = within
+		t.setSlow(within)
 		t.Answer(Reply(200, "ok"))
 		r := t.Do(t.Get("alive"), "GET")
 		if r.Status == 0 || strict && r.Status != 200 {
