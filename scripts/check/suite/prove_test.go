@@ -259,11 +259,11 @@ func TestHangsInAllElse(t *testing.T) {
 	t.Parallel()
 	s := refSubject(t, 1, "waits-for-close", "no-timeouts", "serial")
 	start := time.Now()
-	rep, err := Run(s, Options{Budget: 25 * time.Second})
+	rep, err := Run(s, Options{Budget: 16 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(start); d > 33*time.Second {
+	if d := time.Since(start); d > 24*time.Second {
 		t.Errorf("took %v", d)
 	}
 	if len(rep.Results) != len(registry) {
