@@ -246,7 +246,12 @@ func (o *options) writeScoreboard(stdout, stderr io.Writer) int {
 			continue
 		}
 		fmt.Fprintf(stdout, "%-22s ", c.name)
-		c.report, err = suite.Run(c.subject, suite.Options{})
+		opts := suite.Options{}
+		if o.verbose {
+			fmt.Fprintln(stdout)
+			opts.OnEvent = func(r suite.Result) { printLine(stdout, r) }
+		}
+		c.report, err = suite.Run(c.subject, opts)
 		c.subject.Clean()
 		if err != nil {
 			fmt.Fprintf(stdout, "not run: %v\n", err)

@@ -20,6 +20,26 @@ func init() {
 				t.Whole(r, 200)
 				t.SameBody("the client", r.Body, []byte("hello, client"))
 			}},
+		Case{ID: "basic-once", Level: Must, RFC: "RFC 9110 §3.7",
+			Why: "One request makes one request at the backend and one answer at the client, and no byte more.",
+			Run: func(t *T) {
+				c := t.Dial()
+				c.Send(t.Get("once"))
+				x := t.Expect(c)
+				q := x.Request()
+				t.wellFormed(q)
+				x.Send(Reply(200, "one"))
+				more, _ := awaitEnd(x.reader, quietBackend)
+				x.Close()
+				t.Whole(c.Final("GET"), 200)
+				rest, _ := c.AwaitEnd(quietClient)
+				if rest != "" || more != "" {
+					t.Errorf("after the exchange the client got %s, the backend %s", Visible(rest, 80), Visible(more, 80))
+				}
+				if y := acceptWithin(t, quietClient); y != nil {
+					t.Errorf("the backend got a second request: %s", Visible(y.Request().Start, 100))
+				}
+			}},
 		Case{ID: "basic-methods", Level: Must, RFC: "RFC 9110 §9.1",
 			Why: "POST, PUT, PATCH, DELETE and OPTIONS arrive as what they are: a proxy that knows only GET breaks every API.",
 			Run: func(t *T) {
@@ -60,7 +80,7 @@ func init() {
 				t.Whole(c.Final("PURGE"), 200)
 			}},
 		targetCase("basic-query", Must, "q?a=1&b=2&c=&d?e;f=%20", "The query arrives byte for byte: it belongs to the backend."),
-		targetCase("basic-percent", Must, "a%2Fb%20c%7Ed%C3%A4/%41", "Percent-encoded bytes are not decoded: %2F is no slash, and decoding it lets a client reach other paths."),
+		targetCase("basic-percent", Must, "a%2Fb%20c%7Ed%C3%A4/%41%0d%0aX-Evil:%201", "Percent-encoded bytes are not decoded: %2F is no slash, %0d%0a no line end; decoded, they reach other paths and make fields."),
 		targetCase("basic-dots", Must, "a/../b//c/./d;p=1", "Dots and double slashes in the path are not tidied up: a gateway must not change the path."),
 		targetCase("basic-reserved", Must, "a:b@c!$&'()*+,;=~_-.", "Every character that a path may hold passes as it is: !$&'()*+,;=:@ need no escape."),
 		Case{ID: "basic-status", Level: Must, RFC: "RFC 9110 §15",

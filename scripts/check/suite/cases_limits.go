@@ -316,7 +316,7 @@ func (t *T) downFor(f func()) {
 // recover waits until the proxy serves again after its backends were down, so
 // that the cases after this one find it as it was.
 func (t *T) recover() {
-	if t.lab.refresh() {
+	if t.lab.refresh() || t.lab.oneShot {
 		return
 	}
 	for until := time.Now().Add(11 * time.Second); time.Now().Before(until); {

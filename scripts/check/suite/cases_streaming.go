@@ -39,6 +39,9 @@ func init() {
 		Case{ID: "stream-duplex", Level: Quality, RFC: "RFC 9112 §9",
 			Why: "A response may start before the request has ended: each line is answered while the upload goes on.",
 			Run: duplex},
+		Case{ID: "stream-echo", Level: Quality, RFC: "RFC 9112 §9",
+			Why: "A backend that answers while it reads, 24 MiB each way: a proxy that first writes all and then reads waits for ever.",
+			Run: bigEcho},
 		bigBody("stream-big-down", "32 MiB down arrive byte for byte.", false),
 		bigBody("stream-big-up", "32 MiB up arrive byte for byte.", true),
 		Case{ID: "backpressure-down", Level: Quality, RFC: "RFC 9112 §9", Mode: Alone,
@@ -157,6 +160,43 @@ func duplex(t *T) {
 	x.Send("0\r\n\r\n")
 	x.Close()
 	t.Whole(c.Final("POST"), 200)
+}
+
+// bigEcho has the backend send back what it reads, piece by piece.
+func bigEcho(t *T) {
+	const size = 24 << 20 // more than all buffers on the way hold
+	t.Serve(func(x *Exchange) {
+		q := x.requestHead()
+		f := q.frame()
+		x.Send(fmt.Sprintf("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", size))
+		if f.chunked { // chunks are not worth following here: any bytes will do
+			go x.readChunked(&Message{discard: true})
+			sendPattern(t, x.stream, 17, size)
+			return
+		}
+		for left := int64(size); left > 0; {
+			p, err := x.some(left)
+			if err != nil || x.stream.send(t, p) != nil {
+				return
+			}
+			left -= int64(len(p))
+		}
+	})
+	c := t.Dial()
+	// Ends when all is written or the proxy breaks off.
+	go func() {
+		c.Send(t.post(fmt.Sprintf("Connection: close\r\nContent-Length: %d\r\n", size), ""))
+		sendPattern(t, c.stream, 17, size)
+	}()
+	r := &Response{}
+	t.readBig(c.reader, &r.Message, size)
+	want := uint64(0)
+	for off := int64(0); off < size; off += 1 << 20 {
+		p := make([]byte, 1<<20)
+		fillPattern(p, 17, off)
+		want = patternSum(want, p)
+	}
+	t.sameSum("the client", &r.Message, want)
 }
 
 // bigSize is the size of the big bodies, in bytes.

@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// errCaseOver says that a client came too late to its case.
+var errCaseOver = errors.New("the case was closed by the checker")
+
 // Client is one connection of the suite to the proxy.
 type Client struct {
 	reader
@@ -30,10 +33,19 @@ func (t *T) dial(slot bool) *Client {
 // tryDial connects; any goroutine of the case may call it.
 func (t *T) tryDial(slot bool) (*Client, error) {
 	release := func() {}
-	if slot {
-		release = t.lab.acquire(t.done)
+	if t.over() {
+		return nil, errCaseOver
 	}
-	conn, err := t.lab.dial()
+	limit := besideTime
+	if slot {
+		limit = dialTime
+		release = t.lab.acquire(t.over, t.done)
+	}
+	if t.over() {
+		release()
+		return nil, errCaseOver
+	}
+	conn, err := t.lab.dial(limit)
 	if err != nil {
 		release()
 		return nil, err
@@ -50,6 +62,16 @@ func (t *T) tryDial(slot bool) (*Client, error) {
 	}
 	t.wired("client "+itoa(n), c.stream)
 	return c, nil
+}
+
+// over reports whether the case has nothing more to find out.
+func (t *T) over() bool {
+	select {
+	case <-t.done:
+		return true
+	default:
+		return t.lab.serial && t.failed() // each further client would cost time
+	}
 }
 
 // Close ends the connection: with a FIN, or with a RST when the proxy may be

@@ -78,13 +78,20 @@ func (l *Lab) fixedPort() bool { return l.proc != nil && l.proc.ready == nil && 
 
 // dialTime is how long a connection may take: a full queue makes the kernel
 // try again after one second, after three and after seven.
-const dialTime = 12 * time.Second
+const (
+	dialTime   = 12 * time.Second
+	besideTime = 2 * time.Second // for a client beside another
+)
 
 // dial connects to the proxy; right after a start it may need a moment.
-func (l *Lab) dial() (net.Conn, error) {
+func (l *Lab) dial(limit time.Duration) (net.Conn, error) {
 	var last error
-	for i := 0; i < 20; i++ {
-		c, err := net.DialTimeout("tcp", l.where(), min(dialTime, max(l.patience(), time.Until(l.deadline))))
+	tries := 20
+	if l.oneShot {
+		tries = 2 // it was started for this client, or serves another one
+	}
+	for i := 0; i < tries; i++ {
+		c, err := net.DialTimeout("tcp", l.where(), min(limit, max(l.patience(), time.Until(l.deadline))))
 		if err == nil {
 			return c, nil
 		}
@@ -101,7 +108,7 @@ func (l *Lab) dial() (net.Conn, error) {
 // acquire makes sure that the proxy runs before a client connects. For a
 // program that serves one client and exits it also waits for its turn; the
 // function returned gives the turn back.
-func (l *Lab) acquire(done <-chan struct{}) (release func()) {
+func (l *Lab) acquire(over func() bool, done <-chan struct{}) (release func()) {
 	if l.proc == nil {
 		return func() {}
 	}
@@ -117,7 +124,9 @@ func (l *Lab) acquire(done <-chan struct{}) (release func()) {
 	case <-done:
 		return func() {}
 	}
-	l.renew()
+	if !over() {
+		l.renew()
+	}
 	var once sync.Once
 	return func() { once.Do(func() { <-l.slot }) }
 }
@@ -127,7 +136,7 @@ func (l *Lab) renew() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.used {
-		if !l.proc.waitExit(time.Second) {
+		if !l.proc.waitExit(400 * time.Millisecond) {
 			l.proc.kill()
 		}
 		l.startLocked()

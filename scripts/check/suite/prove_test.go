@@ -162,6 +162,9 @@ var broken = []struct {
 	{"first-only", "balance-all-used"},
 	{"no-failover", "balance-refused-hidden"},
 	{"never-returns", "balance-return"},
+	{"sends-twice", "basic-once"},
+	{"sends-more", "basic-once"},
+	{"writes-then-reads", "stream-echo stream-duplex"},
 }
 
 // TestBrokenProxiesAreCaught runs, for each fault, the cases meant for it; the

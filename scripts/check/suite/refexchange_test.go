@@ -281,6 +281,12 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, buffere
 		return false, true
 	}
 	up := p.startUpload(c, b, q, buffered)
+	if p.fault["writes-then-reads"] {
+		<-up.end
+	}
+	if p.fault["sends-twice"] && !q.frame.chunked && q.frame.length < 0 {
+		p.write(b, []byte(p.requestHead(q)))
+	}
 	stop := make(chan struct{})
 	unwatch := sync.OnceFunc(func() { close(stop) })
 	defer unwatch()
@@ -505,6 +511,9 @@ func (p *refProxy) sendResponseBody(c, b *stream, head string, f framing, toClos
 	}
 	if chunked {
 		p.lastChunk(c, m)
+	}
+	if p.fault["sends-more"] {
+		p.write(c, []byte("\r\n"))
 	}
 	return true
 }

@@ -288,7 +288,7 @@ func (s *Subject) openAddress(deadline time.Time) (*Lab, error) {
 		if canInspect && listens(s.Proxy) {
 			return l, nil // seen without connecting: it may serve one client only
 		}
-		c, err := l.dial()
+		c, err := l.dial(dialTime)
 		if err != nil {
 			farm.Close()
 			return nil, fmt.Errorf("nothing listens on %s: start the proxy first, or let -cmd start it (%w)", s.Proxy, err)
