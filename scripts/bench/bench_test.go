@@ -23,6 +23,7 @@ import (
 
 	"reverseproxy/scripts/bench/load"
 	"reverseproxy/scripts/bench/proctree"
+	"reverseproxy/scripts/bench/rawsock"
 	"reverseproxy/scripts/bench/stat"
 )
 
@@ -386,8 +387,16 @@ func TestProcessTree(t *testing.T) {
 	}
 	if ln, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
 		defer ln.Close()
-		if !proctree.Listening(ln.Addr().(*net.TCPAddr).Port) {
-			t.Error("a listening socket was not found")
+		at := listenerAt(ln.Addr().String())
+		if c, err := net.Dial("tcp", ln.Addr().String()); err == nil {
+			defer c.Close()
+		}
+		if queued, dropped, err := rawsock.Listener(&at); queued != 1 || dropped != 0 || err != nil {
+			t.Errorf("one connection waits to be accepted: %d queued, %d dropped, %v", queued, dropped, err)
+		}
+		ln.Close()
+		if _, _, err := rawsock.Listener(&at); err == nil {
+			t.Error("a closed listener was found")
 		}
 	}
 }

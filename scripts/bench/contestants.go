@@ -21,6 +21,7 @@ import (
 
 	"reverseproxy/scripts/bench/load"
 	"reverseproxy/scripts/bench/proctree"
+	"reverseproxy/scripts/bench/rawsock"
 )
 
 // contestant is one way to run one proxy.
@@ -394,8 +395,7 @@ func readiness(r *bufio.Reader) chan string {
 // visitor who says nothing is a client.
 func (b *bench) awaitReady(ctx context.Context, i *instance, ready chan string) error {
 	limit := time.After(10 * time.Second)
-	_, p, _ := net.SplitHostPort(i.addr)
-	port, _ := strconv.Atoi(p)
+	listener := listenerAt(i.addr)
 	poll := time.NewTicker(3 * time.Millisecond)
 	defer poll.Stop()
 	for {
@@ -407,10 +407,13 @@ func (b *bench) awaitReady(ctx context.Context, i *instance, ready chan string) 
 			i.addr = addr
 			return nil
 		case <-poll.C:
-			if ready == nil && proctree.Listening(port) {
+			if ready != nil {
+				continue
+			}
+			if _, _, err := rawsock.Listener(&listener); err == nil {
 				return nil
 			}
-			if ready == nil && proctree.Ended(i.pid()) {
+			if proctree.Ended(i.pid()) {
 				return fmt.Errorf("it ended")
 			}
 		case <-ctx.Done():
@@ -419,6 +422,13 @@ func (b *bench) awaitReady(ctx context.Context, i *instance, ready chan string) 
 			return fmt.Errorf("it does not listen after 10 s")
 		}
 	}
+}
+
+// listenerAt is the address to ask the kernel for a listener's state with.
+func listenerAt(addr string) rawsock.Addr {
+	_, p, _ := net.SplitHostPort(addr)
+	port, _ := strconv.Atoi(p)
+	return rawsock.NewAddr([4]byte{127, 0, 0, 1}, port)
 }
 
 // stop ends the contestant with everything it started.

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -338,10 +337,7 @@ func (b *bench) watch(i *instance, c *contestant, backend int) *watcher {
 		return w
 	}
 	w.pid = i.pid()
-	if _, p, err := net.SplitHostPort(i.addr); err == nil {
-		port, _ := strconv.Atoi(p)
-		w.listener = rawsock.NewAddr([4]byte{127, 0, 0, 1}, port)
-	}
+	w.listener = listenerAt(i.addr)
 	w.wg.Go(func() { // ends with end()
 		for pause := 200 * time.Millisecond; ; {
 			select {

@@ -150,23 +150,6 @@ func Kill(pid int) {
 	}
 }
 
-// Listening reports whether a TCP socket listens on the port.
-func Listening(port int) bool {
-	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(b)) {
-			f := strings.Fields(line)
-			if len(f) > 3 && f[3] == "0A" && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // Ended reports whether pid is gone or a zombie.
 func Ended(pid int) bool {
 	s, err := readStat(pid)
