@@ -310,3 +310,27 @@ func TestManySinksAndGoroutines(t *testing.T) {
 		t.Errorf("%d and %d events, want 60 each", first, second)
 	}
 }
+
+// TestClosedComesBeforeTheSummary: whoever waits for the connections to end
+// does not overtake their last line.
+func TestClosedComesBeforeTheSummary(t *testing.T) {
+	n := New(All)
+	drained := make(chan struct{})
+	n.Attach(func(e Event) {
+		if e.Step != Close {
+			return
+		}
+		select {
+		case <-drained:
+			t.Error("the connection counted as done before its step 10 was told")
+		case <-time.After(50 * time.Millisecond): // enough for a goroutine that is ready
+		}
+	})
+	c := n.AcceptFrom("127.0.0.1:1")
+	go func() { // ends with the connection
+		n.Drain()
+		close(drained)
+	}()
+	c.Close(nil, false, 200)
+	<-drained
+}

@@ -192,11 +192,12 @@ func (c *Conn) Body(bytes int64) {
 		Elapsed: time.Since(c.start).Microseconds()})
 }
 
-// Close narrates step 10 and counts the connection as done. err is what ended
-// it early, or nil; failed says whether the client was left without the answer
-// it asked for; status is what it was answered with, or 0.
+// Close narrates step 10 and then counts the connection as done, so that the
+// summary comes after it. err is what ended it early, or nil; failed says whether
+// the client was left without the answer it asked for; status is what it was
+// answered with, or 0.
 func (c *Conn) Close(err error, failed bool, status int) {
-	c.n.Done(failed)
+	defer c.n.Done(failed)
 	if c.n.level == Off {
 		return
 	}
