@@ -125,7 +125,7 @@ func (b *bench) prepare(ctx context.Context) error {
 
 // plan gives the cells whose length is free what the budget leaves for them.
 func (b *bench) plan() {
-	fixed, timed := 0, 0
+	fixed, shares := 0, 0
 	for _, w := range b.cells {
 		for _, c := range b.contestants {
 			if c.takesPart(w) != "" {
@@ -135,21 +135,17 @@ func (b *bench) plan() {
 			if c.Family == "c" {
 				fixed += w.overflow // its clients wait for their retries
 			}
-			if w.timed {
-				timed++
-			}
+			shares += w.share
 		}
 	}
 	room := int(b.o.budget.Milliseconds()*95/100)/b.o.rounds - fixed - 500
-	most, length := 2000, 0
+	most := 2000
 	if b.o.quick {
 		most = 600
 	}
-	if timed > 0 {
-		length = min(max(room/timed, 200), most)
-	}
 	for _, w := range b.cells {
-		if w.timed {
+		if w.share > 0 {
+			length := min(max(room/shares, 200)*w.share, most)
 			w.job.WarmupMS, w.job.RunMS = length/5, length*4/5
 		}
 	}

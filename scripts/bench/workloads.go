@@ -33,9 +33,10 @@ type cell struct {
 	Idle     int     `json:"idle,omitempty"` // silent clients
 	Bytes    int64   `json:"bytes,omitempty"`
 
-	job   load.Job
-	timed bool // its length follows from the time budget
-	fixed int  // milliseconds it takes about, start and end included
+	job load.Job
+	// share of the time that the budget leaves over; 0: the length is given.
+	share int
+	fixed int // milliseconds it takes about, start and end included
 	// overflow is what a proxy with a tiny backlog takes longer, milliseconds.
 	overflow int
 }
@@ -69,7 +70,7 @@ func (o *options) cells() []*cell {
 		&cell{ID: "f1000", Workload: "f", Title: "A burst of 1,000 connections", Clients: 1000,
 			fixed: 500, overflow: burst, job: load.Job{Once: true, TimeoutMS: burst}})
 	if !o.quick || o.workloads != allWorkloads { // too long for a minute, unless asked for
-		all = append(all, &cell{ID: "r", Workload: "r", Clients: 4000, Rate: o.rate, timed: true, fixed: 50,
+		all = append(all, &cell{ID: "r", Workload: "r", Clients: 4000, Rate: o.rate, share: 1, fixed: 50,
 			Title: "Constant rate, " + number(o.rate) + " requests/s"})
 	}
 	all = slices.DeleteFunc(all, func(c *cell) bool { return !strings.Contains(o.workloads, c.Workload) })
@@ -97,18 +98,21 @@ func (o *options) closedLoops(limit int) []*cell {
 		if o.quick && (n == 8 || n == 256) {
 			continue
 		}
-		c := &cell{ID: "a" + itoa(int64(n)), Workload: "a", Clients: n, timed: true, fixed: 50,
+		c := &cell{ID: "a" + itoa(int64(n)), Workload: "a", Clients: n, share: 1, fixed: 50,
 			Title: fmt.Sprintf("One request a connection, %d clients", n)}
 		if n == 1 {
 			c.Title = "One request a connection, 1 client"
 		}
 		if n > 10 {
-			c.overflow = limit
+			// Where a backlog overflows, clients come back after a second: what
+			// is shorter than that does not see how often it happens.
+			c.share = 3
+			c.overflow = limit * 2 / 3
 		}
 		all = append(all, c)
 	}
 	return append(all, &cell{ID: "b64", Workload: "b", Title: "Keep-alive, 64 clients", Clients: 64,
-		timed: true, fixed: 50, job: load.Job{KeepAlive: true}})
+		share: 1, fixed: 50, job: load.Job{KeepAlive: true}})
 }
 
 // idleCells are workload d.
@@ -122,7 +126,7 @@ func (o *options) idleCells() []*cell {
 	}
 	one.IdleMS, one.TimeoutMS = 12_000, 2*blockingMS
 	return []*cell{few, {ID: "d10000", Workload: "d", Title: "10,000 silent clients", Clients: 1,
-		Idle: 10_000, fixed: 1900, overflow: 4000, job: one}}
+		Idle: 10_000, fixed: 1900, overflow: 1000, job: one}}
 }
 
 // takesPart says why a contestant is not measured in a cell, "" if it is.
