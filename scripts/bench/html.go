@@ -40,7 +40,8 @@ type htmlTable struct {
 var sections = []struct{ workloads, pictures, title, text string }{
 	{"a", "bench-throughput bench-latency bench-cpu.", "One request a connection",
 		"Each client connects, sends one request, reads the answer, and begins again. " +
-			"Latency counts from before the connect. The whiskers are the least and the greatest of the rounds."},
+			"Latency counts from before the connect. \"p99 corr.\" adds the requests that a client did not send " +
+			"while it waited (coordinated omission). The whiskers are the least and the greatest of the rounds."},
 	{"r", "bench-rate", "Constant rate",
 		"Requests begin on a schedule, answered or not, and the latency counts from the scheduled time: " +
 			"a proxy that stalls is charged for everyone it kept waiting (no coordinated omission)."},

@@ -52,6 +52,9 @@ type sample struct {
 	P50        float64 `json:"p50_us"`
 	P99        float64 `json:"p99_us"`
 	P999       float64 `json:"p999_us"`
+	// P99All is the 99th percentile with the requests that a waiting client did
+	// not send: corrected for coordinated omission. 0 where none are left out.
+	P99All     float64 `json:"p99_corrected_us,omitempty"`
 	Max        float64 `json:"max_us"`
 	CPU        float64 `json:"cpu_us_per_request"` // of the proxy with its children
 	CPUSeconds float64 `json:"cpu_s"`
@@ -283,6 +286,9 @@ func (s *sample) fill(w *cell, res *load.Result, before, after reading) {
 	s.Latency = res.Latency
 	s.P50, s.P99, s.P999 = res.Latency.Percentile(50), res.Latency.Percentile(99), res.Latency.Percentile(99.9)
 	s.Max = res.Latency.Percentile(100)
+	if w.closedLoop() && s.RPS > 0 {
+		s.P99All = correct(res.Latency, int64(float64(w.Clients)/s.RPS*1e6)).Percentile(99)
+	}
 	s.CPUSeconds = (after.cpu - before.cpu).Seconds()
 	if res.AllAnswers > 0 {
 		s.CPU = s.CPUSeconds * 1e6 / float64(res.AllAnswers)

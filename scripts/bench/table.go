@@ -77,6 +77,7 @@ func columns(w *cell) []column {
 	ratioRPS := column{"ratio", func(r *row) string { return times(r.RatioRPS) }}
 	p50 := column{"p50 ms", func(r *row) string { return scaled(r.P50, toMS) }}
 	p99 := column{"p99 ms", func(r *row) string { return spreadText(r.P99, toMS) }}
+	p99all := column{"p99 corr. ms", func(r *row) string { return spreadText(r.P99All, toMS) }}
 	p999 := column{"p99.9 ms", func(r *row) string { return scaled(r.P999, toMS) }}
 	cpu := column{"CPU µs/request", func(r *row) string { return spreadText(r.CPU, 1) }}
 	ratioCPU := column{"ratio", func(r *row) string { return times(r.RatioCPU) }}
@@ -100,6 +101,9 @@ func columns(w *cell) []column {
 	case "f":
 		return []column{{"answered", func(r *row) string { return itoa(r.Requests) }},
 			last, p50, p99, overflows, peak, failed}
+	}
+	if w.closedLoop() {
+		return []column{rate, ratioRPS, p50, p99, p99all, p999, cpu, ratioCPU, peak, overflows, failed}
 	}
 	return []column{rate, ratioRPS, p50, p99, p999, cpu, ratioCPU, peak, overflows, failed}
 }

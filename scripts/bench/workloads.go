@@ -41,6 +41,10 @@ type cell struct {
 	overflow int
 }
 
+// closedLoop reports whether each client sends its next request when it has
+// its answer, and therefore none while it waits.
+func (c *cell) closedLoop() bool { return c.Workload == "a" || c.Workload == "b" }
+
 const (
 	small      = int64(len(origin.Body))
 	requestMS  = 2500 // a request without an answer by then has failed

@@ -53,22 +53,23 @@ type client struct {
 }
 
 type generator struct {
-	job     Job
-	res     *Result
-	poll    *rawsock.Poller
-	target  rawsock.Addr
-	source  []rawsock.Addr
-	next    int // source address of the next connection
-	request []byte
-	buf     []byte
-	evs     []rawsock.Event
-	clients []client
-	busy    int   // clients with a request under way
-	free    []int // rate mode: clients without
-	queue   []int64
-	pending int   // silent connections without a finished handshake
-	retry   int   // clients waiting for retryAt
-	looked  int64 // when look last ran
+	job        Job
+	res        *Result
+	poll       *rawsock.Poller
+	target     rawsock.Addr
+	source     []rawsock.Addr
+	nextSource int // source address of the next connection
+	request    []byte
+	buf        []byte
+	evs        []rawsock.Event
+	clients    []client
+	busy       int   // clients with a request under way
+	next       []int // closed loop: clients about to begin a request on a kept connection
+	free       []int // rate mode: clients without
+	queue      []int64
+	pending    int   // silent connections without a finished handshake
+	retry      int   // clients waiting for retryAt
+	looked     int64 // when look last ran
 
 	t0, from, until int64 // start of the job; counted time
 }
@@ -237,6 +238,7 @@ func (g *generator) step(d time.Duration) {
 	if now >= g.lookAt() {
 		g.look(now)
 	}
+	g.goOn()
 }
 
 func (g *generator) lookAt() int64 {
@@ -293,10 +295,10 @@ func (g *generator) connect(i int, c *client) error {
 	_ = rawsock.SetInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	if !g.job.OneSource {
 		_ = rawsock.SetInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
-		if err := rawsock.Bind(fd, &g.source[g.next]); err != nil {
+		if err := rawsock.Bind(fd, &g.source[g.nextSource]); err != nil {
 			return err
 		}
-		g.next = (g.next + 1) % len(g.source)
+		g.nextSource = (g.nextSource + 1) % len(g.source)
 	}
 	if err := rawsock.Connect(fd, &g.target); err != nil {
 		return err
@@ -502,9 +504,22 @@ func (g *generator) again(i int, now int64) {
 	switch {
 	case g.job.Rate > 0:
 		g.free = append(g.free, i)
-	case now < g.until:
+	case now >= g.until:
+	case g.clients[i].state == standing:
+		g.next = append(g.next, i)
+	default:
 		g.begin(i, now)
 	}
+}
+
+// goOn begins the next requests on kept connections. All events at hand are
+// read first, as wrk does it: what a client waits for while the generator
+// reads other clients' answers is not the proxy's time.
+func (g *generator) goOn() {
+	for _, i := range g.next {
+		g.begin(i, rawsock.Now())
+	}
+	g.next = g.next[:0]
 }
 
 func (g *generator) fail(i int, c *client, kind string, err error) {
