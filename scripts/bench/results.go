@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -283,7 +284,7 @@ func (r *results) writeJSON(dir string) error {
 func machine() map[string]string {
 	m := map[string]string{"cores": itoa(int64(runtime.NumCPU())), "go": runtime.Version(),
 		"system": runtime.GOOS + "/" + runtime.GOARCH, "cpu": procField("/proc/cpuinfo", "model name"),
-		"memory": procField("/proc/meminfo", "MemTotal")}
+		"memory": gigabytes(procField("/proc/meminfo", "MemTotal"))}
 	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m["kernel"] = strings.TrimSpace(string(b))
 	}
@@ -291,6 +292,15 @@ func machine() map[string]string {
 		m["load average at the end"] = strings.Join(strings.Fields(string(b))[:3], " ")
 	}
 	return m
+}
+
+// gigabytes makes "25 GB" of the kernel's "24684084 kB", which means KiB.
+func gigabytes(s string) string {
+	n, err := strconv.ParseFloat(strings.TrimSuffix(s, " kB"), 64)
+	if err != nil {
+		return s
+	}
+	return fmt.Sprintf("%.0f GB", n*1024/1e9)
 }
 
 func procField(file, name string) string {
