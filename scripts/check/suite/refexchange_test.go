@@ -467,7 +467,7 @@ func (p *refProxy) sendResponse(c *stream, q *refReq, b *stream, r *Response, up
 		q.close = true
 	}
 	if p.fault["delays"] {
-		time.Sleep(40 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond)
 	}
 	head := s.String()
 	reusable = r.Version == "HTTP/1.1" && !r.Names("Connection", "close") && !toClose
