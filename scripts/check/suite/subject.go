@@ -42,7 +42,7 @@ type Subject struct {
 
 // Timeouts that a chapter is started with for the timed cases.
 var shortTimeouts = Timeouts{Header: 1500 * time.Millisecond, Server: 1500 * time.Millisecond,
-	Idle: 2 * time.Second, Connect: time.Second}
+	Idle: 3 * time.Second, Connect: time.Second}
 
 // readyLine is how a chapter says that it listens.
 var readyLine = regexp.MustCompile(`(?m)^Ready on (\S+)`)
