@@ -306,8 +306,8 @@ func kernelRoom() int64 {
 }
 
 // flood writes up to limit bytes and returns how much went before the peer
-// made it wait for a second, for up to four if the machine has other work; err
-// is set when the connection broke instead.
+// made it wait for two seconds, for up to five if the machine has other work;
+// err is set when the connection broke instead.
 func flood(s *stream, limit int64) (sent int64, blocked bool, err error) {
 	buf := make([]byte, 256<<10)
 	for waits := 0; sent < limit; {
@@ -320,7 +320,7 @@ func flood(s *stream, limit int64) (sent int64, blocked bool, err error) {
 			if n > 0 {
 				waits = 0
 			}
-			if waits++; waits == 4 || unproxied() < busyHop {
+			if waits++; waits == 5 || waits >= 2 && unproxied() < busyHop {
 				return sent, true, nil
 			}
 			continue

@@ -31,7 +31,7 @@ type Lab struct {
 	spawn    func() (*Lab, error) // opens another one like it, if that is possible
 	deadline time.Time            // of the whole run
 	stalls   *atomic.Int64        // shared by the labs of one proxy
-	hurried  bool                 // the first round of two: little patience
+	hurried  atomic.Bool          // the first round of two: little patience
 	first    time.Duration        // patience at first, 0 for patienceFirst
 	slot     chan struct{}        // held by the client of a one-shot program
 
@@ -62,7 +62,7 @@ func (l *Lab) patience() time.Duration {
 		p = l.first
 	}
 	switch n := l.stalls.Load(); {
-	case l.hurried && n > 2:
+	case l.hurried.Load() && n > 2:
 		p = patienceHurry
 	case n > stallsMany:
 		p = patienceLast

@@ -351,7 +351,7 @@ func (r *runner) runLab(l *Lab, cases []*Case) {
 // hangs costs time: so the first round has little patience, and only what
 // stalled in it is run again, with more, for as long as there is time.
 func (r *runner) rounds(l *Lab, cases []*Case) {
-	l.hurried = true
+	l.hurried.Store(true)
 	var again []*Case
 	first := map[string]Result{}
 	for _, c := range cases {
@@ -363,7 +363,7 @@ func (r *runner) rounds(l *Lab, cases []*Case) {
 		}
 		r.put(res)
 	}
-	l.hurried = false
+	l.hurried.Store(false)
 	for _, c := range again {
 		res := first[c.ID]
 		if time.Until(l.deadline) > 15*time.Second {
