@@ -40,6 +40,12 @@ type output struct {
 // escapeMarker is a terminal escape sequence that a case sends.
 const escapeMarker = "\x1b]0;zq-escape"
 
+func (o *output) hasMarker() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.marker
+}
+
 // Write takes output of the process.
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
