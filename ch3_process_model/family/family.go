@@ -28,7 +28,7 @@ type Family struct {
 // Flags registers -max-children and -prefork.
 func Flags(app *cli.App) *Family {
 	f := &Family{app: app}
-	cli.CountVar(&f.max, "max-children", 128, "most `children` at once; further clients wait")
+	cli.CountVar(&f.max, "max-children", 128, "most `children` at once; further clients wait (without -prefork)")
 	flag.Func("prefork", "`number` of standing children that take turns, instead of a child for each client (default none)", func(s string) error {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 0 || n > maxPrefork {

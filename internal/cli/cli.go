@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -79,7 +80,12 @@ func New(backendAddrs ...string) *App {
 	}
 	fs.StringVar(&a.watch, "watch", "", "`address` for the live page, such as 127.0.0.1:9090; empty: none")
 	fs.StringVar(&a.format, "log", "text", "`format` of the narration: text, json or off")
-	fs.DurationVar(&a.slow, "slow-motion", 0, "`pause` after each step, such as 500ms, for the classroom")
+	fs.Func("slow-motion", "`pause` after each step, such as 500ms, for the classroom", func(s string) (err error) {
+		if a.slow, err = time.ParseDuration(s); err != nil {
+			return fmt.Errorf("it must be a time such as 500ms or 2s")
+		}
+		return nil
+	})
 	fs.Usage = func() {} // Parse prints it, if -h asks for it
 	return a
 }
@@ -134,8 +140,11 @@ func (a *App) checkFlags() error {
 			break
 		}
 		addr = strings.TrimSpace(addr)
-		if err := checkAddr("-backend", addr); err != nil {
+		if err := checkAddr(backendFlag(), addr); err != nil {
 			return err
+		}
+		if freePort(addr) && !a.demo {
+			return fmt.Errorf("%s %s: nothing can listen on port 0; only with -demo it means any free port", backendFlag(), addr)
 		}
 		a.Backends = append(a.Backends, addr)
 	}
@@ -150,11 +159,52 @@ func (a *App) checkFlags() error {
 			return err
 		}
 	}
+	if err := a.checkDistinct(); err != nil {
+		return err
+	}
 	if a.format != "text" && a.format != "json" && a.format != "off" {
 		return fmt.Errorf("-log is text, json or off, not %q", a.format)
 	}
 	if a.slow < 0 {
 		return fmt.Errorf("-slow-motion must not be negative")
+	}
+	return nil
+}
+
+// backendFlag is the name of the flag that this chapter has for its backends.
+func backendFlag() string {
+	if flag.Lookup("backends") != nil {
+		return "-backends"
+	}
+	return "-backend"
+}
+
+// freePort reports whether addr asks for any free port.
+func freePort(addr string) bool {
+	_, port, _ := net.SplitHostPort(addr)
+	n, err := net.LookupPort("tcp", port)
+	return err == nil && n == 0
+}
+
+// checkDistinct refuses one address for two listeners of this program.
+func (a *App) checkDistinct() error {
+	taken := map[string]string{a.Listen: "-listen"}
+	claim := func(name, addr string) error {
+		if other := taken[addr]; other != "" && other != name && !freePort(addr) {
+			return fmt.Errorf("%s and %s cannot both be %s", other, name, addr)
+		}
+		taken[addr] = name
+		return nil
+	}
+	if a.demo {
+		for _, addr := range a.Backends {
+			if err := claim("a backend of -demo", addr); err != nil {
+				return err
+			}
+		}
+	}
+	if a.watch != "" {
+		return claim("-watch", a.watch)
 	}
 	return nil
 }
@@ -210,17 +260,34 @@ func (a *App) Pause() time.Duration { return a.slow }
 // calls it.
 func (a *App) Prepare() {
 	if a.demo {
-		group, err := backends.Start(a.Backends)
-		if err != nil {
-			a.Fatal(err)
-		}
-		a.group = group
-		a.Backends = group.Addrs()
-		a.say("Demo backends on " + strings.Join(a.Backends, ", "))
+		a.startDemo()
 	}
 	if a.watch != "" {
 		a.startWatching()
 	}
+}
+
+// startDemo starts a backend on each address. One that is named twice, so that
+// it gets two turns, is started once.
+func (a *App) startDemo() {
+	var addrs []string
+	place := make([]int, len(a.Backends)) // of each backend in addrs
+	for i, addr := range a.Backends {
+		place[i] = slices.Index(addrs, addr)
+		if place[i] < 0 || freePort(addr) {
+			place[i] = len(addrs)
+			addrs = append(addrs, addr)
+		}
+	}
+	group, err := backends.Start(addrs)
+	if err != nil {
+		a.Fatal(err)
+	}
+	a.group = group
+	for i, p := range place {
+		a.Backends[i] = group.Addrs()[p]
+	}
+	a.say("Demo backends on " + strings.Join(group.Addrs(), ", "))
 }
 
 // say prints a line for people; in JSON it would only be in the way.
@@ -236,7 +303,7 @@ func (a *App) Ready(listener net.Listener) {
 	addr := listener.Addr()
 	for _, b := range a.Backends {
 		if b == addr.String() {
-			a.Fatal(fmt.Errorf("the backend %s is this proxy itself; name another with -backend", b))
+			a.Fatal(fmt.Errorf("the backend %s is this proxy itself; name another with %s", b, backendFlag()))
 		}
 	}
 	a.Log.Listening(addr)

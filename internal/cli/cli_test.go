@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -60,10 +61,13 @@ func TestCheckFlags(t *testing.T) {
 		{"backend", "127.0.0.1:1,127.0.0.1:2", one, "ch5_load_balancer"},
 		{"backend", "http://127.0.0.1:8000", one, "-backend"},
 		{"backends", "127.0.0.1:1, 127.0.0.1:2,127.0.0.1:3", two, ""},
-		{"backends", "127.0.0.1:1,", two, "-backend"},
+		{"backends", "127.0.0.1:1,", two, "-backends"},
 		{"backends", "", two, "-backends"},
 		{"watch", "9090", one, "-watch"},
 		{"watch", "127.0.0.1:9090", one, ""},
+		{"watch", "127.0.0.1:8080", one, "-listen and -watch"},
+		{"backend", "127.0.0.1:0", one, "-backend 127.0.0.1:0"},
+		{"backends", "127.0.0.1:1,127.0.0.1:0", two, "-backends 127.0.0.1:0"},
 		{"log", "JSON", one, "-log"},
 		{"log", "off", one, ""},
 		{"slow-motion", "-1ms", one, "-slow-motion"},
@@ -108,13 +112,14 @@ func TestPortOwner(t *testing.T) {
 	}
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	if got := portOwner(port); !strings.Contains(got, fmt.Sprintf("(process %d)", os.Getpid())) {
+	if got, _ := portOwner(port); !strings.Contains(got, fmt.Sprintf("by cli.test (process %d)", os.Getpid())) {
 		t.Errorf("%q does not name this process, %d", got, os.Getpid())
 	}
 	l.Close()
 	for _, port := range []string{port, "0", "http", ""} {
-		if got := portOwner(port); got != "" {
-			t.Errorf("port %q, on which nobody listens, belongs to %q", port, got)
+		got, nobody := portOwner(port)
+		if _, err := strconv.Atoi(port); got != "" || nobody != (err == nil) {
+			t.Errorf("port %q, on which nobody listens, belongs to %q, nobody: %v", port, got, nobody)
 		}
 	}
 }

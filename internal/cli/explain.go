@@ -27,8 +27,13 @@ func explain(err error, listen string) string {
 	var dns *net.DNSError
 	switch {
 	case addressInUse(err):
+		owner, nobody := portOwner(port)
+		if nobody {
+			return fmt.Sprintf("port %s is already in use, but by no program that listens there now: a connection that ended "+
+				"less than a minute ago may hold it (TIME_WAIT); wait, or choose another port with -listen 127.0.0.1:0", port)
+		}
 		return fmt.Sprintf("port %s is already in use%s; end that program, or choose another port with -listen 127.0.0.1:0",
-			port, portOwner(port))
+			port, owner)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Sprintf("listening on port %s is not permitted; choose one above 1023 with -listen 127.0.0.1:8080", port)
 	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.As(err, &dns):

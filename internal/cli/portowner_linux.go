@@ -10,25 +10,35 @@ import (
 )
 
 // portOwner returns " by NAME (process PID)" for the program that listens on a
-// TCP port, as far as /proc lets us see it, and "" otherwise.
-func portOwner(port string) string {
+// TCP port, as far as /proc lets us see it, and "" otherwise; nobody says that
+// there is no such program.
+func portOwner(port string) (owner string, nobody bool) {
 	n, err := strconv.Atoi(port)
 	if err != nil {
-		return ""
+		return "", false
 	}
 	inode := listeningInode(n)
 	if inode == "" {
-		return ""
+		return "", true
 	}
 	links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
 	for _, link := range links {
 		if target, err := os.Readlink(link); err == nil && target == "socket:["+inode+"]" {
 			pid := strings.Split(link, "/")[2]
-			name, _ := os.ReadFile("/proc/" + pid + "/comm")
-			return fmt.Sprintf(" by %s (process %s)", strings.TrimSpace(string(name)), pid)
+			return fmt.Sprintf(" by %s (process %s)", programName(pid), pid), false
 		}
 	}
-	return ""
+	return "", false
+}
+
+// programName is the file name of a process's program; the kernel's own name
+// for it (comm) is cut after 15 bytes.
+func programName(pid string) string {
+	if exe, err := os.Readlink("/proc/" + pid + "/exe"); err == nil {
+		return strings.TrimSuffix(filepath.Base(exe), " (deleted)")
+	}
+	name, _ := os.ReadFile("/proc/" + pid + "/comm")
+	return strings.TrimSpace(string(name))
 }
 
 // listeningInode finds the socket that listens on a port in /proc/net/tcp: its

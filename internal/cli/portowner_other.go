@@ -3,4 +3,4 @@
 package cli
 
 // portOwner cannot name the program elsewhere.
-func portOwner(string) string { return "" }
+func portOwner(string) (owner string, nobody bool) { return "", false }

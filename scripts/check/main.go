@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -109,6 +110,10 @@ func (o *options) dispatch(chapters []string, stdout, stderr io.Writer) int {
 	}
 	if o.only == "" {
 		only = nil
+	} else if !slices.ContainsFunc(suite.Cases(), func(c suite.Case) bool {
+		return only.MatchString(c.ID) || only.MatchString(c.Group)
+	}) {
+		return complain("no case and no group matches -run %s; -list shows them", o.only)
 	}
 	switch {
 	case o.list:

@@ -10,8 +10,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"reverseproxy/scripts/check/suite"
 )
@@ -59,6 +62,7 @@ func TestUsageErrors(t *testing.T) {
 		{"-proxy 127.0.0.1:99999 -backends 127.0.0.1:8000", "port must be"},
 		{"-proxy :8080 -backends 127.0.0.1:8000", "lacks the host"},
 		{"-run ( ./suite", "-run"},
+		{"-run zzz ./suite", "no case and no group matches -run zzz"},
 		{"-explain nonsense", "-list shows them all"},
 		{"-no-such-flag", "flag provided but not defined"},
 	} {
@@ -212,5 +216,26 @@ func TestScoresAreStable(t *testing.T) {
 		} else if score != first {
 			t.Errorf("run %d scores\n%s, the first scored\n%s", i+1, score, first)
 		}
+	}
+}
+
+// TestScoreboardPageHasTheseCases: the page was written with the cases of today.
+func TestScoreboardPageHasTheseCases(t *testing.T) {
+	page, err := os.ReadFile("../../docs/scoreboard.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile("(?m)^\\| ([a-z0-9-]+) \\| (must|should|quality) \\|")
+	var got, want []string
+	for _, m := range row.FindAllStringSubmatch(string(page), -1) {
+		got = append(got, m[1]+" "+m[2])
+	}
+	for _, c := range suite.Cases() {
+		want = append(want, c.ID+" "+c.Level.String())
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("go run ./scripts/check -scoreboard -c DIR writes it anew (-cases +page):\n%s", d)
 	}
 }
