@@ -88,6 +88,7 @@ type Exchange struct {
 	mu          sync.Mutex // guards the rest
 	responding  bool       // the response has begun: the server timeout is met
 	complete    bool       // the request has been read and sent to its end
+	switching   bool       // the response is 101: what the client sends next is the tunnel's
 	more        bool       // the client sent something behind its request
 	requestErr  error      // what ended the request's side before its time
 }
@@ -238,8 +239,7 @@ func (x *Exchange) sendBody(m Message) {
 		if hadBody {
 			x.log.Body(x.backend.sent.Load())
 		}
-		x.await(true)
-		if x.req.Upgrade == "" || !hadBody {
+		if !x.await(true) {
 			x.watchClient()
 		}
 	case isWriteError(err) && isTimeout(err):
@@ -251,14 +251,16 @@ func (x *Exchange) sendBody(m Message) {
 	}
 }
 
-// await starts the server timeout, unless the response has already begun.
-func (x *Exchange) await(complete bool) {
+// await starts the server timeout, unless the response has already begun. It
+// reports whether that was 101, so that nobody is to read from the client.
+func (x *Exchange) await(complete bool) (switching bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.complete = complete
 	if !x.responding {
 		x.backend.readBy(time.Now().Add(x.limits.Server))
 	}
+	return x.switching
 }
 
 // begun notes that a response has begun or, after an interim one, that the
@@ -412,9 +414,16 @@ func (x *Exchange) sendResponse() error {
 		if x.resp.Status == http.StatusSwitchingProtocols {
 			return x.tunnel()
 		}
+		if out == UntilClose {
+			// Until it is whole, any end is a reset, even that of this process.
+			reset(x.client.Conn)
+		}
 		err = copyBody(&x.client, &x.backend, &m, out, 0)
 	}
 	if err == nil {
+		if out == UntilClose {
+			unreset(x.client.Conn)
+		}
 		return nil
 	}
 	x.mu.Lock()
@@ -528,10 +537,13 @@ func (x *Exchange) unread(e *Error) bool {
 	return !x.complete && x.req.Framing != NoBody
 }
 
-// reset makes closing conn send RST instead of FIN.
-func reset(conn net.Conn) {
+// reset makes closing conn send RST instead of FIN; unreset takes that back.
+func reset(conn net.Conn)   { setLinger(conn, 0) }
+func unreset(conn net.Conn) { setLinger(conn, -1) }
+
+func setLinger(conn net.Conn, seconds int) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		tcp.SetLinger(0)
+		tcp.SetLinger(seconds)
 	}
 }
 

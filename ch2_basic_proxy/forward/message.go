@@ -425,13 +425,18 @@ func parseResponse(head, method string) (*Response, error) {
 }
 
 // toCRLF gives every line that ends in a bare LF its CR, and replaces a folded
-// line's break by spaces (RFC 9112, section 5.2).
+// line's break by spaces (RFC 9112, section 5.2). Nothing is folded into the
+// first line: what stands there is no field, and is refused as one.
 func toCRLF(head string) string {
 	if strings.Count(head, "\n") != strings.Count(head, "\r\n") {
 		head = strings.ReplaceAll(strings.ReplaceAll(head, "\r\n", "\n"), "\n", "\r\n")
 	}
 	if strings.Contains(head, "\n ") || strings.Contains(head, "\n\t") {
-		head = strings.ReplaceAll(strings.ReplaceAll(head, "\r\n ", "   "), "\r\n\t", "   ")
+		start, fields, _ := strings.Cut(head, "\r\n")
+		if !strings.HasPrefix(fields, " ") && !strings.HasPrefix(fields, "\t") {
+			fields = strings.ReplaceAll(strings.ReplaceAll(fields, "\r\n ", "   "), "\r\n\t", "   ")
+		}
+		head = start + "\r\n" + fields
 	}
 	return head
 }

@@ -378,6 +378,44 @@ func TestUpgrade(t *testing.T) {
 		client.Close()
 		r.wantSuccess()
 	})
+	// With a body the request's side ends later, or just as the answer comes.
+	for _, body := range []struct{ name, field, first, later string }{
+		{"an empty body", "Content-Length: 0\r\n", "", ""},
+		{"a body", "Content-Length: 5\r\n", "hello", ""},
+		{"a late body", "Content-Length: 5\r\n", "he", "llo"},
+		{"a chunked body", "Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n", ""},
+	} {
+		t.Run("after "+body.name+" the backend speaks first", func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, generous)
+			client := r.send(strings.Replace(ask, "Sec-WebSocket-Key: k\r\n", body.field, 1) + body.first)
+			backend := r.accept()
+			backend.until("\r\n\r\n")
+			client.send(body.later)
+			if body.field != "Content-Length: 0\r\n" {
+				backend.until(body.first + body.later)
+			}
+			backend.send(answer + "first")
+			client.expect(toOther + "first")
+			client.send("second")
+			backend.expect("second")
+			backend.CloseWrite()
+			client.end("")
+			client.Close()
+			r.wantSuccess()
+		})
+	}
+	t.Run("the client leaves after its body", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t, generous)
+		client := r.send(strings.Replace(ask, "Sec-WebSocket-Key: k\r\n", "Content-Length: 5\r\n", 1) + "he")
+		backend := r.accept()
+		backend.until("\r\n\r\n")
+		client.send("llo")
+		backend.until("hello")
+		client.reset()
+		backend.gone() // at once, not after the server timeout
+	})
 	t.Run("half-close by the client", func(t *testing.T) {
 		t.Parallel()
 		r, client, backend := open(t, generous)

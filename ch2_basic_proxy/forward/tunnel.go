@@ -12,7 +12,11 @@ import (
 // side ends its sending (FIN), the other is told so and may go on.
 func (x *Exchange) tunnel() error {
 	x.overOnce.Do(func() { close(x.over) })
-	if x.req.Framing == NoBody {
+	x.mu.Lock()
+	x.switching = true
+	watching := x.complete
+	x.mu.Unlock()
+	if watching {
 		x.client.stop(true, false) // sendBody only watches; what comes now is the tunnel's
 	}
 	<-x.requestSide

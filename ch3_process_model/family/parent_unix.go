@@ -200,7 +200,11 @@ func (f *Family) start(socket any, j job, files ...*os.File) (*child, error) {
 		return nil, err
 	}
 	// The last flag of a name counts: what is only known now comes last.
-	args := append(os.Args[1:len(os.Args):len(os.Args)],
+	args := os.Args[1:]
+	if n := len(args); n > 0 && args[n-1] == "--" { // nothing behind it would be a flag
+		args = args[:n-1]
+	}
+	args = append(args[:len(args):len(args)],
 		"-backend", f.app.Backends[0], "-slow-motion", f.app.Log.Pause().String())
 	c := &child{cmd: exec.Command(self, args...), job: j}
 	// A child serves one client at a time, for which one processor is enough:

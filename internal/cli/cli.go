@@ -259,6 +259,7 @@ func (a *App) Pause() time.Duration { return a.slow }
 // (-demo) and the live page (-watch). Of a family of processes only the parent
 // calls it.
 func (a *App) Prepare() {
+	guests.demo, guests.page = a.demo, a.watch != ""
 	if a.demo {
 		a.startDemo()
 	}
@@ -266,6 +267,9 @@ func (a *App) Prepare() {
 		a.startWatching()
 	}
 }
+
+// guests are what takes descriptors of this process beside the proxy.
+var guests struct{ demo, page bool }
 
 // startDemo starts a backend on each address. One that is named twice, so that
 // it gets two turns, is started once.

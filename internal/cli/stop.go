@@ -16,6 +16,9 @@ const (
 	maxBackoff   = 1 * time.Second
 )
 
+// sayTime is how long the last lines may take to be written.
+const sayTime = 1 * time.Second
+
 // onSignal arranges that the first Ctrl+C (or SIGTERM) calls stop, gives
 // requests in flight their time, and then ends the program; that a second one
 // ends it at once.
@@ -31,10 +34,13 @@ func (a *App) onSignal(stop func()) {
 		case <-signals:
 		case <-time.After(stopTime):
 		}
+		// Whoever reads the output may have stopped reading: then it is left unsaid.
+		time.AfterFunc(sayTime, func() { os.Exit(0) })
+		n := a.Log.CutOff()
 		if a.onCut != nil {
 			a.onCut()
 		}
-		if n := a.Log.InFlight(); n > 0 {
+		if n > 0 {
 			a.say(fmt.Sprintf("Cut off: %d connections that were still being served", n))
 		}
 		a.summarize()

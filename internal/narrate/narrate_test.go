@@ -334,3 +334,18 @@ func TestClosedComesBeforeTheSummary(t *testing.T) {
 	c.Close(nil, false, 200)
 	<-drained
 }
+
+// TestCutOff: who is cut off counts as failed, and once.
+func TestCutOff(t *testing.T) {
+	n := New(Off)
+	done, open := n.AcceptFrom(""), n.AcceptFrom("")
+	n.AcceptFrom("")
+	done.Close(nil, false, 200)
+	if k := n.CutOff(); k != 2 {
+		t.Errorf("%d cut off, want 2", k)
+	}
+	open.Close(errors.New("killed"), true, 0) // its end comes after all
+	if s := n.Summary(); s.Connections != 3 || s.Failed != 2 {
+		t.Errorf("%d connections, %d failed, want 3 and 2", s.Connections, s.Failed)
+	}
+}

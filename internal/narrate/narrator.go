@@ -32,6 +32,7 @@ type Narrator struct {
 	slow   atomic.Int64 // pause after each step, nanoseconds
 	lastID atomic.Uint64
 	counts *Counts
+	cut    atomic.Bool    // CutOff has counted what is open
 	open   sync.WaitGroup // connections that this process accepted
 }
 

@@ -77,13 +77,22 @@ func (n *Narrator) Relay(e Event) {
 // Done counts a connection as closed that this process accepted and another
 // one finished.
 func (n *Narrator) Done(failed bool) {
-	n.counts.end(failed)
+	n.counts.end(failed && !n.cut.Load())
 	n.open.Done()
 }
 
 // Lost counts a connection as failed whose process died, if that process also
 // accepted it.
-func (n *Narrator) Lost() { n.counts.end(true) }
+func (n *Narrator) Lost() { n.counts.end(!n.cut.Load()) }
+
+// CutOff counts every connection that is still being served as failed, because
+// the program ends now, and returns how many those are.
+func (n *Narrator) CutOff() int64 {
+	n.cut.Store(true) // their own ends, if they still come, do not count again
+	open := n.InFlight()
+	n.counts.failed.Add(open)
+	return open
+}
 
 // NewID returns a connection number that was not used before.
 func (n *Narrator) NewID() uint64 { return n.lastID.Add(1) }
