@@ -133,6 +133,7 @@ func TestMalformedResponses(t *testing.T) {
 		{"ESC in the reason", "HTTP/1.1 200 \x1b[2J\r\n\r\n", malformed},
 		{"bare CR in the status line", "HTTP/1.1 200 OK\rX: y\r\n\r\n", malformed},
 		{"bare CR in a value", status + "X: y\rZ: z\r\n\r\n", malformed},
+		{"a fold behind the status line", "HTTP/1.1 200 OK\r\n Transfer-Encoding: chunked\r\n\r\n", malformed},
 		{"NUL in a value", status + "X: \x00\r\n\r\n", malformed},
 		{"ESC in a value", status + "X: \x1b\r\n\r\n", malformed},
 		{"space before the colon", status + "X : y\r\n\r\n", malformed},

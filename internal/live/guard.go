@@ -31,19 +31,26 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
 		if !s.hosts.allow(r.Host) {
-			http.Error(w, "the live page answers only to its own address", http.StatusMisdirectedRequest)
+			refuse(w, "the live page answers only to its own address",
+				http.StatusMisdirectedRequest)
 			return
 		}
 		if !ownOrigin(r) {
-			http.Error(w, "the live page answers only its own requests", http.StatusForbidden)
+			refuse(w, "the live page answers only its own requests", http.StatusForbidden)
 			return
 		}
 		if r.Method != http.MethodGet && r.Method != http.MethodHead && !s.hasToken(r) {
-			http.Error(w, "the page's token is missing", http.StatusForbidden)
+			refuse(w, "the page's token is missing", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// refuse answers a stranger, who may not keep a connection that the page needs.
+func refuse(w http.ResponseWriter, why string, status int) {
+	w.Header().Set("Connection", "close")
+	http.Error(w, why, status)
 }
 
 // ownOrigin reports whether a browser says that the page itself asks, or the
@@ -53,7 +60,8 @@ func ownOrigin(r *http.Request) bool {
 	case "", "same-origin", "none":
 	case "cross-site", "same-site":
 		// Following a link to the page is harmless, loading a part of it is not.
-		if r.Method != http.MethodGet || r.Header.Get("Sec-Fetch-Mode") != "navigate" || r.URL.Path != "/" {
+		if r.Method != http.MethodGet || r.Header.Get("Sec-Fetch-Mode") != "navigate" ||
+			r.URL.Path != "/" {
 			return false
 		}
 	default:

@@ -67,6 +67,8 @@ type Server struct {
 	http     *http.Server
 	token    string // actions must carry it
 	hosts    hosts
+	limits   limits
+	saving   chan struct{} // holds one value for each recording that is being sent
 
 	mu    sync.Mutex
 	proxy string // where the proxy listens
@@ -76,15 +78,29 @@ type Server struct {
 }
 
 const (
-	headerTimeout = 5 * time.Second
-	headerLimit   = 16 << 10 // bytes
-	maxConns      = 256      // connections to the page, viewers included
-	lastWords     = 500 * time.Millisecond
+	headerLimit = 16 << 10 // bytes
+	maxConns    = 256      // connections to the page, viewers included
+	lastWords   = 500 * time.Millisecond
 )
+
+// limits say how long a client may take. Each of them is needed: a client that
+// may take for ever keeps one of the maxConns places for ever.
+type limits struct {
+	header  time.Duration // to send a request's header
+	request time.Duration // to send the request, its body included
+	idle    time.Duration // between two requests
+	write   time.Duration // to take an answer, or one piece of a recording
+	saving  time.Duration // to take a whole recording
+}
+
+var usual = limits{header: 5 * time.Second, request: 10 * time.Second, idle: 5 * time.Second,
+	write: viewerWrite, saving: time.Minute}
 
 // Start listens on addr and serves the page there until Close. An address
 // without a host means 127.0.0.1. The error names the cure.
-func Start(addr string, c Config) (*Server, error) {
+func Start(addr string, c Config) (*Server, error) { return startWith(addr, c, usual) }
+
+func startWith(addr string, c Config, lim limits) (*Server, error) {
 	if strings.HasPrefix(addr, ":") {
 		addr = "127.0.0.1" + addr
 	}
@@ -104,11 +120,15 @@ func Start(addr string, c Config) (*Server, error) {
 	rand.Read(secret)
 	s := &Server{config: c, token: hex.EncodeToString(secret),
 		listener: &limitListener{Listener: l, slots: make(chan struct{}, maxConns)},
-		hosts:    allowedHosts(addr, l.Addr())}
+		hosts:    allowedHosts(addr, l.Addr()), limits: lim,
+		saving: make(chan struct{}, maxRecordings)}
 	s.col = newCollector(time.Now(), c.BackendAddrs)
 	s.hub = newHub(s.col, s.snapshot)
 	s.shots = newShooter(s.col)
-	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: headerTimeout,
+	// Streams outlive these: net/http lifts the read deadline once it has the
+	// whole request, and eventWriter sets a write deadline of its own.
+	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: lim.header,
+		ReadTimeout: lim.request, IdleTimeout: lim.idle, WriteTimeout: lim.write,
 		MaxHeaderBytes: headerLimit, ErrorLog: quietLog}
 	s.running.Add(2)
 	go func() { // ends when Close closes hub.done

@@ -12,31 +12,54 @@ import (
 	"time"
 )
 
-// saved is the data inside a recording.
+// maxRecordings is how many are sent at once: each is some megabytes.
+const maxRecordings = 2
+
+// saved is the data inside a recording; "events", an array of records, follows.
 type saved struct {
 	Hello   hello      `json:"hello"`
 	History []snapshot `json:"history"`
-	Events  []record   `json:"events"`
 }
 
 // recording serves the last minute as one HTML file: the page itself, its
 // style and script inlined, with the data in place of the event stream.
 func (s *Server) recording(w http.ResponseWriter, r *http.Request) {
-	page, err := s.record()
+	select {
+	case s.saving <- struct{}{}:
+		defer func() { <-s.saving }()
+	default:
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, fmt.Sprintf("%d recordings are being saved already, try again in a moment",
+			maxRecordings), http.StatusServiceUnavailable)
+		return
+	}
+	pieces, err := s.record()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	name := fmt.Sprintf("%s-%s.html", fileName(s.config.Chapter), time.Now().Format("20060102-150405"))
+	name := fileName(s.config.Chapter) + time.Now().Format("-20060102-150405") + ".html"
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`)
-	w.Write(page)
+	rc := http.NewResponseController(w)
+	end := time.Now().Add(s.limits.saving) // or one who reads drop by drop stays for long
+	for i, piece := range pieces {
+		deadline := time.Now().Add(s.limits.write)
+		if deadline.After(end) {
+			deadline = end
+		}
+		rc.SetWriteDeadline(deadline)
+		if _, err := w.Write(piece); err != nil {
+			return // net/http closes the connection, so the file is seen to be cut short
+		}
+		pieces[i] = nil // free it while the rest is sent
+	}
 }
 
-func (s *Server) record() ([]byte, error) {
-	data := saved{Hello: s.hello(""), History: s.hub.recent(s.snapshot()), Events: []record{}}
-	s.col.lastMinute(s.col.end(), func(batch []record) { data.Events = append(data.Events, batch...) })
-	body, err := json.Marshal(data) // escapes <, > and &: the data cannot end its element
+// record returns the file in pieces. The events are encoded batch by batch,
+// and before the first is sent, since the ring goes on while a client reads.
+func (s *Server) record() ([][]byte, error) {
+	data, err := json.Marshal(saved{Hello: s.hello(""), History: s.hub.recent(s.snapshot())})
 	if err != nil {
 		return nil, err
 	}
@@ -55,11 +78,38 @@ func (s *Server) record() ([]byte, error) {
 	head := fmt.Sprintf(`<meta http-equiv="Content-Security-Policy" content="default-src 'none'; `+
 		`script-src %s; style-src %s; base-uri 'none'; form-action 'none'"><style>%s</style>`,
 		hash(script), hash(style), style)
-	tail := fmt.Sprintf(`<script type="application/json" id="recording">%s</script><script>%s</script>`, body, script)
 	page = bytes.Replace(page, []byte(`<link rel="icon" href="favicon.svg">`), nil, 1)
 	page = bytes.Replace(page, []byte(`<link rel="stylesheet" href="live.css">`), []byte(head), 1)
-	page = bytes.Replace(page, []byte(`<script type="module" src="main.js"></script>`), []byte(tail), 1)
-	return page, nil
+	before, after, _ := bytes.Cut(page, []byte(`<script type="module" src="main.js"></script>`))
+	data = bytes.TrimSuffix(data, []byte("}")) // the events follow
+	pieces := [][]byte{fmt.Appendf(nil,
+		`%s<script type="application/json" id="recording">%s,"events":[`, before, data)}
+	events, err := s.encodeLastMinute()
+	if err != nil {
+		return nil, err
+	}
+	pieces = append(pieces, events...)
+	return append(pieces, fmt.Appendf(nil, `]}</script><script>%s</script>%s`, script, after)), nil
+}
+
+// encodeLastMinute returns the records of the last minute as the elements of a
+// JSON array. Marshal escapes <, > and &: the data cannot end its element.
+func (s *Server) encodeLastMinute() (pieces [][]byte, err error) {
+	s.col.lastMinute(s.col.end(), func(batch []record) {
+		body, failed := json.Marshal(batch)
+		if failed != nil {
+			err = failed
+			return
+		}
+		body = body[:len(body)-1] // without the brackets
+		if len(pieces) == 0 {
+			body = body[1:]
+		} else {
+			body[0] = ','
+		}
+		pieces = append(pieces, body)
+	})
+	return pieces, err
 }
 
 // recent returns the snapshots of the last minute, the given one last.

@@ -25,8 +25,8 @@ type contestant struct {
 
 // The timeouts that nginx and HAProxy are set to, so that the timed cases
 // need not wait for their defaults (60 s and none).
-var shortSet = suite.Timeouts{Header: 1500 * time.Millisecond, Server: 4 * time.Second,
-	Idle: 4 * time.Second, Connect: time.Second}
+var shortSet = suite.Timeouts{Header: 1500 * time.Millisecond, Server: 3 * time.Second,
+	Idle: 3 * time.Second, Connect: time.Second}
 
 // nginxConf is a common configuration of nginx as a reverse proxy.
 const nginxConf = `daemon off;
@@ -39,8 +39,8 @@ http {
   client_body_temp_path DIR/body; proxy_temp_path DIR/proxy;
   fastcgi_temp_path DIR/f; uwsgi_temp_path DIR/u; scgi_temp_path DIR/s;
   client_max_body_size 0;
-  client_header_timeout 1500ms; client_body_timeout 4s;
-  proxy_connect_timeout 1s; proxy_read_timeout 4s; proxy_send_timeout 4s;
+  client_header_timeout 1500ms; client_body_timeout 3s;
+  proxy_connect_timeout 1s; proxy_read_timeout 3s; proxy_send_timeout 3s;
   upstream backends {
 SERVERS    keepalive 32;
   }
@@ -67,8 +67,8 @@ defaults
   option forwardfor
   timeout connect 1s
   timeout http-request 1500ms
-  timeout client 4s
-  timeout server 4s
+  timeout client 3s
+  timeout server 3s
   timeout tunnel 1m
 frontend in
   bind LISTEN
