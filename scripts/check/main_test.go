@@ -225,7 +225,7 @@ func TestScoreboardPageHasTheseCases(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := regexp.MustCompile("(?m)^\\| ([a-z0-9-]+) \\| (must|should|quality) \\|")
+	row := regexp.MustCompile(`(?m)^\| ([a-z0-9-]+) \| (must|should|quality) \|`)
 	var got, want []string
 	for _, m := range row.FindAllStringSubmatch(string(page), -1) {
 		got = append(got, m[1]+" "+m[2])

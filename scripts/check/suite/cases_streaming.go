@@ -316,13 +316,14 @@ func kernelRoom() int64 {
 }
 
 // flood writes up to limit bytes and returns how much went before the peer
-// made it wait for two seconds, for up to five if the machine has other work;
+// made it wait for 1.5 seconds, or 2.25 if the machine has other work; the
+// timeouts of a proxy under test are longer;
 // err is set when the connection broke instead.
 func flood(s *stream, limit int64) (sent int64, blocked bool, err error) {
 	buf := make([]byte, 256<<10)
 	for waits := 0; sent < limit; {
 		fillPattern(buf, 21, sent)
-		s.conn.SetWriteDeadline(time.Now().Add(time.Second))
+		s.conn.SetWriteDeadline(time.Now().Add(750 * time.Millisecond))
 		n, err := s.conn.Write(buf)
 		sent += int64(n)
 		s.out.add(buf[:n])
@@ -330,7 +331,7 @@ func flood(s *stream, limit int64) (sent int64, blocked bool, err error) {
 			if n > 0 {
 				waits = 0
 			}
-			if waits++; waits == 5 || waits >= 2 && unproxied() < busyHop {
+			if waits++; waits == 3 || waits >= 2 && unproxied() < busyHop {
 				return sent, true, nil
 			}
 			continue
