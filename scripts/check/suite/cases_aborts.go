@@ -94,10 +94,10 @@ func init() {
 					t.Errorf("%d connections without a request reached the backends", n)
 				}
 			}},
-		Case{ID: "abort-survives", Level: Must, RFC: "RFC 9112 §9.5", Mode: Alone,
+		Case{ID: "abort-survives", Level: Must, Limit: bigTime, RFC: "RFC 9112 §9.5", Mode: Alone,
 			Why: "Twenty clients that leave at the worst moments harm nobody else: a C program without SIGPIPE handling dies here.",
 			Run: survives},
-		Case{ID: "abort-survives-backend", Level: Must, Hurts: true, RFC: "RFC 9112 §9.5", Mode: Alone,
+		Case{ID: "abort-survives-backend", Level: Must, Limit: bigTime, Hurts: true, RFC: "RFC 9112 §9.5", Mode: Alone,
 			Why: "Backends that break off at the worst moments do not end the proxy.",
 			Run: survivesBackend},
 	)

@@ -211,7 +211,7 @@ func bigEcho(t *T) {
 
 const (
 	bigSize = 32 << 20         // bytes of the big bodies
-	bigTime = 30 * time.Second // for a case that moves that much, on a busy machine
+	bigTime = 30 * time.Second // for a case that does or moves much, on a busy machine
 )
 
 // sendPattern writes n pattern bytes and returns their sum.
