@@ -204,7 +204,8 @@ func encode(name string, data any) []byte {
 func (c *collector) lastMinute(until cursor, each func([]record)) {
 	cut := c.now() - minute
 	alive := make(map[uint64]bool)
-	for _, id := range c.openDrawn() {
+	open, _ := c.shown()
+	for _, id := range open {
 		alive[id] = true
 	}
 	c.mu.Lock()
@@ -258,17 +259,22 @@ type hello struct {
 	Chapter   string   `json:"chapter"`
 	Workers   string   `json:"workers"`
 	Proxy     string   `json:"proxy"`     // the proxy's address, "" until it listens
+	Single    bool     `json:"single"`    // one goroutine serves all clients, one at a time
+	RawCalls  bool     `json:"rawCalls"`  // the program makes the socket calls itself
+	Forwards  bool     `json:"forwards"`  // it has a backend
 	Demo      bool     `json:"demo"`      // the backends can be stopped and started
 	Token     string   `json:"token"`     // for actions; empty in a recording
 	StartedAt int64    `json:"startedAt"` // milliseconds since 1970
 	Now       int64    `json:"now"`       // microseconds since the page's start
 	Listening []record `json:"listening"` // steps 1–3
+	Children  []record `json:"children"`  // starts of the processes that run
 }
 
 // lostNote tells a viewer what it was too slow for.
 type lostNote struct {
-	Events uint64   `json:"events"`
-	Open   []uint64 `json:"open"` // connections that are open now
+	Events  uint64   `json:"events"`
+	Open    []uint64 `json:"open"`    // connections that are open now
+	Workers []string `json:"workers"` // processes that run now
 }
 
 // stream serves /events: what there is, the last minute, then all that comes.
@@ -299,7 +305,8 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if lost := v.lost.Swap(0); lost > 0 {
-			out.write(encode("lost", lostNote{lost, s.col.openDrawn()}))
+			open, workers := s.col.shown()
+			out.write(encode("lost", lostNote{lost, open, workers}))
 		}
 	}
 }

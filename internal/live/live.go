@@ -9,6 +9,7 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"embed"
@@ -19,6 +20,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -46,15 +48,17 @@ type Config struct {
 	Backends     Backends          // the demo backends; nil without -demo
 	BackendAddrs []string          // the backends' addresses, in order
 	Workers      string            // the worker model in words, "a goroutine for each connection"
+	Single       bool              // the main goroutine serves all clients, one at a time
+	RawCalls     bool              // the program makes the socket calls itself
 }
 
-// models are the worker models in words, for a Config that leaves Workers out.
-var models = map[string]string{
-	"ch1_base":          "one client, nothing is forwarded",
-	"ch2_basic_proxy":   "one client at a time",
-	"ch3_process_model": "a process for each connection",
-	"ch4_threaded":      "a goroutine for each connection",
-	"ch5_load_balancer": "round robin over several backends",
+// chapters fill in what a Config leaves out.
+var chapters = map[string]Config{
+	"ch1_base":          {Workers: "one client, nothing is forwarded", Single: true, RawCalls: true},
+	"ch2_basic_proxy":   {Workers: "one client at a time", Single: true},
+	"ch3_process_model": {Workers: "a process for each connection"},
+	"ch4_threaded":      {Workers: "a goroutine for each connection"},
+	"ch5_load_balancer": {Workers: "round robin over several backends"},
 }
 
 // Server is a running live page. Its methods may be called from any goroutine.
@@ -113,9 +117,9 @@ func startWith(addr string, c Config, lim limits) (*Server, error) {
 		return nil, fmt.Errorf("the live page cannot listen on %s: %v; "+
 			"give an address of this machine, such as -watch 127.0.0.1:9090", addr, err)
 	}
-	if c.Workers == "" {
-		c.Workers = models[c.Chapter]
-	}
+	known := chapters[c.Chapter]
+	c.Workers = cmp.Or(c.Workers, known.Workers)
+	c.Single, c.RawCalls = c.Single || known.Single, c.RawCalls || known.RawCalls
 	secret := make([]byte, 16)
 	rand.Read(secret)
 	s := &Server{config: c, token: hex.EncodeToString(secret),
@@ -196,11 +200,15 @@ func (s *Server) handler() http.Handler {
 // hello returns what opens a stream or a recording.
 func (s *Server) hello(token string) hello {
 	s.col.mu.Lock()
-	listening := append([]record{}, s.col.listening...)
-	s.col.mu.Unlock()
-	return hello{Chapter: s.config.Chapter, Workers: s.config.Workers, Proxy: s.proxyAddr(),
+	defer s.col.mu.Unlock()
+	h := hello{Chapter: s.config.Chapter, Workers: s.config.Workers, Proxy: s.proxyAddr(),
+		Single: s.config.Single, RawCalls: s.config.RawCalls, Forwards: len(s.config.BackendAddrs) > 0,
 		Demo: s.config.Backends != nil, Token: token, StartedAt: s.col.start.UnixMilli(),
-		Now: s.col.now(), Listening: listening}
+		Now: s.col.now(), Listening: slices.Clone(s.col.listening), Children: []record{}}
+	for _, started := range s.col.workers {
+		h.Children = append(h.Children, started)
+	}
+	return h
 }
 
 // snapshot returns the counts as viewers get them.

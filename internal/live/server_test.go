@@ -420,11 +420,11 @@ func TestStream(t *testing.T) {
 		t.Errorf("second came %s", e.name)
 	}
 	var past []record
-	if e := next(); e.name != "events" || json.Unmarshal(e.data, &past) != nil || len(past) != 7 {
+	if e := next(); e.name != "events" || json.Unmarshal(e.data, &past) != nil || len(past) != 8 {
 		t.Fatalf("third came %s with %d events", e.name, len(past))
 	}
 	serve(narrator, 50002, testBackend)
-	for got := 0; got < 7; {
+	for got := 0; got < 8; {
 		var now tick
 		if e := next(); e.name != "tick" || json.Unmarshal(e.data, &now) != nil {
 			t.Fatalf("then came %s", e.name)
