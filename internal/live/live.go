@@ -20,7 +20,6 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -204,7 +203,7 @@ func (s *Server) hello(token string) hello {
 	h := hello{Chapter: s.config.Chapter, Workers: s.config.Workers, Proxy: s.proxyAddr(),
 		Single: s.config.Single, RawCalls: s.config.RawCalls, Forwards: len(s.config.BackendAddrs) > 0,
 		Demo: s.config.Backends != nil, Token: token, StartedAt: s.col.start.UnixMilli(),
-		Now: s.col.now(), Listening: slices.Clone(s.col.listening), Children: []record{}}
+		Now: s.col.now(), Listening: append([]record{}, s.col.listening...), Children: []record{}}
 	for _, started := range s.col.workers {
 		h.Children = append(h.Children, started)
 	}
