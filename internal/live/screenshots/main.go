@@ -87,6 +87,8 @@ var pictures = []shot{
 		height: 1560, args: []string{"-slow-motion", "500ms"}, keys: []string{"t"}, ready: waiting(4)},
 	{name: "live-ch5-narrow", extra: true, chapter: "ch5_load_balancer", theme: "light", width: 500,
 		height: 1560, keys: []string{"2", "t"}, ready: done(10)},
+	{name: "live-ch2-full-speed", extra: true, chapter: "ch2_basic_proxy", theme: "light",
+		keys: []string{"t"}, ready: done(2)},
 	{name: "live-ch4-broken", extra: true, chapter: "ch4_threaded", theme: "light",
 		args: []string{"-request-timeout", "2s"}, keys: []string{"i", "h", "l", "k", "b"},
 		ready: done(5)},

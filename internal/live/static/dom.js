@@ -74,6 +74,8 @@ export function micros(us, like = us) {
 export const count = (n) =>
   n < 1e5 ? n.toLocaleString("en-US") : `${Math.floor(n / 1e3).toLocaleString("en-US")}k`;
 
+export const plural = (n, word) => (n === 1 ? word : `${word}s`);
+
 export function bytes(n) {
   if (n < 1000) return `${n} B`;
   if (n < 1e6) return `${(n / 1e3).toFixed(1)} kB`;

@@ -2,7 +2,7 @@
 // is one real request; it stands where the proxy says that it is. What is too
 // fast to be seen a faded ghost shows, which travels after it.
 
-import { $, count, el, micros, pool, say, set, svgEl } from "./dom.js";
+import { $, count, el, micros, plural, pool, say, set, svgEl } from "./dom.js";
 
 const MAX_DOTS = 160;
 const MAX_GHOSTS = 40;
@@ -65,6 +65,7 @@ export class Flow {
       set(card.root, "data-failures", b.failures);
       set(card.root, "data-running", b.running);
       say(card.requests, count(b.requests));
+      say(card.requestsLabel, plural(b.requests, "request"));
       say(card.inFlight, count(b.inFlight));
       say(card.failures, count(b.failures));
       set(card.failures, "class", b.failures ? "bad" : null);
@@ -82,7 +83,8 @@ export class Flow {
     const card = {};
     const figure = (name, label) => {
       card[name] = el("b", {}, "0");
-      return el("span", { "data-figure": name }, card[name], ` ${label}`);
+      card[`${name}Label`] = el("span", {}, label);
+      return el("span", { "data-figure": name }, card[name], " ", card[`${name}Label`]);
     };
     card.state = el("em");
     card.dock = el("div", { class: "dock" });
@@ -217,18 +219,18 @@ export class Flow {
     }
     const small = here.length > NUMBERED;
     this.drawGhosts(ghosts.slice(-MAX_GHOSTS));
-    const slots = new Map();
-    here.slice(-MAX_DOTS).forEach(([lane, at], i) => {
-      const dot = this.dots.at(i);
-      const { x, y } = this.target(lane, at.place, slots, small);
+    const places = this.spread(here.slice(-MAX_DOTS), (small ? 1.35 : 2.6) * g.unit);
+    let n = 0;
+    for (const [lane, { at, x, y }] of places) {
+      const dot = this.dots.at(n++);
       set(dot.root, "class", `dot ${this.color(lane, at, t)} ${small ? "small" : ""}`);
       set(dot.root, "data-conn", lane.conn);
       set(dot.root, "data-place", at.place);
       set(dot.root, "transform", `translate(${x.toFixed(1)} ${y.toFixed(1)})`);
       set(dot.circle, "r", (small ? 0.55 : 1.15) * g.unit);
-      say(dot.label, small ? "" : at.failed ? "✕" : String(lane.conn ?? ""));
-    });
-    this.dots.hideFrom(Math.min(here.length, MAX_DOTS));
+      say(dot.label, small ? "" : at.failed ? "✕" : at.place === "queue" ? "" : String(lane.conn));
+    }
+    this.dots.hideFrom(n);
     const waiting = here.filter(([, at]) => at.place === "queue").length;
     set(this.stage, "data-dots", here.length);
     set(this.stage, "data-queue", waiting);
@@ -242,24 +244,20 @@ export class Flow {
     const step = 1 - Math.exp(-Math.min(now - this.last, 100) / SETTLE);
     this.last = now;
     const before = this.ghosts,
-      slots = new Map(),
-      small = true;
-    this.ghosts = new Map();
-    if (still.matches) shown = [];
-    shown.forEach(([lane, at], i) => {
-      const to = this.target(lane, at.place, slots, small);
-      const ghost = before.get(lane) ?? this.target(lane, "home", new Map(), small);
-      ghost.x += (to.x - ghost.x) * step;
-      ghost.y += (to.y - ghost.y) * step;
-      this.ghosts.set(lane, ghost);
-      const node = this.ghostNodes.at(i);
-      set(node, "class", `ghost ${this.color(lane, at, at.t)}`);
-      set(node, "data-conn", lane.conn);
+      gap = 1.5 * this.geometry.unit;
+    this.ghosts = this.spread(still.matches ? [] : shown, gap);
+    let n = 0;
+    for (const [lane, ghost] of this.ghosts) {
+      const { x, y } = before.get(lane) ?? this.geometry.clients;
+      ghost.x = x + (ghost.x - x) * step;
+      ghost.y = y + (ghost.y - y) * step;
+      const node = this.ghostNodes.at(n++);
+      set(node, "class", `ghost ${this.color(lane, ghost.at, ghost.at.t)}`);
       set(node, "cx", ghost.x.toFixed(1));
       set(node, "cy", ghost.y.toFixed(1));
-      set(node, "r", 0.7 * this.geometry.unit);
-    });
-    this.ghostNodes.hideFrom(shown.length);
+      set(node, "r", gap / 2);
+    }
+    this.ghostNodes.hideFrom(n);
   }
 
   color(lane, at, t) {
@@ -269,18 +267,26 @@ export class Flow {
     return index === undefined ? "" : `b${index % 6}`;
   }
 
-  // target returns where the next dot at a place belongs; slots counts how many
-  // are there already.
-  target(lane, place, slots, small) {
-    const g = this.geometry;
-    const dock = g.cards.get(lane.backend);
-    const key = place === "backend" || place === "link" ? place + lane.backend : place;
-    const slot = slots.get(key) ?? 0;
-    slots.set(key, slot + 1);
-    const region =
-      { queue: g.queue, proxy: g.dock, reply: g.reply, backend: dock, link: dock?.link }[place] ??
-      g.clients;
-    return pack(region, slot, (small ? 1.35 : 2.6) * g.unit, place === "queue" ? -1 : 1);
+  // spread gives each dot, [lane, at], its own spot at its place: a Map from the
+  // lane to {at, x, y}.
+  spread(dots, gap) {
+    const g = this.geometry,
+      groups = new Map(),
+      spots = new Map();
+    for (const dot of dots) {
+      const [lane, { place }] = dot,
+        dock = g.cards.get(lane.backend);
+      const region =
+        { queue: g.queue, proxy: g.dock, reply: g.reply, backend: dock, link: dock?.link }[place] ??
+        g.clients;
+      if (!groups.has(region)) groups.set(region, []);
+      groups.get(region).push(dot);
+    }
+    for (const [region, group] of groups)
+      group.forEach(([lane, at], i) =>
+        spots.set(lane, { at, ...pack(region, i, group.length, gap, region === g.queue) }),
+      );
+    return spots;
   }
 }
 
@@ -290,20 +296,15 @@ function newDot() {
   return { root: svgEl("g", {}, circle, label), circle, label };
 }
 
-// centered counts 0, -1, 1, -2, 2, … so that a few dots stay in the middle.
-function centered(i) {
-  return i % 2 ? -(i + 1) / 2 : i / 2;
-}
-
-// pack puts the slot-th dot into a region, column by column from its left, or
-// with side -1 from its right. What does not fit lies over what is there.
-function pack(region, slot, gap, side) {
-  const rows = Math.max(1, Math.floor(region.height / gap));
+// pack puts the i-th of n dots into a region, column by column from its left or
+// from its right. What does not fit lies over what is there.
+function pack(region, i, n, gap, fromRight) {
+  const rows = Math.min(n, Math.max(1, Math.floor(region.height / gap)));
   const columns = Math.max(1, Math.floor(region.width / gap));
-  const column = Math.floor(slot / rows) % columns;
+  const column = Math.floor(i / rows) % columns;
   const x = Math.min(gap * (column + 0.55), region.width - gap / 2);
   return {
-    x: side > 0 ? region.left + x : region.right - x,
-    y: region.y + (centered(slot % rows) + (rows % 2 ? 0 : 0.5)) * gap,
+    x: fromRight ? region.right - x : region.left + x,
+    y: region.y + ((i % rows) - (rows - 1) / 2) * gap,
   };
 }

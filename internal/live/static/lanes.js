@@ -207,15 +207,11 @@ export class Lanes {
       set(row.root, `data-${name}`, value);
     }
     this.place(row.back, { x: 0, y: y + 0.5, width: full, height: height - 1 });
-    say(row.id, lane.conn ? `#${lane.conn}` : "–");
+    const accepted = lane.accepted !== null && lane.accepted <= t;
+    say(row.id, accepted ? `#${lane.conn}` : "–");
     this.place(row.id, { x: 0.4 * unit, y: middle });
     set(row.worker, "display", narrow.matches ? "none" : null);
-    say(
-      row.worker,
-      lane.accepted !== null && lane.accepted <= t
-        ? this.store.workerOf(lane) || "accepted"
-        : "in the backlog",
-    );
+    say(row.worker, accepted ? this.store.workerOf(lane) || "accepted" : "in the backlog");
     this.place(row.worker, { x: 3.4 * unit, y: middle });
     this.drawBars(row, lane, t, middle, height * 0.62, left, right);
     this.drawChild(row, lane, t, y + height - 3);

@@ -1,7 +1,7 @@
 // The live page. Events come from the program as server-sent events, or, in a
 // recording, from the page itself; each frame draws one moment of them.
 
-import { $, $$, count, say, set } from "./dom.js";
+import { $, $$, count, plural, say, set } from "./dom.js";
 import { Store } from "./store.js";
 import { Player } from "./player.js";
 import { Flow } from "./flow.js";
@@ -84,6 +84,8 @@ class App {
       say(node, count(counts[name]));
       set(node, "data-value", counts[name]);
     }
+    for (const word of ["connection", "request"])
+      say($(`[data-counter="${word}s"]`).previousElementSibling, plural(counts[`${word}s`], word));
     set($('[data-counter="failed"]'), "class", counts.failed ? "bad" : null);
     // What is the same as another count, or none, says nothing.
     const hide = (name, idle) => ($(`[data-counter="${name}"]`).parentNode.hidden = idle);

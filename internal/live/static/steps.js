@@ -93,13 +93,24 @@ export class Steps {
       else time = micros(done.us) + (n === 10 ? " in all" : "");
     } else if (n === expected) {
       state = "now";
-      time = `${micros(t - (steps.at(-1)?.t ?? lane.start))} …`;
+      time = this.since(steps.at(-1)?.t ?? lane.start, n, t);
     }
     set(row.root, "data-state", state);
     set(row.root, "data-us", done ? done.us : null);
     set(row.root, "data-calls", done?.calls ?? null);
     say(row.time, time);
-    this.drawCalls(row, done, request?.body, t);
+    // What ended the connection early need not be said twice.
+    const said = n === 10 && done?.err && steps.some((s) => s.step < 10 && s.err === done.err);
+    this.drawCalls(row, said ? { ...done, err: "" } : done, request?.body, t);
+  }
+
+  // since says how long a step has been going on. The pause of slow motion comes
+  // before it; after accept and after the request was forwarded it runs beside
+  // the next step, which, if it was faster, is told at the pause's end.
+  since(from, n, t) {
+    const pause = (this.store.snapshotAt(t)?.slow ?? 0) * 1000;
+    if (t - from < pause) return "…";
+    return `${micros(t - from - (n === 5 || n === 8 || n === 4 ? 0 : pause))} …`;
   }
 
   // waited says how long a client of the page's waited to be accepted; for
