@@ -2,6 +2,7 @@ package live_test
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -24,7 +25,6 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/google/go-cmp/cmp"
 
-	"reverseproxy/internal/live"
 	"reverseproxy/internal/live/browser"
 	"reverseproxy/internal/narrate"
 )
@@ -33,6 +33,11 @@ const (
 	pageTimeout = 20 * time.Second // for the page to show what is waited for
 	root        = "../.."
 )
+
+// probes are the functions that the tests call in the page.
+//
+//go:embed testdata/probes.js
+var probes string
 
 var chapters = []string{"ch1_base", "ch2_basic_proxy", "ch3_process_model", "ch4_threaded", "ch5_load_balancer"}
 
@@ -133,7 +138,8 @@ func (b *bench) open(t *testing.T, address string) *tab {
 	o := &tab{t: t, ctx: ctx}
 	chromedp.ListenTarget(ctx, o.listen)
 	if err := chromedp.Run(ctx, network.Enable(), log.Enable(),
-		chromedp.EmulateViewport(1280, 720), chromedp.Navigate(address)); err != nil {
+		chromedp.EmulateViewport(1280, 720), chromedp.Navigate(address),
+		chromedp.Evaluate(probes, nil)); err != nil {
 		t.Fatalf("open %s: %v", address, err)
 	}
 	home, _ := url.Parse(address)
@@ -228,30 +234,17 @@ type lane struct {
 	Phases                                []string
 }
 
-const visibleRows = `[...document.querySelectorAll('.row')].filter((r) => r.getAttribute('display') !== 'none')`
-
 // lanes returns the rows that the page shows.
 func (o *tab) lanes() []lane {
 	o.t.Helper()
 	var lanes []lane
-	o.read(visibleRows+`.map((r) => {
-		const d = (n) => r.getAttribute('data-' + n) ?? '', seen = (n) => n.getAttribute('display') !== 'none';
-		const child = r.querySelector('.child'), bars = [...r.querySelectorAll('.bar')].filter(seen);
-		return { Conn: d('conn'), Worker: d('worker'), Backend: d('backend'), Status: d('status'),
-			Failed: d('failed'), Start: d('start'), Accepted: d('accepted'), End: d('end'),
-			Child: seen(child) ? [child.getAttribute('data-from'), child.getAttribute('data-to')] : null,
-			Phases: bars.map((b) => b.getAttribute('data-phase')) };
-	})`, &lanes)
+	o.read("lanes()", &lanes)
 	return lanes
 }
 
-func rowsDone(n int) string {
-	return fmt.Sprintf(`%s.filter((r) => r.getAttribute('data-end')).length >= %d`, visibleRows, n)
-}
+func rowsDone(n int) string { return fmt.Sprintf("rowsDone() >= %d", n) }
 
-func counter(name string, n int) string {
-	return fmt.Sprintf(`document.querySelector('[data-counter="%s"]').dataset.value === "%d"`, name, n)
-}
+func counter(name string, n int) string { return fmt.Sprintf("counted(%q) === %d", name, n) }
 
 // closed waits until so many connections are closed and returns the narration.
 func closed(t *testing.T, p *browser.Program, n int) []narrate.Event {
@@ -411,7 +404,7 @@ func (b *bench) testTenClients(t *testing.T, chapter string) {
 			}
 		}
 		// The time beside a lane is the client's, the wait included.
-		o.until(visibleRows + `.filter((r) => / · [\d.]+ m?s, waited [\d.]+$/.test(r.querySelector('.result').textContent)).length === 9`)
+		o.until(`results().filter((r) => / · [\d.]+ m?s, waited [\d.]+$/.test(r)).length === 9`)
 		waiting := 0
 		for _, l := range lanes {
 			waiting += strings.Count(strings.Join(l.Phases, " "), "backlog")
@@ -459,7 +452,7 @@ func (b *bench) testStopBackend(t *testing.T) {
 	p := b.run(t, "ch5_load_balancer")
 	o := b.watch(t, p)
 	o.click(`[data-backend-index="1"]`)
-	o.until(`document.querySelector('[data-index="1"]').dataset.running === "false"`)
+	o.until(`card(1).running === "false"`)
 	o.press("t")
 	events := closed(t, p, 10)
 	o.until(rowsDone(10))
@@ -472,7 +465,7 @@ func (b *bench) testStopBackend(t *testing.T) {
 	if refused < 3 {
 		t.Fatalf("%d requests failed, want a third of ten", refused)
 	}
-	o.until(fmt.Sprintf(`document.querySelector('[data-index="1"]').dataset.failures === "%d"`, refused))
+	o.until(fmt.Sprintf(`card(1).failures === "%d"`, refused))
 	o.until(counter("failed", refused))
 	compare(t, o, events)
 	for _, l := range o.lanes() {
@@ -484,7 +477,7 @@ func (b *bench) testStopBackend(t *testing.T) {
 		}
 	}
 	o.press("2")
-	o.until(`document.querySelector('[data-index="1"]').dataset.running === "true"`)
+	o.until(`card(1).running === "true"`)
 	o.press("t")
 	closed(t, p, 20)
 	o.until(counter("connections", 20) + " && " + counter("failed", refused))
@@ -508,7 +501,7 @@ func (b *bench) testBrokenClients(t *testing.T) {
 		t.Error("the silent client was not answered with 408")
 	}
 	// Of the backend's failures only the one that broke off is its own.
-	o.until(`document.querySelector('[data-index="0"]').dataset.failures === "1"`)
+	o.until(`card(0).failures === "1"`)
 }
 
 // testRecording saves a recording and replays it without the program.
@@ -645,7 +638,7 @@ func (b *bench) testManyRequests(t *testing.T) {
 	p := b.run(t, "ch4_threaded")
 	o := b.watch(t, p)
 	o.read(`window.frames_ = 0, (function f() { window.frames_++; requestAnimationFrame(f); })()`, nil)
-	seen := o.eachFrame(sameConnection)
+	seen := o.eachFrame("sameConnection")
 	const total, clients = 3000, 8
 	began := time.Now()
 	var all sync.WaitGroup
@@ -665,7 +658,7 @@ func (b *bench) testManyRequests(t *testing.T) {
 	var frames float64
 	o.read(`window.frames_`, &frames)
 	o.until(counter("connections", total) + " && " + counter("inFlight", 0) + " && " + counter("failed", 0))
-	o.until(fmt.Sprintf(`document.querySelector('[data-index="0"]').dataset.requests === "%d"`, total))
+	o.until(fmt.Sprintf(`card(0).requests === "%d"`, total))
 	perSecond := frames / took.Seconds()
 	t.Logf("%.0f requests a second, %.0f frames a second", total/took.Seconds(), perSecond)
 	if perSecond < 5 {
@@ -700,14 +693,14 @@ func (b *bench) testLayout(t *testing.T) {
 	o := b.watch(t, p)
 	o.press("2t")
 	closed(t, p, 10)
-	o.until(rowsDone(10) + ` && document.querySelector('[data-index="1"]').dataset.running === "false"`)
+	o.until(rowsDone(10) + ` && card(1).running === "false"`)
 	for _, size := range [][2]int64{{1280, 720}, {1366, 768}, {1920, 1080}, {1024, 768}} {
 		if err := chromedp.Run(o.ctx, chromedp.EmulateViewport(size[0], size[1])); err != nil {
 			t.Fatal(err)
 		}
 		o.until(fmt.Sprintf(`innerWidth === %d`, size[0]))
 		var faults []string
-		o.read(layoutFaults, &faults)
+		o.read("layoutFaults()", &faults)
 		for _, f := range faults {
 			t.Errorf("%d×%d: %s", size[0], size[1], f)
 		}
@@ -720,366 +713,3 @@ func (b *bench) testLayout(t *testing.T) {
 		t.Errorf("the page names %s, want %s", got, want)
 	}
 }
-
-// layoutFaults lists elements that stick out of the window, text that is cut
-// off where it must not be, and buttons that overlap.
-const layoutFaults = `(() => {
-	const faults = [], name = (n) => n.id || n.textContent.trim().slice(0, 20) || n.className;
-	const inside = (r, h) => r.left > h.left - 1 && r.top > h.top - 1 && r.right < h.right + 1 && r.bottom < h.bottom + 1;
-	const apart = (r, s) => r.right < s.left + 1 || s.right < r.left + 1 || r.bottom < s.top + 1 || s.bottom < r.top + 1;
-	const boxes = [...document.querySelectorAll(
-		'button, select, section, article, h1, h2, dd, dt, footer, #step-list li, .legend li')]
-		.filter((n) => n.offsetParent !== null && !n.closest('dialog'));
-	const screen = { left: 0, top: 0, right: innerWidth, bottom: innerHeight };
-	for (const n of boxes) {
-		const r = n.getBoundingClientRect(), home = n.closest('section');
-		if (!inside(r, screen)) faults.push(name(n) + ' sticks out of the window');
-		if (n.matches('button, h1, h2, dd, dt, article, .legend li') && n.scrollWidth > n.clientWidth + 1)
-			faults.push(name(n) + ' is cut off');
-		if (home && home !== n && !inside(r, home.getBoundingClientRect()))
-			faults.push(name(n) + ' sticks out of its panel');
-	}
-	const alone = boxes.filter((n) => n.matches('button, select, dd, dt, h1'));
-	alone.forEach((a, i) => alone.slice(i + 1).forEach((b) => {
-		if (!apart(a.getBoundingClientRect(), b.getBoundingClientRect())) faults.push(name(a) + ' overlaps ' + name(b));
-	}));
-	return faults;
-})()`
-
-// eachFrame evaluates a JavaScript expression, a list of faults, in each frame
-// that the page draws; what is returned ends that and reports them.
-func (o *tab) eachFrame(faults string) func(*testing.T) {
-	o.t.Helper()
-	if err := chromedp.Run(o.ctx, page.BringToFront()); err != nil { // a hidden tab draws no frames
-		o.t.Fatal(err)
-	}
-	o.read(`(() => {
-		const watch = (window.watch = { faults: new Set(), frames: 0, ended: false });
-		const look = () => {
-			if (watch.ended) return;
-			watch.frames++;
-			for (const fault of `+faults+`) watch.faults.add(fault);
-			requestAnimationFrame(look);
-		};
-		requestAnimationFrame(look);
-	})()`, nil)
-	return func(t *testing.T) {
-		t.Helper()
-		var got struct {
-			Frames int
-			Faults []string
-		}
-		o.read(`(window.watch.ended = true, { Frames: window.watch.frames, Faults: [...window.watch.faults].slice(0, 10) })`, &got)
-		if got.Frames < 10 {
-			t.Errorf("only %d frames were looked at", got.Frames)
-		}
-		for _, f := range got.Faults {
-			t.Error(f)
-		}
-	}
-}
-
-// sameConnection: the steps are those of the lane that is marked.
-const sameConnection = `(() => {
-	const conn = document.querySelector('#steps').dataset.conn;
-	const marked = ` + visibleRows + `.filter((r) => r.classList.contains('selected')).map((r) => r.getAttribute('data-conn'));
-	return conn && marked.join() !== conn ? ['the steps are of #' + conn + ', marked is #' + marked] : [];
-})()`
-
-// dotsAndLanes: a dot stands where its lane says that the request is, and in a
-// program that serves one client at a time at most one is being served.
-const dotsAndLanes = `(() => {
-	const places = { starting: 'proxy', reading: 'proxy', connecting: 'link', forwarding: 'link',
-		waiting: 'backend', sending: 'reply home', closing: 'home' };
-	const faults = [], rows = ` + visibleRows + `;
-	const dots = [...document.querySelectorAll('.dot')].filter((n) => n.getAttribute('display') !== 'none');
-	for (const dot of dots) {
-		const conn = dot.getAttribute('data-conn'), place = dot.getAttribute('data-place');
-		const row = conn && rows.find((r) => r.getAttribute('data-conn') === conn);
-		const bars = row ? [...row.querySelectorAll('.bar[data-phase]')].filter((b) => b.getAttribute('display') !== 'none') : [];
-		const phase = bars.at(-1)?.getAttribute('data-phase');
-		if (places[phase] && !places[phase].split(' ').includes(place))
-			faults.push('a dot is at ' + place + ', its lane says ' + phase);
-	}
-	const served = dots.filter((n) => n.getAttribute('data-place') !== 'queue').length;
-	if (document.querySelector('#model').textContent === 'one client at a time' && served > 1)
-		faults.push(served + ' dots are served at a time');
-	return faults;
-})()`
-
-// testOneClock: dots, lanes and figures show the same moment, at full speed and
-// in slow motion, in which nobody waits for anybody else's pause.
-func (b *bench) testOneClock(t *testing.T) {
-	const pause = 300_000 // microseconds
-	for _, chapter := range []string{"ch2_basic_proxy", "ch4_threaded", "ch3_process_model"} {
-		for _, flags := range [][]string{nil, {"-slow-motion", "300ms"}} {
-			t.Run(strings.Join(append([]string{chapter}, flags...), " "), func(t *testing.T) {
-				p := b.run(t, chapter, flags...)
-				o := b.watch(t, p)
-				seen, also := o.eachFrame("[..."+dotsAndLanes+", ..."+sameConnection+"]"), 10
-				if flags != nil && chapter == "ch2_basic_proxy" {
-					also = 2 // each takes seconds
-				}
-				o.press("t")
-				events := closed(t, p, also)
-				o.until(rowsDone(also))
-				seen(t)
-				for _, e := range steps(events, narrate.ReadResponse) {
-					if e.Elapsed < 190_000 || e.Elapsed > 190_000+pause {
-						t.Errorf("connection %d: a backend of 200 ms is shown as %d µs", e.Conn, e.Elapsed)
-					}
-				}
-				if chapter == "ch2_basic_proxy" {
-					return
-				}
-				all := served(t, o.lanes())
-				if apart := all[len(all)-1].from - all[0].from; flags != nil && apart > pause {
-					t.Errorf("the last was accepted %d µs after the first: a staircase", apart)
-				}
-			})
-		}
-	}
-}
-
-// testManyChildren: of more processes than are drawn none lives on on the page,
-// nor of those whose ends a page was too slow for.
-func (b *bench) testManyChildren(t *testing.T) {
-	p := b.run(t, "ch3_process_model")
-	o := b.watch(t, p)
-	const total = 420 // more than the burst of drawn connections and of notes
-	var all sync.WaitGroup
-	for range 4 {
-		all.Go(func() { // ends after its share of the requests
-			for range total / 4 {
-				if err := once(p.Proxy); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
-	all.Wait()
-	o.until(counter("connections", total) + " && " + counter("inFlight", 0))
-	o.until(`[...document.querySelectorAll('#workers li')].every((li) => li.hidden)`)
-	var alive []string
-	o.evaluate(`import('./store.js').then(({ Store }) => {
-		const store = new Store({ children: [{ kind: 'worker', state: 'started', worker: 'standing', t: 1 }] });
-		const start = (worker, conn) => store.add({ kind: 'worker', state: 'started', worker, conn, t: 2 });
-		start('standing 2'); start('child 1', 7); start('child 2', 8);
-		store.missed({ events: 9, open: [8], workers: ['standing', 'standing 2', 'child 2'] });
-		return store.workers.filter((w) => w.to === Infinity).map((w) => w.worker);
-	})`, &alive)
-	if diff := cmp.Diff([]string{"standing", "standing 2", "child 2"}, alive); diff != "" {
-		t.Errorf("processes alive (-program +page):\n%s", diff)
-	}
-}
-
-// evaluate is read for an expression that gives a promise.
-func (o *tab) evaluate(expression string, v any) {
-	o.t.Helper()
-	wait := func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }
-	if err := chromedp.Run(o.ctx, chromedp.Evaluate(expression, v, wait)); err != nil {
-		o.t.Fatalf("%s: %v", expression, err)
-	}
-}
-
-// testRequests: a lane is a connection, with bars for each of its requests; and
-// a chapter is shown by what the server says about it, not by its name.
-func (b *bench) testRequests(t *testing.T) {
-	narrator := narrate.New(narrate.Off)
-	backends := []string{"127.0.0.1:8000", "127.0.0.1:8001"}
-	page, err := live.Start("127.0.0.1:0", live.Config{Chapter: "ch10_event_loop", Narrator: narrator,
-		BackendAddrs: backends, Workers: "one thread, epoll"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(page.Close)
-	narrator.Attach(page.Sink)
-	narrator.SlowMotion(20 * time.Millisecond) // so that the bars have a width
-	o := b.open(t, "http://"+page.Addr()+"/")
-	o.until(`document.querySelector("#status").dataset.status === "live"`)
-	c := narrator.AcceptFrom("127.0.0.1:50000")
-	for i := range 3 {
-		c.Begin()
-		c.Step(narrate.ReadRequest, narrate.Event{Text: fmt.Sprint("GET /", i+1)})
-		if i == 2 {
-			c.Try(1)
-			c.Step(narrate.Connect, narrate.Event{Peer: backends[1], Err: "refused", Fault: "backend"})
-			c.Try(2)
-		}
-		c.Step(narrate.Connect, narrate.Event{Peer: backends[0], Reused: i > 0})
-		c.Step(narrate.ForwardRequest, narrate.Event{})
-		c.Step(narrate.ReadResponse, narrate.Event{Status: 200})
-		c.Step(narrate.SendResponse, narrate.Event{Status: 200})
-		c.End(narrate.Event{Status: 200})
-		c.Idle(true)
-	}
-	o.until(counter("idle", 1) + " && " + counter("inFlight", 0) + " && " + counter("requests", 3))
-	o.until(visibleRows + `.length === 1 && ` + visibleRows + `[0].getAttribute('data-requests') === '3'`)
-	o.until(visibleRows + `[0].querySelector('.result').textContent.includes('3 requests · ')`)
-	o.until(`document.querySelector('#steps-title').textContent.includes('request 3')`)
-	o.until(`document.querySelector('[data-step="6"]').textContent.includes('reused try 2')`)
-	c.Close(nil, false, 200)
-	o.until(rowsDone(1) + " && " + counter("connections", 1) + " && " + counter("failed", 0))
-	got := strings.Join(strings.Fields(strings.Join(o.lanes()[0].Phases, " ")), " ")
-	one := "reading connecting forwarding waiting sending "
-	want := one + "idle " + one + "idle " + strings.Replace(one, "connecting", "connecting connecting", 1) + "closing"
-	if got != want {
-		t.Errorf("the lane shows %q, want %q", got, want)
-	}
-	o.until(`document.querySelector('[data-index="1"]').dataset.failures === "1"`)
-	var hidden int
-	o.read(`document.querySelectorAll('[data-step][hidden]').length`, &hidden)
-	if hidden != 0 {
-		t.Errorf("%d steps are hidden: ch10 is taken for ch1", hidden)
-	}
-}
-
-// testKeys: no press of a key is lost, however fast, wherever the focus is.
-func (b *bench) testKeys(t *testing.T) {
-	p := b.run(t, "ch4_threaded")
-	o, other := b.watch(t, p), b.watch(t, p)
-	o.read(`for (let i = 0; i < 4; i++) document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'm', bubbles: true }))`, nil)
-	other.until(`document.querySelector("#slow").value === "500"`)
-	o.until(`document.querySelector("#slow").value === "500"`)
-	o.read(`document.querySelector("#slow").focus()`, nil)
-	o.press("mm")
-	other.until(`document.querySelector("#slow").value === "2000"`)
-	o.press("m")
-	other.until(`document.querySelector("#slow").value === "0"`)
-}
-
-// testReplayFromTheFirst: a replay does not begin with a time in which nothing
-// happened.
-func (b *bench) testReplayFromTheFirst(t *testing.T) {
-	p := b.run(t, "ch4_threaded")
-	o := b.watch(t, p)
-	o.until(`performance.now() > 3000`) // the time in which nothing happens
-	o.press("o")
-	closed(t, p, 1)
-	o.until(rowsDone(1))
-	var behind float64
-	o.evaluate(`(document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'r', bubbles: true })), new Promise((done) =>
-		requestAnimationFrame(() => requestAnimationFrame(() => done(-document.querySelector('#time').value)))))`, &behind)
-	if behind > 2.5 {
-		t.Errorf("the replay begins %.1f s ago, before the first connection", behind)
-	}
-}
-
-// testNothingIsCovered: no text is cut and no dot lies on a text, also with the
-// longest texts there are.
-func (b *bench) testNothingIsCovered(t *testing.T) {
-	for _, c := range []struct {
-		chapter, keys string
-		flags         []string
-	}{
-		{"ch2_basic_proxy", "t", nil},
-		{"ch3_process_model", "tt", []string{"-slow-motion", "100ms"}},
-		{"ch4_threaded", "ttt", []string{"-slow-motion", "100ms"}},
-		{"ch5_load_balancer", "2tt", []string{"-slow-motion", "100ms"}},
-	} {
-		t.Run(c.chapter, func(t *testing.T) {
-			p := b.run(t, c.chapter, c.flags...)
-			for i, width := range []int64{1280, 500} {
-				o := b.watch(t, p)
-				if err := chromedp.Run(o.ctx, chromedp.EmulateViewport(width, 720)); err != nil {
-					t.Fatal(err)
-				}
-				seen := o.eachFrame(covered)
-				o.press(c.keys)
-				n := 10 * (i + 1) * strings.Count(c.keys, "t")
-				closed(t, p, n)
-				o.until(counter("connections", n) + " && " + counter("inFlight", 0))
-				o.read(`document.querySelector('.row.failed')?.dispatchEvent(new MouseEvent('click', { bubbles: true }))`, nil)
-				var frame bool
-				o.evaluate(`new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))`, &frame)
-				seen(t)
-				var wide int
-				o.read(`document.documentElement.scrollWidth`, &wide)
-				if wide > int(width) {
-					t.Errorf("the page is %d pixels wide in a window of %d", wide, width)
-				}
-				o.read(`window.watch.ended = true`, nil)
-				if c.chapter == "ch5_load_balancer" {
-					o.press("2") // start it again, for the next width to stop it
-				}
-			}
-		})
-	}
-}
-
-const covered = `(() => {
-	const faults = [], texts = [...document.querySelectorAll('#flow h2, #flow p, #workers li, .card .text, #model, #chapter, ' +
-		'#steps-title, #steps-request, .name, #step-list .time, .calls, #message, .legend li')].filter((n) => n.offsetParent !== null && n.textContent);
-	for (const n of texts)
-		if (n.scrollWidth > n.clientWidth + 1 && n.clientWidth > 0 || n.matches('.calls') && n.scrollHeight > n.clientHeight + 1)
-			faults.push((n.id || n.className || n.tagName) + ' is cut off: ' + n.textContent.slice(0, 30));
-	const boxes = texts.filter((n) => n.closest('#flow')).map((n) => [n, n.getBoundingClientRect()]);
-	for (const dot of document.querySelectorAll('.dot circle')) {
-		if (dot.parentNode.getAttribute('display') === 'none') continue;
-		const r = dot.getBoundingClientRect();
-		for (const [n, s] of boxes)
-			if (r.right > s.left + 1 && s.right > r.left + 1 && r.bottom > s.top + 1 && s.bottom > r.top + 1)
-				faults.push('a dot (' + dot.parentNode.getAttribute('data-place') + ') lies on ' + n.textContent.slice(0, 20));
-	}
-	return faults;
-})()`
-
-// testContrast: in both themes every text has the contrast that WCAG's AA asks
-// for, and so has every coloured bar.
-func (b *bench) testContrast(t *testing.T) {
-	p := b.run(t, "ch5_load_balancer", "-slow-motion", "200ms")
-	o := b.watch(t, p)
-	o.press("2tc")
-	for i, theme := range []string{"light", "dark"} {
-		o.read(`document.documentElement.dataset.theme = "`+theme+`"`, nil)
-		seen := o.eachFrame(contrast)
-		o.press("t")
-		closed(t, p, 10*(i+2))
-		o.until(counter("connections", 10*(i+2)) + " && " + counter("inFlight", 0))
-		seen(t)
-	}
-}
-
-const contrast = `(() => {
-	const canvas = (window.ruler ??= Object.assign(document.createElement('canvas'), { width: 1, height: 1 }).getContext('2d', { willReadFrequently: true }));
-	const cache = (window.colours ??= new Map());
-	const rgba = (c) => {
-		if (!cache.has(c)) {
-			canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1);
-			cache.set(c, [...canvas.getImageData(0, 0, 1, 1).data]);
-		}
-		return cache.get(c);
-	};
-	const light = (c) => rgba(c).slice(0, 3).map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-		.reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-	const ratio = (a, b) => { const [x, y] = [light(a), light(b)].sort((p, q) => q - p); return (x + 0.05) / (y + 0.05); };
-	const ground = (n) => {
-		for (; n; n = n.parentElement) { const c = getComputedStyle(n).backgroundColor; if (rgba(c)[3] > 200) return c; }
-		return 'white';
-	};
-	const faults = [];
-	const check = (what, a, b, least) => {
-		const r = ratio(a, b);
-		if (r < least) faults.push(what + ': ' + r.toFixed(2) + ' of ' + least + ' (' + a + ' on ' + b + ')');
-	};
-	for (const n of document.querySelectorAll('body *')) {
-		if (n.closest('dialog, option') || ![...n.childNodes].some((c) => c.nodeType === 3 && c.data.trim())) continue;
-		if (n instanceof SVGElement ? n.closest('[display=none]') : n.offsetParent === null) continue;
-		const style = getComputedStyle(n), size = parseFloat(style.fontSize);
-		const least = size >= 24 || size >= 18.7 && style.fontWeight >= 700 ? 3 : 4.5;
-		const under = n.closest('.dot')?.querySelector('circle') ?? n.closest('.row')?.querySelector('.back');
-		const fill = under && getComputedStyle(under).fill;
-		const back = fill && rgba(fill)[3] > 200 ? fill : ground(n instanceof SVGElement ? n.closest('section') ?? n.parentElement : n);
-		check((n.id || n.className.baseVal || n.className || n.tagName) + ' "' + n.textContent.slice(0, 12) + '"',
-			n instanceof SVGElement ? style.fill : style.color, back, least);
-	}
-	const panel = ground(document.querySelector('#lanes'));
-	for (const n of document.querySelectorAll('.bar, .dot circle, .legend i')) {
-		const style = getComputedStyle(n);
-		const edge = n.matches('i') ? style.borderColor : style.stroke, inner = n.matches('i') ? style.backgroundColor : style.fill;
-		const best = Math.max(ratio(edge, panel), rgba(inner)[3] > 200 ? ratio(inner, panel) : 0);
-		if (!n.matches('.closing') && best < 3) faults.push('bar ' + (n.className.baseVal ?? n.className) + ': ' + best.toFixed(2) + ' of 3');
-	}
-	return faults;
-})()`

@@ -306,20 +306,20 @@ func (c *collector) snapshot() (Counts, uint64) {
 	return counts, c.changed
 }
 
-// shown returns the open connections and the processes that viewers are shown.
-func (c *collector) shown() (open []uint64, workers []string) {
+// lost returns a note that says what viewers are shown of what goes on now.
+func (c *collector) lost(events uint64) *lostNote {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	open, workers = []uint64{}, []string{}
+	note := &lostNote{Events: events, Open: []uint64{}, Workers: []string{}}
 	for id, k := range c.conns {
 		if k.drawn {
-			open = append(open, id)
+			note.Open = append(note.Open, id)
 		}
 	}
 	for name := range c.workers {
-		workers = append(workers, name)
+		note.Workers = append(note.Workers, name)
 	}
-	return open, workers
+	return note
 }
 
 // client keeps a record of what one of the page's own clients did.

@@ -207,7 +207,7 @@ func TestChildrenStartAndEnd(t *testing.T) {
 	if diff := cmp.Diff(starts, ends); diff != "" {
 		t.Errorf("processes (-started +ended):\n%s", diff)
 	}
-	if _, workers := c.shown(); len(workers) != 1 {
+	if workers := c.lost(0).Workers; len(workers) != 1 {
 		t.Errorf("%d processes are held to be running: %v", len(workers), workers)
 	}
 }

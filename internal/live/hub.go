@@ -31,8 +31,8 @@ type snapshot struct {
 // tick is what every viewer is sent, many times a second.
 type tick struct {
 	snapshot
-	Events []record `json:"events"`
-	Lost   uint64   `json:"lost,omitempty"` // records overwritten before they were sent
+	Events []record  `json:"events"`
+	Lost   *lostNote `json:"lost,omitempty"` // records overwritten before they were sent
 }
 
 // message is one server-sent event, encoded once for all viewers.
@@ -97,7 +97,10 @@ func (h *hub) pump() bool {
 		return false
 	}
 	t := tick{snapshot: now, Events: []record{}}
-	t.Events, t.Lost = h.drain()
+	var lost uint64
+	if t.Events, lost = h.drain(); lost > 0 {
+		t.Lost = h.col.lost(lost)
+	}
 	_, changed := h.col.snapshot()
 	if len(t.Events) == 0 && changed == h.seen && h.quiet < quietTicks {
 		h.quiet++
@@ -204,8 +207,7 @@ func encode(name string, data any) []byte {
 func (c *collector) lastMinute(until cursor, each func([]record)) {
 	cut := c.now() - minute
 	alive := make(map[uint64]bool)
-	open, _ := c.shown()
-	for _, id := range open {
+	for _, id := range c.lost(0).Open {
 		alive[id] = true
 	}
 	c.mu.Lock()
@@ -270,7 +272,7 @@ type hello struct {
 	Children  []record `json:"children"`  // starts of the processes that run
 }
 
-// lostNote tells a viewer what it was too slow for.
+// lostNote tells a viewer what it was too slow for, and what goes on all the same.
 type lostNote struct {
 	Events  uint64   `json:"events"`
 	Open    []uint64 `json:"open"`    // connections that are open now
@@ -305,8 +307,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if lost := v.lost.Swap(0); lost > 0 {
-			open, workers := s.col.shown()
-			out.write(encode("lost", lostNote{lost, open, workers}))
+			out.write(encode("lost", s.col.lost(lost)))
 		}
 	}
 }

@@ -150,7 +150,7 @@ function watch() {
     app.player.heard(tick.t);
     tick.events.forEach((e) => app.store.add(e));
     app.store.snapshot(tick);
-    if (tick.lost) app.store.missed({ events: tick.lost, open: [], workers: [] });
+    if (tick.lost) app.store.missed(tick.lost);
     status("live", app.store.lost ? `live, lost ${app.store.lost} events` : "live");
     set($("#status"), "data-lost", app.store.lost);
   });

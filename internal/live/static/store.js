@@ -8,6 +8,7 @@ import { bytes, micros } from "./dom.js";
 
 export const MINUTE = 60e6;
 const GAP = 1e6; // without any connection for so long, the next one opens a new picture
+const PATIENCE = 130e6; // longer than any client of the page's lives
 const HOP = 90e3; // a ghost stays at each place at least so long, to be seen
 
 // Lane is one connection, or one of the page's own clients that the proxy has
@@ -308,6 +309,12 @@ export class Store {
   trim(now) {
     const cut = now - MINUTE;
     const old = (lane) => lane.end < cut;
+    // A client of the page's that was never accepted and whose end was lost.
+    for (const [shot, lane] of this.shots) {
+      if (lane.start > now - PATIENCE) continue;
+      this.shots.delete(shot);
+      if (lane.conn === null) this.finish(lane, now);
+    }
     for (const lane of this.lanes) {
       if (!old(lane)) continue;
       this.conns.delete(lane.conn);
