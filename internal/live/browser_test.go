@@ -39,7 +39,8 @@ const (
 //go:embed testdata/probes.js
 var probes string
 
-var chapters = []string{"ch1_base", "ch2_basic_proxy", "ch3_process_model", "ch4_threaded", "ch5_load_balancer"}
+var chapters = []string{"ch1_base", "ch2_basic_proxy", "ch3_process_model", "ch4_threaded",
+	"ch5_load_balancer"}
 
 // TestInBrowser drives the live page of every chapter in a real browser.
 func TestInBrowser(t *testing.T) {
@@ -149,7 +150,8 @@ func (b *bench) open(t *testing.T, address string) *tab {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		for _, a := range o.asked {
-			if u, err := url.Parse(a); err != nil || u.Scheme != home.Scheme || u.Host != home.Host {
+			if u, err := url.Parse(a); err != nil || u.Scheme != home.Scheme ||
+				u.Host != home.Host {
 				t.Errorf("the page asked for %s", a)
 			}
 		}
@@ -170,7 +172,8 @@ func (o *tab) listen(event any) {
 		o.errors = append(o.errors, e.ExceptionDetails.Error())
 	case *log.EventEntryAdded:
 		// After the program's end the page keeps asking for it.
-		if e.Entry.Level == log.LevelError && !strings.Contains(e.Entry.Text, "ERR_CONNECTION_REFUSED") &&
+		if e.Entry.Level == log.LevelError &&
+			!strings.Contains(e.Entry.Text, "ERR_CONNECTION_REFUSED") &&
 			!strings.Contains(e.Entry.Text, "ERR_INCOMPLETE_CHUNKED_ENCODING") {
 			o.errors = append(o.errors, e.Entry.Text)
 		}
@@ -196,7 +199,8 @@ func (o *tab) until(expression string) {
 		chromedp.WithPollingInterval(20*time.Millisecond), chromedp.WithPollingTimeout(0))
 	if err := chromedp.Run(ctx, front, poll); err != nil {
 		var shown string
-		chromedp.Run(o.ctx, chromedp.Evaluate(`document.body.innerText.replace(/\s+/g, " ")`, &shown))
+		chromedp.Run(o.ctx, chromedp.Evaluate(`document.body.innerText.replace(/\s+/g, " ")`,
+			&shown))
 		o.t.Fatalf("not seen: %s (%v)\nThe page shows: %s", expression, err, shown)
 	}
 }
@@ -320,7 +324,8 @@ func compareSteps(t *testing.T, o *tab, events []narrate.Event, conn uint64) {
 	type step struct{ Step, State, Us, Calls string }
 	var got, want []step
 	o.read(`[...document.querySelectorAll('[data-step]:not([hidden]):not([data-state="pending"])')]
-		.map((li) => ({ Step: li.dataset.step, State: li.dataset.state, Us: li.dataset.us ?? '', Calls: li.dataset.calls ?? '' }))`, &got)
+		.map(({ dataset: d }) =>
+			({ Step: d.step, State: d.state, Us: d.us ?? '', Calls: d.calls ?? '' }))`, &got)
 	for _, e := range events {
 		if e.Kind != narrate.KindStep || e.Conn != conn && e.Conn != 0 {
 			continue
@@ -381,7 +386,8 @@ func (b *bench) testTenClients(t *testing.T, chapter string) {
 	o := b.watch(t, p)
 	o.click(`[data-shoot="ten"]`)
 	events := closed(t, p, 10)
-	o.until(rowsDone(10) + " && " + counter("connections", 10) + " && " + counter("inFlight", 0) + " && " + counter("failed", 0))
+	o.until(rowsDone(10) + " && " + counter("connections", 10) + " && " + counter("inFlight", 0) +
+		" && " + counter("failed", 0))
 	lanes := compare(t, o, events)
 	if len(lanes) != 10 {
 		t.Fatalf("%d lanes, want 10", len(lanes))
@@ -392,15 +398,16 @@ func (b *bench) testTenClients(t *testing.T, chapter string) {
 		requests[e.Peer]++
 	}
 	for addr, n := range requests {
-		o.until(fmt.Sprintf(`(() => { const d = document.querySelector('[data-backend="%s"]').dataset;
-			return d.requests === "%d" && d.inFlight === "0" && d.failures === "0" && d.running === "true"; })()`, addr, n))
+		o.until(fmt.Sprintf(`backendIs(%q, { requests: "%d", inFlight: "0", failures: "0",
+			running: "true" })`, addr, n))
 	}
 	all := served(t, lanes)
 	switch chapter {
 	case "ch2_basic_proxy": // the staircase: each begins when the one before has ended
 		for i := 1; i < len(all); i++ {
 			if all[i].from < all[i-1].to {
-				t.Errorf("client %d was accepted at %d, before the one before was done at %d", i, all[i].from, all[i-1].to)
+				t.Errorf("client %d was accepted at %d, before the one before was done at %d", i,
+					all[i].from, all[i-1].to)
 			}
 		}
 		// The time beside a lane is the client's, the wait included.
@@ -438,9 +445,10 @@ func (b *bench) testChildren(t *testing.T, o *tab, p *browser.Program) {
 		t.Fatal(err)
 	}
 	o.until(`document.querySelectorAll('.child[data-to]').length === 10`)
-	o.until(`[...document.querySelectorAll('#legend li')].some((li) => li.textContent === 'starting a process')`)
+	o.until(`document.querySelector('#legend').textContent.includes('starting a process')`)
 	for _, l := range o.lanes() {
-		if len(l.Child) != 2 || !strings.HasPrefix(l.Worker, "child ") || !slices.Contains(l.Phases, "starting") {
+		if len(l.Child) != 2 || !strings.HasPrefix(l.Worker, "child ") ||
+			!slices.Contains(l.Phases, "starting") {
 			t.Errorf("connection %s: worker %q, life %v, %v", l.Conn, l.Worker, l.Child, l.Phases)
 		}
 	}
@@ -520,7 +528,8 @@ func (b *bench) testRecording(t *testing.T) {
 	}
 	compareSteps(t, replay, events, 7)
 	var buttons int
-	replay.read(`[...document.querySelectorAll('[data-shoot]')].filter((b) => b.offsetParent !== null).length`, &buttons)
+	replay.read(`[...document.querySelectorAll('[data-shoot]')]
+		.filter((b) => b.offsetParent !== null).length`, &buttons)
 	if buttons != 0 {
 		t.Errorf("the recording shows %d buttons that send requests", buttons)
 	}
@@ -581,8 +590,8 @@ func (b *bench) testPauseAndReplay(t *testing.T) {
 	o.until(`document.documentElement.dataset.mode === "paused"`)
 	o.press("o")
 	closed(t, p, 2)
-	o.read(`window.frames_ = 0, (function f() { if (++window.frames_ < 20) requestAnimationFrame(f); })()`, nil)
-	o.until(`window.frames_ === 20`)
+	o.read("eachFrame()", nil)
+	o.until("window.watch.frames >= 20")
 	var shown string
 	o.read(`document.querySelector('[data-counter="connections"]').dataset.value`, &shown)
 	if shown != "1" {
@@ -603,9 +612,11 @@ func (b *bench) testTwoViewers(t *testing.T) {
 	events := closed(t, p, 10)
 	second := b.watch(t, p)
 	for _, o := range []*tab{first, second} {
-		o.until(rowsDone(10) + " && " + counter("connections", 10) + " && " + counter("inFlight", 0))
+		o.until(rowsDone(10) + " && " + counter("connections", 10) + " && " +
+			counter("inFlight", 0))
 	}
-	if diff := cmp.Diff(byConn(compare(t, first, events)), byConn(compare(t, second, events))); diff != "" {
+	if diff := cmp.Diff(byConn(compare(t, first, events)),
+		byConn(compare(t, second, events))); diff != "" {
 		t.Errorf("lanes (-first +second):\n%s", diff)
 	}
 	const cards = `[...document.querySelectorAll('article[data-backend]')].map((n) => n.innerText)`
@@ -626,7 +637,8 @@ func (b *bench) testSlowMotion(t *testing.T) {
 	o.press("o")
 	events := closed(t, p, 1)
 	if e := steps(events, narrate.Close)[0]; e.Elapsed < 500_000 {
-		t.Errorf("the connection took %d µs, want at least 500,000 with pauses of 100 ms", e.Elapsed)
+		t.Errorf("the connection took %d µs, want at least 500,000 with pauses of 100 ms",
+			e.Elapsed)
 	}
 	o.until(rowsDone(1))
 	compareSteps(t, o, events, 1)
@@ -637,7 +649,8 @@ func (b *bench) testSlowMotion(t *testing.T) {
 func (b *bench) testManyRequests(t *testing.T) {
 	p := b.run(t, "ch4_threaded")
 	o := b.watch(t, p)
-	o.read(`window.frames_ = 0, (function f() { window.frames_++; requestAnimationFrame(f); })()`, nil)
+	o.read(`window.frames_ = 0, (function f() { window.frames_++; requestAnimationFrame(f); })()`,
+		nil)
 	seen := o.eachFrame("sameConnection")
 	const total, clients = 3000, 8
 	began := time.Now()
@@ -657,7 +670,8 @@ func (b *bench) testManyRequests(t *testing.T) {
 	took := time.Since(began)
 	var frames float64
 	o.read(`window.frames_`, &frames)
-	o.until(counter("connections", total) + " && " + counter("inFlight", 0) + " && " + counter("failed", 0))
+	o.until(counter("connections", total) + " && " + counter("inFlight", 0) + " && " +
+		counter("failed", 0))
 	o.until(fmt.Sprintf(`card(0).requests === "%d"`, total))
 	perSecond := frames / took.Seconds()
 	t.Logf("%.0f requests a second, %.0f frames a second", total/took.Seconds(), perSecond)

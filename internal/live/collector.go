@@ -72,7 +72,7 @@ type Counts struct {
 	InFlight    int            `json:"inFlight"`    // connections that are served now
 	Idle        int            `json:"idle"`        // connections that wait for another request
 	MostAtOnce  int            `json:"mostAtOnce"`  // most in flight at once
-	Failed      uint64         `json:"failed"`      // clients left without the answer they asked for
+	Failed      uint64         `json:"failed"`      // clients left without their answer
 	Drawn       uint64         `json:"drawn"`       // of the accepted, how many viewers are shown
 	Backends    []BackendCount `json:"backends"`
 }
@@ -123,8 +123,9 @@ func (c *collector) sink(e narrate.Event) {
 
 // recordOf returns an event as viewers get it.
 func recordOf(e *narrate.Event, at int64) record {
-	return record{At: at, Kind: e.Kind, Conn: e.Conn, Request: e.Request, Try: e.Try, Reused: e.Reused,
-		Step: int(e.Step), Status: e.Status, Bytes: e.Bytes, Elapsed: e.Elapsed, Worker: e.Worker,
+	return record{At: at, Kind: e.Kind, Conn: e.Conn, Request: e.Request, Try: e.Try,
+		Reused: e.Reused,
+		Step:   int(e.Step), Status: e.Status, Bytes: e.Bytes, Elapsed: e.Elapsed, Worker: e.Worker,
 		State: e.State, Calls: e.Calls, Peer: e.Peer, Text: e.Text, Err: e.Err, Fault: e.Fault,
 		Failed: e.Failed}
 }

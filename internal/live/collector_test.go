@@ -62,7 +62,8 @@ func TestCounts(t *testing.T) {
 	refused.Begin()
 	refused.Step(narrate.ReadRequest, narrate.Event{Bytes: 84})
 	refused.Route("127.0.0.1:8001")
-	refused.Step(narrate.Connect, narrate.Event{Peer: "127.0.0.1:8001", Err: "refused", Fault: "backend"})
+	refused.Step(narrate.Connect, narrate.Event{Peer: "127.0.0.1:8001", Err: "refused",
+		Fault: "backend"})
 	refused.Close(errors.New("refused"), true, 502)
 
 	left := n.Accept(clientAt(50011)) // the client's failure, not the backend's
@@ -75,7 +76,8 @@ func TestCounts(t *testing.T) {
 	broken.Begin()
 	broken.Step(narrate.Connect, narrate.Event{Peer: testBackend})
 	broken.Step(narrate.ReadResponse, narrate.Event{Status: 200})
-	broken.Step(narrate.SendResponse, narrate.Event{Status: 200, Err: "broke off", Fault: "backend"})
+	broken.Step(narrate.SendResponse, narrate.Event{Status: 200, Err: "broke off",
+		Fault: "backend"})
 	broken.Close(errors.New("broke off"), true, 200)
 
 	scanner := n.Accept(clientAt(50013)) // came and went: no failure
@@ -88,7 +90,8 @@ func TestCounts(t *testing.T) {
 	kept.Idle(true)
 	kept.Begin()
 	kept.Try(1)
-	kept.Step(narrate.Connect, narrate.Event{Peer: "127.0.0.1:8001", Err: "refused", Fault: "backend"})
+	kept.Step(narrate.Connect, narrate.Event{Peer: "127.0.0.1:8001", Err: "refused",
+		Fault: "backend"})
 	kept.Try(2)
 	kept.Step(narrate.Connect, narrate.Event{Peer: testBackend, Reused: true})
 	kept.End(narrate.Event{Status: 200})
@@ -102,10 +105,11 @@ func TestCounts(t *testing.T) {
 	for i := range got.Backends {
 		got.Backends[i].P50, got.Backends[i].P99 = 0, 0
 	}
-	want := Counts{Connections: 10, Requests: 9, InFlight: 1, Idle: 1, MostAtOnce: 1, Failed: 4, Drawn: 10, Backends: []BackendCount{
-		{Addr: testBackend, Running: true, Requests: 8, InFlight: 1, Failures: 1},
-		{Addr: "127.0.0.1:8001", Running: true, Requests: 2, Failures: 2},
-	}}
+	want := Counts{Connections: 10, Requests: 9, InFlight: 1, Idle: 1, MostAtOnce: 1, Failed: 4,
+		Drawn: 10, Backends: []BackendCount{
+			{Addr: testBackend, Running: true, Requests: 8, InFlight: 1, Failures: 1},
+			{Addr: "127.0.0.1:8001", Running: true, Requests: 2, Failures: 2},
+		}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}
@@ -121,7 +125,8 @@ func TestSampling(t *testing.T) {
 	}
 	counts, _ := c.snapshot()
 	if counts.Connections != total || counts.Backends[0].Requests != total {
-		t.Errorf("counted %d connections, %d requests, want %d", counts.Connections, counts.Backends[0].Requests, total)
+		t.Errorf("counted %d connections, %d requests, want %d", counts.Connections,
+			counts.Backends[0].Requests, total)
 	}
 	if counts.Drawn < drawnBurst || counts.Drawn > drawnBurst+5*drawnPerSecond {
 		t.Errorf("%d connections are drawn, want about %.0f", counts.Drawn, drawnBurst)
@@ -168,7 +173,8 @@ func TestOwnClientsAreDrawn(t *testing.T) {
 	c.dialled("127.0.0.1:40002")
 	c.gone("127.0.0.1:40002")
 	if c.unmatched != 0 || len(c.accepted) != 0 || len(c.waiting) != 0 {
-		t.Errorf("left over: %d clients, accepted %v, waiting %v", c.unmatched, c.accepted, c.waiting)
+		t.Errorf("left over: %d clients, accepted %v, waiting %v", c.unmatched, c.accepted,
+			c.waiting)
 	}
 	serve(n, 40003, testBackend)
 	if got := drawn() - before; got != 2 {
@@ -217,7 +223,8 @@ func TestRingKeepsTheNewest(t *testing.T) {
 	const total = 200_000 // far more than fit
 	start := g.end()
 	for i := range total {
-		g.add(&record{At: int64(i), Kind: narrate.KindStep, Conn: uint64(i), Worker: "goroutine 1234", Text: "GET /slow?ms=200"})
+		g.add(&record{At: int64(i), Kind: narrate.KindStep, Conn: uint64(i),
+			Worker: "goroutine 1234", Text: "GET /slow?ms=200"})
 	}
 	var got []uint64
 	at, lost := start, uint64(0)
@@ -251,8 +258,11 @@ func TestPackUnpack(t *testing.T) {
 	long := strings.Repeat("x", 5000)
 	for _, want := range []record{
 		{Kind: narrate.KindStep},
-		{At: 1 << 40, Kind: kindClient, Conn: 1 << 50, Shot: 7, Step: 10, Status: 502, Bytes: 1 << 34, Elapsed: 1 << 33,
-			Request: 3, Try: 2, Reused: true, Failed: true, Fault: "backend", Worker: "child 4711", State: narrate.Exited, Name: "ten", Calls: "socket, connect", Peer: "[::1]:8080", Text: "Ä\x00\"", Err: "502 Bad Gateway"},
+		{At: 1 << 40, Kind: kindClient, Conn: 1 << 50, Shot: 7, Step: 10, Status: 502,
+			Bytes: 1 << 34, Elapsed: 1 << 33,
+			Request: 3, Try: 2, Reused: true, Failed: true, Fault: "backend", Worker: "child 4711",
+			State: narrate.Exited, Name: "ten", Calls: "socket, connect", Peer: "[::1]:8080",
+			Text: "Ä\x00\"", Err: "502 Bad Gateway"},
 		{Kind: narrate.KindProblem, Err: long},
 	} {
 		packed := want.pack(nil)
@@ -272,7 +282,8 @@ func TestPackUnpack(t *testing.T) {
 func TestLastMinute(t *testing.T) {
 	c := newCollector(time.Now().Add(-10*time.Minute), nil)
 	at := func(ago time.Duration, conn uint64, step narrate.Step) {
-		c.sink(narrate.Event{Time: time.Now().Add(-ago), Kind: narrate.KindStep, Conn: conn, Step: step})
+		c.sink(narrate.Event{Time: time.Now().Add(-ago), Kind: narrate.KindStep, Conn: conn,
+			Step: step})
 	}
 	at(5*time.Minute, 1, narrate.Accept) // long gone
 	at(5*time.Minute, 1, narrate.Close)

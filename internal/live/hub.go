@@ -13,7 +13,7 @@ import (
 const (
 	tickBusy     = 50 * time.Millisecond // between two messages to viewers
 	tickIdle     = time.Second           // between two looks at the counts without viewers
-	quietTicks   = 10                    // ticks without news after which viewers get one all the same
+	quietTicks   = 10                    // ticks without news, then one is sent all the same
 	snapshotGap  = 250_000               // microseconds between two kept snapshots
 	maxViewers   = 32
 	viewerQueue  = 48               // messages a viewer may lag behind, 2.4 s
@@ -283,7 +283,8 @@ type lostNote struct {
 func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	v, at, history, err := s.hub.join()
 	if err != nil {
-		http.Error(w, fmt.Sprintf("%d viewers are watching already", maxViewers), http.StatusServiceUnavailable)
+		http.Error(w, fmt.Sprintf("%d viewers are watching already", maxViewers),
+			http.StatusServiceUnavailable)
 		return
 	}
 	defer s.hub.leave(v)

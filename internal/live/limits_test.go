@@ -63,7 +63,8 @@ func TestClientsCannotKeepTheirPlaces(t *testing.T) {
 		{"half a header", "GET", "/", "Host: OWN", "", hasty},
 		{"half a body", "POST", "/slow",
 			"Host: OWN\r\nX-Live-Token: TOKEN\r\nContent-Length: 10\r\n", "{", hasty},
-		{"half a body, wrong Host", "POST", "/slow", "Host: x\r\nContent-Length: 10\r\n", "{", hasty},
+		{"half a body, wrong Host", "POST", "/slow", "Host: x\r\nContent-Length: 10\r\n", "{",
+			hasty},
 		{"half a body, GET", "GET", "/", "Host: OWN\r\nContent-Length: 10\r\n", "{", hasty},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -53,7 +53,8 @@ type Config struct {
 
 // chapters fill in what a Config leaves out.
 var chapters = map[string]Config{
-	"ch1_base":          {Workers: "one client, nothing is forwarded", Single: true, RawCalls: true},
+	"ch1_base": {Workers: "one client, nothing is forwarded", Single: true,
+		RawCalls: true},
 	"ch2_basic_proxy":   {Workers: "one client at a time", Single: true},
 	"ch3_process_model": {Workers: "a process for each connection"},
 	"ch4_threaded":      {Workers: "a goroutine for each connection"},
@@ -110,7 +111,8 @@ func startWith(addr string, c Config, lim limits) (*Server, error) {
 	l, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("the live page cannot listen on %s, the port is in use: "+
-			"stop the program that has it or choose another port, -watch 127.0.0.1:0 for any free one", addr)
+			"stop the program that has it or choose another port, "+
+			"-watch 127.0.0.1:0 for any free one", addr)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the live page cannot listen on %s: %v; "+
@@ -201,8 +203,9 @@ func (s *Server) hello(token string) hello {
 	s.col.mu.Lock()
 	defer s.col.mu.Unlock()
 	h := hello{Chapter: s.config.Chapter, Workers: s.config.Workers, Proxy: s.proxyAddr(),
-		Single: s.config.Single, RawCalls: s.config.RawCalls, Forwards: len(s.config.BackendAddrs) > 0,
-		Demo: s.config.Backends != nil, Token: token, StartedAt: s.col.start.UnixMilli(),
+		Single: s.config.Single, RawCalls: s.config.RawCalls,
+		Forwards: len(s.config.BackendAddrs) > 0,
+		Demo:     s.config.Backends != nil, Token: token, StartedAt: s.col.start.UnixMilli(),
 		Now: s.col.now(), Listening: append([]record{}, s.col.listening...), Children: []record{}}
 	for _, started := range s.col.workers {
 		h.Children = append(h.Children, started)

@@ -110,7 +110,7 @@ func (g *ring) next(c cursor, buf []byte) (packed []byte, after cursor, lost uin
 // record is one thing that happened, as viewers get it.
 type record struct {
 	At      int64  `json:"t"`                 // microseconds since the page's start
-	Kind    string `json:"kind"`              // narrate's kinds, and "client" for the page's own clients
+	Kind    string `json:"kind"`              // narrate's, or kindClient
 	Conn    uint64 `json:"conn,omitempty"`    // number of the connection
 	Request int    `json:"request,omitempty"` // number of the request on it
 	Try     int    `json:"try,omitempty"`     // of that request

@@ -60,7 +60,8 @@ func (b *bench) testOneClock(t *testing.T) {
 				seen(t)
 				for _, e := range steps(events, narrate.ReadResponse) {
 					if e.Elapsed < 190_000 || e.Elapsed > 190_000+pause {
-						t.Errorf("connection %d: a backend of 200 ms is shown as %d µs", e.Conn, e.Elapsed)
+						t.Errorf("connection %d: a backend of 200 ms is shown as %d µs", e.Conn,
+							e.Elapsed)
 					}
 				}
 				if chapter == "ch2_basic_proxy" {
@@ -97,8 +98,10 @@ func (b *bench) testManyChildren(t *testing.T) {
 	o.until(`[...document.querySelectorAll('#workers li')].every((li) => li.hidden)`)
 	var alive []string
 	o.evaluate(`import('./store.js').then(({ Store }) => {
-		const store = new Store({ children: [{ kind: 'worker', state: 'started', worker: 'standing', t: 1 }] });
-		const start = (worker, conn) => store.add({ kind: 'worker', state: 'started', worker, conn, t: 2 });
+		const kind = 'worker', state = 'started';
+		const started = (worker, conn, t = 2) => ({ kind, state, worker, conn, t });
+		const store = new Store({ children: [started('standing', 0, 1)] });
+		const start = (worker, conn) => store.add(started(worker, conn));
 		start('standing 2'); start('child 1', 7); start('child 2', 8);
 		store.missed({ events: 9, open: [8], workers: ['standing', 'standing 2', 'child 2'] });
 		return store.workers.filter((w) => w.to === Infinity).map((w) => w.worker);
@@ -111,7 +114,9 @@ func (b *bench) testManyChildren(t *testing.T) {
 // evaluate is read for an expression that gives a promise.
 func (o *tab) evaluate(expression string, v any) {
 	o.t.Helper()
-	wait := func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }
+	wait := func(p *runtime.EvaluateParams) *runtime.EvaluateParams {
+		return p.WithAwaitPromise(true)
+	}
 	if err := chromedp.Run(o.ctx, chromedp.Evaluate(expression, v, wait)); err != nil {
 		o.t.Fatalf("%s: %v", expression, err)
 	}
@@ -122,7 +127,8 @@ func (o *tab) evaluate(expression string, v any) {
 func (b *bench) testRequests(t *testing.T) {
 	narrator := narrate.New(narrate.Off)
 	backends := []string{"127.0.0.1:8000", "127.0.0.1:8001"}
-	server, err := live.Start("127.0.0.1:0", live.Config{Chapter: "ch10_event_loop", Narrator: narrator,
+	server, err := live.Start("127.0.0.1:0", live.Config{Chapter: "ch10_event_loop",
+		Narrator:     narrator,
 		BackendAddrs: backends, Workers: "one thread, epoll"})
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +144,8 @@ func (b *bench) testRequests(t *testing.T) {
 		c.Step(narrate.ReadRequest, narrate.Event{Text: fmt.Sprint("GET /", i+1)})
 		if i == 2 {
 			c.Try(1)
-			c.Step(narrate.Connect, narrate.Event{Peer: backends[1], Err: "refused", Fault: "backend"})
+			c.Step(narrate.Connect, narrate.Event{Peer: backends[1], Err: "refused",
+				Fault: "backend"})
 			c.Try(2)
 		}
 		c.Step(narrate.Connect, narrate.Event{Peer: backends[0], Reused: i > 0})
@@ -157,7 +164,8 @@ func (b *bench) testRequests(t *testing.T) {
 	o.until(rowsDone(1) + " && " + counter("connections", 1) + " && " + counter("failed", 0))
 	got := strings.Join(o.lanes()[0].Phases, " ")
 	one := "reading connecting forwarding waiting sending "
-	want := one + "idle " + one + "idle " + strings.Replace(one, "connecting", "connecting connecting", 1) + "closing"
+	want := one + "idle " + one + "idle " + strings.Replace(one, "connecting",
+		"connecting connecting", 1) + "closing"
 	if got != want {
 		t.Errorf("the lane shows %q, want %q", got, want)
 	}
@@ -193,7 +201,8 @@ func (b *bench) testReplayFromTheFirst(t *testing.T) {
 	closed(t, p, 1)
 	o.until(rowsDone(1))
 	var behind float64
-	o.evaluate(`(pressNow('r'), twoFrames().then(() => -document.querySelector('#time').value))`, &behind)
+	o.evaluate(`(pressNow('r'), twoFrames().then(() => -document.querySelector('#time').value))`,
+		&behind)
 	if behind > 2.5 {
 		t.Errorf("the replay begins %.1f s ago, before the first connection", behind)
 	}
@@ -223,7 +232,8 @@ func (b *bench) testNothingIsCovered(t *testing.T) {
 				n := 10 * (i + 1) * strings.Count(c.keys, "t")
 				closed(t, p, n)
 				o.until(counter("connections", n) + " && " + counter("inFlight", 0))
-				o.read(`document.querySelector('.row.failed')?.dispatchEvent(new MouseEvent('click', { bubbles: true }))`, nil)
+				o.read(`document.querySelector('.row.failed')
+					?.dispatchEvent(new MouseEvent('click', { bubbles: true }))`, nil)
 				var frame bool
 				o.evaluate("twoFrames()", &frame)
 				seen(t)

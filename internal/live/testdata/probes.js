@@ -7,6 +7,10 @@ const rowsDone = () => rows().filter((r) => r.getAttribute("data-end")).length;
 const results = () => rows().map((r) => r.querySelector(".result").textContent);
 const counted = (name) => Number(document.querySelector(`[data-counter="${name}"]`).dataset.value);
 const card = (i) => document.querySelector(`[data-index="${i}"]`).dataset;
+const backendIs = (addr, want) => {
+  const { dataset } = document.querySelector(`[data-backend="${addr}"]`);
+  return Object.entries(want).every(([name, value]) => dataset[name] === value);
+};
 const pressNow = (key) =>
   document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
 const twoFrames = () =>
