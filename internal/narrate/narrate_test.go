@@ -297,8 +297,8 @@ func TestSummaryCounts(t *testing.T) {
 
 func TestSummaryLine(t *testing.T) {
 	for want, s := range map[string]Summary{
-		"9 connections, 31 requests, 0 failed, at most 3 at once, CPU 0.050 s, peak memory 1.2 MB": {
-			Connections: 9, Requests: 31, MostAtOnce: 3, CPUSeconds: 0.05, PeakMemory: 1_200_000},
+		"9 connections, 9 requests, 0 failed, at most 3 at once, CPU 0.050 s, peak memory 1.2 MB": {
+			Connections: 9, Requests: 9, MostAtOnce: 3, CPUSeconds: 0.05, PeakMemory: 1_200_000},
 		"1 connection, 1 request, 1 failed, at most 1 at once, CPU 0.000 s, peak memory 0.0 MB": {
 			Connections: 1, Requests: 1, Failed: 1, MostAtOnce: 1},
 		"0 connections, 0 requests, 0 failed, at most 0 at once, CPU 0.000 s, " +

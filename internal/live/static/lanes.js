@@ -17,7 +17,8 @@ const DENSE = 60; // drawn connections a second from which the lanes show stills
 const STILL = 1e6; // microseconds that each still is shown
 const TINY = 60e3; // a finished burst as short as this is looked at through a microscope
 
-const COLOURED = ["connecting", "forwarding", "waiting", "sending"]; // by backend, if there are several
+// What has the backend's colour, if there are several.
+const COLOURED = ["connecting", "forwarding", "waiting", "sending"];
 
 const narrow = matchMedia("(max-width: 60rem)"); // as in live.css
 

@@ -24,7 +24,7 @@ export class Steps {
     for (const row of this.rows) {
       row.drawing.replaceChildren(...arrow(row.step.arrow, forwards));
       set(row.root, "hidden", has(row.step.step, store.hello) ? null : "");
-      row.go = rawCalls ? row.step.raw : row.step.go;
+      row.go = rawCalls ? `syscall.${row.step.raw}` : row.step.go;
     }
     set(this.root, "data-short", forwards ? null : "true");
   }
@@ -56,7 +56,11 @@ export class Steps {
     say(
       this.title,
       accepted
-        ? [`Connection #${lane.conn}`, request?.n > 1 && `request ${request.n}`, this.store.workerOf(lane)]
+        ? [
+            `Connection #${lane.conn}`,
+            request?.n > 1 && `request ${request.n}`,
+            this.store.workerOf(lane),
+          ]
             .filter(Boolean)
             .join(" · ")
         : lane
@@ -64,7 +68,10 @@ export class Steps {
           : "Steps",
     );
     const steps = lane?.stepsAt(t) ?? [];
-    say(this.request, lane ? headline(lane, steps, request, t) : "Choose a connection with ↑ and ↓.");
+    say(
+      this.request,
+      lane ? headline(lane, steps, request, t) : "Choose a connection with ↑ and ↓.",
+    );
     set(this.root, "data-conn", lane?.conn ?? null);
     const next = lane ? this.expected(lane, steps, t) : 0;
     for (const row of this.rows) this.drawRow(row, lane, steps, request, t, next);

@@ -66,8 +66,8 @@ class Lane {
   }
 
   // phases returns what the connection did and when: {phase, from, to, err, n},
-  // n being the request's number; to is Infinity for what it is still doing. The pauses of slow motion count
-  // to the step that they delay.
+  // n being the request's number; to is Infinity for what it is still doing. The
+  // pauses of slow motion count to the step that they delay.
   phases() {
     if (this.phaseList) return this.phaseList;
     const list = [];
@@ -76,7 +76,8 @@ class Lane {
       if (to > last) list.push({ phase, from: last, to, err, n });
       last = to;
     };
-    if (this.shot !== null && this.accepted !== this.start) go("backlog", this.accepted ?? this.end);
+    if (this.shot !== null && this.accepted !== this.start)
+      go("backlog", this.accepted ?? this.end);
     if (this.accepted === null) return (this.phaseList = list);
     go("starting", this.servedFrom());
     for (const s of this.steps) {
@@ -268,7 +269,8 @@ export class Store {
       return;
     }
     let now = life;
-    if (life?.from !== e.t) { // else the program's greeting had it already
+    if (life?.from !== e.t) {
+      // else the program's greeting had it already
       now = { worker: e.worker, from: e.t, to: Infinity };
       this.workers.push(now);
       if (life) life.to = e.t;

@@ -108,7 +108,10 @@ function layoutFaults() {
     const r = n.getBoundingClientRect(),
       home = n.closest("section");
     if (!inside(r, screen)) faults.push(`${name(n)} sticks out of the window`);
-    if (n.matches("button, h1, h2, dd, dt, article, .legend li") && n.scrollWidth > n.clientWidth + 1)
+    if (
+      n.matches("button, h1, h2, dd, dt, article, .legend li") &&
+      n.scrollWidth > n.clientWidth + 1
+    )
       faults.push(`${name(n)} is cut off`);
     if (home && home !== n && !inside(r, home.getBoundingClientRect()))
       faults.push(`${name(n)} sticks out of its panel`);
@@ -137,7 +140,10 @@ function covered() {
   ].filter((n) => n.offsetParent !== null && n.textContent);
   for (const n of texts) {
     const wide = n.scrollWidth > n.clientWidth + 1 && n.clientWidth > 0;
-    if (wide || (n.matches(".calls, #message") && n.scrollHeight > n.clientHeight + 1 && n.clientHeight > 0))
+    if (
+      wide ||
+      (n.matches(".calls, #message") && n.scrollHeight > n.clientHeight + 1 && n.clientHeight > 0)
+    )
       faults.push(`${n.id || n.className || n.tagName} is cut off: ${n.textContent.slice(0, 30)}`);
   }
   const boxes = texts
@@ -160,13 +166,17 @@ function contrast() {
   };
   for (const n of document.querySelectorAll("body *")) {
     const svg = n instanceof SVGElement;
-    if (n.closest("dialog, option") || (svg ? n.closest("[display=none]") : n.offsetParent === null))
+    if (
+      n.closest("dialog, option") ||
+      (svg ? n.closest("[display=none]") : n.offsetParent === null)
+    )
       continue;
     if (![...n.childNodes].some((c) => c.nodeType === 3 && c.data.trim())) continue;
     const style = getComputedStyle(n),
       size = parseFloat(style.fontSize);
     const large = size >= 24 || (size >= 18.7 && style.fontWeight >= 700);
-    const under = n.closest(".dot")?.querySelector("circle") ?? n.closest(".row")?.querySelector(".back");
+    const under =
+      n.closest(".dot")?.querySelector("circle") ?? n.closest(".row")?.querySelector(".back");
     const fill = under && getComputedStyle(under).fill;
     const back = fill && rgba(fill)[3] > 200 ? fill : ground(svg ? n.closest("section") : n);
     const name = `${n.id || n.getAttribute("class") || n.tagName} “${n.textContent.slice(0, 12)}”`;
