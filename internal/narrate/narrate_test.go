@@ -95,7 +95,7 @@ func TestTextLines(t *testing.T) {
 			"#7   10 🔒 Connection closed after 850 µs, 3 requests\n"},
 		{Event{Kind: KindRequest, Conn: 7, Request: 1, Status: 200}, ""},
 		{Event{Kind: KindIdle, Conn: 7, Request: 2, Status: 200},
-			"#7.2    💤 Waiting for another request; this one was answered with 200\n"},
+			"#7.2    💤 Answered with 200, waiting for another request\n"},
 		{Event{Kind: KindProblem, Err: "Accept failed"}, "❌ Accept failed\n"},
 		{Event{Kind: KindReady, Listen: "127.0.0.1:8080"}, ""},
 		{Event{Kind: KindSummary, Summary: &Summary{}}, ""},
