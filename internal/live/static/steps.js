@@ -80,7 +80,7 @@ export class Steps {
   // expected returns the step that the connection is in at time t.
   expected(lane, steps, t) {
     if (lane.accepted === null || lane.accepted > t) return 4;
-    if (lane.end <= t) return 0;
+    if (lane.end <= t || lane.idleAt(t)) return 0;
     const next = steps.at(-1).step + 1;
     return has(next, this.store.hello) ? next : 10;
   }
@@ -135,14 +135,18 @@ export class Steps {
       say(row.calls, done.err);
       return;
     }
+    row.calls.className = "calls";
+    const again = done?.try > 1 ? `try ${done.try}` : "";
+    if (done?.reused) {
+      say(row.calls, ["an idle connection, reused", again].filter(Boolean).join(", "));
+      return;
+    }
     const c = (done?.calls || row.step.c).replaceAll(",", "");
     let extra = "";
     if (done?.bytes && n !== 4) extra = bytes(done.bytes);
-    if (n === 6 && done?.reused) extra = "reused";
-    if (n === 6 && done?.try > 1) extra += ` try ${done.try}`;
+    if (n === 6) extra = again;
     if (n === 7 && body?.t <= t) extra = bytes(body.bytes ?? 0);
     if (n === 8 && done?.status) extra = `${done.status}, ${extra}`;
-    row.calls.className = "calls";
     const key = c + row.go + extra;
     if (row.calls.said === key) return;
     row.calls.said = key;

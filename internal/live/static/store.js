@@ -57,6 +57,12 @@ class Lane {
     );
   }
 
+  // idleAt says whether it waited for another request at time t.
+  idleAt(t) {
+    const last = this.steps.findLast((s) => s.t <= t)?.t ?? Infinity;
+    return this.idle.some((from) => from <= t && from >= last);
+  }
+
   // servedFrom returns from when on a worker was there: a child process has to
   // be started first, until it measures its first step.
   servedFrom() {
@@ -82,12 +88,13 @@ class Lane {
     go("starting", this.servedFrom());
     for (const s of this.steps) {
       if (s.step === 5 && s.request > 1) go("idle", s.t - s.us);
-      if (s.step > 4) go(PHASES[s.step], s.t, s.step < 10 && s.err, s.request);
+      const closed = s.step === 10 && this.idle.at(-1) >= last;
+      if (s.step > 4) go(closed ? "idle" : PHASES[s.step], s.t, s.step < 10 && s.err, s.request);
     }
     if (this.end === Infinity) {
       const step = this.steps.at(-1);
-      const idle = this.idle.at(-1) >= step.t;
-      go(idle ? "idle" : PHASES[Math.min(step.step + 1, 10)], Infinity, "", step.request);
+      const phase = this.idleAt(Infinity) ? "idle" : PHASES[Math.min(step.step + 1, 10)];
+      go(phase, Infinity, "", step.request);
     }
     return (this.phaseList = list);
   }
@@ -113,7 +120,7 @@ class Lane {
       if (s.step === 8) go(failed ? "proxy" : "reply", s.t);
       if (s.step === 9) go("home", s.t);
     }
-    failed ||= this.failed;
+    failed ||= this.requests.at(-1)?.failed ?? this.failed;
     if (this.end !== Infinity) {
       go("home", this.end);
       list.push({ place: "", t: this.end, ghost: list.at(-1).ghost + 2 * HOP, failed });
@@ -204,7 +211,7 @@ export class Store {
     if (e.kind === "idle") lane.idle.push(e.t);
     if (e.kind === "step") lane.steps.push(e);
     if (e.step === 10) {
-      lane.failed = Boolean(e.failed);
+      lane.failed ||= Boolean(e.failed);
       this.finish(lane, e.t);
     }
     if (e.kind === "idle" || e.step === 10) return;
@@ -212,7 +219,10 @@ export class Store {
     if (e.kind === "route" || e.step === 6) lane.backend = r.backend = e.peer || r.backend;
     if (e.kind === "body") r.body = e;
     if (e.step === 5) r.target = e.text ?? "";
-    if (e.kind === "request") Object.assign(r, { end: e.t, failed: Boolean(e.failed) });
+    if (e.kind === "request") {
+      Object.assign(r, { end: e.t, failed: Boolean(e.failed) });
+      lane.failed ||= r.failed;
+    }
   }
 
   client(e) {
@@ -382,7 +392,7 @@ export function resultOf(lane, t) {
   if (lane.accepted === null || t < lane.accepted) return lane.end <= t ? "gone" : `waits ${whole}`;
   const n = lane.requests.filter((r) => r.from <= t).length;
   const status = lane.stepsAt(t).findLast((s) => s.status)?.status;
-  const bad = lane.steps.some((s) => s.err && s.t <= t) || (lane.failed && lane.end <= t);
+  const bad = lane.requests.some((r) => r.failed && r.end <= t) || (lane.failed && lane.end <= t);
   return (bad ? "✕ " : "") + [n > 1 ? `${n} requests` : status, whole].filter(Boolean).join(" · ");
 }
 
