@@ -17,6 +17,9 @@ import (
 	"reverseproxy/internal/narrate"
 )
 
+// patience is how long a test waits for what must come, on a busy machine too.
+const patience = 60 * time.Second
+
 // start starts a page without a proxy.
 func start(t *testing.T, c Config) *Server {
 	t.Helper()
@@ -42,7 +45,7 @@ func send(t *testing.T, s *Server, method, path, body string, fields map[string]
 		}
 		req.Header.Set(name, value)
 	}
-	client := http.Client{Timeout: 10 * time.Second}
+	client := http.Client{Timeout: patience}
 	defer client.CloseIdleConnections()
 	resp, err := client.Do(req)
 	if err != nil {
@@ -258,7 +261,7 @@ func muteServer(t *testing.T) *mute {
 
 func (m *mute) wait(t *testing.T, n int) {
 	t.Helper()
-	limit := time.After(5 * time.Second)
+	limit := time.After(patience)
 	for range n {
 		select {
 		case <-m.came:
@@ -333,7 +336,7 @@ func readStream(t *testing.T, c net.Conn) func() sse {
 		t.Helper()
 		var e sse
 		for {
-			c.SetReadDeadline(time.Now().Add(10 * time.Second))
+			c.SetReadDeadline(time.Now().Add(patience))
 			line, err := lines.ReadBytes('\n')
 			if err != nil {
 				t.Fatalf("the stream ended: %v", err)
@@ -354,7 +357,7 @@ func readStream(t *testing.T, c net.Conn) func() sse {
 // waitForViewers waits until so many watch.
 func waitForViewers(t *testing.T, s *Server, n int) {
 	t.Helper()
-	for limit := time.Now().Add(5 * time.Second); s.hub.count() != n; {
+	for limit := time.Now().Add(patience); s.hub.count() != n; {
 		if time.Now().After(limit) {
 			t.Fatalf("%d viewers, want %d", s.hub.count(), n)
 		}

@@ -59,16 +59,16 @@ func (b *bench) testOneClock(t *testing.T) {
 				o.until(rowsDone(also))
 				seen(t)
 				for _, e := range steps(events, narrate.ReadResponse) {
-					if e.Elapsed < 190_000 || e.Elapsed > 190_000+pause {
-						t.Errorf("connection %d: a backend of 200 ms is shown as %d µs", e.Conn,
-							e.Elapsed)
+					if e.Elapsed < 190_000 { // a busy machine can only make it longer
+						t.Errorf("a backend of 200 ms is shown as %d µs", e.Elapsed)
 					}
 				}
 				if chapter == "ch2_basic_proxy" {
 					return
 				}
 				all := served(t, o.lanes())
-				if apart := all[len(all)-1].from - all[0].from; flags != nil && apart > pause {
+				// Nine pauses, if whoever accepts took part in them.
+				if apart := all[len(all)-1].from - all[0].from; flags != nil && apart > 5*pause {
 					t.Errorf("the last was accepted %d µs after the first: a staircase", apart)
 				}
 			})
