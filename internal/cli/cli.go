@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"reverseproxy/internal/backends"
+	"reverseproxy/internal/book"
 	"reverseproxy/internal/live"
 	"reverseproxy/internal/narrate"
 )
@@ -48,15 +49,6 @@ type App struct {
 	finish    sync.Once
 	backoff   time.Duration // pause after the latest failed accept
 	lastError time.Time     // when that was
-}
-
-// about says in a line what each chapter's program is.
-var about = map[string]string{
-	"ch1_base":          "the socket calls themselves: accepts one client, prints what it says, closes",
-	"ch2_basic_proxy":   "a proxy that serves one client at a time",
-	"ch3_process_model": "a proxy with a child process for each connection",
-	"ch4_threaded":      "a proxy with a goroutine for each connection",
-	"ch5_load_balancer": "a proxy that gives several backends their turns (round robin)",
 }
 
 // New registers the common flags. backendAddrs are the default addresses of the
@@ -91,7 +83,8 @@ func New(backendAddrs ...string) *App {
 }
 
 func (a *App) usage() {
-	fmt.Fprintf(flag.CommandLine.Output(), "%s: %s\n\nUsage: go run ./%s [flags]\n\n", a.Name, about[a.Name], a.Name)
+	chapter, _ := book.Find(a.Name)
+	fmt.Fprintf(flag.CommandLine.Output(), "%s: %s\n\nUsage: go run ./%s [flags]\n\n", a.Name, chapter.About, a.Name)
 	flag.PrintDefaults()
 }
 
