@@ -3,7 +3,6 @@ package forward
 import (
 	"bufio"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"reverseproxy/internal/cli"
 	"reverseproxy/internal/narrate"
 )
 
@@ -27,9 +27,10 @@ type Limits struct {
 }
 
 // Flags registers the flags that set the limits, with HAProxy's and nginx's
-// usual values as defaults.
-func Flags(fs *flag.FlagSet) *Limits {
-	l := &Limits{}
+// usual values as defaults, and has app check them.
+func Flags(app *cli.App) *Limits {
+	l, fs := &Limits{}, app.Flags
+	app.Check(l.Check)
 	fs.DurationVar(&l.Connect, "connect-timeout", 5*time.Second, "`time` a backend has to accept a connection (504 after it)")
 	fs.DurationVar(&l.Request, "request-timeout", 10*time.Second, "`time` a client has to send its header (408 after it)")
 	fs.DurationVar(&l.Server, "server-timeout", 15*time.Second, "`time` a backend has to begin its response (504 after it)")

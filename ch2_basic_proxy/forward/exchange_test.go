@@ -3,7 +3,6 @@ package forward
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"reverseproxy/internal/cli"
 	"reverseproxy/internal/narrate"
 )
 
@@ -334,11 +334,7 @@ func TestCostlyHeader(t *testing.T) {
 // The flags and their checks.
 func TestFlags(t *testing.T) {
 	t.Parallel()
-	fs := flag.NewFlagSet("", flag.ContinueOnError)
-	got := Flags(fs)
-	if err := fs.Parse(nil); err != nil {
-		t.Fatal(err)
-	}
+	got := Flags(cli.New("127.0.0.1:8000"))
 	want := &Limits{Connect: 5 * time.Second, Request: 10 * time.Second, Server: 15 * time.Second, Idle: time.Minute}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"reverseproxy/ch2_basic_proxy/backoff"
 	"reverseproxy/internal/narrate"
 )
 
@@ -41,6 +42,12 @@ func (j job) String() string {
 func parseJob(s string) (j job, ok bool) {
 	_, err := fmt.Sscan(s, &j.Standing, &j.Slot, &j.Level, &j.Conn, &j.Accepted)
 	return j, err == nil && j.Slot >= 0 && j.Slot < maxPrefork
+}
+
+// isChild reports whether this process was started as a child.
+func isChild() bool {
+	_, ok := parseJob(os.Getenv(jobVariable))
+	return ok
 }
 
 // Child reports whether this process is a child. If so, it has served what it
@@ -99,6 +106,7 @@ func (f *Family) stand(handle func(net.Conn, *narrate.Conn) error, slot int) {
 		os.Exit(0)
 	}()
 	syscall.SetNonblock(socketFile, false)
+	pause := backoff.New(f.app)
 	for {
 		fd, _, err := syscall.Accept(socketFile)
 		switch err {
@@ -107,7 +115,7 @@ func (f *Family) stand(handle func(net.Conn, *narrate.Conn) error, slot int) {
 		case syscall.EINTR, syscall.ECONNABORTED, syscall.EAGAIN:
 			continue
 		default:
-			f.app.Stopped(os.NewSyscallError("accept", err)) // reports it and pauses
+			pause.After(os.NewSyscallError("accept", err))
 			continue
 		}
 		serving.Lock()

@@ -15,7 +15,9 @@ func TestMain(m *testing.M) { Main(m) }
 
 // broken is the proxy of testdata with one of its faults.
 func broken(fault string) Model {
-	return Model{Name: "broken -fault " + fault, Folder: "internal/harness/testdata/broken", Flags: []string{"-fault", fault}}
+	m := Threaded
+	m.Name, m.Folder, m.Flags = "broken -fault "+fault, "internal/harness/testdata/broken", []string{"-fault", fault}
+	return m
 }
 
 // try runs the named scenario or life on a proxy with the fault and returns

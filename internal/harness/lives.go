@@ -57,10 +57,7 @@ func RunLives(t *testing.T, m Model) {
 }
 
 func ctrlC(t T, m Model) {
-	n := 1
-	if m.Plural {
-		n = 3
-	}
+	n := len(m.Backends)
 	p := Start(t, m, m.Demo(n)...)
 	for range 5 {
 		p.serveOne(t)
@@ -218,7 +215,7 @@ func portInUse(t T, m Model) {
 		words = append(words, " by ", "(process ") // a process that is just being started may hold it too
 	}
 	RefusesToStart(t, m, 1, []string{"-listen", l.Addr().String()}, words...)
-	if !m.NoBackend {
+	if m.Forwards() {
 		RefusesToStart(t, m, 1, []string{"-demo", m.BackendFlag(), l.Addr().String()}, port, "-demo")
 	}
 	if m.Standing == 0 {
@@ -239,7 +236,7 @@ func badFlags(t T, m Model) {
 		{"-no-such-flag"},
 		{"an argument"},
 	}
-	if !m.NoBackend {
+	if m.Forwards() {
 		tests = append(tests, [][]string{
 			{m.BackendFlag(), "8000"},
 			{m.BackendFlag(), ""},
@@ -267,7 +264,7 @@ func help(t T, m Model) {
 		t.Errorf("-h: exit status %d, want 0", e.Code)
 	}
 	flags := []string{"listen", "watch", "log", "slow-motion", "request-timeout"}
-	if !m.NoBackend {
+	if m.Forwards() {
 		flags = append(flags, m.BackendFlag()[1:], "demo", "connect-timeout", "server-timeout", "idle-timeout", "max-body")
 	}
 	text := e.Stdout + e.Stderr

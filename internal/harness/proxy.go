@@ -14,31 +14,51 @@ import (
 	"syscall"
 	"time"
 
+	"reverseproxy/internal/book"
 	"reverseproxy/internal/narrate"
 )
 
 // A Model is one way to run a program: a chapter and the flags that make it so.
 type Model struct {
-	Name      string // for messages: "ch3_process_model -prefork 4"
-	Folder    string // of the main package, from the repository's root
-	Flags     []string
-	Serial    bool // serves one client at a time
-	Forks     bool // starts a child for each client
-	Standing  int  // standing children
-	Plural    bool // takes -backends, not -backend
-	NoBackend bool // takes neither
+	book.Chapter
+	Name     string // for messages: "ch3_process_model -prefork 4"
+	Folder   string // of the main package, from the repository's root
+	Flags    []string
+	Standing int // standing children
 }
 
 // The models of Part I.
 var (
-	Base      = Model{Name: "ch1_base", Folder: "ch1_base", Serial: true, NoBackend: true}
-	Basic     = Model{Name: "ch2_basic_proxy", Folder: "ch2_basic_proxy", Serial: true}
-	Fork      = Model{Name: "ch3_process_model", Folder: "ch3_process_model", Forks: true}
-	Prefork   = Model{Name: "ch3_process_model -prefork 4", Folder: "ch3_process_model", Flags: []string{"-prefork", "4"}, Standing: 4}
-	Threaded  = Model{Name: "ch4_threaded", Folder: "ch4_threaded"}
-	OSThreads = Model{Name: "ch4_threaded -os-threads", Folder: "ch4_threaded", Flags: []string{"-os-threads"}}
-	Balancer  = Model{Name: "ch5_load_balancer", Folder: "ch5_load_balancer", Plural: true}
+	Base      = Chapter(1)
+	Basic     = Chapter(2)
+	Fork      = Chapter(3)
+	Prefork   = standing(4)
+	Threaded  = Chapter(4)
+	OSThreads = Chapter(4, "-os-threads")
+	Balancer  = Chapter(5)
 )
+
+// Chapter is the chapter with a number, run with some flags.
+func Chapter(number int, flags ...string) Model {
+	c := book.Of(number)
+	return Model{Chapter: c, Folder: c.Dir, Flags: flags, Name: strings.Join(append([]string{c.Dir}, flags...), " ")}
+}
+
+// standing is ch3 with n standing children.
+func standing(n int) Model {
+	m := Chapter(3, "-prefork", fmt.Sprint(n))
+	m.Forks, m.Standing = false, n
+	return m
+}
+
+// Proxies are the chapters that forward, and ch3 with standing children.
+func Proxies() []Model {
+	all := []Model{Prefork}
+	for _, c := range book.Proxies() {
+		all = append(all, Chapter(c.Number))
+	}
+	return all
+}
 
 // Launch says how a program is started. The zero value of each field is the
 // usual way.
@@ -91,14 +111,6 @@ func (l Launch) StartWithBackend(t T) *Proxy {
 	p := l.Start(t)
 	p.Backend = b
 	return p
-}
-
-// BackendFlag returns the name of the flag that names the backends.
-func (m Model) BackendFlag() string {
-	if m.Plural {
-		return "-backends"
-	}
-	return "-backend"
 }
 
 // Demo returns the flags that start n demo backends on free ports.

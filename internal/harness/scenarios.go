@@ -123,7 +123,7 @@ func (s Stage) start(t T, m Model) *Proxy {
 		return l.StartWithBackend(t)
 	}
 	n := 1
-	if m.Plural {
+	if len(m.Backends) > 1 {
 		n = 3
 	}
 	l.Flags = m.Demo(n)

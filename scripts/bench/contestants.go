@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"reverseproxy/internal/book"
 	"reverseproxy/scripts/bench/load"
 	"reverseproxy/scripts/bench/proctree"
 	"reverseproxy/scripts/bench/rawsock"
@@ -48,52 +49,31 @@ type setup struct {
 	err       error    // what went wrong while making the command line
 }
 
-// chapters finds the chapters that are proxies: ch2 and later.
+// chapters are the chapters that are proxies, in each of their modes.
 func (b *bench) chapters() []*contestant {
 	var cs []*contestant
-	for n := 2; n < 30; n++ {
-		dirs, _ := filepath.Glob(filepath.Join(b.root, fmt.Sprintf("ch%d_*", n), "main.go"))
-		for _, d := range dirs {
-			cs = append(cs, b.chapter(n, filepath.Base(filepath.Dir(d)))...)
+	for _, ch := range book.Proxies() {
+		c := b.chapter(ch, ch.Short(), ch.Worker)
+		c.Blocking, c.Processes = ch.Serial, ch.Forks
+		cs = append(cs, c)
+		for _, m := range ch.Modes {
+			cs = append(cs, b.chapter(ch, ch.Short()+"-"+m.Name, m.Worker, m.Flags...))
 		}
 	}
 	return cs
 }
 
-func (b *bench) chapter(n int, name string) []*contestant {
-	bin := filepath.Join(b.tmp, name)
-	make := func(id, model string, extra ...string) *contestant {
-		return &contestant{ID: id, Family: "chapter", Model: model, Version: b.version,
-			KeepAlive: n >= 6, binary: bin, args: func(s *setup) []string {
-				backend := []string{"-backend", s.backends[0]}
-				if n >= 5 {
-					backend = []string{"-backends", strings.Join(s.backends, ",")}
-				}
-				if n >= 4 { // its default of 10,000 leaves no room beside 10,000 silent clients
-					backend = append(backend, "-max-conns", "12000")
-				}
-				return append(append([]string{"-listen", "127.0.0.1:0", "-log", "off",
-					"-request-timeout", "60s"}, backend...), extra...)
-			}}
-	}
-	short := fmt.Sprintf("ch%d", n)
-	switch n {
-	case 2:
-		c := make(short, "one client at a time")
-		c.Blocking = true
-		return []*contestant{c}
-	case 3:
-		child := make(short, "a child process for each connection")
-		child.Processes = true
-		pool := make(short+"-prefork", "8 standing processes", "-prefork", "8")
-		return []*contestant{child, pool}
-	case 4:
-		return []*contestant{make(short, "a goroutine for each connection"),
-			make(short+"-os-threads", "an OS thread for each connection", "-os-threads")}
-	case 5:
-		return []*contestant{make(short, "goroutines, three backends")}
-	}
-	return []*contestant{make(short, strings.ReplaceAll(name[len(short)+1:], "_", " "))}
+func (b *bench) chapter(ch book.Chapter, id, model string, extra ...string) *contestant {
+	return &contestant{ID: id, Family: "chapter", Model: model, Version: b.version,
+		KeepAlive: !ch.Has(book.OneRequest), binary: filepath.Join(b.tmp, ch.Dir),
+		args: func(s *setup) []string {
+			args := []string{"-listen", "127.0.0.1:0", "-log", "off", "-request-timeout", "60s",
+				ch.BackendFlag(), strings.Join(s.backends[:len(ch.Backends)], ",")}
+			if ch.Bound == "-max-conns" { // its default leaves no room beside 10,000 silent clients
+				args = append(args, ch.Bound, "12000")
+			}
+			return append(args, extra...)
+		}}
 }
 
 // originals are the C programs that serve more than one client.

@@ -14,8 +14,9 @@ import (
 	"strings"
 	"testing"
 
-	"reverseproxy/scripts/docscheck/linediff"
-	"reverseproxy/scripts/docscheck/steps"
+	"reverseproxy/internal/book"
+	"reverseproxy/internal/book/linediff"
+	"reverseproxy/internal/book/steps"
 )
 
 // Sizes that the chapters' main.go keep to, so that they can be projected.
@@ -49,10 +50,9 @@ func chapterFile(t *testing.T, dir string) []byte {
 }
 
 func TestStepCommentsAgreeWithC(t *testing.T) {
-	for _, chapter := range steps.Chapters {
+	for _, chapter := range book.Originals() {
 		t.Run(chapter.Dir, func(t *testing.T) {
-			src := chapterFile(t, chapter.Dir)
-			for _, p := range compareSteps(chapter, src) {
+			for _, p := range compareSteps(chapter, chapterFile(t, chapter.Dir)) {
 				t.Error(p)
 			}
 		})
@@ -60,39 +60,41 @@ func TestStepCommentsAgreeWithC(t *testing.T) {
 }
 
 // compareSteps says where the comments of a chapter differ from the table: every
-// step that C has is numbered and names its calls with their lines, and nothing
-// is said of C anywhere that the table does not hold.
-func compareSteps(chapter steps.Chapter, src []byte) (problems []string) {
+// step that C has is numbered and names its calls, and nothing is said of C
+// anywhere that the table does not hold.
+func compareSteps(chapter book.Chapter, src []byte) (problems []string) {
 	file := chapter.Dir + "/main.go"
 	complain := func(format string, args ...any) {
 		problems = append(problems, file+fmt.Sprintf(format, args...))
 	}
-	sections, err := steps.Parse(file, src)
+	sections, err := steps.Parse(file, src, nil)
 	if err != nil {
 		return []string{err.Error()}
 	}
 	numbered := map[int]bool{}
-	said := map[int]map[steps.Call]bool{}
+	said := map[int][]book.Call{}
 	for _, s := range sections {
 		for n := s.First; n <= s.Last; n++ {
 			numbered[n] = true
-			if said[n] == nil {
-				said[n] = map[steps.Call]bool{}
-			}
-			for _, call := range s.C {
-				said[n][call] = true
-			}
+			said[n] = append(said[n], s.C...)
 		}
 	}
-	known := extraLines(chapter)
-	for _, step := range chapter.Steps {
-		if len(step.Calls) > 0 && !numbered[step.Number] {
-			complain(": no comment numbers step %d", step.Number)
+	var known []book.Call
+	for _, row := range chapter.C.Rows() {
+		calls := chapter.C.Calls(row)
+		known = append(known, calls...)
+		if row.Extra > 0 {
+			for _, line := range chapter.C.After(row.Step)[row.Extra-1].Lines {
+				known = append(known, book.Call{Name: "lines", Line: line})
+			}
+			continue
 		}
-		for _, call := range step.Calls {
-			known[call] = true
-			if !said[step.Number][call] {
-				complain(": step %d does not name (C: %s, line %d)", step.Number, call.Name, call.Line)
+		if len(calls) > 0 && !numbered[row.Step] {
+			complain(": no comment numbers step %d", row.Step)
+		}
+		for _, call := range calls {
+			if !steps.Says(said[row.Step], call) {
+				complain(": step %d does not name (C: %s), line %d", row.Step, call.Name, call.Line)
 			}
 		}
 	}
@@ -101,37 +103,22 @@ func compareSteps(chapter steps.Chapter, src []byte) (problems []string) {
 		return append(problems, err.Error())
 	}
 	for _, group := range parsed.Comments {
-		notes, err := steps.CNotes(group.Text())
+		notes, err := steps.Notes(group.Text())
 		if err != nil {
 			complain(": %v", err)
 		}
-		for _, call := range notes {
-			if !known[call] {
-				complain(" names %s, line %d, which %s does not have", call.Name, call.Line, chapter.CFile)
+		for _, said := range notes {
+			if !slices.ContainsFunc(known, func(c book.Call) bool { return steps.Says([]book.Call{said}, c) }) {
+				complain(" names %s, line %d, which %s does not have", said.Name, said.Line, chapter.C.File)
 			}
 		}
 	}
 	return problems
 }
 
-// extraLines holds what may be said of C between the steps.
-func extraLines(chapter steps.Chapter) map[steps.Call]bool {
-	known := map[steps.Call]bool{}
-	for _, e := range chapter.Extras {
-		for _, call := range e.Calls {
-			known[call] = true
-			if e.Last > 0 {
-				known[steps.Call{Name: "lines", Line: call.Line}] = true
-				known[steps.Call{Name: "lines", Line: e.Last}] = true
-			}
-		}
-	}
-	return known
-}
-
 // The comparison itself is tried on a chapter with each of its faults.
 func TestCompareSteps(t *testing.T) {
-	chapter, _ := steps.ByDir("ch1_base")
+	chapter := book.Of(1)
 	good := `package main
 
 func main() {
@@ -157,10 +144,10 @@ func main() {
 	}
 	for _, tt := range []struct{ old, new, want string }{
 		{"line 17", "line 18", "socket, line 18, which Base.c does not have"},
-		{"(C: read, line 46)", "", "step 5 does not name (C: read, line 46)"},
-		{"lines 55 and 56", "line 55", "step 10 does not name (C: close, line 56)"},
+		{"(C: read, line 46)", "", "step 5 does not name (C: read), line 46"},
+		{"lines 55 and 56", "line 55", "step 10 does not name (C: close), line 56"},
 		{"// 4. Wait", "// Wait", "no comment numbers step 4"},
-		{"C: bind, line 29", "C: bind", "cannot read"},
+		{"C: bind, line 29", "C: bind on line 29", "cannot read"},
 		{"// 4. ", "// 14. ", "numbered 1 to 10"},
 	} {
 		p := strings.Join(compareSteps(chapter, []byte(strings.Replace(good, tt.old, tt.new, 1))), "\n")
@@ -171,7 +158,7 @@ func main() {
 }
 
 func TestMainFitsTheScreen(t *testing.T) {
-	for i, chapter := range steps.Chapters {
+	for i, chapter := range book.Chapters {
 		t.Run(chapter.Dir, func(t *testing.T) {
 			lines := linediff.Split(string(chapterFile(t, chapter.Dir)))
 			limit := maxLines

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"reverseproxy/scripts/docscheck/linediff"
+	"reverseproxy/internal/book/linediff"
 )
 
 func main() {

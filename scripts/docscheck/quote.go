@@ -11,8 +11,8 @@ import (
 	"strconv"
 	"strings"
 
-	"reverseproxy/scripts/docscheck/linediff"
-	"reverseproxy/scripts/docscheck/steps"
+	"reverseproxy/internal/book/linediff"
+	"reverseproxy/internal/book/steps"
 )
 
 var regionLine = regexp.MustCompile(`^\s*(?://|#|--|<!--|/\*)\s*(region|endregion)\b[ \t]*([\w.-]*)`)
@@ -115,7 +115,7 @@ func cutSteps(file string, src []byte, lines []string, which string) ([]string, 
 	if errA != nil || errB != nil || last < first {
 		return nil, fmt.Errorf("%q is no step: want 5 or 5..9", which)
 	}
-	sections, err := steps.Parse(file, src)
+	sections, err := steps.Parse(file, src, nil)
 	if err != nil {
 		return nil, err
 	}

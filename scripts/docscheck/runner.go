@@ -18,7 +18,8 @@ import (
 	"sync"
 	"time"
 
-	"reverseproxy/scripts/docscheck/linediff"
+	"reverseproxy/internal/book"
+	"reverseproxy/internal/book/linediff"
 )
 
 // runner runs transcripts. It builds each program once.
@@ -102,18 +103,23 @@ func (r *runner) play(s script, quick bool) (printed [][]string, err error) {
 // documented are the ports that pages write.
 var documented = []string{"8080", "8000", "8001", "8002", "9090", "9091"}
 
-// defaultFlags give the programs that listen on documented ports other ones.
-// The first whose pattern matches the package's path counts.
-var defaultFlags = []struct {
-	pkg   *regexp.Regexp
-	flags string
-}{
-	{regexp.MustCompile(`^\./ch1_`), "-listen 127.0.0.1:8080"},
-	{regexp.MustCompile(`^\./ch[234]_`), "-listen 127.0.0.1:8080 -backend 127.0.0.1:8000"},
-	{regexp.MustCompile(`^\./ch\d+_`), "-listen 127.0.0.1:8080 " +
-		"-backends 127.0.0.1:8000,127.0.0.1:8001,127.0.0.1:8002"},
-	{regexp.MustCompile(`^\./scripts/backends$`), "-ports 8000,8001,8002"},
-	{regexp.MustCompile(`^\./scripts/reader$`), "-listen 127.0.0.1:9091"},
+// defaultFlags gives a program that listens on documented ports the flags by
+// which it listens on other ones.
+func defaultFlags(pkg string) string {
+	switch pkg {
+	case "./scripts/backends":
+		return " -ports 8000,8001,8002"
+	case "./scripts/reader":
+		return " -listen " + book.Reader
+	}
+	c, ok := book.Find(strings.TrimPrefix(pkg, "./"))
+	switch {
+	case !ok:
+		return ""
+	case !c.Forwards():
+		return " -listen " + book.Listen
+	}
+	return " -listen " + book.Listen + " " + c.BackendFlag() + " " + strings.Join(c.Backends, ",")
 }
 
 // freePorts finds a free port for each documented one. All have four digits, so
@@ -275,12 +281,7 @@ func (p *player) prepare(text string) (string, error) {
 		if err != nil {
 			failed = err
 		}
-		for _, d := range defaultFlags {
-			if d.pkg.MatchString(pkg) {
-				return binary + " " + d.flags
-			}
-		}
-		return binary
+		return binary + defaultFlags(pkg)
 	})
 	text = portWord.ReplaceAllStringFunc(text, func(word string) string {
 		if free, ok := p.ports[word]; ok {

@@ -1,5 +1,5 @@
 // Package csource reads a student's copy of a C original and cuts it into the ten
-// steps by its calls. It knows the calls and their lines from package steps; it
+// steps by its calls. It knows the calls and their lines from package book; it
 // holds no C code.
 package csource
 

@@ -12,18 +12,17 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"reverseproxy/scripts/docscheck/steps"
+	"reverseproxy/internal/book"
 	"reverseproxy/scripts/reader/cfiles"
-	"reverseproxy/scripts/reader/csource"
 )
 
 // chapterMain makes up a main.go with the step comments of a chapter. As in the
 // real ones, steps 1 to 3 are one call and step 10 stands before step 5.
-func chapterMain(chapter steps.Chapter) string {
+func chapterMain(chapter book.Chapter) string {
 	note := func(numbers ...int) string {
 		var parts []string
 		for _, n := range numbers {
-			for _, c := range chapter.Steps[n-1].Calls {
+			for _, c := range chapter.C.Steps[n] {
 				parts = append(parts, fmt.Sprintf("%s, line %d", c.Name, c.Line))
 			}
 		}
@@ -38,16 +37,16 @@ func chapterMain(chapter steps.Chapter) string {
 	p("// main starts it.\nfunc main() {\n\tfmt.Println()\n")
 	p("\t// 1–3. All three calls\n\t// %s.\n\tlisten()\n\n\tserve()\n}\n", note(1, 2, 3))
 	p("// serve accepts.\nfunc serve() {\n\tfor {\n\t\t// 4. Accept %s.\n\t\taccept()", note(4))
-	for _, e := range chapter.Extra(4) {
+	for _, e := range chapter.C.After(4) {
 		if len(e.Calls) > 0 {
 			p("\n\t\t// Start one (C: %s, line %d).\n\t\tgo handleClient()", e.Calls[0].Name, e.Calls[0].Line)
 		} else {
-			p("\n\t\t// Start one (C: nothing).\n\t\tgo handleClient()")
+			p("\n\t\t// Start one (C: nothing): a goroutine.\n\t\tgo handleClient()")
 		}
 	}
 	p("\t}\n}\n\nfunc handleClient() {\n\tx := 1\n\n\t// 10. Close %s.\n\tdefer x.Close()\n", note(10))
 	for n := 5; n <= 9; n++ {
-		if len(chapter.Steps[n-1].Calls) > 0 {
+		if len(chapter.C.Steps[n]) > 0 {
 			p("\t// %d. %s\n\t// %s.\n\tx.Do(`<script>alert(%d)</script>`)\n", n, stepTitles[n], note(n), n)
 		}
 	}
@@ -55,13 +54,13 @@ func chapterMain(chapter steps.Chapter) string {
 	return b.String()
 }
 
-// book makes a repository of five chapters and a few documents.
-func book(t *testing.T) string {
+// repository makes a repository of five chapters and a few documents.
+func repository(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
 	write := func(name, text string) { cfiles.Write(t, root, name, text) }
 	write("go.mod", "module book\n")
-	for _, chapter := range steps.Chapters {
+	for _, chapter := range book.Originals() {
 		write(chapter.Dir+"/main.go", chapterMain(chapter))
 	}
 	write("README.md", "# The book\n\n[how](docs/how.md#a--b) [ch4](docs/ch4_threaded.md) [code](ch4_threaded/main.go#L3-L5) "+
@@ -87,7 +86,7 @@ func build(t *testing.T, o Options) *Site {
 }
 
 func TestDocuments(t *testing.T) {
-	s := build(t, Options{Root: book(t)})
+	s := build(t, Options{Root: repository(t)})
 	if len(s.Problems) > 0 {
 		t.Fatalf("problems: %q", s.Problems)
 	}
@@ -122,7 +121,7 @@ func TestDocuments(t *testing.T) {
 }
 
 func TestProblemsAreListed(t *testing.T) {
-	root := book(t)
+	root := repository(t)
 	cfiles.Write(t, root, "docs/bad.md", "# Bad\n\n[a](gone.md) [b](how.md#none) [c](../../etc/passwd) ![d](gone.png) "+
 		"[e](../ch4_threaded/main.go#L999) [f](#none)\n\n![remote](https://example.org/x.png)\n")
 	s := build(t, Options{Root: root})
@@ -171,7 +170,7 @@ func checkLines(t *testing.T, page, side string, src string) {
 }
 
 func TestSideBySide(t *testing.T) {
-	root, cdir := book(t), cfiles.Dir(t)
+	root, cdir := repository(t), cfiles.Dir(t)
 	with := build(t, Options{Root: root, CDir: cdir})
 	without := build(t, Options{Root: root})
 	if len(with.Problems)+len(with.Notes)+len(without.Problems)+len(without.Notes) > 0 {
@@ -180,11 +179,11 @@ func TestSideBySide(t *testing.T) {
 	wantGo := map[string][]string{
 		"ch1_base":          {"1 2 3", "4", "5", "10"},
 		"ch2_basic_proxy":   {"1 2 3", "4", "5", "6", "7", "8", "9", "10"},
-		"ch3_process_model": {"1 2 3", "4", "4a", "5", "6", "7", "8", "9", "10", "10a"},
+		"ch3_process_model": {"1 2 3", "4", "4a", "5", "6", "7", "8", "9", "10", "10a", "10b"},
 		"ch4_threaded":      {"1 2 3", "4", "4a", "5", "6", "7", "8", "9", "10"},
 		"ch5_load_balancer": {"1 2 3", "4", "4a", "5", "5a", "6", "7", "8", "9", "10"},
 	}
-	for _, chapter := range steps.Chapters {
+	for _, chapter := range book.Originals() {
 		t.Run(chapter.Dir, func(t *testing.T) {
 			for _, s := range []*Site{with, without} {
 				page := string(s.Files["side-by-side/"+chapter.Dir+".html"])
@@ -205,8 +204,8 @@ func TestSideBySide(t *testing.T) {
 			}
 			page := string(with.Files["side-by-side/"+chapter.Dir+".html"])
 			checkLines(t, page, "c", cfiles.Text(chapter))
-			for _, step := range chapter.Steps {
-				for _, c := range step.Calls {
+			for _, calls := range chapter.C.Steps {
+				for _, c := range calls {
 					if !strings.Contains(page, fmt.Sprintf(`<div class="ln call" id="c-L%d">`, c.Line)) {
 						t.Errorf("%s on line %d is not marked", c.Name, c.Line)
 					}
@@ -222,17 +221,17 @@ func TestSideBySide(t *testing.T) {
 
 // Every row of every chapter has a text about the kernel.
 func TestKernelTexts(t *testing.T) {
-	for _, chapter := range steps.Chapters {
-		for _, row := range chapterRows(chapter) {
+	for _, chapter := range book.Originals() {
+		for _, row := range chapter.C.Rows() {
 			if len(kernelFor(chapter.Dir, row).Does) == 0 {
 				t.Errorf("%s: nothing about row %s", chapter.Dir, rowID(row))
 			}
 		}
 	}
 	for dir, rows := range chapterKernelTexts {
-		chapter, ok := steps.ByDir(dir)
+		chapter, ok := book.Find(dir)
 		for row := range rows {
-			if !ok || !slices.Contains(chapterRows(chapter), row) {
+			if !ok || !slices.Contains(chapter.C.Rows(), row) {
 				t.Errorf("%s has no row %v", dir, row)
 			}
 		}
@@ -240,11 +239,11 @@ func TestKernelTexts(t *testing.T) {
 }
 
 func TestMissingAndChangedC(t *testing.T) {
-	root, cdir := book(t), cfiles.Dir(t)
+	root, cdir := repository(t), cfiles.Dir(t)
 	if err := os.Remove(filepath.Join(cdir, "Base.c")); err != nil {
 		t.Fatal(err)
 	}
-	chapter, _ := steps.ByDir("ch2_basic_proxy")
+	chapter := book.Of(2)
 	cfiles.Write(t, cdir, "Reverse_Proxy.c", "// mine\n"+strings.Replace(cfiles.Text(chapter), "x = connect(", "x = konnect(", 1))
 	cfiles.Write(t, cdir, "fork_proxy.c", "\x00\x01binary")
 	s := build(t, Options{Root: root, CDir: cdir})
@@ -288,7 +287,7 @@ func TestNoChapters(t *testing.T) {
 }
 
 func TestDiffPages(t *testing.T) {
-	root := book(t)
+	root := repository(t)
 	s := build(t, Options{Root: root})
 	var diffs []string
 	for name := range s.Files {
@@ -326,7 +325,7 @@ func TestThisBook(t *testing.T) {
 	for _, p := range s.Problems {
 		t.Error(p)
 	}
-	for _, chapter := range steps.Chapters {
+	for _, chapter := range book.Originals() {
 		src, err := os.ReadFile(filepath.Join(root, chapter.Dir, "main.go"))
 		if os.IsNotExist(err) && os.Getenv("CI") != "true" {
 			continue
@@ -342,12 +341,10 @@ func TestThisBook(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, step := range chapter.Steps {
-				has := slices.ContainsFunc(cut.pieces, func(p goPiece) bool {
-					return slices.Contains(p.rows, csource.Row{Step: step.Number})
-				})
-				if len(step.Calls) > 0 && !has {
-					t.Errorf("step %d has no Go beside it", step.Number)
+			for _, row := range chapter.C.Rows() {
+				has := slices.ContainsFunc(cut.pieces, func(p goPiece) bool { return slices.Contains(p.rows, row) })
+				if row.Extra == 0 && len(chapter.C.Steps[row.Step]) > 0 && !has {
+					t.Errorf("step %d has no Go beside it", row.Step)
 				}
 			}
 		})
