@@ -42,6 +42,7 @@ func copyLength(dst, src *peer, n int64) error {
 	defer bodyBuffers.Put(buf)
 	for n > 0 {
 		if n > bodySize && len(src.held()) == 0 {
+			src.wake() // the kernel will not say that it takes long
 			if handled, err := splice(dst, src, n); handled {
 				return err
 			}

@@ -43,7 +43,8 @@ type peer struct {
 	buf       []byte          // what has come and is not used is buf[r:w]
 	r, w      int             // what is before r stays as it is: headers are slices of it
 	pooled    *[headSize]byte // buf, if that is from headBuffers
-	readIdle  time.Duration   // the longest wait in one read; 0: the deadline that is set
+	readIdle  time.Duration   // the longest wait in one read; 0: until by
+	by        time.Time       // the zero time means no end
 	writeIdle time.Duration   // the longest wait in one write
 	slow      func()          // called once, when a read takes longer than watchAfter; or nil
 	sent      atomic.Int64    // bytes written to it so far
@@ -66,7 +67,8 @@ func (p *peer) Read(b []byte) (int, error) {
 
 // read waits for bytes, but not longer than readIdle.
 func (p *peer) read(b []byte) (n int, err error) {
-	if p.slow != nil {
+	slow := p.slow != nil
+	if slow {
 		if err := p.readBy(time.Now().Add(watchAfter)); err != nil {
 			return 0, err
 		}
@@ -76,9 +78,12 @@ func (p *peer) read(b []byte) (n int, err error) {
 		p.wake()
 	}
 	if p.readIdle > 0 {
-		if err := p.readBy(time.Now().Add(p.readIdle)); err != nil {
-			return 0, err
-		}
+		err = p.readBy(time.Now().Add(p.readIdle))
+	} else if slow {
+		err = p.readBy(p.by)
+	}
+	if err != nil {
+		return 0, err
 	}
 	n, err = p.Conn.Read(b)
 	return n, p.readFailed(err)
@@ -138,10 +143,14 @@ func (p *peer) grow() {
 	p.r, p.w = 0, copy(p.buf, held)
 }
 
-// unread gives back b, which was read beyond the end of a body. Nothing is held
-// then.
+// unread gives back b, the last bytes of a Read, which lie beyond the end of a
+// body.
 func (p *peer) unread(b []byte) {
-	if len(b) > len(p.buf)-p.w {
+	switch {
+	case p.r < p.w: // they are held as well
+		p.r -= len(b)
+		return
+	case len(b) > len(p.buf)-p.w:
 		p.buf, p.pooled, p.w = make([]byte, len(b)+headSize), nil, 0
 	}
 	p.r = p.w
@@ -165,7 +174,7 @@ func (p *peer) readHead(refuse func(head []byte, from int) error) (head []byte, 
 			n := http1.Blank(p.held())
 			p.r += n
 			if skipped += n; skipped > http1.MaxHead {
-				return nil, refuse(make([]byte, http1.MaxHead), 0)
+				return nil, http1.ErrHeadSize
 			}
 		}
 		held := p.held()
@@ -224,7 +233,15 @@ func (p *peer) readBy(t time.Time) error {
 	return p.SetReadDeadline(t)
 }
 
-// writeBy does the same for a write.
+// answerBy sets by, for a read that may be under way.
+func (p *peer) answerBy(t time.Time) {
+	p.by = t
+	if p.slow == nil {
+		p.readBy(t)
+	}
+}
+
+// writeBy does the same as readBy for a write.
 func (p *peer) writeBy(t time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -110,3 +110,9 @@ func (s *Settings) waited(c *Client) (stopped bool) {
 	delete(s.waiting, c)
 	return s.stopping
 }
+
+func (s *Settings) stopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopping
+}

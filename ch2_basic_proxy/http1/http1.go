@@ -14,6 +14,7 @@ package http1
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strconv"
 )
 
@@ -27,12 +28,16 @@ const (
 // Error says why a message is refused, and what a client is told. Whose message
 // it was, the caller knows.
 type Error struct {
-	Status int    // of a request: the status to answer with; of a response: 502
+	Status int    // what to answer a request with; a response is answered with 502
 	Reason string // a few words without anything that came from the network
 }
 
 // Error returns the reason.
 func (e *Error) Error() string { return e.Reason }
+
+// ErrHeadSize is the error of a header, or of empty lines before it, of more than
+// MaxHead bytes.
+var ErrHeadSize = &Error{431, "the header is larger than 64 KiB"}
 
 func bad(reason string) *Error { return &Error{400, reason} }
 
@@ -109,6 +114,9 @@ func HeadEnd(b []byte, from int) int {
 // parseFields parses the lines behind the first, up to the empty one (RFC 9112,
 // section 5).
 func (m *Message) parseFields(b []byte) *Error {
+	if cap(m.Fields) == 0 {
+		m.Fields = make([]Field, 0, min(bytes.Count(b, []byte("\n")), MaxFields))
+	}
 	for {
 		line, rest, err := cutLine(b)
 		if err != nil {
@@ -155,12 +163,30 @@ func parseField(line []byte) (Field, *Error) {
 		return Field{}, lineError(line, errName)
 	}
 	value := trim(line[colon+1:])
-	for _, c := range value {
-		if isControl[c] {
-			return Field{}, lineError(line, errControl)
-		}
+	if !printable(value) {
+		return Field{}, lineError(line, errControl)
 	}
 	return Field{Name: line[:colon], Value: value}, nil
+}
+
+// printable reports whether s has no control byte but tabs. It looks at eight
+// bytes at a time, and at each of them only where one may be a control byte.
+func printable(s []byte) bool {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	for len(s) >= 8 {
+		x := binary.LittleEndian.Uint64(s)
+		below, del := x-' '*ones, x^0x7f*ones
+		if (below&^x|(del-ones)&^del)&high != 0 && !printable(s[:7]) || isControl[s[7]] {
+			return false
+		}
+		s = s[8:]
+	}
+	for _, c := range s {
+		if isControl[c] {
+			return false
+		}
+	}
+	return true
 }
 
 // lineError returns err, or what is worse about the line.

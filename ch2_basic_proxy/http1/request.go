@@ -82,14 +82,21 @@ func (r *Request) parse(head []byte) *Error {
 // that no request line has, at a malformed line, at too many bytes. from is how
 // many bytes of head an earlier call has looked at.
 func RefuseRequest(head []byte, from int) error {
-	var r Request
-	if rest, err := r.parseLine(head); err != nil {
-		return err
-	} else if err := refuseLines(rest, from-(len(head)-len(rest))); err != nil {
-		return err
+	from = min(max(from, 0), len(head))
+	line := bytes.IndexByte(head, '\n') + 1
+	if line == 0 || line > from {
+		var r Request
+		if _, err := r.parseLine(head); err != nil {
+			return err
+		}
+	}
+	if line > 0 && bytes.IndexByte(head[from:], '\n') >= 0 {
+		if err := refuseLines(head[line:], from-line); err != nil {
+			return err
+		}
 	}
 	if len(head) >= MaxHead {
-		return errHeadSize
+		return ErrHeadSize
 	}
 	return nil
 }

@@ -17,7 +17,6 @@ var (
 	errResponseLen = &Error{502, "malformed or differing Content-Length"}
 	errResponseTwo = &Error{502, "both Content-Length and Transfer-Encoding"}
 	errResponseTE  = &Error{502, "a Transfer-Encoding that is not chunked, or in HTTP/1.0"}
-	errResponseBig = &Error{502, "the header is larger than 64 KiB"}
 )
 
 // Parse reads a whole header, up to where HeadEnd says it ends, of a response to
@@ -61,7 +60,7 @@ func RefuseResponse(head []byte) error {
 		return err
 	}
 	if len(head) >= MaxHead {
-		return errResponseBig
+		return ErrHeadSize
 	}
 	return nil
 }

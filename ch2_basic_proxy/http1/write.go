@@ -72,16 +72,17 @@ func (r *Request) Append(b []byte, h Hop) []byte {
 	}
 	b = appendFraming(b, r.Framing, r.Length)
 
+	trailers := r.Minor == 1 && r.has(te, "trailers")
+	if trailers {
+		b = append(b, "TE: trailers\r\n"...)
+	}
 	option := h.Connection
 	if r.Upgrade != nil {
 		b = append(append(append(b, "Upgrade: "...), r.Upgrade...), "\r\n"...)
 		option = "Upgrade"
 	}
-	if r.Minor == 1 && r.has(te, "trailers") {
-		b = append(b, "TE: trailers\r\n"...)
-		if option += ", TE"; option == ", TE" {
-			option = "TE"
-		}
+	if trailers {
+		option = options(option, "TE")
 	}
 	return appendEnd(b, option)
 }
@@ -115,9 +116,7 @@ func (r *Response) Append(b []byte, framing Framing, h Hop) []byte {
 	case r.Status == 101:
 		option, framing = "Upgrade", NoBody
 	case r.Status == 426 && r.Upgrade != nil: // it has to say to what (RFC 9110, section 15.5.22)
-		if option += ", Upgrade"; option == ", Upgrade" {
-			option = "Upgrade"
-		}
+		option = options(option, "Upgrade")
 	}
 	if h.Date != "" && r.Status != 101 && !r.Dated() {
 		b = append(append(append(b, "Date: "...), h.Date...), "\r\n"...)
@@ -130,6 +129,14 @@ func (r *Response) Append(b []byte, framing Framing, h Hop) []byte {
 		b = append(append(append(b, "Upgrade: "...), r.Upgrade...), "\r\n"...)
 	}
 	return appendEnd(b, option)
+}
+
+// options returns a Connection with one option more.
+func options(list, option string) string {
+	if list == "" {
+		return option
+	}
+	return list + ", " + option
 }
 
 // append appends the field, unless Connection names it.
