@@ -143,4 +143,3 @@ func (r *Response) write(c *Client) *Error {
 	}
 	return nil
 }
-

@@ -52,7 +52,7 @@ type rig struct {
 	results  chan error     // what handleClient returned, one for each client
 	handlers sync.WaitGroup // running handlers, and the accept loop
 	narrator *narrate.Narrator
-	prepare  func(net.Conn)        // done to a client's connection before the exchange
+	prepare  func(net.Conn)       // done to a client's connection before the exchange
 	before   func(*Request) error // called between steps 5 and 6
 }
 
