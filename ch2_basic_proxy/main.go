@@ -1,8 +1,9 @@
-// Problem: a client wants an answer that only another server, the backend, has.
-// New idea: a program in between reads the request, forwards it, returns the
-// answer.
-// Still open: it serves one client at a time, so a slow one makes all others
-// wait (ch3, ch4).
+// Problem: a client wants an answer that only another server has, the
+// backend.
+// New idea: a program in between reads the request, forwards it, returns
+// the answer.
+// Still open: it serves one client at a time, so a slow one makes all
+// others wait (ch3, ch4).
 // C: Reverse_Proxy.c, steps 1–3 lines 17–36, 4 line 43, 5–10 lines 52–113
 // Run: go run ./ch2_basic_proxy -demo
 package main

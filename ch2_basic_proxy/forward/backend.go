@@ -86,9 +86,9 @@ func (b *Backend) Reusable() (ok bool, reason string) {
 	switch {
 	case b.broken != nil:
 		return false, "it broke while the request was written"
-	case t.err != nil:
+	case t.err != nil && !b.whole:
 		return false, "its request was given up"
-	case r == nil || !b.whole:
+	case !b.whole:
 		return false, "its response was not read to the end"
 	case !t.complete:
 		return false, "it answered before it had the whole request"

@@ -111,14 +111,13 @@ func (c *Chunks) refuse() *Error {
 			return errChunkEnd
 		}
 	case inSize:
-		for i, b := range c.line {
-			switch {
-			case isHex(b):
-			case i > 0 && (b == ';' || b == ' ' || b == '\t' || b == '\r' && i == len(c.line)-1):
-				return nil
-			default:
-				return errChunkSize
-			}
+		n := 0
+		for n < len(c.line) && isHex(c.line[n]) {
+			n++
+		}
+		rest := trim(c.line[n:])
+		if n == 0 || len(rest) > 0 && rest[0] != ';' && string(rest) != "\r" {
+			return errChunkSize
 		}
 	}
 	return nil
