@@ -6,6 +6,9 @@ package main
 
 import (
 	"net"
+	"os"
+	"os/exec"
+	"syscall"
 
 	"reverseproxy/ch2_basic_proxy/backoff"
 	"reverseproxy/ch2_basic_proxy/forward"
@@ -25,9 +28,10 @@ func main() {
 	p := &proxy{app: app, limits: forward.Flags(app)}
 	p.family = family.Flags(app)
 	app.Start()
-	if p.family.Child(p.handleClient) { // this process was a child, and is done
-		return
+	if p.family.IsChild() { // in C: fork has returned 0
+		p.child()
 	}
+	p.family.Prepare()
 
 	// 1–3. Create a socket, bind it to an address, listen: net.Listen makes
 	// all three calls (C: socket, line 21; bind, line 33; listen, line 41).
@@ -37,9 +41,7 @@ func main() {
 	}
 	app.Ready(listener)
 
-	if p.family.Standing() {
-		p.family.Stand(listener) // its children accept, each as in ch2
-	} else {
+	if !p.family.Prefork(listener) { // -prefork: its children accept
 		p.serve(p.family.Limit(listener))
 	}
 	app.Finish()
@@ -59,10 +61,8 @@ func (p *proxy) serve(listener net.Listener) {
 			pause.After(err)
 			continue
 		}
-		// A child process serves it: this program once more, with the
-		// socket as a file that it inherits (C: fork, line 59).
 		log := p.app.Log.Accept(client)
-		if err := p.family.Start(client, log); err != nil {
+		if err := p.start(client, log); err != nil {
 			go p.refuse(client, log, err) // ends when the client has been told
 			continue
 		}
@@ -73,7 +73,44 @@ func (p *proxy) serve(listener net.Listener) {
 	}
 }
 
-// handleClient serves one client, in a child: one request, one response.
+// start starts a child process for a client, and sees to its end.
+func (p *proxy) start(client net.Conn, log *narrate.Conn) error {
+	socket, err := family.File(client.(syscall.Conn)) // one more descriptor (dup)
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
+
+	// fork alone would copy one of this process's threads, and Go needs them
+	// all. So the child is this program from its beginning (fork and exec),
+	// which inherits the socket as its file 3 (C: fork, line 59).
+	cmd := exec.Command(p.family.Program(), p.family.Args()...)
+	cmd.ExtraFiles = []*os.File{socket}
+	child := p.family.Child(cmd, client, log) // with a pipe to tell its steps
+	if err := child.Start(); err != nil {
+		return err
+	}
+	go func() { // ends with the child
+		defer p.family.End()
+		child.Relay()
+
+		// Wait takes its exit status. Without it the child would stay in
+		// the process table, as a zombie; the C program never calls it.
+		child.Wait()
+		child.Report()
+	}()
+	return nil
+}
+
+// child is what a child does: it serves the client that it has inherited.
+func (p *proxy) child() {
+	for client, log := range p.family.Clients() { // -prefork: it accepts
+		p.handleClient(client, log)
+	}
+	os.Exit(p.family.Status()) // 0: the client has its answer (C: exit)
+}
+
+// handleClient serves one client: one request, one response.
 func (p *proxy) handleClient(client net.Conn, log *narrate.Conn) (err error) {
 	x := forward.NewExchange(client, p.app.Name, p.limits, log)
 
@@ -112,6 +149,7 @@ func (p *proxy) handleClient(client net.Conn, log *narrate.Conn) (err error) {
 
 // refuse answers a client for whom no child could be started.
 func (p *proxy) refuse(client net.Conn, log *narrate.Conn, cause error) {
+	defer p.family.End()
 	err := forward.Unavailable("no process could be started for this request", cause)
 	forward.NewExchange(client, p.app.Name, p.limits, log).Close(&err)
 }

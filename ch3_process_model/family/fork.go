@@ -1,0 +1,208 @@
+package family
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+
+	"reverseproxy/internal/narrate"
+)
+
+// Limit returns a listener that accepts a client only when a child may be
+// started for it. While -max-children run, clients wait in the backlog.
+func (f *Family) Limit(l net.Listener) net.Listener {
+	f.slots = make(chan struct{}, f.fit(f.max))
+	f.endWithParent()
+	return &limited{l, f.slots}
+}
+
+type limited struct {
+	net.Listener
+	slots chan struct{}
+}
+
+// Accept takes a slot, which End gives back, and then accepts.
+func (l *limited) Accept() (net.Conn, error) {
+	l.slots <- struct{}{}
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		<-l.slots
+	}
+	return conn, err
+}
+
+// End lets the next client be accepted.
+func (f *Family) End() { <-f.slots }
+
+// Program returns the path of this program.
+func (f *Family) Program() string { return f.program.path }
+
+// Args returns the arguments of a child: this program's, and behind them, for
+// the last flag of a name counts, what was not known before it ran.
+func (f *Family) Args() []string {
+	args := os.Args[1:]
+	if n := len(args); n > 0 && args[n-1] == "--" { // nothing behind it would be a flag
+		args = args[:n-1]
+	}
+	return append(args[:len(args):len(args)],
+		"-backend", f.app.Backends[0], "-slow-motion", f.app.Log.Pause().String())
+}
+
+// A Child is one child process, from before its start.
+type Child struct {
+	*exec.Cmd
+	family *Family
+	job    job
+	log    *narrate.Conn // the client's; nil for a standing child, which accepts its own
+	events *os.File      // what it tells, one JSON object a line; nil if nothing
+	last   narrate.Event // its own step 10, if it came so far
+}
+
+// Child makes cmd a child that serves client, whose steps log tells.
+func (f *Family) Child(cmd *exec.Cmd, client net.Conn, log *narrate.Conn) *Child {
+	return &Child{Cmd: cmd, family: f, log: log, job: job{Conn: log.ID,
+		Accepted: log.AcceptedAt().UnixNano(), Peer: client.RemoteAddr().String()}}
+}
+
+// Start starts the child (clone, execve), with a pipe for what it tells.
+func (c *Child) Start() error {
+	f := c.family
+	if err := f.program.intact(); err != nil {
+		return err
+	}
+	c.job.Level = f.app.Log.Level()
+	if c.job.Level > narrate.Off {
+		ours, theirs, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		defer theirs.Close()
+		c.events = ours
+		c.ExtraFiles = append(c.ExtraFiles, theirs)
+		c.job.Events = firstFile + len(c.ExtraFiles) - 1
+	}
+	c.Args[0] = os.Args[0]
+	// A child serves one client at a time, for which one processor is enough:
+	// the Go runtime starts fewer threads, and fewer wake each other.
+	c.Env = append([]string{"GOMAXPROCS=1"}, os.Environ()...)
+	c.Env = append(c.Env, jobVariable+"="+c.job.String())
+	c.Stderr = os.Stderr              // for a panic's last words
+	c.SysProcAttr = ownProcessGroup() // so that it does not get the terminal's Ctrl+C
+	if err := shield(c.Cmd.Start); err != nil {
+		c.events.Close() // of nil it is an error, which is fine
+		return err
+	}
+	f.remember(c)
+	f.app.Log.WorkerNote(c.job.Conn, c.name(), "started")
+	return nil
+}
+
+// Relay passes on what the child tells, until it ends.
+func (c *Child) Relay() {
+	c.relay(func(e narrate.Event) {
+		if e.Step == narrate.Close {
+			c.last = e
+		}
+		c.family.app.Log.Relay(e)
+	})
+}
+
+// Report tells, after Wait, how the child has ended, and counts its client.
+func (c *Child) Report() {
+	log := c.family.app.Log
+	c.family.forget(c)
+	log.WorkerNote(c.job.Conn, c.name(), "exited and was reaped: "+c.status())
+	switch {
+	case c.last.Step == narrate.Close: // the child itself has said how it went
+		log.Done(c.last.Failed)
+	case c.crashed():
+		c.log.Close(c.early(), true, 0)
+	default:
+		log.Done(c.ProcessState.ExitCode() == failedStatus)
+	}
+}
+
+// early is the error of a child that ended before its time.
+func (c *Child) early() error {
+	return fmt.Errorf("%s ended before it had answered: %s", c.name(), c.status())
+}
+
+// name names the child as every narrated line does.
+func (c *Child) name() string { return "child " + strconv.Itoa(c.Process.Pid) }
+
+// relay calls tell for each event of the child, until it ends.
+func (c *Child) relay(tell func(narrate.Event)) {
+	if c.events == nil {
+		return
+	}
+	defer c.events.Close()
+	lines := bufio.NewReader(c.events)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if err != nil {
+			return // a line that was cut off by the child's death is dropped
+		}
+		var e narrate.Event
+		if json.Unmarshal(line, &e) == nil {
+			tell(e)
+		}
+	}
+}
+
+// crashed reports whether the child ended otherwise than by serving its client:
+// by a signal, or by a panic (exit status 2).
+func (c *Child) crashed() bool {
+	return c.ProcessState.ExitCode() != 0 && c.ProcessState.ExitCode() != failedStatus
+}
+
+// status returns how the child ended: "exit status 0", "signal: killed".
+func (c *Child) status() string { return c.ProcessState.String() }
+
+// endWithParent arranges that at Ctrl+C the children are told to stop, and that
+// those which have not done so in time are killed.
+func (f *Family) endWithParent() {
+	f.app.OnStop(func() { f.signalAll(syscall.SIGTERM) })
+	f.app.OnCut(func() { f.signalAll(syscall.SIGKILL) })
+}
+
+func (f *Family) remember(c *Child) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.children[c.Process] = true
+	if f.stopping() { // the others have been told already, perhaps
+		c.Process.Signal(syscall.SIGTERM)
+	}
+}
+
+func (f *Family) forget(c *Child) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.children, c.Process)
+}
+
+func (f *Family) signalAll(sig os.Signal) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for process := range f.children {
+		if err := process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			io.WriteString(os.Stderr, err.Error()+"\n")
+		}
+	}
+}
+
+// stopping reports whether this process is to end.
+func (f *Family) stopping() bool {
+	select {
+	case <-f.app.Stopping():
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,49 @@
+package family
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"reverseproxy/internal/narrate"
+)
+
+// What parent and child have agreed on.
+const (
+	jobVariable  = "PROXY_CHILD" // environment: the job
+	failedStatus = 1             // exit status of a child whose client got no answer
+
+	firstFile    = 3 // the client's socket, or the listening one
+	boardFile    = 4 // standing children: the scoreboard
+	lifelineFile = 5 // standing children: ends when they are to stop
+)
+
+// A job is what a child is started for.
+type job struct {
+	Level    narrate.Level // how much it is to tell,
+	Events   int           // and the file to tell it to
+	Standing bool
+	Slot     int    // of a standing child: its place on the scoreboard
+	Conn     uint64 // of another: the number of its connection,
+	Accepted int64  // when that was accepted, Unix nanoseconds,
+	Peer     string // and the client's address
+}
+
+// String returns the job for the environment.
+func (j job) String() string {
+	return fmt.Sprintf("%d %d %t %d %d %d %q", j.Level, j.Events, j.Standing, j.Slot, j.Conn, j.Accepted, j.Peer)
+}
+
+func parseJob(s string) (j job, ok bool) {
+	_, err := fmt.Sscanf(s, "%d %d %t %d %d %d %q", &j.Level, &j.Events, &j.Standing, &j.Slot, &j.Conn, &j.Accepted, &j.Peer)
+	return j, err == nil && j.Slot >= 0 && j.Slot < maxPrefork
+}
+
+// peer returns the address of the child's client.
+func (j job) peer() net.Addr {
+	addr, err := netip.ParseAddrPort(j.Peer)
+	if err != nil {
+		return &net.TCPAddr{}
+	}
+	return net.TCPAddrFromAddrPort(addr)
+}

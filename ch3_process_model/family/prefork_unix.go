@@ -1,0 +1,224 @@
+//go:build unix
+
+package family
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"reverseproxy/ch2_basic_proxy/backoff"
+	"reverseproxy/internal/narrate"
+)
+
+// standing is what the parent of standing children, and each of them, keeps.
+type standing struct {
+	board     *scoreboard
+	boardFile *os.File
+	starting  sync.Mutex  // one child is being started
+	serving   atomic.Bool // this child has a client in hand
+}
+
+// A scoreboard is memory that the parent shares with its standing children, so
+// that they can count without sending a message for each client. Apache's
+// prefork model does the same and calls it so.
+type scoreboard struct {
+	counts narrate.Counts
+	busy   [maxPrefork]atomic.Bool // by number of the child: it has a client in hand
+}
+
+// openScoreboard maps the file into this process's memory.
+func openScoreboard(file *os.File) (*scoreboard, error) {
+	memory, err := syscall.Mmap(int(file.Fd()), 0, int(unsafe.Sizeof(scoreboard{})),
+		syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	if err != nil {
+		return nil, os.NewSyscallError("mmap", err)
+	}
+	return (*scoreboard)(unsafe.Pointer(&memory[0])), nil
+}
+
+// Prepare makes what -prefork needs and may not get. Call it before the program
+// says that it is ready.
+func (f *Family) Prepare() {
+	if f.prefork == 0 {
+		return
+	}
+	var err error
+	if f.boardFile, err = sharedMemory(make([]byte, unsafe.Sizeof(scoreboard{}))); err == nil {
+		f.board, err = openScoreboard(f.boardFile)
+	}
+	if err != nil {
+		f.app.Fatal(fmt.Errorf("no memory to share with the children: %w", err))
+	}
+	f.app.Log.Share(&f.board.counts)
+}
+
+// Prefork keeps -prefork children that all accept from listener's socket, until
+// Ctrl+C, and returns when the last has ended. Without -prefork it returns false
+// at once.
+func (f *Family) Prefork(listener net.Listener) bool {
+	if f.prefork == 0 {
+		return false
+	}
+	n := f.fit(f.prefork)
+	if n < f.prefork {
+		f.app.Log.Problem("The limit on open files (ulimit -n) leaves room for %d standing children", n)
+	}
+	socket, err := duplicate(listener)
+	if err != nil {
+		f.app.Fatal(err)
+	}
+	f.endWithParent()
+	var all sync.WaitGroup
+	for slot := range n {
+		all.Go(func() { f.standOne(socket, slot) }) // ends after Ctrl+C
+	}
+	all.Wait()
+	return true
+}
+
+// Pauses before a standing child that has died is replaced.
+const (
+	firstPause = 5 * time.Millisecond
+	maxPause   = 1 * time.Second
+)
+
+// standOne keeps one child standing. One that dies at once is replaced after a
+// pause that doubles each time, so that a broken program does not start
+// thousands of processes a second.
+func (f *Family) standOne(socket *os.File, slot int) {
+	pause := firstPause
+	for !f.stopping() {
+		started := time.Now()
+		if err := f.stand(socket, slot); err != nil {
+			f.app.Log.Problem("No child could be started: %v; next try in %v", err, pause)
+		}
+		if time.Since(started) > maxPause {
+			pause = firstPause
+		}
+		select {
+		case <-f.app.Stopping():
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// stand starts a standing child and sees to its end.
+func (f *Family) stand(socket *os.File, slot int) error {
+	cmd := exec.Command(f.Program(), f.Args()...)
+	c := &Child{Cmd: cmd, family: f, job: job{Standing: true, Slot: slot}}
+	end, lifeline, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	c.ExtraFiles = []*os.File{socket, f.boardFile, end}
+	f.starting.Lock() // one after the other: each start takes some descriptors for a moment
+	err = c.Start()
+	end.Close()
+	f.starting.Unlock()
+	if err != nil {
+		lifeline.Close()
+		return err
+	}
+	f.attend(c, lifeline)
+	if f.board.busy[slot].Swap(false) {
+		f.app.Log.Lost()
+	}
+	return nil
+}
+
+// attend passes on what a standing child tells until it ends, and reaps it.
+func (f *Family) attend(c *Child, lifeline *os.File) {
+	done := make(chan struct{})
+	// Ends with attend: cutting the life line is how the child learns that it
+	// is to stop, whether by Ctrl+C or because this process has died.
+	go func() {
+		select {
+		case <-f.app.Stopping():
+		case <-done:
+		}
+		lifeline.Close()
+	}()
+	serving := uint64(0) // the connection it has in hand
+	c.relay(func(e narrate.Event) {
+		if e.Step == narrate.Accept {
+			serving = f.app.Log.NewID()
+		}
+		e.Conn, e.Worker = serving, c.name()
+		f.app.Log.Relay(e)
+		if e.Step == narrate.Close {
+			serving = 0
+		}
+	})
+	c.Wait()
+	close(done)
+	f.forget(c)
+	f.app.Log.WorkerNote(0, c.name(), "exited and was reaped: "+c.status())
+	if serving != 0 {
+		f.app.Log.Relay(narrate.Event{Kind: narrate.KindStep, Step: narrate.Close, Name: narrate.Close.String(),
+			Conn: serving, Worker: c.name(), Failed: true, Err: c.early().Error()})
+	}
+}
+
+// acceptAll is the life of a standing child: accept, serve, accept again, one
+// client at a time, until it is told to stop.
+//
+// All children wait in accept on the same socket. They do so in the system call
+// itself: the kernel then wakes one of them for each client. Waiting in Go's
+// poller would wake them all, and all but one in vain (the thundering herd).
+func (f *Family) acceptAll(yield func(net.Conn, *narrate.Conn) bool) {
+	board, err := openScoreboard(os.NewFile(boardFile, "scoreboard"))
+	if err != nil {
+		f.app.Fatal(err)
+	}
+	f.app.Log.Share(&board.counts)
+	syscall.SetNonblock(firstFile, false)
+	pause := backoff.New(f.app)
+	for !f.stopping() {
+		fd, peer, err := accept(firstFile)
+		switch err {
+		case nil:
+		case syscall.EINVAL: // it listens no more: the family is to stop
+			return
+		case syscall.EINTR, syscall.ECONNABORTED, syscall.EAGAIN:
+			continue
+		default:
+			pause.After(os.NewSyscallError("accept", err))
+			continue
+		}
+		f.serving.Store(true)
+		board.busy[f.job.Slot].Store(true)
+		client, err := connection(fd, address(peer))
+		if err == nil {
+			if !yield(client, f.app.Log.Accept(client)) {
+				return
+			}
+		} else {
+			f.app.Log.Problem("Accepted, but lost: %v", err)
+		}
+		board.busy[f.job.Slot].Store(false)
+		f.serving.Store(false)
+	}
+}
+
+// address returns what accept has returned as net has it.
+func address(sa syscall.Sockaddr) net.Addr {
+	switch sa := sa.(type) {
+	case *syscall.SockaddrInet4:
+		return &net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}
+	case *syscall.SockaddrInet6:
+		addr := &net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}
+		if zone, err := net.InterfaceByIndex(int(sa.ZoneId)); err == nil && sa.ZoneId != 0 {
+			addr.Zone = zone.Name
+		}
+		return addr
+	}
+	return &net.TCPAddr{}
+}
