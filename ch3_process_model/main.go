@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"syscall"
 
 	"reverseproxy/ch2_basic_proxy/backoff"
 	"reverseproxy/ch2_basic_proxy/forward"
@@ -75,7 +74,7 @@ func (p *proxy) serve(listener net.Listener) {
 
 // start starts a child process for a client, and sees to its end.
 func (p *proxy) start(client net.Conn, log *narrate.Conn) error {
-	socket, err := family.File(client.(syscall.Conn)) // one more descriptor (dup)
+	socket, err := family.File(client) // one more descriptor (dup)
 	if err != nil {
 		return err
 	}

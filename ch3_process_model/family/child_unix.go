@@ -49,13 +49,14 @@ func (f *Family) Clients() iter.Seq2[net.Conn, *narrate.Conn] {
 	}
 }
 
-// Status returns the exit status of a child that has served: 0, or 1 if its
-// client did not get the answer it asked for.
+// Status returns the exit status of a child that has served, which says how it
+// went: 0 if its client has the answer it asked for.
 func (f *Family) Status() int {
-	if !f.job.Standing && f.app.Log.Summary().Failed > 0 {
-		return failedStatus
+	if f.job.Standing {
+		return 0 // the scoreboard says it
 	}
-	return 0
+	t := f.app.Log.Totals()
+	return int(failedStatus*t.Failed + silentStatus*one(t.Requests == 0))
 }
 
 // connection returns the connection whose socket is file fd, with the address

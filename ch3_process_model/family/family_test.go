@@ -26,7 +26,7 @@ func TestRelay(t *testing.T) {
 		theirs.Close()
 	}()
 	var got []string
-	c := &child{events: ours}
+	c := &Child{events: ours}
 	c.relay(func(e narrate.Event) { got = append(got, e.Step.String()+" "+e.Text) })
 	if diff := cmp.Diff([]string{"read request first", "close second"}, got); diff != "" {
 		t.Errorf("want (-), got (+):\n%s", diff)
@@ -34,7 +34,7 @@ func TestRelay(t *testing.T) {
 	if _, err := ours.Stat(); err == nil {
 		t.Error("the pipe is still open")
 	}
-	(&child{}).relay(func(narrate.Event) { t.Error("an event of a child that tells nothing") })
+	(&Child{}).relay(func(narrate.Event) { t.Error("an event of a child that tells nothing") })
 }
 
 // TestHowAChildEnded tells a child whose client got no answer (1) from one that
@@ -49,8 +49,8 @@ func TestHowAChildEnded(t *testing.T) {
 		{"exit 2", "exit status 2", true},
 		{"kill -9 $$", "signal: killed", true},
 	} {
-		c := &child{cmd: exec.Command("sh", "-c", test.command)}
-		c.cmd.Run()
+		c := &Child{Cmd: exec.Command("sh", "-c", test.command)}
+		c.Run()
 		if c.status() != test.status || c.crashed() != test.crashed {
 			t.Errorf("%s: status %q, crashed %t", test.command, c.status(), c.crashed())
 		}

@@ -62,7 +62,7 @@ type Child struct {
 	job    job
 	log    *narrate.Conn // the client's; nil for a standing child, which accepts its own
 	events *os.File      // what it tells, one JSON object a line; nil if nothing
-	last   narrate.Event // its own step 10, if it came so far
+	told   told
 }
 
 // Child makes cmd a child that serves client, whose steps log tells.
@@ -100,33 +100,60 @@ func (c *Child) Start() error {
 		return err
 	}
 	f.remember(c)
-	f.app.Log.WorkerNote(c.job.Conn, c.name(), "started")
+	f.app.Log.WorkerNote(c.job.Conn, c.name(), narrate.Started, "started")
 	return nil
 }
 
 // Relay passes on what the child tells, until it ends.
 func (c *Child) Relay() {
 	c.relay(func(e narrate.Event) {
-		if e.Step == narrate.Close {
-			c.last = e
-		}
-		c.family.app.Log.Relay(e)
+		c.told.add(e)
+		c.family.app.Log.Emit(e)
 	})
+}
+
+// told is what a child has said of its clients, in totals.
+type told struct {
+	narrate.Totals
+	closed bool // the latest connection
+}
+
+func (t *told) add(e narrate.Event) {
+	switch {
+	case e.Step == narrate.Accept:
+		t.Connections++
+		t.closed = false
+	case e.Kind == narrate.KindRequest:
+		t.Requests++
+	case e.Step == narrate.Close:
+		t.closed = true
+		if e.Failed {
+			t.Failed++
+		}
+	}
 }
 
 // Report tells, after Wait, how the child has ended, and counts its client.
 func (c *Child) Report() {
-	log := c.family.app.Log
-	c.family.forget(c)
-	log.WorkerNote(c.job.Conn, c.name(), "exited and was reaped: "+c.status())
+	log, status := c.family.app.Log, c.ProcessState.ExitCode()
+	c.forget()
 	switch {
-	case c.last.Step == narrate.Close: // the child itself has said how it went
-		log.Done(c.last.Failed)
+	case c.told.closed: // the child itself has said how it went
+		log.Finished(c.told.Requests, c.told.Failed > 0)
 	case c.crashed():
+		c.log.Begin() // it had, or would not have died of it
 		c.log.Close(c.early(), true, 0)
 	default:
-		log.Done(c.ProcessState.ExitCode() == failedStatus)
+		log.Finished(one(status&silentStatus == 0), status&failedStatus != 0)
 	}
+}
+
+// one is 1 for true, in counts.
+func one(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // early is the error of a child that ended before its time.
@@ -159,7 +186,7 @@ func (c *Child) relay(tell func(narrate.Event)) {
 // crashed reports whether the child ended otherwise than by serving its client:
 // by a signal, or by a panic (exit status 2).
 func (c *Child) crashed() bool {
-	return c.ProcessState.ExitCode() != 0 && c.ProcessState.ExitCode() != failedStatus
+	return c.ProcessState.ExitCode()&^(failedStatus|silentStatus) != 0
 }
 
 // status returns how the child ended: "exit status 0", "signal: killed".
@@ -181,10 +208,13 @@ func (f *Family) remember(c *Child) {
 	}
 }
 
-func (f *Family) forget(c *Child) {
+// forget tells that the child has been reaped.
+func (c *Child) forget() {
+	f := c.family
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	delete(f.children, c.Process)
+	f.mu.Unlock()
+	f.app.Log.WorkerNote(c.job.Conn, c.name(), narrate.Exited, "exited and was reaped: "+c.status())
 }
 
 func (f *Family) signalAll(sig os.Signal) {

@@ -10,8 +10,11 @@ import (
 
 // What parent and child have agreed on.
 const (
-	jobVariable  = "PROXY_CHILD" // environment: the job
-	failedStatus = 1             // exit status of a child whose client got no answer
+	jobVariable = "PROXY_CHILD" // environment: the job
+
+	// A child's exit status is the sum of these; 0 is a request answered.
+	failedStatus = 1 // its client got no answer
+	silentStatus = 4 // its client sent no request
 
 	firstFile    = 3 // the client's socket, or the listening one
 	boardFile    = 4 // standing children: the scoreboard

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"reverseproxy/ch2_basic_proxy/backoff"
 	"reverseproxy/internal/narrate"
@@ -21,26 +20,9 @@ import (
 type standing struct {
 	board     *scoreboard
 	boardFile *os.File
-	starting  sync.Mutex  // one child is being started
+	starting  sync.Mutex // one child is being started
+	lastConn  atomic.Uint64
 	serving   atomic.Bool // this child has a client in hand
-}
-
-// A scoreboard is memory that the parent shares with its standing children, so
-// that they can count without sending a message for each client. Apache's
-// prefork model does the same and calls it so.
-type scoreboard struct {
-	counts narrate.Counts
-	busy   [maxPrefork]atomic.Bool // by number of the child: it has a client in hand
-}
-
-// openScoreboard maps the file into this process's memory.
-func openScoreboard(file *os.File) (*scoreboard, error) {
-	memory, err := syscall.Mmap(int(file.Fd()), 0, int(unsafe.Sizeof(scoreboard{})),
-		syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
-	if err != nil {
-		return nil, os.NewSyscallError("mmap", err)
-	}
-	return (*scoreboard)(unsafe.Pointer(&memory[0])), nil
 }
 
 // Prepare makes what -prefork needs and may not get. Call it before the program
@@ -50,13 +32,14 @@ func (f *Family) Prepare() {
 		return
 	}
 	var err error
-	if f.boardFile, err = sharedMemory(make([]byte, unsafe.Sizeof(scoreboard{}))); err == nil {
+	if f.boardFile, err = sharedMemory(make([]byte, boardSize)); err == nil {
 		f.board, err = openScoreboard(f.boardFile)
 	}
 	if err != nil {
 		f.app.Fatal(fmt.Errorf("no memory to share with the children: %w", err))
 	}
-	f.app.Log.Share(&f.board.counts)
+	f.board.used.Store(int64(f.prefork))
+	f.app.Log.Include(f.board.totals)
 }
 
 // Prefork keeps -prefork children that all accept from listener's socket, until
@@ -128,9 +111,6 @@ func (f *Family) stand(socket *os.File, slot int) error {
 		return err
 	}
 	f.attend(c, lifeline)
-	if f.board.busy[slot].Swap(false) {
-		f.app.Log.Lost()
-	}
 	return nil
 }
 
@@ -146,25 +126,50 @@ func (f *Family) attend(c *Child, lifeline *os.File) {
 		}
 		lifeline.Close()
 	}()
-	serving := uint64(0) // the connection it has in hand
+	slot := &f.board.slots[c.job.Slot]
+	before := slot.load()
+	conn := uint64(0) // the number of the latest connection
 	c.relay(func(e narrate.Event) {
+		c.told.add(e)
 		if e.Step == narrate.Accept {
-			serving = f.app.Log.NewID()
+			conn = f.lastConn.Add(1)
 		}
-		e.Conn, e.Worker = serving, c.name()
-		f.app.Log.Relay(e)
-		if e.Step == narrate.Close {
-			serving = 0
-		}
+		e.Conn, e.Worker = conn, c.name()
+		f.app.Log.Emit(e)
 	})
 	c.Wait()
 	close(done)
-	f.forget(c)
-	f.app.Log.WorkerNote(0, c.name(), "exited and was reaped: "+c.status())
-	if serving != 0 {
-		f.app.Log.Relay(narrate.Event{Kind: narrate.KindStep, Step: narrate.Close, Name: narrate.Close.String(),
-			Conn: serving, Worker: c.name(), Failed: true, Err: c.early().Error()})
+	c.forget()
+	f.settle(c, slot, before, conn)
+}
+
+// settle counts and tells what a standing child has begun and not finished, if
+// it was killed.
+func (f *Family) settle(c *Child, slot *slot, before narrate.Totals, conn uint64) {
+	now := slot.load()
+	if now.Open == 0 {
+		return
 	}
+	silent := now.Connections - before.Connections - c.told.Connections // accepted, and not even told
+	if c.told.closed && silent == 0 {
+		now.Failed = before.Failed + c.told.Failed // it has said how it went, and not yet counted it
+	} else {
+		now.Failed += now.Owed
+		if silent > 0 {
+			conn = f.lastConn.Add(1)
+		}
+		e := narrate.Event{Kind: narrate.KindRequest, Name: "request", Conn: conn, Worker: c.name()}
+		if now.Failed > before.Failed+c.told.Failed {
+			e.Failed, e.Err = true, c.early().Error()
+		}
+		if now.Requests > before.Requests+c.told.Requests {
+			f.app.Log.Emit(e)
+		}
+		e.Kind, e.Step, e.Name = narrate.KindStep, narrate.Close, narrate.Close.String()
+		f.app.Log.Emit(e)
+	}
+	now.Open, now.Owed = 0, 0
+	slot.store(now)
 }
 
 // acceptAll is the life of a standing child: accept, serve, accept again, one
@@ -178,7 +183,15 @@ func (f *Family) acceptAll(yield func(net.Conn, *narrate.Conn) bool) {
 	if err != nil {
 		f.app.Fatal(err)
 	}
-	f.app.Log.Share(&board.counts)
+	slot := &board.slots[f.job.Slot]
+	before := slot.load() // what others have counted in this place
+	f.app.Log.Counted(func(t narrate.Totals) {
+		t.Add(before)
+		slot.store(t)
+		if t.Open > 0 {
+			board.noteMost()
+		}
+	})
 	syscall.SetNonblock(firstFile, false)
 	pause := backoff.New(f.app)
 	for !f.stopping() {
@@ -194,7 +207,6 @@ func (f *Family) acceptAll(yield func(net.Conn, *narrate.Conn) bool) {
 			continue
 		}
 		f.serving.Store(true)
-		board.busy[f.job.Slot].Store(true)
 		client, err := connection(fd, address(peer))
 		if err == nil {
 			if !yield(client, f.app.Log.Accept(client)) {
@@ -203,7 +215,6 @@ func (f *Family) acceptAll(yield func(net.Conn, *narrate.Conn) bool) {
 		} else {
 			f.app.Log.Problem("Accepted, but lost: %v", err)
 		}
-		board.busy[f.job.Slot].Store(false)
 		f.serving.Store(false)
 	}
 }
