@@ -23,10 +23,11 @@ func (f *Family) IsChild() bool {
 	}
 	os.Unsetenv(jobVariable)
 	f.heed()
+	pipe := os.NewFile(uintptr(f.job.Pipe), "pipe")
+	pipe.WriteString("\n") // from now on it may be told to stop
 	nameProcess()
 	if f.job.Level > narrate.Off {
-		events := os.NewFile(uintptr(f.job.Events), "events")
-		f.app.Log = narrate.New(f.job.Level, narrate.JSON(events))
+		f.app.Log = narrate.New(f.job.Level, narrate.JSON(pipe))
 	}
 	f.app.Log.SlowMotion(f.app.Pause())
 	name := fmt.Sprintf("child %d", os.Getpid())

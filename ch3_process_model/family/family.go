@@ -32,15 +32,15 @@ type Family struct {
 	job     job // what this process was started for, if it is a child
 
 	slots    chan struct{} // one for each child that may run (without -prefork)
-	mu       sync.Mutex
-	children map[*os.Process]bool
+	mu       sync.Mutex    // guards what follows
+	children map[*Child]bool
 
 	standing // more, if there are standing children
 }
 
 // Flags registers -max-children and -prefork.
 func Flags(app *cli.App) *Family {
-	f := &Family{app: app, program: findProgram(), children: map[*os.Process]bool{}}
+	f := &Family{app: app, program: findProgram(), children: map[*Child]bool{}}
 	f.job, app.Child = parseJob(os.Getenv(jobVariable))
 	app.CountVar(&f.max, "max-children", 128, "most `children` at once; further clients wait (without -prefork)")
 	app.Flags.Func("prefork", "`number` of standing children that take turns, instead of a child for each client (default none)", func(s string) error {

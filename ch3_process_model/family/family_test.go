@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"reverseproxy/internal/cli"
 	"reverseproxy/internal/narrate"
 )
 
@@ -21,12 +22,12 @@ func TestRelay(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() { // ends when it has written
-		io.WriteString(theirs, `{"event":"step","step":5,"text":"first"}`+"\nnot JSON\n"+
+		io.WriteString(theirs, "\n"+`{"event":"step","step":5,"text":"first"}`+"\nnot JSON\n"+
 			`{"event":"step","step":10,"text":"second"}`+"\n"+`{"event":"step","st`)
 		theirs.Close()
 	}()
 	var got []string
-	c := &Child{events: ours}
+	c := &Child{pipe: ours, family: &Family{app: cli.New()}}
 	c.relay(func(e narrate.Event) { got = append(got, e.Step.String()+" "+e.Text) })
 	if diff := cmp.Diff([]string{"read request first", "close second"}, got); diff != "" {
 		t.Errorf("want (-), got (+):\n%s", diff)
@@ -34,7 +35,6 @@ func TestRelay(t *testing.T) {
 	if _, err := ours.Stat(); err == nil {
 		t.Error("the pipe is still open")
 	}
-	(&Child{}).relay(func(narrate.Event) { t.Error("an event of a child that tells nothing") })
 }
 
 // TestHowAChildEnded tells a child whose client got no answer (1) from one that

@@ -3,9 +3,7 @@ package family
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -61,8 +59,11 @@ type Child struct {
 	family *Family
 	job    job
 	log    *narrate.Conn // the client's; nil for a standing child, which accepts its own
-	events *os.File      // what it tells, one JSON object a line; nil if nothing
+	pipe   *os.File      // what it tells: a line when it is ready, then its events
 	told   told
+
+	ready bool     // it has said so (guarded by family.mu)
+	spare *os.File // until then: one more copy of the client's socket
 }
 
 // Child makes cmd a child that serves client, whose steps log tells.
@@ -77,17 +78,16 @@ func (c *Child) Start() error {
 	if err := f.program.intact(); err != nil {
 		return err
 	}
-	c.job.Level = f.app.Log.Level()
-	if c.job.Level > narrate.Off {
-		ours, theirs, err := os.Pipe()
-		if err != nil {
-			return err
-		}
-		defer theirs.Close()
-		c.events = ours
-		c.ExtraFiles = append(c.ExtraFiles, theirs)
-		c.job.Events = firstFile + len(c.ExtraFiles) - 1
+	ours, theirs, err := os.Pipe()
+	if err != nil {
+		return err
 	}
+	defer theirs.Close()
+	if c.log != nil {
+		c.spare, err = duplicate(c.ExtraFiles[0])
+	}
+	c.ExtraFiles = append(c.ExtraFiles, theirs)
+	c.job.Level, c.job.Pipe = f.app.Log.Level(), firstFile+len(c.ExtraFiles)-1
 	c.Args[0] = os.Args[0]
 	// A child serves one client at a time, for which one processor is enough:
 	// the Go runtime starts fewer threads, and fewer wake each other.
@@ -95,11 +95,18 @@ func (c *Child) Start() error {
 	c.Env = append(c.Env, jobVariable+"="+c.job.String())
 	c.Stderr = os.Stderr              // for a panic's last words
 	c.SysProcAttr = ownProcessGroup() // so that it does not get the terminal's Ctrl+C
-	if err := shield(c.Cmd.Start); err != nil {
-		c.events.Close() // of nil it is an error, which is fine
+	if err == nil {
+		err = c.Cmd.Start()
+	}
+	if err != nil {
+		ours.Close()
+		c.spare.Close() // of nil it is an error, which is fine
 		return err
 	}
-	f.remember(c)
+	c.pipe = ours
+	f.mu.Lock()
+	f.children[c] = true
+	f.mu.Unlock()
 	f.app.Log.WorkerNote(c.job.Conn, c.name(), narrate.Started, "started")
 	return nil
 }
@@ -110,6 +117,17 @@ func (c *Child) Relay() {
 		c.told.add(e)
 		c.family.app.Log.Emit(e)
 	})
+}
+
+// begun notes that the child runs: a signal to stop no longer ends it at once.
+func (c *Child) begun() {
+	c.spare.Close()
+	c.family.mu.Lock()
+	defer c.family.mu.Unlock()
+	c.ready = true
+	if c.family.stopping() { // the others have been told already
+		c.Process.Signal(syscall.SIGTERM)
+	}
 }
 
 // told is what a child has said of its clients, in totals.
@@ -138,6 +156,7 @@ func (c *Child) Report() {
 	log, status := c.family.app.Log, c.ProcessState.ExitCode()
 	c.forget()
 	switch {
+	case !c.ready && c.again():
 	case c.told.closed: // the child itself has said how it went
 		log.Finished(c.told.Requests, c.told.Failed > 0)
 	case c.crashed():
@@ -146,6 +165,26 @@ func (c *Child) Report() {
 	default:
 		log.Finished(one(status&silentStatus == 0), status&failedStatus != 0)
 	}
+}
+
+// again starts another child for the client of one that was told to stop
+// (SIGTERM) in its first milliseconds, when Go's runtime does not heed that yet:
+// nothing has been read from the socket.
+func (c *Child) again() bool {
+	defer c.spare.Close()
+	if !terminated(c.ProcessState) {
+		return false
+	}
+	next := &Child{Cmd: exec.Command(c.family.Program(), c.Args[1:]...), family: c.family, log: c.log, job: c.job}
+	next.ExtraFiles = []*os.File{c.spare}
+	if next.Start() != nil {
+		return false
+	}
+	c.spare.Close()
+	next.Relay()
+	next.Wait()
+	next.Report()
+	return true
 }
 
 // one is 1 for true, in counts.
@@ -166,11 +205,12 @@ func (c *Child) name() string { return "child " + strconv.Itoa(c.Process.Pid) }
 
 // relay calls tell for each event of the child, until it ends.
 func (c *Child) relay(tell func(narrate.Event)) {
-	if c.events == nil {
-		return
+	defer c.pipe.Close()
+	lines := bufio.NewReader(c.pipe)
+	if _, err := lines.ReadBytes('\n'); err != nil {
+		return // it has ended before it was ready
 	}
-	defer c.events.Close()
-	lines := bufio.NewReader(c.events)
+	c.begun()
 	for {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
@@ -199,20 +239,11 @@ func (f *Family) endWithParent() {
 	f.app.OnCut(func() { f.signalAll(syscall.SIGKILL) })
 }
 
-func (f *Family) remember(c *Child) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.children[c.Process] = true
-	if f.stopping() { // the others have been told already, perhaps
-		c.Process.Signal(syscall.SIGTERM)
-	}
-}
-
 // forget tells that the child has been reaped.
 func (c *Child) forget() {
 	f := c.family
 	f.mu.Lock()
-	delete(f.children, c.Process)
+	delete(f.children, c)
 	f.mu.Unlock()
 	f.app.Log.WorkerNote(c.job.Conn, c.name(), narrate.Exited, "exited and was reaped: "+c.status())
 }
@@ -220,9 +251,9 @@ func (c *Child) forget() {
 func (f *Family) signalAll(sig os.Signal) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for process := range f.children {
-		if err := process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			io.WriteString(os.Stderr, err.Error()+"\n")
+	for c := range f.children {
+		if c.ready || sig == syscall.SIGKILL { // others are told when they are ready
+			c.Process.Signal(sig)
 		}
 	}
 }

@@ -23,8 +23,8 @@ const (
 
 // A job is what a child is started for.
 type job struct {
-	Level    narrate.Level // how much it is to tell,
-	Events   int           // and the file to tell it to
+	Level    narrate.Level // how much it is to tell
+	Pipe     int           // the file to tell it to
 	Standing bool
 	Slot     int    // of a standing child: its place on the scoreboard
 	Conn     uint64 // of another: the number of its connection,
@@ -34,11 +34,11 @@ type job struct {
 
 // String returns the job for the environment.
 func (j job) String() string {
-	return fmt.Sprintf("%d %d %t %d %d %d %q", j.Level, j.Events, j.Standing, j.Slot, j.Conn, j.Accepted, j.Peer)
+	return fmt.Sprintf("%d %d %t %d %d %d %q", j.Level, j.Pipe, j.Standing, j.Slot, j.Conn, j.Accepted, j.Peer)
 }
 
 func parseJob(s string) (j job, ok bool) {
-	_, err := fmt.Sscanf(s, "%d %d %t %d %d %d %q", &j.Level, &j.Events, &j.Standing, &j.Slot, &j.Conn, &j.Accepted, &j.Peer)
+	_, err := fmt.Sscanf(s, "%d %d %t %d %d %d %q", &j.Level, &j.Pipe, &j.Standing, &j.Slot, &j.Conn, &j.Accepted, &j.Peer)
 	return j, err == nil && j.Slot >= 0 && j.Slot < maxPrefork
 }
 

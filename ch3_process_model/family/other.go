@@ -29,7 +29,9 @@ func findProgram() program { return program{} }
 
 func (program) intact() error { return errors.ErrUnsupported }
 
-func shield(func() error) error { return errors.ErrUnsupported }
+func duplicate(any) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+func terminated(*os.ProcessState) bool { return false }
 
 func ownProcessGroup() *syscall.SysProcAttr { return nil }
 

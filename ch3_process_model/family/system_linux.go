@@ -3,7 +3,6 @@ package family
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -28,23 +27,6 @@ func (program) intact() error { return nil }
 // nameProcess gives a child the name that ps and pkill know the parent by; the
 // kernel has named it "exe", after the link.
 func nameProcess() { os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0) }
-
-// shield calls start with SIGTERM and SIGINT blocked. The child inherits that:
-// such a signal waits until the child heeds it, instead of ending it, with a
-// client in its hands, in the milliseconds before.
-func shield(start func() error) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	var block, before unix.Sigset_t
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
-		block.Val[0] |= 1 << (sig - 1)
-	}
-	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &block, &before); err != nil {
-		return os.NewSyscallError("sigprocmask", err)
-	}
-	defer unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
-	return start()
-}
 
 // sharedMemory returns a file in memory with the given content.
 func sharedMemory(content []byte) (*os.File, error) {

@@ -30,9 +30,6 @@ func (p program) intact() error {
 
 func nameProcess() {}
 
-// shield calls start. A signal in a child's first milliseconds ends it here.
-func shield(start func() error) error { return start() }
-
 // sharedMemory returns a file with the given content.
 func sharedMemory(content []byte) (*os.File, error) {
 	file, err := sharedFile()

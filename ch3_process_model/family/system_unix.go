@@ -32,6 +32,12 @@ func duplicate(socket any) (*os.File, error) {
 	return os.NewFile(uintptr(copied), "socket"), nil
 }
 
+// terminated reports whether a process was ended by SIGTERM, or by SIGINT.
+func terminated(state *os.ProcessState) bool {
+	status, ok := state.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && (status.Signal() == syscall.SIGTERM || status.Signal() == syscall.SIGINT)
+}
+
 // ownProcessGroup keeps the terminal's Ctrl+C, which goes to the process group
 // in the foreground, away from a child.
 func ownProcessGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
