@@ -464,3 +464,84 @@ func TestPreforkFitsDescriptors(t *testing.T) {
 	}
 	p.Interrupt(t)
 }
+
+// TestKilledUnderLoad kills standing children again and again while clients
+// come, and compares the counts with what was told of each connection.
+func TestKilledUnderLoad(t *testing.T) {
+	harness.NeedProc(t)
+	m := harness.Prefork
+	m.Flags, m.Standing = []string{"-prefork", "16"}, 16
+	p := harness.Start(t, m, m.Demo(1)...)
+	over := make(chan struct{})
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() { // ends when the last child has been killed
+			for {
+				select {
+				case <-over:
+					return
+				default:
+					p.TryGet("/bytes?n=16") // many fail: their children are killed
+				}
+			}
+		})
+	}
+	dead := 0
+	for deadline := time.Now().Add(harness.Patience); dead < 100 && time.Now().Before(deadline); {
+		for _, pid := range p.Children(t) {
+			syscall.Kill(pid, syscall.SIGKILL)
+			dead++
+			time.Sleep(time.Duration(dead%7) * 500 * time.Microsecond) // anywhere in their work
+		}
+	}
+	close(over)
+	p.WaitEvents(t, "a child is reaped", dead/2, func(e narrate.Event) bool { return e.State == narrate.Exited })
+	all.Wait()
+	start := time.Now()
+	e := p.Interrupt(t)
+	if d := time.Since(start); d > 4*time.Second {
+		t.Errorf("the end takes %v: something is thought to be in flight", d)
+	}
+	conns, requests, failed := map[uint64]bool{}, 0, 0
+	for _, e := range p.Events() {
+		if e.Conn != 0 {
+			conns[e.Conn] = conns[e.Conn] || e.Step == narrate.Close
+		}
+		if e.Kind == narrate.KindRequest {
+			requests++
+		}
+		if e.Step == narrate.Close && e.Failed {
+			failed++
+		}
+	}
+	for conn, closed := range conns {
+		if !closed {
+			t.Errorf("connection %d is not closed", conn)
+		}
+	}
+	if s := e.Summary; int(s.Connections) != len(conns) || int(s.Requests) != requests || int(s.Failed) != failed || failed == 0 {
+		t.Errorf("summary %+v, but told: %d connections, %d requests, %d failed", s, len(conns), requests, failed)
+	}
+}
+
+// TestRefusedClientIsNotHeld lowers the limit on open files while the program
+// runs, so that it can accept, but start no child. The client is told, and its
+// socket is given back, although it does not close its end.
+func TestRefusedClientIsNotHeld(t *testing.T) {
+	harness.NeedProc(t)
+	p := harness.StartWithBackend(t, harness.Fork)
+	hold(t, p, "/before").release(t)
+	p.WaitChildren(t, 0)
+	limitFiles(t, p.PID())
+	c := p.Dial(t)
+	c.Send("GET /refused HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
+	if got := c.Response("GET"); got.Status != 503 {
+		t.Errorf("a client for whom no child can be started reads %+v", got)
+	}
+	start := time.Now()
+	p.WaitEvent(t, "its close", func(e narrate.Event) bool { return e.Step == narrate.Close && e.Status == 503 })
+	if d := time.Since(start); d > 4*time.Second {
+		t.Errorf("its socket is held for %v more; it is silent, and 1 s is enough", d)
+	}
+	p.Interrupt(t)
+}
