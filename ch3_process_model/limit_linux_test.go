@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitFiles lets a process open one more file than it has open, and no other.
-func limitFiles(t *testing.T, pid int) {
+// limitFiles lets a process open n more files than it has open.
+func limitFiles(t *testing.T, pid, n int) {
 	t.Helper()
 	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
 	names, err := os.ReadDir(dir)
@@ -22,15 +22,14 @@ func limitFiles(t *testing.T, pid int) {
 		fd, _ := strconv.Atoi(name.Name())
 		open[fd] = true
 	}
-	next := 0 // the number of the one more
-	for open[next] {
-		next++
+	limit := unix.Rlimit{}
+	for fd := 0; n > 0; fd++ {
+		if !open[fd] {
+			n--
+		}
+		limit.Cur = uint64(fd + 1)
 	}
-	var limit unix.Rlimit
-	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
-		t.Fatal(err)
-	}
-	limit.Cur = uint64(next + 1)
+	limit.Max = limit.Cur
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
 		t.Fatal(err)
 	}

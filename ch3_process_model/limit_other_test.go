@@ -4,7 +4,7 @@ package main
 
 import "testing"
 
-func limitFiles(t *testing.T, _ int) {
+func limitFiles(t *testing.T, _, _ int) {
 	t.Helper()
 	t.Skip("only Linux changes the limits of another process")
 }

@@ -532,7 +532,7 @@ func TestRefusedClientIsNotHeld(t *testing.T) {
 	p := harness.StartWithBackend(t, harness.Fork)
 	hold(t, p, "/before").release(t)
 	p.WaitChildren(t, 0)
-	limitFiles(t, p.PID())
+	limitFiles(t, p.PID(), 7) // its socket, two copies, a pipe, /dev/null twice; none for fork
 	c := p.Dial(t)
 	c.Send("GET /refused HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
 	if got := c.Response("GET"); got.Status != 503 {

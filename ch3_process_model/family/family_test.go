@@ -89,7 +89,7 @@ func TestKilledAtEveryMoment(t *testing.T) {
 		serve(child.AcceptFrom("client"))
 
 		for moments := range len(life) + 1 {
-			var all told // as the parent passes it on
+			var all told               // as the parent passes it on
 			closed := map[uint64]int{} // how often
 			f := &Family{app: cli.New()}
 			f.app.Log = narrate.New(narrate.All, func(e narrate.Event) {
