@@ -107,10 +107,10 @@ func NewExchange(client net.Conn, via string, limits *Limits, log *narrate.Conn)
 // not be forwarded.
 func (x *Exchange) ReadRequest() error {
 	n, err := x.awaitRequest()
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		err = x.readRequest(n)
-	case io.EOF:
+	case err == io.EOF, errors.Is(err, syscall.ECONNRESET): // some health checks reset
 		err = errNoRequest
 	default:
 		err = requestError(err)

@@ -46,11 +46,18 @@ func resetsBeforeAccept(t T, p *Proxy) {
 		}
 		return ""
 	})
+	failed := 0
 	for _, e := range p.Events()[seen:] {
+		if e.Step == narrate.Close && e.Failed {
+			failed++
+		}
 		if e.Fault == "proxy" || e.Status == 500 {
 			t.Errorf("a client that left before it was accepted is told as the proxy's fault: %+v", e)
 			break
 		}
+	}
+	if failed > n/2 { // the others have said nothing, as health checks do
+		t.Errorf("%d clients are left without an answer, but only %d have asked", failed, n/2)
 	}
 	if now := fmt.Sprint(p.Children(t)); p.Model.Standing > 0 && now != children {
 		t.Errorf("the standing children were %s, are %s", children, now)
