@@ -1,5 +1,5 @@
 // Problem: while one client is served, all others wait.
-// New idea: a child process for each connection, which inherits the client's socket.
+// New idea: a child process for each connection inherits the client's socket.
 // Still open: to start a process costs milliseconds (ch4).
 // Run: go run ./ch3_process_model -demo
 package main
@@ -27,13 +27,13 @@ func main() {
 	p := &proxy{app: app, limits: forward.Flags(app)}
 	p.family = family.Flags(app)
 	app.Start()
-	if p.family.IsChild() { // in C: fork has returned 0
+	if p.family.IsChild() { // in C, fork has returned 0
 		p.child()
 	}
 	p.family.Prepare()
 
-	// 1–3. Create a socket, bind it to an address, listen: net.Listen makes
-	// all three calls (C: socket, line 21; bind, line 33; listen, line 41).
+	// 1–3. Create a socket, bind it to an address, listen: net.Listen
+	// makes all three calls (C: socket, bind, listen).
 	listener, err := net.Listen("tcp", app.Listen)
 	if err != nil {
 		app.Fatal(err)
@@ -51,7 +51,7 @@ func (p *proxy) serve(listener net.Listener) {
 	pause := backoff.New(p.app)
 	for {
 		// 4. Accept a client: returns when one has completed TCP's
-		// handshake with the kernel (C: accept, line 51).
+		// handshake with the kernel (C: accept).
 		client, err := listener.Accept()
 		if err != nil {
 			if p.app.Stopped(err) {
@@ -62,39 +62,37 @@ func (p *proxy) serve(listener net.Listener) {
 		}
 		log := p.app.Log.Accept(client)
 		if err := p.start(client, log); err != nil {
-			go p.refuse(client, log, err) // ends when the client has been told
+			go p.refuse(client, log, err) // ends when the client knows
 			continue
 		}
-
-		// The child has the socket. The parent's copy must go, or the client
-		// would never read end of file (C: close, line 142).
+		// The child has the socket. The parent's copy must go, or the
+		// client would never read end of file (C: close).
 		client.Close()
 	}
 }
 
-// start starts a child process for a client, and sees to its end.
+// start starts a child that serves a client, and sees to its end.
 func (p *proxy) start(client net.Conn, log *narrate.Conn) error {
-	socket, err := family.File(client) // one more descriptor (dup)
+	socket, err := family.File(client) // one more descriptor of it (dup)
 	if err != nil {
 		return err
 	}
 	defer socket.Close()
 
-	// fork alone would copy one of this process's threads, and Go needs them
-	// all. So the child is this program from its beginning (fork and exec),
-	// which inherits the socket as its file 3 (C: fork, line 59).
+	// fork alone would copy one of this process's threads; Go needs all.
+	// So the child is this program from its beginning (fork and exec),
+	// which inherits the socket as its file 3 (C: fork).
 	cmd := exec.Command(p.family.Program(), p.family.Args()...)
 	cmd.ExtraFiles = []*os.File{socket}
-	child := p.family.Child(cmd, client, log) // with a pipe to tell its steps
+	child := p.family.Child(cmd, client, log) // with a pipe to narrate by
 	if err := child.Start(); err != nil {
 		return err
 	}
 	go func() { // ends with the child
 		defer p.family.End()
-		child.Relay()
-
-		// Wait takes its exit status. Without it the child would stay in
-		// the process table, as a zombie; the C program never calls it.
+		child.Relay() // its narration
+		// Wait takes the exit status; without it a zombie would stay in
+		// the process table (C: wait, missing).
 		child.Wait()
 		child.Report()
 	}()
@@ -149,6 +147,6 @@ func (p *proxy) handleClient(client net.Conn, log *narrate.Conn) (err error) {
 // refuse answers a client for whom no child could be started.
 func (p *proxy) refuse(client net.Conn, log *narrate.Conn, cause error) {
 	defer p.family.End()
-	err := forward.Unavailable("no process could be started for this request", cause)
+	err := forward.Unavailable("no process could be started", cause)
 	forward.NewExchange(client, p.app.Name, p.limits, log).Close(&err)
 }

@@ -42,8 +42,10 @@ type Family struct {
 func Flags(app *cli.App) *Family {
 	f := &Family{app: app, program: findProgram(), children: map[*Child]bool{}}
 	f.job, app.Child = parseJob(os.Getenv(jobVariable))
-	app.CountVar(&f.max, "max-children", 128, "most `children` at once; further clients wait (without -prefork)")
-	app.Flags.Func("prefork", "`number` of standing children that take turns, instead of a child for each client (default none)", func(s string) error {
+	app.CountVar(&f.max, "max-children", 128,
+		"most `children` at once; further clients wait (without -prefork)")
+	app.Flags.Func("prefork", "`number` of standing children that take turns, "+
+		"instead of a child for each client (default none)", func(s string) error {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 0 || n > maxPrefork {
 			return fmt.Errorf("it must be a number from 0 to %d", maxPrefork)

@@ -77,7 +77,12 @@ func TestKilledAtEveryMoment(t *testing.T) {
 		},
 		"silent":       func(c *narrate.Conn) { c.Close(errors.New("silent"), false, 0) },
 		"too slow":     func(c *narrate.Conn) { c.Close(errors.New("too slow"), true, 408) },
-		"two requests": func(c *narrate.Conn) { c.Begin(); c.End(narrate.Event{}); c.Begin(); c.Close(nil, false, 200) },
+		"two requests": func(c *narrate.Conn) {
+			c.Begin()
+			c.End(narrate.Event{Status: 200})
+			c.Begin()
+			c.Close(nil, false, 200)
+		},
 	} {
 		// The life of a child: one client before, and this one.
 		var life []any
@@ -116,13 +121,14 @@ func TestKilledAtEveryMoment(t *testing.T) {
 			}
 			f.settle(c, s, earlier, conn)
 			got := s.load()
-			want := narrate.Totals{Connections: 10 + int64(len(closed)), Requests: 9 + all.Requests, Failed: 3 + all.Failed}
+			want := narrate.Totals{Connections: 10 + int64(len(closed)),
+				Requests: 9 + all.Requests, Failed: 3 + all.Failed}
 			if got != want {
 				t.Errorf("%s, after %d moments: counted %+v, told %+v", name, moments, got, want)
 			}
 			for conn, closed := range closed {
 				if closed != 1 {
-					t.Errorf("%s, after %d moments: connection %d is closed %d times", name, moments, conn, closed)
+					t.Errorf("%s, after %d moments: %d is closed %d times", name, moments, conn, closed)
 				}
 			}
 		}

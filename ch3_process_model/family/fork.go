@@ -17,7 +17,6 @@ import (
 // started for it. While -max-children run, clients wait in the backlog.
 func (f *Family) Limit(l net.Listener) net.Listener {
 	f.slots = make(chan struct{}, f.fit(f.max))
-	f.endWithParent()
 	return &limited{l, f.slots}
 }
 
@@ -175,8 +174,9 @@ func (c *Child) again() bool {
 	if !terminated(c.ProcessState) {
 		return false
 	}
-	next := &Child{Cmd: exec.Command(c.family.Program(), c.Args[1:]...), family: c.family, log: c.log, job: c.job}
-	next.ExtraFiles = []*os.File{c.spare}
+	cmd := exec.Command(c.family.Program(), c.Args[1:]...)
+	cmd.ExtraFiles = []*os.File{c.spare}
+	next := &Child{Cmd: cmd, family: c.family, log: c.log, job: c.job}
 	if next.Start() != nil {
 		return false
 	}

@@ -32,13 +32,16 @@ type job struct {
 	Peer     string // and the client's address
 }
 
+const jobFormat = "%d %d %t %d %d %d %q" // the fields in their order
+
 // String returns the job for the environment.
 func (j job) String() string {
-	return fmt.Sprintf("%d %d %t %d %d %d %q", j.Level, j.Pipe, j.Standing, j.Slot, j.Conn, j.Accepted, j.Peer)
+	return fmt.Sprintf(jobFormat, j.Level, j.Pipe, j.Standing, j.Slot, j.Conn, j.Accepted, j.Peer)
 }
 
 func parseJob(s string) (j job, ok bool) {
-	_, err := fmt.Sscanf(s, "%d %d %t %d %d %d %q", &j.Level, &j.Pipe, &j.Standing, &j.Slot, &j.Conn, &j.Accepted, &j.Peer)
+	_, err := fmt.Sscanf(s, jobFormat, &j.Level, &j.Pipe, &j.Standing,
+		&j.Slot, &j.Conn, &j.Accepted, &j.Peer)
 	return j, err == nil && j.Slot >= 0 && j.Slot < maxPrefork
 }
 

@@ -16,8 +16,8 @@ import (
 // IsChild ends the program: a child cannot inherit a socket here. What follows
 // is never reached.
 func (f *Family) IsChild() bool {
-	f.app.Fatal(errors.New("on " + runtime.GOOS + " a program started by os/exec cannot inherit a socket; " +
-		"this chapter runs on Linux and macOS, ch4_threaded runs here too"))
+	f.app.Fatal(errors.New("on " + runtime.GOOS + " a program started by os/exec cannot inherit " +
+		"a socket; this chapter runs on Linux and macOS, ch4_threaded runs here too"))
 	return true
 }
 

@@ -25,9 +25,10 @@ type standing struct {
 	serving   atomic.Bool // this child has a client in hand
 }
 
-// Prepare makes what -prefork needs and may not get. Call it before the program
-// says that it is ready.
+// Prepare does what must be done before the program is ready: Ctrl+C may come
+// at once, and what -prefork needs may not be there.
 func (f *Family) Prepare() {
+	f.endWithParent()
 	if f.prefork == 0 {
 		return
 	}
@@ -51,13 +52,12 @@ func (f *Family) Prefork(listener net.Listener) bool {
 	}
 	n := f.fit(f.prefork)
 	if n < f.prefork {
-		f.app.Log.Problem("The limit on open files (ulimit -n) leaves room for %d standing children", n)
+		f.app.Log.Problem("The limit on open files (ulimit -n) has room for %d standing children", n)
 	}
 	socket, err := duplicate(listener)
 	if err != nil {
 		f.app.Fatal(err)
 	}
-	f.endWithParent()
 	var all sync.WaitGroup
 	for slot := range n {
 		all.Go(func() { f.standOne(socket, slot) }) // ends after Ctrl+C
@@ -150,9 +150,9 @@ func (f *Family) settle(c *Child, slot *slot, before narrate.Totals, conn uint64
 	if now.Open == 0 {
 		return
 	}
-	silent := now.Connections - before.Connections - c.told.Connections // accepted, and not even told
+	silent := now.Connections - before.Connections - c.told.Connections // not even step 4 was told
 	if c.told.closed && silent == 0 {
-		now.Failed = before.Failed + c.told.Failed // it has said how it went, and not yet counted it
+		now.Failed = before.Failed + c.told.Failed // how it went was told, and not yet counted
 	} else {
 		now.Failed += now.Owed
 		if silent > 0 {

@@ -78,7 +78,8 @@ func (b *scoreboard) noteMost() {
 
 // openScoreboard maps the file into this process's memory.
 func openScoreboard(file *os.File) (*scoreboard, error) {
-	memory, err := syscall.Mmap(int(file.Fd()), 0, boardSize, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	memory, err := syscall.Mmap(int(file.Fd()), 0, boardSize,
+		syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
 	if err != nil {
 		return nil, os.NewSyscallError("mmap", err)
 	}

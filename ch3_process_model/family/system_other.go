@@ -23,7 +23,8 @@ func findProgram() program {
 // intact returns an error if the program's file is no longer what runs here.
 func (p program) intact() error {
 	if info, err := os.Stat(p.path); err != nil || !os.SameFile(info, p.info) {
-		return fmt.Errorf("the program's file %s has been deleted or replaced; end the proxy and start it again", p.path)
+		return fmt.Errorf("the program's file %s has been deleted or replaced; "+
+			"end the proxy and start it again", p.path)
 	}
 	return nil
 }

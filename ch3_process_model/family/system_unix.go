@@ -35,7 +35,7 @@ func duplicate(socket any) (*os.File, error) {
 // terminated reports whether a process was ended by SIGTERM, or by SIGINT.
 func terminated(state *os.ProcessState) bool {
 	status, ok := state.Sys().(syscall.WaitStatus)
-	return ok && status.Signaled() && (status.Signal() == syscall.SIGTERM || status.Signal() == syscall.SIGINT)
+	return ok && (status.Signal() == syscall.SIGTERM || status.Signal() == syscall.SIGINT)
 }
 
 // ownProcessGroup keeps the terminal's Ctrl+C, which goes to the process group

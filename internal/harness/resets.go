@@ -52,7 +52,7 @@ func resetsBeforeAccept(t T, p *Proxy) {
 			failed++
 		}
 		if e.Fault == "proxy" || e.Status == 500 {
-			t.Errorf("a client that left before it was accepted is told as the proxy's fault: %+v", e)
+			t.Errorf("a client that left is told as the proxy's fault: %+v", e)
 			break
 		}
 	}
