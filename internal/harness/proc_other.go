@@ -44,3 +44,11 @@ func (p *Proxy) Threads(T) int { return 0 }
 
 // WaitIdle does not wait here.
 func (p *Proxy) WaitIdle(T) {}
+
+func (p *Proxy) waitFor(T, func() string) {}
+
+// Freeze stops nothing here.
+func (p *Proxy) Freeze(T) {}
+
+// Thaw lets nothing go on.
+func (p *Proxy) Thaw(T) {}

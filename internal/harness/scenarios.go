@@ -57,6 +57,7 @@ var Scenarios = []Scenario{
 	{"client that resets in a download", Played, clientResets},
 	{"client that leaves before the response", Played, clientLeaves},
 	{"client that says nothing and leaves", Played, clientSilentLeaves},
+	{"clients that reset before they are accepted", Played, resetsBeforeAccept},
 	{"backend that resets in a response", Played, backendResets},
 	{"backend that closes in a response", Played, backendCloses},
 	{"backend that closes at once", Played, backendSilent},
