@@ -555,6 +555,7 @@ func escapes(t T, p *Proxy) {
 		"GET /" + escapeSequence + " HTTP/1.1\r\nHost: proxy.test\r\n\r\n",
 		escapeSequence + " / HTTP/1.1\r\nHost: proxy.test\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: " + escapeSequence + "\r\n\r\n",
+		"GET /\xc2\x9b2J\xff HTTP/1.1\r\nHost: proxy.test\r\n\r\n",
 	} {
 		c := p.Dial(t)
 		c.Send(request)
@@ -563,7 +564,7 @@ func escapes(t T, p *Proxy) {
 	}
 	c := p.Dial(t)
 	defer c.Close()
-	c.Send("GET /\xc2\x9b2J\xff HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
+	c.Send("GET / HTTP/1.1\r\nHost: proxy.test\r\nX: \xc2\x9b2J\xff\r\n\r\n")
 	b := p.Backend.Accept(t)
 	b.Head()
 	b.Send("HTTP/1.1 200 " + escapeSequence + "\r\nContent-Length: 0\r\n\r\n")
