@@ -566,7 +566,10 @@ func linger(conn net.Conn) {
 	}
 }
 
+// panicError shows a recovered panic to the operator, and returns what the
+// client is told of it.
 func panicError(p any) *Error {
+	cli.TellPanic(p)
 	return &Error{Status: http.StatusInternalServerError, Reason: "the proxy failed",
 		Err: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
 }
