@@ -116,6 +116,7 @@ func (a *App) Start() {
 	if a.Child {
 		return
 	}
+	a.pinNames()
 	if a.demo {
 		a.startDemo()
 	}
@@ -161,11 +162,7 @@ func (a *App) Say(line string) {
 // prints the readiness line, and from now on Ctrl+C closes the listener.
 func (a *App) Ready(listener net.Listener) {
 	addr := listener.Addr()
-	for _, b := range a.Backends {
-		if b == addr.String() {
-			a.Fatal(fmt.Errorf("the backend %s is this proxy itself; name another with %s", b, a.backendFlag()))
-		}
-	}
+	a.refuseItself(addr.String())
 	a.Log.Listening(addr)
 	a.OnStop(func() { listener.Close() })
 	a.ReadyAt(addr.String())
@@ -175,7 +172,7 @@ func (a *App) Ready(listener net.Listener) {
 // orderly way.
 func (a *App) ReadyAt(addr string) {
 	if a.page != nil {
-		a.page.SetProxy(addr)
+		a.page.SetProxy(reachable(addr))
 	}
 	a.onSignal()
 	a.Log.Emit(narrate.Event{Kind: narrate.KindReady, Listen: addr, Backends: a.Backends})

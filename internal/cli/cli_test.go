@@ -61,6 +61,8 @@ func TestCheckFlags(t *testing.T) {
 		{"watch", "9090", one, "-watch"},
 		{"watch", "127.0.0.1:9090", one, ""},
 		{"watch", "127.0.0.1:8080", one, "-listen and -watch"},
+		{"watch", "localhost:8080", one, "-listen and -watch"},
+		{"watch", ":8080", one, "-listen and -watch"},
 		{"backend", "127.0.0.1:0", one, "-backend 127.0.0.1:0"},
 		{"backends", "127.0.0.1:1,127.0.0.1:0", two, "-backends 127.0.0.1:0"},
 		{"log", "JSON", one, "-log"},

@@ -84,25 +84,26 @@ func freePort(addr string) bool {
 	return err == nil && n == 0
 }
 
-// checkDistinct refuses one address for two listeners of this program.
+// checkDistinct refuses one port for two listeners of this program, however it
+// is spelled.
 func (a *App) checkDistinct() error {
-	taken := map[string]string{a.Listen: "-listen"}
-	claim := func(name, addr string) error {
-		if other := taken[addr]; other != "" && other != name && !freePort(addr) {
-			return fmt.Errorf("%s and %s cannot both be %s", other, name, addr)
-		}
-		taken[addr] = name
-		return nil
+	type listener struct{ name, addr string }
+	all := []listener{{"-listen", a.Listen}}
+	if a.watch != "" {
+		all = append(all, listener{"-watch", a.watch})
 	}
 	if a.demo {
 		for _, addr := range a.Backends {
-			if err := claim("a backend of -demo", addr); err != nil {
-				return err
-			}
+			all = append(all, listener{"a backend of -demo", addr})
 		}
 	}
-	if a.watch != "" {
-		return claim("-watch", a.watch)
+	for i, one := range all {
+		for _, other := range all[i+1:] {
+			if one.name != other.name && collide(one.addr, other.addr) {
+				return fmt.Errorf("%s and %s cannot both have the same port: %s, %s",
+					one.name, other.name, one.addr, other.addr)
+			}
+		}
 	}
 	return nil
 }
