@@ -77,6 +77,9 @@ func handleClient(app *cli.App, server int, timeout time.Duration) {
 	}
 	err = rawsock.ExplainRead(n, err)
 	n = max(n, 0) // it is -1 after an error
+	if n > 0 {
+		log.Begin()
+	}
 	log.Step(narrate.ReadRequest, narrate.Event{Calls: "read", Bytes: int64(n), Err: text(err)})
 	show(app, buffer[:n])
 

@@ -17,8 +17,10 @@ import (
 
 // What parent and child have agreed on.
 const (
-	jobVariable  = "PROXY_CHILD" // environment: the job
-	failedStatus = 1             // exit status of a child whose client got no answer
+	jobVariable = "PROXY_CHILD" // environment: the job
+	// A child's exit status is the sum of these; 0 is a request answered.
+	failedStatus = 1 // its client got no answer
+	silentStatus = 4 // its client sent no request
 
 	socketFile   = 3 // the client's socket, or the listening one
 	boardFile    = 4 // standing children: the scoreboard
@@ -80,9 +82,14 @@ func (f *Family) Child(handle func(net.Conn, *narrate.Conn) error) bool {
 		f.app.Fatal(err)
 	}
 	handle(client, f.app.Log.Resume(j.Conn, time.Unix(0, j.Accepted)))
-	if f.app.Log.Summary().Failed > 0 {
-		os.Exit(failedStatus)
+	status, counts := 0, f.app.Log.Summary()
+	if counts.Failed > 0 {
+		status += failedStatus
 	}
+	if counts.Requests == 0 {
+		status += silentStatus
+	}
+	os.Exit(status)
 	return true
 }
 
