@@ -160,7 +160,7 @@ func TestHooksAppend(t *testing.T) {
 	a.Finish()
 	a.Finish() // the summary is printed once
 	if got := out.String(); !strings.HasPrefix(got, "Before it 1\nBefore it 2\nSummary: 0 connections") ||
-		strings.Count(got, "\n") != 3 {
+		strings.Count(got, "\n") != 4 {
 		t.Errorf("%q", got)
 	}
 }

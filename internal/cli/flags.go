@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"reverseproxy/internal/narrate"
 )
 
 // parse reads the command line and checks it. Mistakes end the program with
@@ -134,6 +136,6 @@ func (a *App) CountVar(p *int, name string, value int, usage string) {
 }
 
 func badUsage(err error) {
-	fmt.Fprintf(os.Stderr, "%v\nThe flags are explained by -h.\n", err)
+	fmt.Fprintf(os.Stderr, "%s\nThe flags are explained by -h.\n", narrate.Wrap(err.Error(), 0, 4))
 	os.Exit(2)
 }

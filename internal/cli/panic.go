@@ -25,7 +25,7 @@ func TellPanic(value any) {
 
 func tellPanic(w io.Writer, value any, frames *runtime.Frames) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "panic: %s\n", wrap(narrate.Clean(fmt.Sprint(value)), len("panic: "), 4))
+	fmt.Fprintf(&b, "panic: %s\n", narrate.Wrap(narrate.Clean(fmt.Sprint(value)), len("panic: "), 4))
 	panicked := false
 	for more := true; more; {
 		var f runtime.Frame

@@ -5,6 +5,7 @@ package cli_test
 import (
 	"net"
 	"runtime"
+	"strings"
 	"testing"
 
 	"reverseproxy/internal/harness"
@@ -48,6 +49,73 @@ func TestItself(t *testing.T) {
 			for _, backend := range []string{"127.0.0.2:" + port, "nowhere.invalid:" + port} {
 				p := harness.Start(t, m, "-listen", "127.0.0.1:"+port, m.BackendFlag(), backend)
 				p.Interrupt(t)
+			}
+		})
+	}
+}
+
+// width returns how many columns of a terminal a line takes: an emoji has two.
+func width(line string) (columns int) {
+	for _, r := range line {
+		if columns++; r >= 0x2700 && r != 0xfe0f && r != '➡' {
+			columns++
+		}
+	}
+	return columns
+}
+
+func checkWidth(t *testing.T, what, text string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if n := width(strings.TrimRight(line, "\n")); n > 80 {
+			t.Errorf("%s: %d columns: %q", what, n, line)
+		}
+	}
+}
+
+// TestWidth: nothing that a chapter prints in words is wider than a terminal,
+// whether it works or not.
+func TestWidth(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { taken.Close() })
+	for _, m := range append(proxies, harness.OSThreads, harness.Base) {
+		t.Run(m.Name, func(t *testing.T) {
+			t.Parallel()
+			flags := []string{"-log", "text", "-watch", "127.0.0.1:0"}
+			if m.Folder != "ch1_base" {
+				flags = append(flags, m.Demo(1)...)
+			}
+			if m.BackendFlag() == "-backends" {
+				flags = append(flags, m.Demo(7)...) // the last one counts
+			}
+			p := harness.Start(t, m, flags...)
+			if m.Folder == "ch1_base" { // accepts one client
+				c := p.Dial(t)
+				c.Send("GET / HTTP/1.1\r\nUser-Agent: " + strings.Repeat("word/1.2 ", 20) + "\r\nCookie: " +
+					strings.Repeat("x", 190) + "\r\n\r\n")
+				c.Gone()
+				checkWidth(t, "stdout", p.Wait(t).Stdout)
+			} else {
+				for _, target := range []string{"/api/data", "/" + strings.Repeat("long/", 100), "/?" + strings.Repeat("x", 300),
+					"/" + strings.Repeat("%20", 30) + "a b", "/status/404", "/drop?after=10"} {
+					p.TryGet(target) // how it ends is told, and that is what counts
+				}
+				p.WaitLine(t, `^#6 +10 `)
+				e := p.Interrupt(t)
+				checkWidth(t, "stdout", e.Stdout)
+
+				p = harness.Start(t, m, "-log", "text", "-listen", "[::]:0", m.BackendFlag(), "127.0.0.1:"+freePort(t))
+				p.TryGet("/" + strings.Repeat("long/", 100))
+				p.WaitLine(t, `^#1 +10 `)
+				checkWidth(t, "a refused connection", p.Interrupt(t).Stdout)
+			}
+			for _, flags := range [][]string{{"-h"}, {"-listen", taken.Addr().String()}, {"-listen", "192.0.2.1:1"}, {"-watch", "x"},
+				{"-lsiten", ":1"}, {"-request-timeout", "0"}, {"-log", strings.Repeat("x", 100)}} {
+				e := harness.Launch{Model: m, Flags: append([]string{"-log", "text"}, flags...)}.Spawn(t).Wait(t)
+				checkWidth(t, strings.Join(flags, " "), e.Stdout+e.Stderr)
 			}
 		})
 	}
