@@ -233,6 +233,6 @@ func (a *App) summarize() {
 
 // Fatal ends the program because it cannot start, with exit code 1.
 func (a *App) Fatal(err error) {
-	fmt.Fprintln(os.Stderr, narrate.Wrap(a.Name+": "+explain(err, a.Listen), 0, 4))
+	fmt.Fprintln(os.Stderr, narrate.Wrap(a.Name+": "+a.explain(err), 0, 4))
 	os.Exit(1)
 }

@@ -59,6 +59,9 @@ func (a *App) checkFlags() error {
 			return err
 		}
 	}
+	if strings.HasPrefix(a.watch, ":") {
+		a.watch = "127.0.0.1" + a.watch // the page has buttons: not for everybody, unless asked
+	}
 	if err := a.checkDistinct(); err != nil {
 		return err
 	}

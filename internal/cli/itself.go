@@ -51,10 +51,13 @@ func covers(on, ip netip.Addr) bool {
 // collide reports whether no two programs can listen on both addresses.
 func collide(a, b string) bool {
 	return slices.ContainsFunc(places(a), func(a netip.AddrPort) bool {
-		return a.Port() != 0 && slices.ContainsFunc(places(b), func(b netip.AddrPort) bool {
-			return a.Port() == b.Port() && (covers(a.Addr(), b.Addr()) || covers(b.Addr(), a.Addr()))
-		})
+		return slices.ContainsFunc(places(b), func(b netip.AddrPort) bool { return overlap(a, b) })
 	})
+}
+
+// overlap is collide for one address each. Port 0 is any free one.
+func overlap(a, b netip.AddrPort) bool {
+	return a.Port() == b.Port() && a.Port() != 0 && (covers(a.Addr(), b.Addr()) || covers(b.Addr(), a.Addr()))
 }
 
 // reaches reports whether a connection to target ends at the socket that

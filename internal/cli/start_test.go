@@ -3,7 +3,10 @@
 package cli_test
 
 import (
+	"fmt"
 	"net"
+	"net/http"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -119,4 +122,44 @@ func TestWidth(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWatchAddress: the address that is printed for the live page works in a
+// browser, which refuses 0.0.0.0 and [::].
+func TestWatchAddress(t *testing.T) {
+	for _, watch := range []string{"0.0.0.0:0", ":0", "[::]:0", "localhost:0", "127.0.0.1:0"} {
+		p := harness.Start(t, harness.Threaded, "-log", "text", "-watch", watch)
+		line := p.WaitLine(t, `^Watch live on http://127\.0\.0\.1:\d+/$`)
+		response, err := http.Get(strings.Fields(line)[3])
+		if err != nil {
+			t.Fatalf("-watch %s: %v", watch, err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			t.Errorf("-watch %s: %s answers %s", watch, line, response.Status)
+		}
+		p.Interrupt(t)
+	}
+}
+
+// TestTwoChaptersAtOnce starts a second chapter beside a first, with the same
+// ports: whichever port it finds taken, the owner is named first.
+func TestTwoChaptersAtOnce(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells who listens")
+	}
+	port := freePort(t)
+	first := harness.Start(t, harness.Threaded, "-log", "text", "-demo", "-backend", "127.0.0.1:"+port, "-watch", "127.0.0.1:0")
+	page := strings.TrimSuffix(strings.TrimPrefix(first.WaitLine(t, `^Watch`), "Watch live on http://"), "/")
+	owner := fmt.Sprintf("ch2_basic_proxy: %s (process %d) has port ", filepath.Base(harness.Build(t, "ch4_threaded")), first.PID())
+	for _, flags := range [][]string{
+		{"-demo", "-backend", "127.0.0.1:" + port},
+		{"-demo", "-backend", "localhost:" + port},
+		{"-listen", first.Addr},
+		{"-listen", strings.Replace(first.Addr, "127.0.0.1", "", 1)},
+		{"-watch", page},
+	} {
+		harness.RefusesToStart(t, harness.Basic, 1, flags, owner, "end it, or ")
+	}
+	first.Interrupt(t)
 }

@@ -213,7 +213,7 @@ func portInUse(t T, m Model) {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	words := []string{m.Folder, port, "in use", "-listen"}
 	if runtime.GOOS == "linux" {
-		words = append(words, " by ", "(process ") // a process that is just being started may hold it too
+		words = append(words, "(process ") // a process that is just being started may hold it too
 	}
 	RefusesToStart(t, m, 1, []string{"-listen", l.Addr().String()}, words...)
 	if m.Forwards() {
