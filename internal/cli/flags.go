@@ -19,10 +19,17 @@ func (a *App) parse() {
 		a.usage()
 		os.Exit(0)
 	case err != nil:
+		if name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); unknown {
+			err = a.noFlag(name)
+		}
 		badUsage(err)
 	}
 	if a.Flags.NArg() > 0 {
-		badUsage(fmt.Errorf("unexpected argument %q", a.Flags.Arg(0)))
+		err := fmt.Errorf("unexpected argument %q", a.Flags.Arg(0))
+		if near := a.nearest(a.Flags.Arg(0)); near != "" {
+			err = fmt.Errorf("%w; did you mean -%s?", err, near)
+		}
+		badUsage(err)
 	}
 	for _, check := range append([]func() error{a.checkFlags}, a.checks...) {
 		if err := check(); err != nil {

@@ -163,3 +163,21 @@ func TestTwoChaptersAtOnce(t *testing.T) {
 	}
 	first.Interrupt(t)
 }
+
+// TestWrongFlags: what a flag that does not exist is answered with.
+func TestWrongFlags(t *testing.T) {
+	for _, test := range []struct {
+		m    harness.Model
+		flag string
+		said string
+	}{
+		{harness.Base, "-demo", "ch1_base has no flag -demo, because it forwards nothing; did you mean ch2_basic_proxy?"},
+		{harness.Threaded, "-backends=127.0.0.1:1", "did you mean -backend?"},
+		{harness.Balancer, "--backend=127.0.0.1:1", "did you mean -backends?"},
+		{harness.Balancer, "-max-con", "did you mean -max-conns?"},
+		{harness.Fork, "-max-conns", "ch4_threaded, which has it?"},
+		{harness.Basic, "demo", `unexpected argument "demo"; did you mean -demo?`},
+	} {
+		harness.RefusesToStart(t, test.m, 2, []string{test.flag}, test.said)
+	}
+}
