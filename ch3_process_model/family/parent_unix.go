@@ -31,7 +31,7 @@ type state struct {
 func (f *Family) Limit(l net.Listener) net.Listener {
 	// A child takes up to three of the parent's descriptors: while it is being
 	// started its socket, then the pipe that it tells its events through.
-	f.slots = make(chan struct{}, max(1, f.app.FitDescriptors(3*f.max)/3))
+	f.slots = make(chan struct{}, f.app.FitDescriptors(f.max, 3))
 	f.app.OnCut(f.killAll)
 	return &limited{l, f.slots}
 }

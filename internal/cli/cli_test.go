@@ -194,11 +194,30 @@ func TestCountVar(t *testing.T) {
 }
 
 func TestFitDescriptors(t *testing.T) {
-	a, _ := newApp(t, nil, "127.0.0.1:8000")
-	if got := a.FitDescriptors(1); got != 1 {
-		t.Errorf("FitDescriptors(1) = %d", got)
+	fit := func(n, each int, flags map[string]string) int {
+		a, _ := newApp(t, flags, "127.0.0.1:8000")
+		if err := a.checkFlags(); err != nil {
+			t.Fatal(err)
+		}
+		return a.FitDescriptors(n, each)
 	}
-	if got := a.FitDescriptors(1 << 30); runtime.GOOS == "linux" && (got < 1 || got > 1<<30) {
-		t.Errorf("FitDescriptors(2^30) = %d", got)
+	if got := fit(1, 2, nil); got != 1 {
+		t.Errorf("one connection: %d", got)
+	}
+	if runtime.GOOS == "windows" {
+		return
+	}
+	all := fit(1<<30, 2, nil)
+	for name, less := range map[string]int{
+		"three each": fit(1<<30, 3, nil), "with a live page": fit(1<<30, 2, map[string]string{"watch": "127.0.0.1:9090"}),
+		"with demo backends": fit(1<<30, 2, map[string]string{"demo": "true"}),
+		"with a name":        fit(1<<30, 2, map[string]string{"backend": "backend.test:80"}),
+	} {
+		if less < 1 || less >= all {
+			t.Errorf("%s: %d, without: %d", name, less, all)
+		}
+	}
+	if none := fit(1, 1<<40, nil); none != 1 {
+		t.Errorf("no room: %d, want the one that cannot be less", none)
 	}
 }
