@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"reverseproxy/ch2_basic_proxy/http1"
+	"reverseproxy/internal/cli"
 )
 
 // Error is what went wrong with a request, whose failure it is, and what the
@@ -174,7 +175,10 @@ func bodyError(err error) *Error {
 	return &Error{Status: http.StatusBadGateway, Reason: "the backend's response broke off", Err: err, By: ByBackend}
 }
 
+// panicError shows a recovered panic to the operator, and returns what the
+// client is told of it.
 func panicError(p any) *Error {
+	cli.TellPanic(p)
 	return &Error{Status: http.StatusInternalServerError, Reason: "the proxy failed", By: ByProxy,
 		Err: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
 }

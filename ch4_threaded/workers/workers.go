@@ -15,6 +15,10 @@ import (
 	"reverseproxy/internal/narrate"
 )
 
+// socketsEach is how many descriptors a connection takes: the client's socket and
+// the backend's.
+const socketsEach = 2
+
 // spareThreads is how many threads the Go runtime may have beside the pinned.
 const spareThreads = 1000
 
@@ -50,7 +54,7 @@ func Flags(app *cli.App) *Slots {
 // once. While -max-conns are open, clients wait where TCP puts them: in the
 // kernel's queue, the backlog.
 func (p *Slots) Limit(l net.Listener) net.Listener {
-	p.slots = make(chan struct{}, p.app.FitDescriptors(p.max))
+	p.slots = make(chan struct{}, p.app.FitDescriptors(p.max, socketsEach))
 	if p.pinned {
 		// Without this the Go runtime ends a program that has 10,000 threads.
 		debug.SetMaxThreads(p.max + spareThreads)
