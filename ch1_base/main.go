@@ -7,7 +7,6 @@
 package main
 
 import (
-	"flag"
 	"syscall"
 	"time"
 
@@ -23,10 +22,10 @@ const (
 
 func main() {
 	app := cli.New()
-	skipListen := flag.Bool("skip-listen", false, "leave out step 3, as the C program does")
-	timeout := cli.Timeout("request-timeout", 10*time.Second, "`time` for the client to speak")
-	app.Parse(nil)
-	app.Prepare()
+	skipListen := app.Flags.Bool("skip-listen", false, "leave out step 3, as the C program does")
+	timeout := app.Flags.Duration("request-timeout", 10*time.Second, "`time` for the client to speak")
+	app.Check(func() error { return checkTimeout(*timeout) })
+	app.Start()
 
 	server := serve(app, *skipListen)
 	handleClient(app, server, *timeout)
@@ -36,25 +35,26 @@ func main() {
 // serve makes the socket that clients can connect to.
 func serve(app *cli.App, skipListen bool) (server int) {
 	addr, err := rawsock.Address(app.Listen)
-	app.Must("resolve", err)
+	must(app, "resolve", err)
 
 	// 1. Create a socket: the kernel makes one and returns its number, the
 	// file descriptor (C: socket, line 17).
 	server, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
-	app.Must("socket", err)
+	must(app, "socket", err)
 	rawsock.ReuseAddr(server) // else a restart within a minute would fail
 	app.Log.Start(narrate.Socket, "")
 
 	// 2. Bind: give it the address that clients will name (C: bind, line 29).
-	app.Must("bind", syscall.Bind(server, addr))
+	must(app, "bind", syscall.Bind(server, addr))
 	app.Log.Start(narrate.Bind, rawsock.LocalAddr(server))
 
 	// 3. Listen: from now on the kernel completes handshakes by itself and
 	// queues the clients (C: listen, missing: that is Base.c's mistake).
 	if !skipListen {
-		app.Must("listen", syscall.Listen(server, backlog))
+		must(app, "listen", syscall.Listen(server, backlog))
 		app.Log.Start(narrate.Listen, "")
-		app.ReadyAt(rawsock.LocalAddr(server), app.ExitIfIdle)
+		app.OnStop(func() { exitIfIdle(app) })
+		app.ReadyAt(rawsock.LocalAddr(server))
 	}
 	return server
 }
@@ -64,7 +64,7 @@ func handleClient(app *cli.App, server int, timeout time.Duration) {
 	// 4. Accept a client: returns a second socket for the first client in the
 	// queue, and waits if there is none (C: accept, line 37).
 	client, peer, err := syscall.Accept(server)
-	app.Must("accept", rawsock.ExplainAccept(err))
+	must(app, "accept", rawsock.ExplainAccept(err))
 	log := app.Log.AcceptFrom(rawsock.String(peer))
 
 	// 5. Read what it has sent so far, at most one buffer full; 0 bytes mean
@@ -77,8 +77,11 @@ func handleClient(app *cli.App, server int, timeout time.Duration) {
 	}
 	err = rawsock.ExplainRead(n, err)
 	n = max(n, 0) // it is -1 after an error
-	log.Step(narrate.ReadRequest, narrate.Event{Calls: "read", Bytes: int64(n), Err: cli.Text(err)})
-	app.Show(buffer[:n])
+	if n > 0 {
+		log.Begin()
+	}
+	log.Step(narrate.ReadRequest, narrate.Event{Calls: "read", Bytes: int64(n), Err: text(err)})
+	show(app, buffer[:n])
 
 	// 10. Clean up: close both sockets; the client reads end of file
 	// (C: close, lines 55, 56).

@@ -24,7 +24,7 @@ func TestPrintsWhatItGets(t *testing.T) {
 		t.Errorf("exit status %d, stderr %q", e.Code, e.Stderr)
 	}
 	for _, want := range []string{
-		"| GET / HTTP/1.1\n", "| Host: proxy.test\n", `| X-Title: \x1b]0;zq\a\xff\x9b2J` + "\n", "Summary: 1 connections, 0 failed, ",
+		"| GET / HTTP/1.1\n", "| Host: proxy.test\n", `| X-Title: \x1b]0;zq\a\xff\x9b2J` + "\n", "Summary: 1 connection, 1 request, 0 failed, ",
 	} {
 		if !strings.Contains(e.Stdout, want) {
 			t.Errorf("stdout lacks %q:\n%s", want, e.Stdout)

@@ -5,9 +5,9 @@
 package main
 
 import (
-	"flag"
 	"net"
 
+	"reverseproxy/ch2_basic_proxy/backoff"
 	"reverseproxy/ch2_basic_proxy/forward"
 	"reverseproxy/internal/cli"
 	"reverseproxy/internal/narrate"
@@ -21,10 +21,9 @@ type proxy struct {
 
 func main() {
 	app := cli.New("127.0.0.1:8000")
-	p := &proxy{app: app, limits: forward.Flags(flag.CommandLine)}
-	flag.BoolVar(&p.once, "once", false, "exit after one client, as the C program does")
-	app.Parse(p.limits.Check)
-	app.Prepare()
+	p := &proxy{app: app, limits: forward.Flags(app)}
+	app.Flags.BoolVar(&p.once, "once", false, "exit after one client, as the C program does")
+	app.Start()
 
 	// 1–3. Create a socket, bind it to an address, listen: net.Listen makes
 	// all three calls (C: socket, line 17; bind, line 29; listen, line 36).
@@ -40,6 +39,7 @@ func main() {
 
 // serve takes clients out of the listener's queue until Ctrl+C.
 func (p *proxy) serve(listener net.Listener) {
+	pause := backoff.New(p.app)
 	for {
 		// 4. Accept a client: returns when one has completed TCP's
 		// handshake with the kernel (C: accept, line 43).
@@ -48,6 +48,7 @@ func (p *proxy) serve(listener net.Listener) {
 			if p.app.Stopped(err) {
 				return
 			}
+			pause.After(err)
 			continue
 		}
 		p.handleClient(client, p.app.Log.Accept(client))

@@ -5,9 +5,9 @@
 package main
 
 import (
-	"flag"
 	"net"
 
+	"reverseproxy/ch2_basic_proxy/backoff"
 	"reverseproxy/ch2_basic_proxy/forward"
 	"reverseproxy/ch3_process_model/family"
 	"reverseproxy/internal/cli"
@@ -22,13 +22,12 @@ type proxy struct {
 
 func main() {
 	app := cli.New("127.0.0.1:8000")
-	p := &proxy{app: app, limits: forward.Flags(flag.CommandLine)}
+	p := &proxy{app: app, limits: forward.Flags(app)}
 	p.family = family.Flags(app)
-	app.Parse(p.limits.Check)
+	app.Start()
 	if p.family.Child(p.handleClient) { // this process was a child, and is done
 		return
 	}
-	app.Prepare()
 
 	// 1–3. Create a socket, bind it to an address, listen: net.Listen makes
 	// all three calls (C: socket, line 21; bind, line 33; listen, line 41).
@@ -48,6 +47,7 @@ func main() {
 
 // serve takes clients out of the listener's queue until Ctrl+C.
 func (p *proxy) serve(listener net.Listener) {
+	pause := backoff.New(p.app)
 	for {
 		// 4. Accept a client: returns when one has completed TCP's
 		// handshake with the kernel (C: accept, line 51).
@@ -56,6 +56,7 @@ func (p *proxy) serve(listener net.Listener) {
 			if p.app.Stopped(err) {
 				return
 			}
+			pause.After(err)
 			continue
 		}
 		// A child process serves it: this program once more, with the

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"flag"
 	"io"
 	"net"
 	"net/http"
@@ -67,11 +66,10 @@ func TestPanicCostsOneConnection(t *testing.T) {
 	defer server.Close()
 
 	app := cli.New(backend.Addr().String())
-	p := &proxy{app: app, limits: forward.Flags(flag.CommandLine)}
+	p := &proxy{app: app, limits: forward.Flags(app)}
 	p.pool = workers.Flags(app)
-	flag.Set("log", "off")
-	flag.Set("max-conns", "1")
-	app.Parse(p.limits.Check)
+	app.Args = []string{"-log", "off", "-max-conns", "1"}
+	app.Start()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

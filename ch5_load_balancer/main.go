@@ -5,9 +5,9 @@
 package main
 
 import (
-	"flag"
 	"net"
 
+	"reverseproxy/ch2_basic_proxy/backoff"
 	"reverseproxy/ch2_basic_proxy/forward"
 	"reverseproxy/ch4_threaded/workers"
 	"reverseproxy/ch5_load_balancer/balance"
@@ -24,10 +24,9 @@ type proxy struct {
 
 func main() {
 	app := cli.New("127.0.0.1:8000", "127.0.0.1:8001", "127.0.0.1:8002")
-	p := &proxy{app: app, limits: forward.Flags(flag.CommandLine)}
+	p := &proxy{app: app, limits: forward.Flags(app)}
 	p.pool = workers.Flags(app)
-	app.Parse(p.limits.Check)
-	app.Prepare()
+	app.Start()
 	p.turns = balance.NewRoundRobin(app.Backends)
 	app.AtEnd(p.turns.Tally)
 
@@ -45,6 +44,7 @@ func main() {
 
 // serve takes clients out of the listener's queue until Ctrl+C.
 func (p *proxy) serve(listener net.Listener) {
+	pause := backoff.New(p.app)
 	for {
 		// 4. Accept a client: returns when one has completed TCP's
 		// handshake with the kernel (C: accept, line 43).
@@ -53,6 +53,7 @@ func (p *proxy) serve(listener net.Listener) {
 			if p.app.Stopped(err) {
 				return
 			}
+			pause.After(err)
 			continue
 		}
 		// A goroutine of its own serves it, beside all others; the C

@@ -3,7 +3,6 @@ package forward
 import (
 	"bufio"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"reverseproxy/internal/cli"
 	"reverseproxy/internal/narrate"
 )
 
@@ -27,9 +27,10 @@ type Limits struct {
 }
 
 // Flags registers the flags that set the limits, with HAProxy's and nginx's
-// usual values as defaults.
-func Flags(fs *flag.FlagSet) *Limits {
-	l := &Limits{}
+// usual values as defaults, and has app check them.
+func Flags(app *cli.App) *Limits {
+	l, fs := &Limits{}, app.Flags
+	app.Check(l.Check)
 	fs.DurationVar(&l.Connect, "connect-timeout", 5*time.Second, "`time` a backend has to accept a connection (504 after it)")
 	fs.DurationVar(&l.Request, "request-timeout", 10*time.Second, "`time` a client has to send its header (408 after it)")
 	fs.DurationVar(&l.Server, "server-timeout", 15*time.Second, "`time` a backend has to begin its response (504 after it)")
@@ -123,7 +124,11 @@ func (x *Exchange) ReadRequest() error {
 func (x *Exchange) awaitRequest() (n int, err error) {
 	// The whole header has to be here by then, however slowly it drips in.
 	x.client.SetReadDeadline(time.Now().Add(x.limits.Request))
-	return x.client.Conn.Read(x.first[:])
+	n, err = x.client.Conn.Read(x.first[:])
+	if n > 0 {
+		x.log.Begin()
+	}
+	return n, err
 }
 
 // tellRequest narrates step 5.
@@ -442,12 +447,17 @@ func (x *Exchange) sendResponse() error {
 // stepFailed narrates that a step has failed, and returns its error.
 func (x *Exchange) stepFailed(step narrate.Step, err error, e narrate.Event) error {
 	e.Err = err.Error()
-	var known *Error
-	if errors.As(err, &known) {
-		e.Fault = known.fault()
-	}
+	e.Fault = faultOf(err)
 	x.log.Step(step, e)
 	return err
+}
+
+func faultOf(err error) string {
+	var known *Error
+	if errors.As(err, &known) {
+		return known.fault()
+	}
+	return ""
 }
 
 // Close is step 10: it ends what is still under way, tells the client what
@@ -465,12 +475,22 @@ func (x *Exchange) Close(failure *error) {
 		if x.backend.Conn != nil {
 			x.backend.Close()
 		}
+		x.log.End(x.outcome(*failure))
 		x.log.Close(*failure, failed(*failure), x.answered)
 	}()
 	x.endRequestSide()
 	x.endResponse(*failure)
 	freeReader(&x.client)
 	freeReader(&x.backend)
+}
+
+// outcome says how the request ended.
+func (x *Exchange) outcome(failure error) narrate.Event {
+	e := narrate.Event{Status: x.answered, Bytes: x.client.sent.Load(), Failed: failed(failure)}
+	if failure != nil && x.log.On() {
+		e.Err, e.Fault = failure.Error(), faultOf(failure)
+	}
+	return e
 }
 
 // endResponse brings the client's side to an end that says how it went.

@@ -3,9 +3,9 @@ package forward
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"runtime"
 	"strings"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"reverseproxy/internal/cli"
 	"reverseproxy/internal/narrate"
 )
 
@@ -68,8 +69,9 @@ step 6 connect|socket, connect|BACKEND|0|0|inside net.Dial||false
 step 7 forward request|write||%d|0|||false
 step 8 read response|read||%d|200|OK||false
 step 9 send response|write||%d|200|||false
+request 0 request|||%d|200|||false
 step 10 close|close||0|200|||false
-`, len(get), len(getOut), len(ok)-len("hi"), len(okOut))
+`, len(get), len(getOut), len(ok)-len("hi"), len(okOut), len(okOut))
 		if diff := cmp.Diff(want, rec.lines(r)); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
 		}
@@ -101,14 +103,15 @@ step 10 close|close||0|200|||false
 		client.gone()
 		client.Close()
 		r.wantClientsFault()
-		want := `step 4 accept|accept|CLIENT|0|0|||false
+		want := fmt.Sprintf(`step 4 accept|accept|CLIENT|0|0|||false
 step 5 read request|read||0|0||400 Bad Request: no Host|false
+request 0 request|||%d|400||400 Bad Request: no Host|true
 step 10 close|close||0|400||400 Bad Request: no Host|true
-`
+`, len(page("400 Bad Request", "no Host"))+len(http.TimeFormat)-len("now"))
 		if diff := cmp.Diff(want, rec.lines(r)); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
 		}
-		if s := r.narrator.Summary(); s.Failed != 1 || s.Connections != 1 {
+		if s := r.narrator.Summary(); s.Failed != 1 || s.Connections != 1 || s.Requests != 1 {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -334,11 +337,7 @@ func TestCostlyHeader(t *testing.T) {
 // The flags and their checks.
 func TestFlags(t *testing.T) {
 	t.Parallel()
-	fs := flag.NewFlagSet("", flag.ContinueOnError)
-	got := Flags(fs)
-	if err := fs.Parse(nil); err != nil {
-		t.Fatal(err)
-	}
+	got := Flags(cli.New("127.0.0.1:8000"))
 	want := &Limits{Connect: 5 * time.Second, Request: 10 * time.Second, Server: 15 * time.Second, Idle: time.Minute}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

@@ -11,13 +11,16 @@ import (
 	"syscall"
 	"time"
 
+	"reverseproxy/ch2_basic_proxy/backoff"
 	"reverseproxy/internal/narrate"
 )
 
 // What parent and child have agreed on.
 const (
-	jobVariable  = "PROXY_CHILD" // environment: the job
-	failedStatus = 1             // exit status of a child whose client got no answer
+	jobVariable = "PROXY_CHILD" // environment: the job
+	// A child's exit status is the sum of these; 0 is a request answered.
+	failedStatus = 1 // its client got no answer
+	silentStatus = 4 // its client sent no request
 
 	socketFile   = 3 // the client's socket, or the listening one
 	boardFile    = 4 // standing children: the scoreboard
@@ -41,6 +44,12 @@ func (j job) String() string {
 func parseJob(s string) (j job, ok bool) {
 	_, err := fmt.Sscan(s, &j.Standing, &j.Slot, &j.Level, &j.Conn, &j.Accepted)
 	return j, err == nil && j.Slot >= 0 && j.Slot < maxPrefork
+}
+
+// isChild reports whether this process was started as a child.
+func isChild() bool {
+	_, ok := parseJob(os.Getenv(jobVariable))
+	return ok
 }
 
 // Child reports whether this process is a child. If so, it has served what it
@@ -73,9 +82,14 @@ func (f *Family) Child(handle func(net.Conn, *narrate.Conn) error) bool {
 		f.app.Fatal(err)
 	}
 	handle(client, f.app.Log.Resume(j.Conn, time.Unix(0, j.Accepted)))
-	if f.app.Log.Summary().Failed > 0 {
-		os.Exit(failedStatus)
+	status, counts := 0, f.app.Log.Summary()
+	if counts.Failed > 0 {
+		status += failedStatus
 	}
+	if counts.Requests == 0 {
+		status += silentStatus
+	}
+	os.Exit(status)
 	return true
 }
 
@@ -99,6 +113,7 @@ func (f *Family) stand(handle func(net.Conn, *narrate.Conn) error, slot int) {
 		os.Exit(0)
 	}()
 	syscall.SetNonblock(socketFile, false)
+	pause := backoff.New(f.app)
 	for {
 		fd, _, err := syscall.Accept(socketFile)
 		switch err {
@@ -107,7 +122,7 @@ func (f *Family) stand(handle func(net.Conn, *narrate.Conn) error, slot int) {
 		case syscall.EINTR, syscall.ECONNABORTED, syscall.EAGAIN:
 			continue
 		default:
-			f.app.Stopped(os.NewSyscallError("accept", err)) // reports it and pauses
+			pause.After(os.NewSyscallError("accept", err))
 			continue
 		}
 		serving.Lock()

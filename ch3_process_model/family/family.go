@@ -7,7 +7,6 @@
 package family
 
 import (
-	"flag"
 	"fmt"
 	"strconv"
 
@@ -28,8 +27,9 @@ type Family struct {
 // Flags registers -max-children and -prefork.
 func Flags(app *cli.App) *Family {
 	f := &Family{app: app}
-	cli.CountVar(&f.max, "max-children", 128, "most `children` at once; further clients wait (without -prefork)")
-	flag.Func("prefork", "`number` of standing children that take turns, instead of a child for each client (default none)", func(s string) error {
+	app.Child = isChild()
+	app.CountVar(&f.max, "max-children", 128, "most `children` at once; further clients wait (without -prefork)")
+	app.Flags.Func("prefork", "`number` of standing children that take turns, instead of a child for each client (default none)", func(s string) error {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 0 || n > maxPrefork {
 			return fmt.Errorf("it must be a number from 0 to %d", maxPrefork)

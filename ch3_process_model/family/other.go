@@ -12,6 +12,8 @@ import (
 
 type state struct{}
 
+func isChild() bool { return false }
+
 // Child ends the program: a child cannot inherit a socket here.
 func (f *Family) Child(func(net.Conn, *narrate.Conn) error) bool {
 	f.app.Fatal(errors.New("on " + runtime.GOOS + " a program started by os/exec cannot inherit a socket; " +

@@ -16,7 +16,6 @@ import (
 	"syscall"
 	"time"
 
-	"reverseproxy/internal/cli"
 	"reverseproxy/internal/narrate"
 )
 
@@ -32,7 +31,7 @@ type state struct {
 func (f *Family) Limit(l net.Listener) net.Listener {
 	// A child takes up to three of the parent's descriptors: while it is being
 	// started its socket, then the pipe that it tells its events through.
-	f.slots = make(chan struct{}, max(1, cli.FitDescriptors(3*f.max)/3))
+	f.slots = make(chan struct{}, max(1, f.app.FitDescriptors(3*f.max)/3))
 	f.app.OnCut(f.killAll)
 	return &limited{l, f.slots}
 }
@@ -61,7 +60,7 @@ func (f *Family) Start(client net.Conn, log *narrate.Conn) error {
 		<-f.slots
 		return err
 	}
-	f.app.Log.WorkerNote(log.ID, c.name(), "started")
+	f.app.Log.WorkerNote(log.ID, c.name(), narrate.Started, "started")
 	// Ends when the child has ended.
 	go func() {
 		defer func() { <-f.slots }()
@@ -73,15 +72,15 @@ func (f *Family) Start(client net.Conn, log *narrate.Conn) error {
 		})
 		// Wait collects the exit status: without it the child would stay in
 		// the process table as a zombie.
-		err := c.cmd.Wait()
+		c.cmd.Wait()
 		f.forget(c)
-		f.app.Log.WorkerNote(c.job.Conn, c.name(), "exited and was reaped: "+c.status())
-		failed := err != nil
+		f.app.Log.WorkerNote(c.job.Conn, c.name(), narrate.Exited, "exited and was reaped: "+c.status())
 		if log != nil && c.crashed() {
+			log.Begin() // it had, or would not have died of it
 			log.Close(fmt.Errorf("%s ended before it had answered: %s", c.name(), c.status()), true, 0)
 			return
 		}
-		f.app.Log.Done(failed)
+		f.app.Log.Finished(c.requests(), c.cmd.ProcessState.ExitCode()&failedStatus != 0)
 	}()
 	return nil
 }
@@ -119,7 +118,7 @@ func (f *Family) standOne(listener net.Listener, file *os.File, board *scoreboar
 		if err != nil {
 			f.app.Log.Problem("No child could be started: %v; next try in %v", err, pause)
 		} else {
-			f.app.Log.WorkerNote(0, c.name(), "started")
+			f.app.Log.WorkerNote(0, c.name(), narrate.Started, "started")
 			f.attend(c)
 			if board.busy[slot].Swap(false) {
 				f.app.Log.Lost()
@@ -162,7 +161,7 @@ func (f *Family) attend(c *child) {
 	c.cmd.Wait()
 	close(done)
 	f.forget(c)
-	f.app.Log.WorkerNote(0, c.name(), "exited and was reaped: "+c.status())
+	f.app.Log.WorkerNote(0, c.name(), narrate.Exited, "exited and was reaped: "+c.status())
 	if serving != 0 {
 		f.app.Log.Relay(narrate.Event{Kind: narrate.KindStep, Step: narrate.Close, Name: narrate.Close.String(),
 			Conn: serving, Worker: c.name(), Failed: true,
@@ -281,7 +280,16 @@ func (c *child) relay(tell func(narrate.Event)) {
 // crashed reports whether the child ended otherwise than by serving its client:
 // by a signal, or by a panic (exit status 2).
 func (c *child) crashed() bool {
-	return c.cmd.ProcessState.ExitCode() != 0 && c.cmd.ProcessState.ExitCode() != failedStatus
+	return c.cmd.ProcessState.ExitCode()&^(failedStatus|silentStatus) != 0
+}
+
+// requests returns how many requests the child has served: one, unless its
+// client said nothing.
+func (c *child) requests() int64 {
+	if c.cmd.ProcessState.ExitCode()&silentStatus != 0 {
+		return 0
+	}
+	return 1
 }
 
 // status returns how the child ended: "exit status 0", "signal: killed".

@@ -7,7 +7,6 @@
 package workers
 
 import (
-	"flag"
 	"net"
 	"runtime"
 	"runtime/debug"
@@ -21,6 +20,7 @@ const spareThreads = 1000
 
 // Pool counts the goroutines that serve a connection.
 type Pool struct {
+	app    *cli.App
 	max    int  // -max-conns
 	pinned bool // -os-threads
 	slots  chan struct{}
@@ -28,9 +28,9 @@ type Pool struct {
 
 // Flags registers -max-conns and -os-threads and returns the Pool that they set.
 func Flags(app *cli.App) *Pool {
-	p := &Pool{}
-	cli.CountVar(&p.max, "max-conns", 10000, "most `connections` at once; further clients wait")
-	flag.BoolVar(&p.pinned, "os-threads", false, "give each goroutine a thread, as the C program does")
+	p := &Pool{app: app}
+	app.CountVar(&p.max, "max-conns", 10000, "most `connections` at once; further clients wait")
+	app.Flags.BoolVar(&p.pinned, "os-threads", false, "give each goroutine a thread, as the C program does")
 	app.Worker = func() string {
 		if p.pinned {
 			return threadName()
@@ -50,7 +50,7 @@ func Flags(app *cli.App) *Pool {
 // once. While -max-conns are open, clients wait where TCP puts them: in the
 // kernel's queue, the backlog.
 func (p *Pool) Limit(l net.Listener) net.Listener {
-	p.slots = make(chan struct{}, cli.FitDescriptors(p.max))
+	p.slots = make(chan struct{}, p.app.FitDescriptors(p.max))
 	if p.pinned {
 		// Without this the Go runtime ends a program that has 10,000 threads.
 		debug.SetMaxThreads(p.max + spareThreads)

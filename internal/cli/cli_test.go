@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -12,22 +11,18 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"reverseproxy/internal/narrate"
 )
 
-// newApp returns an App with fresh flags, set as given, whose output is kept.
+// newApp returns an App with flags set as given, whose output is kept.
 func newApp(t *testing.T, flags map[string]string, backends ...string) (*App, *bytes.Buffer) {
 	t.Helper()
-	was := flag.CommandLine
-	t.Cleanup(func() { flag.CommandLine = was })
-	flag.CommandLine = flag.NewFlagSet("test", flag.ContinueOnError)
 	a := New(backends...)
 	var out bytes.Buffer
 	a.out = &out
 	for name, value := range flags {
-		if err := flag.Set(name, value); err != nil {
+		if err := a.Flags.Set(name, value); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -126,38 +121,9 @@ func TestPortOwner(t *testing.T) {
 
 func TestStopped(t *testing.T) {
 	a, _ := newApp(t, nil, "127.0.0.1:8000")
-	var problems []string
-	a.Log = narrate.New(narrate.All, func(e narrate.Event) { problems = append(problems, e.Err) })
 	failure := errors.New("too many open files")
-	start := time.Now()
-	for range 3 {
-		if a.Stopped(failure) {
-			t.Fatal("one failed accept ends the program")
-		}
-	}
-	if d := time.Since(start); d < 35*time.Millisecond {
-		t.Errorf("three pauses, of 5, 10 and 20 ms, took %v", d)
-	}
-	want := "next try in 5ms next try in 10ms next try in 20ms"
-	for i, p := range problems {
-		if !strings.HasPrefix(p, "Accept failed: too many open files; ") {
-			t.Errorf("problem %d: %q", i, p)
-		}
-		problems[i] = strings.TrimPrefix(p, "Accept failed: too many open files; ")
-	}
-	if got := strings.Join(problems, " "); got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
-
-	a.backoff, a.lastError = 800*time.Millisecond, time.Now()
-	a.Stopped(failure)
-	if a.backoff != maxBackoff {
-		t.Errorf("the longest pause is %v, want %v", a.backoff, maxBackoff)
-	}
-	a.lastError = time.Now().Add(-time.Minute)
-	a.Stopped(failure)
-	if a.backoff != firstBackoff {
-		t.Errorf("after a minute without failure the pause is %v, want %v", a.backoff, firstBackoff)
+	if a.Stopped(failure) {
+		t.Error("one failed accept ends the program")
 	}
 	if !a.Stopped(&net.OpError{Op: "accept", Err: net.ErrClosed}) {
 		t.Error("a closed listener does not end the program")
@@ -168,52 +134,55 @@ func TestStopped(t *testing.T) {
 	}
 }
 
-func TestShowIsSafe(t *testing.T) {
-	a, out := newApp(t, nil)
-	a.Show([]byte("GET / HTTP/1.1\r\nX: \x1b[2J\r\n\r\nbody\x00"))
-	want := "        | GET / HTTP/1.1\n        | X: \\x1b[2J\n        | \n        | body\\x00\n"
-	if out.String() != want {
-		t.Errorf("%q, want %q", out.String(), want)
+// TestHooksAppend: each hook takes several functions and calls all, in order.
+func TestHooksAppend(t *testing.T) {
+	a, out := newApp(t, nil, "127.0.0.1:8000")
+	a.format = "text"
+	a.Log = narrate.New(narrate.Off)
+	var called []string
+	for _, n := range []string{"1", "2"} {
+		a.Check(func() error { called = append(called, "check "+n); return nil })
+		a.OnStop(func() { called = append(called, "stop "+n) })
+		a.OnCut(func() { called = append(called, "cut "+n) })
+		a.AtEnd(func() string { return "Before it " + n })
+	}
+	for _, check := range a.checks {
+		check()
+	}
+	for _, f := range append(a.onStop, a.onCut...) {
+		f()
+	}
+	if got := strings.Join(called, ", "); got != "check 1, check 2, stop 1, stop 2, cut 1, cut 2" {
+		t.Error(got)
+	}
+	a.Finish()
+	a.Finish() // the summary is printed once
+	if got := out.String(); !strings.HasPrefix(got, "Before it 1\nBefore it 2\nSummary: 0 connections") ||
+		strings.Count(got, "\n") != 3 {
+		t.Errorf("%q", got)
 	}
 }
 
 func TestCountVar(t *testing.T) {
-	newApp(t, nil)
+	a, _ := newApp(t, nil)
 	var n int
-	CountVar(&n, "count", 7, "how `many`")
+	a.CountVar(&n, "count", 7, "how `many`")
 	if n != 7 {
 		t.Errorf("default %d", n)
 	}
 	for value, right := range map[string]bool{"1": true, "20000": true, "0": false, "-1": false, "x": false, "1.5": false} {
-		if err := flag.Set("count", value); (err == nil) != right {
+		if err := a.Flags.Set("count", value); (err == nil) != right {
 			t.Errorf("%s: %v", value, err)
 		}
 	}
 }
 
 func TestFitDescriptors(t *testing.T) {
-	if got := FitDescriptors(1); got != 1 {
+	a, _ := newApp(t, nil, "127.0.0.1:8000")
+	if got := a.FitDescriptors(1); got != 1 {
 		t.Errorf("FitDescriptors(1) = %d", got)
 	}
-	if got := FitDescriptors(1 << 30); runtime.GOOS == "linux" && (got < 1 || got > 1<<30) {
+	if got := a.FitDescriptors(1 << 30); runtime.GOOS == "linux" && (got < 1 || got > 1<<30) {
 		t.Errorf("FitDescriptors(2^30) = %d", got)
-	}
-}
-
-func TestSummaryIsPrintedOnce(t *testing.T) {
-	a, out := newApp(t, nil, "127.0.0.1:8000")
-	a.format = "text"
-	a.Log = narrate.New(narrate.Off)
-	a.AtEnd(func() string { return "Before it" })
-	a.Finish()
-	a.Finish()
-	if got := out.String(); !strings.HasPrefix(got, "Before it\nSummary: 0 connections") || strings.Count(got, "\n") != 2 {
-		t.Errorf("%q", got)
-	}
-}
-
-func TestText(t *testing.T) {
-	if Text(nil) != "" || Text(errors.New("x")) != "x" {
-		t.Errorf("%q, %q", Text(nil), Text(errors.New("x")))
 	}
 }

@@ -12,16 +12,16 @@ const ownDescriptors = 24
 // the descriptors are for clients, the rest for their backends; with -demo, whose
 // backends are in this process, one third. A live page takes a quarter before.
 // Clients beyond that wait in the backlog instead of failing halfway.
-func FitDescriptors(n int) int {
+func (a *App) FitDescriptors(n int) int {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
 		return n
 	}
 	room := int64(min(uint64(limit.Cur), 1<<30)) - ownDescriptors
-	if guests.page {
+	if a.watch != "" {
 		room -= room / 4
 	}
-	if guests.demo {
+	if a.demo {
 		room /= 3
 	} else {
 		room = room * 2 / 3

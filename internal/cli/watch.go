@@ -22,7 +22,7 @@ func (a *App) startWatching() {
 	}
 	a.page = page
 	a.Log.AttachSample(page.Sink, page.Shows)
-	a.say("Watch live on http://" + page.Addr() + "/")
+	a.Say("Watch live on http://" + page.Addr() + "/")
 	if a.format == "json" {
 		a.Log.Emit(narrate.Event{Kind: narrate.KindWatch, Listen: page.Addr()})
 	}

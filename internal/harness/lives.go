@@ -86,7 +86,7 @@ func ctrlC(t T, m Model) {
 }
 
 var summaryLine = regexp.MustCompile(
-	`(?m)^Summary: 2 connections, 1 failed, at most [12] at once, CPU \d+\.\d{3} s, peak memory \d+\.\d MB$`)
+	`(?m)^Summary: 2 connections, 2 requests, 1 failed, at most [12] at once, CPU \d+\.\d{3} s, peak memory \d+\.\d MB$`)
 
 func summaryInWords(t T, m Model) {
 	for _, format := range []string{"text", "off"} {
@@ -303,7 +303,7 @@ func narrationOff(t T, m Model) {
 	p := StartWithBackend(t, m, "-log", "off")
 	p.serveOne(t)
 	e := p.Interrupt(t)
-	want := regexp.MustCompile(`^Ready on \S+.*\n(Turns: .*\n)?Summary: 1 connections, 0 failed, .*\n$`)
+	want := regexp.MustCompile(`^Ready on \S+.*\n(Turns: .*\n)?Summary: 1 connection, 1 request, 0 failed, .*\n$`)
 	if !want.MatchString(e.Stdout) {
 		t.Errorf("-log off prints:\n%s", e.Stdout)
 	}

@@ -10,26 +10,45 @@ import (
 // so that the models can be compared.
 type Summary struct {
 	Connections int64   `json:"connections"`
-	Failed      int64   `json:"failed"`
-	MostAtOnce  int64   `json:"most_at_once"`
+	Requests    int64   `json:"requests"`
+	Failed      int64   `json:"failed"`            // clients left without the answer they asked for
+	MostAtOnce  int64   `json:"most_at_once"`      // connections, without idle ones
 	CPUSeconds  float64 `json:"cpu_seconds"`       // user and system, with ended children
 	PeakMemory  int64   `json:"peak_memory_bytes"` // of the largest process
 }
 
 // String returns the summary line.
 func (s Summary) String() string {
-	return fmt.Sprintf("Summary: %d connections, %d failed, at most %d at once, CPU %.3f s, peak memory %.1f MB",
-		s.Connections, s.Failed, s.MostAtOnce, s.CPUSeconds, float64(s.PeakMemory)/1e6)
+	return fmt.Sprintf("Summary: %s, %s, %d failed, at most %d at once, CPU %.3f s, peak memory %.1f MB",
+		count(s.Connections, "connection"), count(s.Requests, "request"), s.Failed, s.MostAtOnce,
+		s.CPUSeconds, float64(s.PeakMemory)/1e6)
+}
+
+// count returns "1 connection", "2 connections".
+func count(n int64, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 // Counts are kept even when nothing is narrated. They can be kept in memory
 // that several processes share: all fields are only used atomically.
 type Counts struct {
-	total, failed, now, most atomic.Int64
+	total, requests, failed, now, most atomic.Int64
 }
 
 func (c *Counts) begin() {
 	c.total.Add(1)
+	c.idle(false)
+}
+
+// idle counts a connection out of those that are being served, or in again.
+func (c *Counts) idle(idle bool) {
+	if idle {
+		c.now.Add(-1)
+		return
+	}
 	now := c.now.Add(1)
 	for most := c.most.Load(); now > most; most = c.most.Load() {
 		if c.most.CompareAndSwap(most, now) {
@@ -40,6 +59,10 @@ func (c *Counts) begin() {
 
 func (c *Counts) end(failed bool) {
 	c.now.Add(-1)
+	c.fail(failed)
+}
+
+func (c *Counts) fail(failed bool) {
 	if failed {
 		c.failed.Add(1)
 	}
@@ -48,7 +71,8 @@ func (c *Counts) end(failed bool) {
 // Share makes n count in c, before it has counted anything.
 func (n *Narrator) Share(c *Counts) { n.counts = c }
 
-// InFlight returns how many connections are being served right now.
+// InFlight returns how many connections are being served right now; idle ones
+// are not.
 func (n *Narrator) InFlight() int64 { return n.counts.now.Load() }
 
 // Drain returns when no connection that this process accepted is being served
@@ -60,6 +84,7 @@ func (n *Narrator) Summary() Summary {
 	cpu, peak := resources()
 	return Summary{
 		Connections: n.counts.total.Load(),
+		Requests:    n.counts.requests.Load(),
 		Failed:      n.counts.failed.Load(),
 		MostAtOnce:  n.counts.most.Load(),
 		CPUSeconds:  cpu.Round(time.Millisecond).Seconds(),
@@ -74,9 +99,14 @@ func (n *Narrator) Relay(e Event) {
 	}
 }
 
-// Done counts a connection as closed that this process accepted and another
-// one finished.
-func (n *Narrator) Done(failed bool) {
+// Finished counts a connection as closed that this process accepted and another
+// one served, with the number of its requests.
+func (n *Narrator) Finished(requests int64, failed bool) {
+	n.counts.requests.Add(requests)
+	n.done(failed)
+}
+
+func (n *Narrator) done(failed bool) {
 	n.counts.end(failed && !n.cut.Load())
 	n.open.Done()
 }

@@ -50,6 +50,11 @@ func describe(e Event) string {
 		icon, text = "➡️ ", "Routing to backend "+e.Peer
 	case KindBody:
 		icon, text = "📤", fmt.Sprintf("Forwarded the request's body (%d bytes)", e.Bytes)
+	case KindIdle:
+		icon, text = "💤", "Waiting for another request"
+		if e.Status != 0 {
+			text += fmt.Sprintf("; this one was answered with %d", e.Status)
+		}
 	case KindWorker:
 		icon, text = "👷", e.Worker+" "+e.Text
 	case KindProblem:
@@ -60,11 +65,19 @@ func describe(e Event) string {
 	if e.Err != "" && e.Step != Close {
 		icon = "❌"
 	}
-	prefix := "     "
-	if e.Conn != 0 {
-		prefix = fmt.Sprintf("%-5s", fmt.Sprintf("#%d", e.Conn))
+	return fmt.Sprintf("%-5s%s %s %s", label(e), number, icon, text)
+}
+
+// label says which connection an event belongs to, "#3", and from a connection's
+// second request on which request, "#3.2".
+func label(e Event) string {
+	switch {
+	case e.Conn == 0:
+		return ""
+	case e.Request < 2 || e.Step == Close:
+		return fmt.Sprintf("#%d", e.Conn)
 	}
-	return prefix + number + " " + icon + " " + text
+	return fmt.Sprintf("#%d.%d", e.Conn, e.Request)
 }
 
 // describeStep returns what a step's line says after the emoji.
@@ -78,11 +91,18 @@ func describeStep(e Event) string {
 	case Listen:
 		b.WriteString("Listening for connections")
 	case Accept:
-		b.WriteString("Accepted a connection from " + e.Peer)
+		b.WriteString("Accepted a connection")
+		if e.Peer != "" {
+			b.WriteString(" from " + e.Peer)
+		}
 	case ReadRequest:
 		fmt.Fprintf(&b, "Received %d bytes", e.Bytes)
 	case Connect:
-		b.WriteString("Connected to backend " + e.Peer)
+		if e.Reused {
+			b.WriteString("Reused an idle connection to backend " + e.Peer)
+		} else {
+			b.WriteString("Connected to backend " + e.Peer)
+		}
 	case ForwardRequest:
 		fmt.Fprintf(&b, "Forwarded the request to the backend (%d bytes)", e.Bytes)
 	case ReadResponse:
@@ -91,7 +111,10 @@ func describeStep(e Event) string {
 		fmt.Fprintf(&b, "Sent the response to the client (%d bytes)", e.Bytes)
 	case Close:
 		b.WriteString("Connection closed after " + Elapsed(e.Elapsed))
-		if e.Status != 0 {
+		switch {
+		case e.Request > 1:
+			b.WriteString(", " + count(int64(e.Request), "request"))
+		case e.Status != 0:
 			fmt.Fprintf(&b, ", answered with %d", e.Status)
 		}
 	}
@@ -102,13 +125,16 @@ func describeStep(e Event) string {
 	switch {
 	case e.Step == ReadResponse && e.Status != 0:
 		fmt.Fprintf(&b, ": %d %s", e.Status, e.Text)
-	case (e.Step <= Listen || e.Step == Connect) && e.Text != "":
+	case (e.Step <= Listen || e.Step == Connect && !e.Reused) && e.Text != "":
 		fmt.Fprintf(&b, " (%s, %s)", e.Calls, e.Text)
 	case e.Text != "":
 		b.WriteString(": " + e.Text)
 	}
 	if e.Err != "" && (e.Step != Close || e.Status == 0 || e.Status < 400) {
 		b.WriteString(": " + e.Err)
+	}
+	if e.Step == Connect && e.Try > 1 {
+		fmt.Fprintf(&b, " [try %d]", e.Try)
 	}
 	if e.Step == ReadRequest && e.Worker != "" {
 		b.WriteString(" [" + e.Worker + "]")

@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -17,23 +16,25 @@ import (
 	"syscall"
 	"time"
 
+	"reverseproxy/ch2_basic_proxy/backoff"
 	"reverseproxy/ch2_basic_proxy/forward"
 	"reverseproxy/internal/cli"
 	"reverseproxy/internal/narrate"
 )
 
-var fault = flag.String("fault", "none", "what to do wrong")
+var fault = new(string)
 
 func main() {
 	app := cli.New("127.0.0.1:8000")
-	limits := forward.Flags(flag.CommandLine)
-	app.Parse(limits.Check)
-	app.Prepare()
+	app.Flags.StringVar(fault, "fault", "none", "what to do wrong")
+	limits := forward.Flags(app)
+	app.Start()
 	listener, err := net.Listen("tcp", app.Listen)
 	if err != nil {
 		app.Fatal(err)
 	}
 	app.Ready(listener)
+	pause := backoff.New(app)
 	if *fault == "hasty" {
 		signal.Reset(os.Interrupt) // Ctrl+C ends it at once
 	}
@@ -43,6 +44,7 @@ func main() {
 			if app.Stopped(err) {
 				break
 			}
+			pause.After(err)
 			continue
 		}
 		serve := func(tell *narrate.Conn) { handleClient(app, limits, client, tell) }
