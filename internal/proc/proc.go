@@ -33,6 +33,7 @@ type Process struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when something has been written
 	done    chan struct{} // closed when the program has been waited for
+	killed  atomic.Bool   // its number may be another's by now
 	err     error         // what Wait said; read it after done
 }
 
@@ -211,7 +212,7 @@ func (p *Process) Stop(limit time.Duration) error {
 
 // Kill ends the program and all that it has started, and waits for it.
 func (p *Process) Kill() {
-	if p.Cmd.Process == nil {
+	if p.Cmd.Process == nil || p.killed.Swap(true) {
 		return
 	}
 	killGroup(p.Cmd)

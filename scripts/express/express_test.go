@@ -13,9 +13,8 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"regexp"
 	"runtime"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,6 +25,7 @@ import (
 
 	"reverseproxy/internal/backends"
 	"reverseproxy/internal/harness"
+	"reverseproxy/internal/proc"
 )
 
 // patience is how long a test waits for something that happens at once.
@@ -33,10 +33,8 @@ const patience = 30 * time.Second
 
 // program is a running server.js.
 type program struct {
-	cmd    *exec.Cmd
-	stdout *bufio.Reader
-	stderr *bytes.Buffer
-	addrs  []string
+	*proc.Process
+	addrs []string
 }
 
 // need skips the test if Node.js or the packages are missing; in CI it fails.
@@ -61,67 +59,50 @@ func need(t *testing.T) {
 func launch(t *testing.T, args ...string) *program {
 	t.Helper()
 	need(t)
-	p := &program{cmd: exec.Command("node", append([]string{"server.js"}, args...)...),
-		stderr: &bytes.Buffer{}}
-	p.cmd.Stderr = p.stderr
-	p.cmd.WaitDelay = patience // for children that outlive it and hold its stderr
-	stdout, err := p.cmd.StdoutPipe()
+	p, err := proc.Run(append([]string{"node", "server.js"}, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.stdout = bufio.NewReader(stdout)
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	timer := time.AfterFunc(2*patience, func() { _ = p.cmd.Process.Kill() })
-	t.Cleanup(func() {
-		timer.Stop()
-		_ = p.cmd.Process.Kill() // its children end when it is gone
-		_ = p.cmd.Wait()
-	})
-	return p
+	t.Cleanup(p.Kill)
+	return &program{Process: p}
 }
-
-var readyLine = regexp.MustCompile(`^Ready on (\S+)\n$`)
 
 // start launches n backends and waits until they listen.
 func start(t *testing.T, n int) *program {
 	t.Helper()
 	p := launch(t, strings.Fields(strings.Repeat("0 ", n))...)
-	for range n {
-		line, err := p.stdout.ReadString('\n')
-		match := readyLine.FindStringSubmatch(line)
-		if err != nil || match == nil {
-			t.Fatalf("%q, %v instead of a readiness line; stderr %q", line, err, p.stderr)
-		}
-		p.addrs = append(p.addrs, match[1])
+	var err error
+	if p.addrs, err = p.Ready(patience, proc.ReadyLine, n); err != nil {
+		t.Fatal(err)
 	}
 	return p
 }
 
-// end reads the rest of stdout and returns it with the exit code.
+// end waits for the end and returns stdout, without readiness lines, and the
+// exit code.
 func (p *program) end(t *testing.T) (string, int) {
 	t.Helper()
-	rest, err := io.ReadAll(p.stdout)
-	if err != nil {
-		t.Fatal(err)
+	if !p.Wait(patience) {
+		t.Fatalf("it has not ended: %s", p.LastWords())
 	}
-	_ = p.cmd.Wait()
-	return string(rest), p.cmd.ProcessState.ExitCode()
+	out := p.Stdout.String()
+	for _, addr := range p.addrs {
+		out = strings.TrimPrefix(out, "Ready on "+addr+"\n")
+	}
+	return out, p.Code()
 }
 
 // shared is the backend that all tests of endpoints use, stopped by TestMain.
 var shared struct {
 	once sync.Once
 	addr string
-	cmd  *exec.Cmd
+	run  *proc.Process
 }
 
 func TestMain(m *testing.M) {
 	harness.Main(m, func() {
-		if shared.cmd != nil {
-			_ = shared.cmd.Process.Kill()
-			_ = shared.cmd.Wait()
+		if shared.run != nil {
+			shared.run.Kill()
 		}
 	})
 }
@@ -131,22 +112,17 @@ func backend(t *testing.T) string {
 	t.Helper()
 	need(t)
 	shared.once.Do(func() {
-		cmd := exec.Command("node", "server.js", "0")
-		stdout, err := cmd.StdoutPipe()
+		shared.run = proc.New("node", "server.js", "0")
+		if err := shared.run.Start(); err != nil {
+			t.Error(err)
+			return
+		}
+		addrs, err := shared.run.Ready(patience, proc.ReadyLine, 1)
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		cmd.Stderr = os.Stderr // a file of its own, so that Wait does not wait for it
-		if err := cmd.Start(); err != nil {
-			t.Error(err)
-			return
-		}
-		shared.cmd = cmd
-		line, _ := bufio.NewReader(stdout).ReadString('\n')
-		if match := readyLine.FindStringSubmatch(line); match != nil {
-			shared.addr = match[1]
-		}
+		shared.addr = addrs[0]
 	})
 	if shared.addr == "" {
 		t.Fatal("server.js did not start")
@@ -226,13 +202,13 @@ func TestOneProcessAPort(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows cannot send another process Ctrl+C")
 	}
-	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+	if err := p.Cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
 	out, code := p.end(t)
 	want := p.addrs[0] + " received 3 requests\n" + p.addrs[1] + " received 2 requests\n"
-	if code != 0 || out != want || p.stderr.Len() > 0 {
-		t.Errorf("exit code %d, stdout %q, stderr %q; want 0 and %q", code, out, p.stderr, want)
+	if code != 0 || out != want || p.Stderr.String() != "" {
+		t.Errorf("exit code %d, stdout %q, stderr %q; want 0 and %q", code, out, p.Stderr.String(), want)
 	}
 	refused(t, p.addrs)
 }
@@ -260,36 +236,27 @@ func TestKilledBackend(t *testing.T) {
 		t.Skip("finds the process of a backend in /proc")
 	}
 	p := start(t, 2)
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", p.cmd.Process.Pid))
-	if err != nil {
-		t.Skipf("cannot list the launcher's children: %v", err)
-	}
-	pid, err := strconv.Atoi(strings.Fields(string(children))[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	child, err := os.FindProcess(pid)
+	child, err := os.FindProcess(slices.Min(proc.Children(p.PID())))
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = child.Kill()
 	refused(t, p.addrs[:1])
 	get(t, p.addrs[1], "/api/data")
-	_ = p.cmd.Process.Signal(os.Interrupt)
+	_ = p.Cmd.Process.Signal(os.Interrupt)
 	out, code := p.end(t)
 	want := p.addrs[0] + " ended before it could say how many requests it received\n" +
 		p.addrs[1] + " received 1 request\n"
 	report := "port " + port(p.addrs[0]) + " has ended (SIGKILL)"
-	if code != 0 || out != want || !strings.Contains(p.stderr.String(), report) {
-		t.Errorf("exit code %d, stdout %q, stderr %q; want 0 and %q", code, out, p.stderr, want)
+	if code != 0 || out != want || !strings.Contains(p.Stderr.String(), report) {
+		t.Errorf("exit code %d, stdout %q, stderr %q; want 0 and %q", code, out, p.Stderr.String(), want)
 	}
 }
 
 // Backends must not outlive a launcher that was killed.
 func TestChildrenEndWithLauncher(t *testing.T) {
 	p := start(t, 2)
-	_ = p.cmd.Process.Kill()
-	_ = p.cmd.Wait()
+	_ = p.Cmd.Process.Kill() // it alone
 	refused(t, p.addrs)
 }
 
@@ -305,8 +272,8 @@ func TestPortInUse(t *testing.T) {
 	want := "express: something already listens on " + taken.Addr().String() +
 		", perhaps other backends in another " +
 		"terminal: end those, or choose other ports, for example node server.js 8100 8101 8102\n"
-	if code != 1 || out != "" || p.stderr.String() != want {
-		t.Errorf("exit code %d, stdout %q, stderr %q; want 1 and %q", code, out, p.stderr, want)
+	if code != 1 || out != "" || p.Stderr.String() != want {
+		t.Errorf("exit code %d, stdout %q, stderr %q; want 1 and %q", code, out, p.Stderr.String(), want)
 	}
 }
 
@@ -314,9 +281,9 @@ func TestBadArguments(t *testing.T) {
 	for _, args := range []string{"x", "65536", "-1", "8000 8000", strings.Repeat("0 ", 17)} {
 		p := launch(t, strings.Fields(args)...)
 		if out, code := p.end(t); code != 2 || out != "" ||
-			strings.Count(p.stderr.String(), "\n") != 1 {
+			strings.Count(p.Stderr.String(), "\n") != 1 {
 			t.Errorf("%q: exit code %d, stdout %q, stderr %q; want 2 and one line", args, code,
-				out, p.stderr)
+				out, p.Stderr.String())
 		}
 	}
 }
