@@ -22,7 +22,6 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"reverseproxy/scripts/reader/browser"
 	"reverseproxy/scripts/reader/site"
 )
 
@@ -182,5 +181,5 @@ func screenshots(ctx context.Context, s settings, stdout io.Writer) error {
 	if err := os.MkdirAll(s.screenshots, 0o755); err != nil {
 		return err
 	}
-	return browser.Pictures(ctx, "http://"+server.addr()+"/", s.screenshots, stdout)
+	return takePictures(ctx, "http://"+server.addr()+"/", s.screenshots, stdout)
 }
