@@ -28,6 +28,7 @@ type Chapter struct {
 	Forks    bool      // starts a process for each client
 	Bound    string    // the flag that bounds how many it serves at once; "" if there is none
 	Modes    []Mode    // other ways to run it
+	After    int       // the chapter that it differs least from, if that is not the one before
 	Gaps     []*Gap    // what it leaves open on purpose
 	C        *Original // nil from ch6 on
 }
@@ -79,7 +80,7 @@ var Chapters = []Chapter{
 		Gaps:     []*Gap{OneRequest},
 	},
 	{
-		Number: 4, Dir: "ch4_threaded", Bound: "-max-conns", C: threaded,
+		Number: 4, Dir: "ch4_threaded", After: 2, Bound: "-max-conns", C: threaded,
 		About:    "a proxy with a goroutine for each connection",
 		Worker:   "a goroutine for each connection",
 		Backends: backends[:1],
@@ -128,6 +129,19 @@ func Originals() []Chapter {
 		}
 	}
 	return all
+}
+
+// Diffs returns the pairs of chapters that are compared: each with the one
+// before it, and with the one that it differs least from.
+func Diffs() [][2]Chapter {
+	var pairs [][2]Chapter
+	for i, c := range Chapters[1:] {
+		if c.After > 0 {
+			pairs = append(pairs, [2]Chapter{Of(c.After), c})
+		}
+		pairs = append(pairs, [2]Chapter{Chapters[i], c})
+	}
+	return pairs
 }
 
 // Short is "ch4" for "ch4_threaded".
