@@ -219,6 +219,61 @@ func TestSideBySide(t *testing.T) {
 	}
 }
 
+// Comments without line numbers, two of one number in a function, and notes at
+// the end of a line find their rows.
+func TestRowsOfComments(t *testing.T) {
+	client := []string{
+		"5 client := forward.NewClient(conn, p.settings, log), request, err := forward.ReadRequest(client)",
+		"6 backend, err := forward.Connect(p.app.Backends[0], p.settings, log)",
+		"7 if err := request.Write(backend); err != nil {",
+		"8 response, err := forward.ReadResponse(backend, request)",
+		"9 return response.Write(client)",
+		"10 defer client.Close(&err), defer backend.Close()",
+	}
+	server := []string{`1 listener, err := net.Listen("tcp", app.Listen)`, "4 conn, err := listener.Accept()"}
+	ch3 := slices.Concat(server, []string{"4a socket, err := family.File(conn) // one more descriptor of the socket (dup), " +
+		"child := exec.Command(p.family.Program(), p.family.Args()...)"}, client,
+		[]string{"10a p.handleClient(conn, log), os.Exit(p.family.Status()) // 0: the client has its answer (C: exit)",
+			"10b conn.Close() // the child has the socket; this is the parent's copy (C: close)"})
+	ch5 := slices.Concat(server, []string{"4a go p.handleClient(conn, p.app.Log.Accept(conn))"},
+		client[:1], []string{"5a addr := p.turns.Next()",
+			"6 backend, err := forward.Connect(addr, p.settings, log)"}, client[2:])
+	for number, want := range map[int][]string{3: ch3, 5: ch5} {
+		chapter := book.Of(number)
+		src, err := os.ReadFile("testdata/" + chapter.Short() + ".go.txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cut, err := cutGo(chapter, src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := map[string][]string{} // of each piece, the first line of code
+		lines := strings.Split(string(src), "\n")
+		for _, p := range cut.pieces {
+			for _, sp := range p.spans {
+				for _, l := range lines[sp.from-1 : sp.to] {
+					l = strings.TrimSpace(l)
+					if l != "" && !strings.HasPrefix(l, "//") && !strings.HasPrefix(l, "func ") && !strings.HasPrefix(l, "for ") &&
+						!strings.HasPrefix(l, "if conn") {
+						first[rowID(p.rows[0])] = append(first[rowID(p.rows[0])], l)
+						break
+					}
+				}
+			}
+		}
+		var got []string
+		for _, row := range chapter.C.Rows() {
+			if l := first[rowID(row)]; l != nil {
+				got = append(got, rowID(row)+" "+strings.Join(l, ", "))
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", chapter.Short(), diff)
+		}
+	}
+}
+
 // Every row of every chapter has a text about the kernel.
 func TestKernelTexts(t *testing.T) {
 	for _, chapter := range book.Originals() {
