@@ -4,7 +4,10 @@
 package book
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -142,6 +145,22 @@ func Diffs() [][2]Chapter {
 		pairs = append(pairs, [2]Chapter{Chapters[i], c})
 	}
 	return pairs
+}
+
+// Root is the repository's folder: the one that holds go.mod, from the working
+// directory upwards.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	for err == nil {
+		if _, missing := os.Stat(filepath.Join(dir, "go.mod")); missing == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			err = errors.New("no go.mod here or above: run it inside the repository")
+		}
+		dir = filepath.Dir(dir)
+	}
+	return "", err
 }
 
 // Short is "ch4" for "ch4_threaded".

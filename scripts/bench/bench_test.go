@@ -271,24 +271,31 @@ func TestCorrectedPercentile(t *testing.T) {
 
 func TestGoals(t *testing.T) {
 	one := func(id, cell string, rps, p99 float64) *row {
-		return &row{Cell: cell, Contestant: id, Requests: 100, RPS: stat.Of(rps), P99All: stat.Of(p99)}
+		return &row{Cell: cell, Contestant: id, Requests: 100, RPS: stat.Of(rps), P99All: stat.Of(p99),
+			MBps: stat.Of(rps), Peak: stat.Of(p99 * 1e6)}
 	}
 	r := &results{Rows: []*row{one("ch4", "a64", 900, 100), one("C-threaded", "a64", 800, 1000),
-		one("ch5", "a64", 700, 300), one("ch3", "a64", 150, 0)}, BinTrue: stat.Of(400)}
+		one("ch5", "a64", 700, 300), one("ch3", "a64", 150, 0), one("ch4", "e", 900, 40),
+		one("nginx", "e", 600, 1), one("HAProxy", "e", 500, 1)}, BinTrue: stat.Of(400)}
+	for _, id := range []string{"ch3", "ch4", "ch5"} {
+		r.Contestants = append(r.Contestants, &contestant{ID: id})
+	}
 	got := map[string]string{}
 	for _, g := range goals(r) {
 		if g.Verdict != notMeasured {
-			got[g.What] = g.Verdict + " " + g.Figure
+			got[g.What+" "+g.Goal+" "+g.Against] = g.Verdict + " " + g.Figure
 		}
 	}
 	want := map[string]string{
-		"ch4: requests/s, 64 clients":                              "reached 1.12 × (900 against 800/s)",
-		"ch4: corrected p99, 64 clients":                           "reached 0.10 × (0.10 against 1.00 ms)",
-		"ch4: failed requests, 64 clients":                         "reached 0",
-		"ch5: requests/s, 64 clients":                              "not reached 0.88 × (700 against 800/s)",
-		"ch5: corrected p99, 64 clients":                           "not reached 0.30 × (0.30 against 1.00 ms)",
-		"ch5: failed requests, 64 clients":                         "reached 0",
-		"ch3, a child for each connection: requests/s, 64 clients": "not reached 0.38 × (150 against 400/s)",
+		"ch4: requests/s, a64 ≥ 1.05 × C-threaded":                     "reached 1.12 × (900 against 800/s)",
+		"ch4: corrected p99, a64 ≤ 0.2 × C-threaded":                   "reached 0.10 × (0.10 against 1.00 ms)",
+		"ch4: failed requests, a64 ≤ 0 -":                              "reached 0.00",
+		"ch5: requests/s, a64 ≥ 1.05 × C-threaded":                     "not reached 0.88 × (700 against 800/s)",
+		"ch5: corrected p99, a64 ≤ 0.2 × C-threaded":                   "not reached 0.30 × (0.30 against 1.00 ms)",
+		"ch5: failed requests, a64 ≤ 0 -":                              "reached 0.00",
+		"ch3: requests/s, a64 ≥ 0.5 × starting /bin/true the same way": "not reached 0.38 × (150 against 400/s)",
+		"ch4: speed, e ≥ 1.3 × nginx":                                  "reached 1.50 × (900 against 600 MB/s)",
+		"ch4: peak memory, e ≤ 32 MB -":                                "not reached 40.0 MB",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got\n%s", d)

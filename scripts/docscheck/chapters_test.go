@@ -45,7 +45,7 @@ const linesInComments = true
 
 func repositoryRoot(t *testing.T) string {
 	t.Helper()
-	root, err := findRoot()
+	root, err := book.Root()
 	if err != nil {
 		t.Fatal(err)
 	}

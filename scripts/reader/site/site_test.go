@@ -65,9 +65,7 @@ func repository(t *testing.T) string {
 	}
 	write("README.md", "# The book\n\n[how](docs/how.md#a--b) [ch4](docs/ch4_threaded.md) [code](ch4_threaded/main.go#L3-L5) "+
 		"[dir](ch4_threaded/) ![picture](docs/p.png) [out](https://example.org/)\n\n"+
-		"<script>alert(1)</script> <b onclick=\"alert(2)\">bold</b> <a href=\"javascript:alert(3)\">no</a> \n\nno [no](javascript:alert(4)) <i>i</i>\n\n"+
-		"<!-- a comment -->\n\n<img src=\"docs/p.png\" width=\"50\" onerror=\"alert(5)\">\n\n"+
-		"<details><summary>More</summary>\n\ntext\n\n</details>\n")
+		"<script>alert(1)</script> <b>bold</b>\n\nno [no](javascript:alert(4)) <i>i</i>\n\n<!-- a comment -->\n")
 	write("docs/how.md", "# How\n\n## A & B\n\n## A & B\n\n```mermaid\nsequenceDiagram\n  A->>B: hello <i>\n```\n\n"+
 		"```mermaid\nflowchart LR\n  A-->B\n```\n\n```diff\n-a\n+b\n```\n\n```console\n$ ls\nx\n```\n\n    an <indented> block\n\n"+
 		"| a | b |\n|---|---|\n| 1 | `<2>` |\n\n[back](../README.md) [again](#a--b-1)\n")
@@ -94,14 +92,13 @@ func TestDocuments(t *testing.T) {
 	for _, want := range []string{
 		`<a href="docs/how.html#a--b">how</a>`, `<a href="source/ch4_threaded/main.go.html#L3">code</a>`,
 		`<a href="source/ch4_threaded/index.html">dir</a>`, `<img src="docs/p.png"`, `<a href="https://example.org/">out</a>`,
-		`&lt;script&gt;alert(1)&lt;/script&gt;`, `<b>bold</b>`, `<a>no</a>`, `<img src="docs/p.png" width="50">`,
-		`<summary>More</summary>`, `>Chapter 4: threads</a>`,
+		`&lt;script&gt;alert(1)&lt;/script&gt;`, `&lt;i&gt;i&lt;/i&gt;`, `>Chapter 4: threads</a>`,
 	} {
 		if !strings.Contains(readme, want) {
 			t.Errorf("README lacks %s\n%s", want, readme)
 		}
 	}
-	for _, bad := range []string{"<script>", "onclick", "onerror", `="javascript:`, "a comment"} {
+	for _, bad := range []string{"<script>", "<i>", `="javascript:`, "a comment"} {
 		if strings.Contains(readme, bad) {
 			t.Errorf("README holds %s: %s", bad, readme)
 		}
