@@ -123,11 +123,7 @@ func (s Stage) start(t T, m Model) *Proxy {
 	if s != Demo {
 		return l.StartWithBackend(t)
 	}
-	n := 1
-	if len(m.Backends) > 1 {
-		n = 3
-	}
-	l.Flags = m.Demo(n)
+	l.Flags = m.Demo(len(m.Backends))
 	return l.Start(t)
 }
 

@@ -1,16 +1,17 @@
+//go:build unix
+
 package harness
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
-	"sort"
-	"strconv"
+	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"reverseproxy/internal/proc"
 )
 
 // lookAgain is the pause between two looks into /proc, which tells nobody when
@@ -18,54 +19,18 @@ import (
 const lookAgain = 5 * time.Millisecond
 
 // NeedProc skips a test where there is no /proc.
-func NeedProc(*testing.T) {}
-
-// process is what /proc/PID/stat says of a process.
-type process struct{ pid, parent int }
-
-// processes lists all processes.
-func processes(t T) []process {
+func NeedProc(t *testing.T) {
 	t.Helper()
-	files, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		t.Fatalf("/proc: %v", err)
+	if !proc.CanLook {
+		t.Skip("this system has no /proc to look into")
 	}
-	var list []process
-	for _, file := range files {
-		if s, ok := readStat(file); ok {
-			list = append(list, s)
-		}
-	}
-	return list
-}
-
-// readStat reads "PID (NAME) STATE PPID ...".
-func readStat(file string) (process, bool) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return process{}, false // it has just ended
-	}
-	open, end := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
-	if open < 0 || end < 0 {
-		return process{}, false
-	}
-	var s process
-	s.pid, _ = strconv.Atoi(strings.TrimSpace(string(text[:open])))
-	s.parent, _ = strconv.Atoi(strings.Fields(string(text[end+1:]))[1])
-	return s, true
 }
 
 // Children returns the process numbers of the program's children, zombies
 // included, in ascending order.
 func (p *Proxy) Children(t T) []int {
-	t.Helper()
-	var pids []int
-	for _, s := range processes(t) {
-		if s.parent == p.PID() {
-			pids = append(pids, s.pid)
-		}
-	}
-	sort.Ints(pids)
+	pids := proc.Children(p.PID())
+	slices.Sort(pids)
 	return pids
 }
 
@@ -87,36 +52,11 @@ func (p *Proxy) WaitChildren(t T, n int) []int {
 // among them: they have no environment to be recognised by.
 func (p *Proxy) Family() []string {
 	var list []string
-	for _, pid := range p.family() {
-		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-		list = append(list, fmt.Sprintf("%d %s", pid, strings.TrimSpace(string(name))))
+	for _, pid := range p.run.Family() {
+		s, _ := proc.Look(pid)
+		list = append(list, fmt.Sprintf("%d %s", pid, s.Name))
 	}
 	return list
-}
-
-func (p *Proxy) family() []int {
-	var pids []int
-	files, _ := filepath.Glob("/proc/[0-9]*/environ")
-	for _, file := range files {
-		if env, err := os.ReadFile(file); err == nil && bytes.Contains(env, []byte(p.mark+"\x00")) {
-			pid, _ := strconv.Atoi(strings.Split(file, "/")[2])
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
-// killAll ends all that the program has started.
-func (p *Proxy) killAll() {
-	for end := time.Now().Add(Patience); time.Now().Before(end); time.Sleep(lookAgain) {
-		pids := p.family()
-		if len(pids) == 0 {
-			return
-		}
-		for _, pid := range pids {
-			syscall.Kill(pid, syscall.SIGKILL)
-		}
-	}
 }
 
 // WaitFamilyGone waits until nothing runs that the program has started.
@@ -130,9 +70,13 @@ func (p *Proxy) WaitFamilyGone(t T) {
 	})
 }
 
-// waitFor looks until problem returns "".
+// waitFor looks until problem returns "". Where nothing can be seen it does not
+// wait.
 func (p *Proxy) waitFor(t T, problem func() string) {
 	t.Helper()
+	if !proc.CanLook {
+		return
+	}
 	for end := time.Now().Add(Patience); ; time.Sleep(lookAgain) {
 		text := problem()
 		if text == "" {
@@ -153,10 +97,8 @@ func (p *Proxy) Descriptors(t T) int {
 	count := 0
 	for _, pid := range append(p.Children(t), p.PID()) {
 		ends := map[string]int{}
-		links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-		for _, link := range links {
-			target, err := os.Readlink(link)
-			if err != nil || strings.HasPrefix(target, "anon_inode:") {
+		for _, target := range proc.Files(pid) {
+			if strings.HasPrefix(target, "anon_inode:") {
 				continue
 			}
 			count++
@@ -186,15 +128,9 @@ func (p *Proxy) PeakMemory(t T) int64 {
 	t.Helper()
 	var peak int64
 	for _, pid := range append(p.Children(t), p.PID()) {
-		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-		for line := range strings.Lines(string(text)) {
-			if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "VmHWM:" {
-				kib, _ := strconv.ParseInt(fields[1], 10, 64)
-				peak = max(peak, kib<<10)
-			}
-		}
+		peak = max(peak, proc.Sizes(pid, "status")["VmHWM"])
 	}
-	if peak == 0 {
+	if peak == 0 && proc.CanLook {
 		t.Fatalf("/proc says nothing of the memory of %s", p.Model.Name)
 	}
 	return peak
@@ -203,9 +139,8 @@ func (p *Proxy) PeakMemory(t T) int64 {
 // Sockets counts the sockets that a process has open.
 func Sockets(pid int) int {
 	count := 0
-	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-	for _, link := range links {
-		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, "socket:") {
+	for _, target := range proc.Files(pid) {
+		if strings.HasPrefix(target, "socket:") {
 			count++
 		}
 	}
@@ -225,9 +160,8 @@ func (p *Proxy) WaitThreadGone(t T, tid string) {
 
 // Threads returns how many threads the program has.
 func (p *Proxy) Threads(t T) int {
-	t.Helper()
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*", p.PID()))
-	return len(tasks)
+	s, _ := proc.Look(p.PID())
+	return s.Threads
 }
 
 // WaitIdle waits until no thread of the program and its children runs or wants
@@ -268,27 +202,4 @@ func (p *Proxy) activity(t T) (counts string, awake bool) {
 		}
 	}
 	return b.String(), awake
-}
-
-// Freeze stops the program and its children (SIGSTOP), so that something can
-// happen before they look. Thaw lets them go on.
-func (p *Proxy) Freeze(t T) {
-	t.Helper()
-	for _, pid := range append([]int{p.PID()}, p.Children(t)...) {
-		syscall.Kill(pid, syscall.SIGSTOP)
-		p.waitFor(t, func() string {
-			text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-			if bytes.Contains(text, []byte(") T ")) {
-				return ""
-			}
-			return fmt.Sprintf("process %d does not stop", pid)
-		})
-	}
-}
-
-// Thaw lets what Freeze has stopped go on.
-func (p *Proxy) Thaw(t T) {
-	for _, pid := range append([]int{p.PID()}, p.Children(t)...) {
-		syscall.Kill(pid, syscall.SIGCONT)
-	}
 }
