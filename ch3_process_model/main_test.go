@@ -446,7 +446,7 @@ func TestNoTemporaryFolder(t *testing.T) {
 func TestPreforkFitsDescriptors(t *testing.T) {
 	harness.NeedProc(t)
 	m := harness.Prefork
-	m.Flags, m.Standing = []string{"-prefork", "100"}, 8 // (64 - 24) * 2/3 descriptors, 3 for each
+	m.Flags, m.Standing = []string{"-prefork", "100"}, 10 // 64 - 24 - 2*4 descriptors, 3 for each
 	p := harness.Launch{Model: m, Under: []string{"sh", "-c", `ulimit -n 64; exec "$0" "$@"`}}.StartWithBackend(t)
 	p.WaitChildren(t, m.Standing)
 	hold(t, p, "/held").release(t)
@@ -454,7 +454,7 @@ func TestPreforkFitsDescriptors(t *testing.T) {
 	for _, e := range p.Events() {
 		if e.Kind == narrate.KindProblem {
 			problems++
-			if !strings.Contains(e.Err, "ulimit -n") || !strings.Contains(e.Err, "8 standing") {
+			if !strings.Contains(e.Err, "ulimit -n") || !strings.Contains(e.Err, "10 standing") {
 				t.Errorf("problem: %s", e.Err)
 			}
 		}

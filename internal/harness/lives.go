@@ -339,7 +339,7 @@ func noBackend(t T, m Model) {
 func escapesInWords(t T, m Model) {
 	p := StartWithBackend(t, m, "-log", "text")
 	escapes(t, p)
-	p.WaitLine(t, `^#4 .*10 `)
+	p.WaitLine(t, `^#6 .*10 `)
 	e := p.Interrupt(t)
 	CheckPlain(t, "stdout", e.Stdout)
 	CheckPlain(t, "stderr", e.Stderr)

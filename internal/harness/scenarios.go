@@ -566,6 +566,15 @@ func escapes(t T, p *Proxy) {
 	b.Send("HTTP/1.1 200 " + escapeSequence + "\r\nContent-Length: 0\r\n\r\n")
 	b.Close()
 	same(t, "status of a response with such a reason", 502, c.Response("GET").Status)
+
+	c = p.Dial(t) // bytes that a reason phrase may have
+	defer c.Close()
+	c.Send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
+	b = p.Backend.Accept(t)
+	b.Head()
+	b.Send("HTTP/1.1 200 \xc2\x9b2J\xff\r\nContent-Length: 0\r\n\r\n")
+	b.Close()
+	same(t, "status of a response with a reason above ASCII", 200, c.Response("GET").Status)
 	CheckPlain(t, "stdout", p.Stdout())
 	CheckPlain(t, "stderr", p.Stderr())
 }
