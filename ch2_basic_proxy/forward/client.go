@@ -14,7 +14,8 @@ import (
 // Sizes and times of a client's connection.
 const (
 	firstRead   = 512              // bytes of the first read
-	lingerPause = 5 * time.Second  // the longest silence while lingering, as in nginx
+	lingerPause = 5 * time.Second  // the longest silence of one that is sending a body, as in nginx
+	refusePause = 1 * time.Second  // the same of one whose request could not be read
 	lingerTotal = 30 * time.Second // the longest time of lingering
 )
 
@@ -262,10 +263,14 @@ func (c *Client) unread(failure error) bool {
 // section 9.6).
 func (c *Client) linger() {
 	c.closeWrite()
+	pause := lingerPause
+	if c.request == nil {
+		pause = refusePause
+	}
 	buf := bodyBuffers.Get().(*bodyBuffer)
 	defer bodyBuffers.Put(buf)
 	for end := time.Now().Add(lingerTotal); time.Now().Before(end); {
-		c.settings.wait(c, time.Now().Add(lingerPause))
+		c.settings.wait(c, time.Now().Add(pause))
 		_, err := c.Conn.Read(buf[:])
 		c.settings.waited(c)
 		if err != nil {
