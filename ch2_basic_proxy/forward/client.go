@@ -29,6 +29,8 @@ type Client struct {
 	log      *narrate.Conn
 	first    [firstRead]byte
 
+	previous, next *Client // while it waits: its neighbours in the settings' list
+
 	request  *Request // the one in hand; nil: none has come whole
 	head     bool     // it is a HEAD request, as far as it has come
 	refused  bool     // it cannot be told where it ends
@@ -81,7 +83,10 @@ func (c *Client) await() error {
 	c.readIdle = 0
 	// The whole header has to be here by then, however slowly it drips in.
 	by := time.Now().Add(c.settings.Request)
-	c.settings.wait(c, by)
+	c.SetReadDeadline(by)
+	if c.settings.wait(c) {
+		c.SetReadDeadline(time.Now().Add(stopGrace))
+	}
 	n, err := c.Conn.Read(c.buf)
 	if c.settings.waited(c) && n > 0 {
 		c.SetReadDeadline(by)
@@ -270,10 +275,12 @@ func (c *Client) linger() {
 	buf := bodyBuffers.Get().(*bodyBuffer)
 	defer bodyBuffers.Put(buf)
 	for end := time.Now().Add(lingerTotal); time.Now().Before(end); {
-		c.settings.wait(c, time.Now().Add(pause))
+		c.SetReadDeadline(time.Now().Add(pause))
+		if c.settings.wait(c) {
+			c.SetReadDeadline(past)
+		}
 		_, err := c.Conn.Read(buf[:])
-		c.settings.waited(c)
-		if err != nil {
+		if c.settings.waited(c) || err != nil {
 			return
 		}
 	}
