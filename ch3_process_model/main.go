@@ -1,5 +1,5 @@
 // Problem: while one client is served, all others wait.
-// New idea: a child process for each connection inherits the client's socket.
+// New idea: a child process for each connection inherits its socket.
 // Still open: to start a process costs milliseconds (ch4).
 // Run: go run ./ch3_process_model -demo
 package main
@@ -28,7 +28,10 @@ func main() {
 	p.family = family.Flags(app)
 	app.Start()
 	if p.family.IsChild() { // in C, fork has returned 0
-		p.child()
+		for client, log := range p.family.Clients() { // -prefork: many
+			p.handleClient(client, log)
+		}
+		os.Exit(p.family.Status()) // 0: the client is answered (C: exit)
 	}
 	p.family.Prepare()
 
@@ -90,21 +93,11 @@ func (p *proxy) start(client net.Conn, log *narrate.Conn) error {
 	}
 	go func() { // ends with the child
 		defer p.family.End()
-		child.Relay() // its narration
-		// Wait takes the exit status; without it a zombie would stay in
-		// the process table (C: wait, missing).
-		child.Wait()
-		child.Report()
+		child.Relay()  // its narration
+		child.Wait()   // or a zombie would stay (C: wait, missing)
+		child.Report() // how it has ended
 	}()
 	return nil
-}
-
-// child is what a child does: it serves the client that it has inherited.
-func (p *proxy) child() {
-	for client, log := range p.family.Clients() { // -prefork: it accepts
-		p.handleClient(client, log)
-	}
-	os.Exit(p.family.Status()) // 0: the client has its answer (C: exit)
 }
 
 // handleClient serves one client: one request, one response.

@@ -75,8 +75,8 @@ func TestKilledAtEveryMoment(t *testing.T) {
 			c.Begin()
 			c.Close(errors.New("no answer"), true, 502)
 		},
-		"silent":       func(c *narrate.Conn) { c.Close(errors.New("silent"), false, 0) },
-		"too slow":     func(c *narrate.Conn) { c.Close(errors.New("too slow"), true, 408) },
+		"silent":   func(c *narrate.Conn) { c.Close(errors.New("silent"), false, 0) },
+		"too slow": func(c *narrate.Conn) { c.Close(errors.New("too slow"), true, 408) },
 		"two requests": func(c *narrate.Conn) {
 			c.Begin()
 			c.End(narrate.Event{Status: 200})
@@ -128,7 +128,7 @@ func TestKilledAtEveryMoment(t *testing.T) {
 			}
 			for conn, closed := range closed {
 				if closed != 1 {
-					t.Errorf("%s, after %d moments: %d is closed %d times", name, moments, conn, closed)
+					t.Errorf("%s, after %d: %d is closed %d times", name, moments, conn, closed)
 				}
 			}
 		}

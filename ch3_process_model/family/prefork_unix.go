@@ -52,7 +52,7 @@ func (f *Family) Prefork(listener net.Listener) bool {
 	}
 	n := f.fit(f.prefork)
 	if n < f.prefork {
-		f.app.Log.Problem("The limit on open files (ulimit -n) has room for %d standing children", n)
+		f.app.Log.Problem("The limit on open files (ulimit -n) has room for %d children", n)
 	}
 	socket, err := duplicate(listener)
 	if err != nil {
