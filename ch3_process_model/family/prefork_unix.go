@@ -20,7 +20,6 @@ import (
 type standing struct {
 	board     *scoreboard
 	boardFile *os.File
-	starting  sync.Mutex // one child is being started
 	lastConn  atomic.Uint64
 	serving   atomic.Bool // this child has a client in hand
 }
@@ -54,13 +53,9 @@ func (f *Family) Prefork(listener net.Listener) bool {
 	if n < f.prefork {
 		f.app.Log.Problem("The limit on open files (ulimit -n) has room for %d children", n)
 	}
-	socket, err := duplicate(listener)
-	if err != nil {
-		f.app.Fatal(err)
-	}
 	var all sync.WaitGroup
 	for slot := range n {
-		all.Go(func() { f.standOne(socket, slot) }) // ends after Ctrl+C
+		all.Go(func() { f.standOne(listener, slot) }) // ends after Ctrl+C
 	}
 	all.Wait()
 	return true
@@ -75,11 +70,11 @@ const (
 // standOne keeps one child standing. One that dies at once is replaced after a
 // pause that doubles each time, so that a broken program does not start
 // thousands of processes a second.
-func (f *Family) standOne(socket *os.File, slot int) {
+func (f *Family) standOne(listener net.Listener, slot int) {
 	pause := firstPause
 	for !f.stopping() {
 		started := time.Now()
-		if err := f.stand(socket, slot); err != nil {
+		if err := f.stand(listener, slot); err != nil && !f.stopping() {
 			f.app.Log.Problem("No child could be started: %v; next try in %v", err, pause)
 		}
 		if time.Since(started) > maxPause {
@@ -94,18 +89,22 @@ func (f *Family) standOne(socket *os.File, slot int) {
 }
 
 // stand starts a standing child and sees to its end.
-func (f *Family) stand(socket *os.File, slot int) error {
+func (f *Family) stand(listener net.Listener, slot int) error {
+	socket, err := duplicate(listener)
+	if err != nil {
+		return err
+	}
 	cmd := exec.Command(f.Program(), f.Args()...)
 	c := &Child{Cmd: cmd, family: f, job: job{Standing: true, Slot: slot}}
 	end, lifeline, err := os.Pipe()
 	if err != nil {
+		socket.Close()
 		return err
 	}
 	c.ExtraFiles = []*os.File{socket, f.boardFile, end}
-	f.starting.Lock() // one after the other: each start takes some descriptors for a moment
 	err = c.Start()
+	socket.Close()
 	end.Close()
-	f.starting.Unlock()
 	if err != nil {
 		lifeline.Close()
 		return err
