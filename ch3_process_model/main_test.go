@@ -495,16 +495,23 @@ func TestKilledUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	dead := 0
-	for deadline := time.Now().Add(harness.Patience); dead < 100 && time.Now().Before(deadline); {
+	rounds := make(chan bool)
+	go func() { // ends when enough children have died
+		defer close(rounds)
+		p.WaitEvents(t, "a child is reaped", 60, state(narrate.Exited))
+	}()
+	for i, done := 0, false; !done; i++ {
 		for _, pid := range p.Children(t) {
 			syscall.Kill(pid, syscall.SIGKILL)
-			dead++
-			time.Sleep(time.Duration(dead%7) * 500 * time.Microsecond) // anywhere in their work
+			time.Sleep(time.Duration(i%7) * 500 * time.Microsecond) // anywhere in their work
+		}
+		select {
+		case <-rounds:
+			done = true
+		default:
 		}
 	}
 	close(over)
-	p.WaitEvents(t, "a child is reaped", dead/2, state(narrate.Exited))
 	all.Wait()
 	start := time.Now()
 	e := p.Interrupt(t)

@@ -102,6 +102,7 @@ func (f *Family) stand(listener net.Listener, slot int) error {
 		return err
 	}
 	c.ExtraFiles = []*os.File{socket, f.boardFile, end}
+	before := f.board.slots[slot].load() // what others have counted in this place
 	err = c.Start()
 	socket.Close()
 	end.Close()
@@ -109,12 +110,12 @@ func (f *Family) stand(listener net.Listener, slot int) error {
 		lifeline.Close()
 		return err
 	}
-	f.attend(c, lifeline)
+	f.attend(c, lifeline, before)
 	return nil
 }
 
 // attend passes on what a standing child tells until it ends, and reaps it.
-func (f *Family) attend(c *Child, lifeline *os.File) {
+func (f *Family) attend(c *Child, lifeline *os.File, before narrate.Totals) {
 	done := make(chan struct{})
 	// Ends with attend: cutting the life line is how the child learns that it
 	// is to stop, whether by Ctrl+C or because this process has died.
@@ -125,8 +126,6 @@ func (f *Family) attend(c *Child, lifeline *os.File) {
 		}
 		lifeline.Close()
 	}()
-	slot := &f.board.slots[c.job.Slot]
-	before := slot.load()
 	conn := uint64(0) // the number of the latest connection
 	c.relay(func(e narrate.Event) {
 		c.told.add(e)
@@ -139,7 +138,7 @@ func (f *Family) attend(c *Child, lifeline *os.File) {
 	c.Wait()
 	close(done)
 	c.forget()
-	f.settle(c, slot, before, conn)
+	f.settle(c, &f.board.slots[c.job.Slot], before, conn)
 }
 
 // settle counts and tells what a standing child has begun and not finished, if
