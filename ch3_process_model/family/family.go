@@ -68,4 +68,4 @@ func Flags(app *cli.App) *Family {
 const perChild = 3
 
 // fit returns how many of n children the limit on open files leaves room for.
-func (f *Family) fit(n int) int { return max(1, f.app.FitDescriptors(perChild*n)/perChild) }
+func (f *Family) fit(n int) int { return f.app.FitDescriptors(n, perChild) }

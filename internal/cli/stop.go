@@ -65,7 +65,7 @@ func (a *App) onSignal() {
 			f()
 		}
 		if n > 0 {
-			a.Say(fmt.Sprintf("Cut off: %d connections that were still being served", n))
+			a.Say(fmt.Sprintf("Clients cut off in the middle: %d", n))
 		}
 		a.summarize()
 		os.Exit(0)
