@@ -361,7 +361,10 @@ func TestFamilyIsTerminated(t *testing.T) {
 func TestTerminatedChild(t *testing.T) {
 	harness.NeedProc(t)
 	p := harness.StartWithBackend(t, harness.Prefork)
-	pid := p.WaitChildren(t, 4)[0]
+	h := hold(t, p, "/first")
+	h.release(t)
+	pid := h.pid // it runs, for it has served
+	p.WaitEvent(t, "close", closed(h.conn))
 	syscall.Kill(pid, syscall.SIGTERM)
 	e := p.WaitEvent(t, "its end", state(narrate.Exited))
 	if e.Worker != fmt.Sprint("child ", pid) || !strings.HasSuffix(e.Text, "exit status 0") {

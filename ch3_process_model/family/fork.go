@@ -107,8 +107,8 @@ func (c *Child) Start() error {
 	return nil
 }
 
-// start starts one child after the other: each takes some descriptors for a
-// moment, and none is missing from the list when all are to be killed.
+// start starts a child so that it is not missing from the list when all are to
+// be killed.
 func (f *Family) start(c *Child) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -20,6 +20,7 @@ import (
 type standing struct {
 	board     *scoreboard
 	boardFile *os.File
+	starting  sync.Mutex // one child is being started
 	lastConn  atomic.Uint64
 	serving   atomic.Bool // this child has a client in hand
 }
@@ -90,28 +91,39 @@ func (f *Family) standOne(listener net.Listener, slot int) {
 
 // stand starts a standing child and sees to its end.
 func (f *Family) stand(listener net.Listener, slot int) error {
-	socket, err := duplicate(listener)
-	if err != nil {
-		return err
-	}
 	cmd := exec.Command(f.Program(), f.Args()...)
 	c := &Child{Cmd: cmd, family: f, job: job{Standing: true, Slot: slot}}
-	end, lifeline, err := os.Pipe()
-	if err != nil {
-		socket.Close()
-		return err
-	}
-	c.ExtraFiles = []*os.File{socket, f.boardFile, end}
 	before := f.board.slots[slot].load() // what others have counted in this place
-	err = c.Start()
-	socket.Close()
-	end.Close()
+	lifeline, err := f.startStanding(c, listener)
 	if err != nil {
-		lifeline.Close()
 		return err
 	}
 	f.attend(c, lifeline, before)
 	return nil
+}
+
+// startStanding starts c with the listening socket, the scoreboard and the life
+// line, whose other end it returns. It does so for one child after the other:
+// each start takes some more descriptors for a moment.
+func (f *Family) startStanding(c *Child, listener net.Listener) (lifeline *os.File, err error) {
+	f.starting.Lock()
+	defer f.starting.Unlock()
+	socket, err := duplicate(listener)
+	if err != nil {
+		return nil, err
+	}
+	defer socket.Close()
+	end, lifeline, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer end.Close()
+	c.ExtraFiles = []*os.File{socket, f.boardFile, end}
+	if err := c.Start(); err != nil {
+		lifeline.Close()
+		return nil, err
+	}
+	return lifeline, nil
 }
 
 // attend passes on what a standing child tells until it ends, and reaps it.
