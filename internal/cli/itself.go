@@ -57,7 +57,8 @@ func collide(a, b string) bool {
 
 // overlap is collide for one address each. Port 0 is any free one.
 func overlap(a, b netip.AddrPort) bool {
-	return a.Port() == b.Port() && a.Port() != 0 && (covers(a.Addr(), b.Addr()) || covers(b.Addr(), a.Addr()))
+	return a.Port() == b.Port() && a.Port() != 0 &&
+		(covers(a.Addr(), b.Addr()) || covers(b.Addr(), a.Addr()))
 }
 
 // reaches reports whether a connection to target ends at the socket that
@@ -76,7 +77,8 @@ func reaches(target, listener netip.AddrPort, own []netip.Addr) bool {
 	}
 	return slices.ContainsFunc(here, func(ip netip.Addr) bool {
 		return listener.Addr() == ip ||
-			covers(listener.Addr(), ip) && (ip.IsLoopback() || slices.Contains(own, ip.WithZone("")))
+			covers(listener.Addr(), ip) &&
+				(ip.IsLoopback() || slices.Contains(own, ip.WithZone("")))
 	})
 }
 
@@ -111,10 +113,11 @@ func (a *App) refuseItself(listener string) {
 		return
 	}
 	own := ownAddrs()
+	itself := func(to netip.AddrPort) bool { return reaches(to, on, own) }
 	for _, backend := range a.Backends {
-		if slices.ContainsFunc(targets(backend), func(to netip.AddrPort) bool { return reaches(to, on, own) }) {
-			a.Fatal(fmt.Errorf("the backend %s is this proxy itself, which listens on %s; name another with %s",
-				backend, listener, a.backendFlag()))
+		if slices.ContainsFunc(targets(backend), itself) {
+			a.Fatal(fmt.Errorf("the backend %s is this proxy itself, which listens on %s; "+
+				"name another with %s", backend, listener, a.backendFlag()))
 		}
 	}
 }
