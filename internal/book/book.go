@@ -4,7 +4,10 @@
 package book
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -28,6 +31,7 @@ type Chapter struct {
 	Forks    bool      // starts a process for each client
 	Bound    string    // the flag that bounds how many it serves at once; "" if there is none
 	Modes    []Mode    // other ways to run it
+	After    int       // the chapter that it differs least from, if that is not the one before
 	Gaps     []*Gap    // what it leaves open on purpose
 	C        *Original // nil from ch6 on
 }
@@ -79,7 +83,7 @@ var Chapters = []Chapter{
 		Gaps:     []*Gap{OneRequest},
 	},
 	{
-		Number: 4, Dir: "ch4_threaded", Bound: "-max-conns", C: threaded,
+		Number: 4, Dir: "ch4_threaded", After: 2, Bound: "-max-conns", C: threaded,
 		About:    "a proxy with a goroutine for each connection",
 		Worker:   "a goroutine for each connection",
 		Backends: backends[:1],
@@ -128,6 +132,35 @@ func Originals() []Chapter {
 		}
 	}
 	return all
+}
+
+// Diffs returns the pairs of chapters that are compared: each with the one
+// before it, and with the one that it differs least from.
+func Diffs() [][2]Chapter {
+	var pairs [][2]Chapter
+	for i, c := range Chapters[1:] {
+		if c.After > 0 {
+			pairs = append(pairs, [2]Chapter{Of(c.After), c})
+		}
+		pairs = append(pairs, [2]Chapter{Chapters[i], c})
+	}
+	return pairs
+}
+
+// Root is the repository's folder: the one that holds go.mod, from the working
+// directory upwards.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	for err == nil {
+		if _, missing := os.Stat(filepath.Join(dir, "go.mod")); missing == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			err = errors.New("no go.mod here or above: run it inside the repository")
+		}
+		dir = filepath.Dir(dir)
+	}
+	return "", err
 }
 
 // Short is "ch4" for "ch4_threaded".

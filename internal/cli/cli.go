@@ -51,6 +51,7 @@ type App struct {
 	group    *backends.Group // the demo backends, or nil
 	page     *live.Server    // the live page, or nil
 	stopping chan struct{}   // closed at Ctrl+C
+	stop     sync.Once
 	finish   sync.Once
 }
 

@@ -125,7 +125,7 @@ func TestRacesAndPanicsFail(t *testing.T) {
 	for _, words := range []string{"WARNING: DATA RACE", "panic: at the disco", "fatal error: all goroutines are asleep"} {
 		complaints := Try(func(t T) {
 			p := Start(t, broken("none"), broken("none").Demo(1)...)
-			p.stderr.Write([]byte(words + "\n"))
+			p.run.Stderr.Write([]byte(words + "\n"))
 		})
 		if len(complaints) != 1 || !strings.Contains(complaints[0], words) {
 			t.Errorf("%q: complaints %q", words, complaints)

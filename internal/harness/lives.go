@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"reverseproxy/internal/narrate"
+	"reverseproxy/internal/proc"
 )
 
 // A Life is a test that starts programs of its own: how they begin and end,
@@ -338,7 +339,7 @@ func noBackend(t T, m Model) {
 func escapesInWords(t T, m Model) {
 	p := StartWithBackend(t, m, "-log", "text")
 	escapes(t, p)
-	p.WaitLine(t, `^#4 .*10 `)
+	p.WaitLine(t, `^#6 .*10 `)
 	e := p.Interrupt(t)
 	CheckPlain(t, "stdout", e.Stdout)
 	CheckPlain(t, "stderr", e.Stderr)
@@ -420,7 +421,7 @@ func silentClient(t T, m Model) {
 
 // fewDescriptors lets the program have 64 files, for 100 clients at once.
 func fewDescriptors(t T, m Model) {
-	p := Launch{Model: m, Under: []string{"sh", "-c", `ulimit -n 64; exec "$0" "$@"`}}.StartWithBackend(t)
+	p := Launch{Model: m, Under: proc.Limited(64)}.StartWithBackend(t)
 	p.settle(t)
 	before := p.Descriptors(t)
 	p.Backend.Serve(t, func(w http.ResponseWriter, r *http.Request) {

@@ -351,12 +351,15 @@ func TestRequests(t *testing.T) {
 	c.Step(SendResponse, Event{Bytes: 120})
 	c.End(Event{Status: 200, Bytes: 120})
 	c.Idle(true)
-	if n.InFlight() != 0 || n.CutOff() != 0 {
+	if n.InFlight() != 0 {
 		t.Errorf("%d in flight while the connection is idle", n.InFlight())
 	}
 	c.Begin()
 	if n.InFlight() != 1 {
 		t.Errorf("%d in flight, want 1", n.InFlight())
+	}
+	if cut := n.CutOff(); cut != 1 {
+		t.Errorf("%d are cut off, want 1", cut)
 	}
 	c.Step(ReadRequest, Event{Bytes: 81})
 	c.Step(Connect, Event{Peer: "b2", Reused: true})
@@ -392,8 +395,8 @@ func TestRequests(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("want (-), got (+):\n%s", diff)
 	}
-	if s := n.Summary(); s.Connections != 1 || s.Requests != 2 || s.Failed != 0 || s.MostAtOnce != 1 {
-		t.Errorf("%+v: the failure came after CutOff and does not count", s)
+	if s := n.Summary(); s.Connections != 1 || s.Requests != 2 || s.Failed != 1 || s.MostAtOnce != 1 {
+		t.Errorf("%+v: the failure was counted by CutOff, and counts once", s)
 	}
 }
 

@@ -38,8 +38,14 @@ func main() {
 }
 
 func handleClient() {
+	// 10. Close.
+	defer fmt.Println("close")
+
 	// 5. Read.
 	fmt.Println("read")
+
+	// 10. Close another.
+	defer fmt.Println("close")
 
 	// 6. Connect.
 	fmt.Println("connect")
@@ -88,9 +94,14 @@ func TestQuote(t *testing.T) {
 		{"ch2_basic_proxy/main.go step 1", "// 1–3. A socket that listens (C: socket, line 1; bind, line 2).\nfmt.Println(\"listen\")\n\nfor range 2 {"},
 		{"ch2_basic_proxy/main.go step 4", "// 4. Wait (C: accept, line 3).\nfmt.Println(\"accept\")\n\nhandleClient()"},
 		{"ch2_basic_proxy/main.go step 5", "// 5. Read.\nfmt.Println(\"read\")"},
-		{"ch2_basic_proxy/main.go step 5..6", "// 5. Read.\nfmt.Println(\"read\")\n\n// 6. Connect.\nfmt.Println(\"connect\")"},
+		{"ch2_basic_proxy/main.go step 5..6", "// 5. Read.\nfmt.Println(\"read\")\n\n" +
+			"// 10. Close another.\ndefer fmt.Println(\"close\")\n\n// 6. Connect.\nfmt.Println(\"connect\")"},
+		{"ch2_basic_proxy/main.go step 10", "// 10. Close.\ndefer fmt.Println(\"close\")\n\n" +
+			"// 10. Close another.\ndefer fmt.Println(\"close\")"},
 		{"ch2_basic_proxy/main.go#loop", "for range 2 {\n\t// 4. Wait (C: accept, line 3).\n\tfmt.Println(\"accept\")\n\n\thandleClient()\n}"},
-		{"ch2_basic_proxy/main.go func handleClient", "func handleClient() {\n\t// 5. Read.\n\tfmt.Println(\"read\")\n\n\t// 6. Connect.\n\tfmt.Println(\"connect\")\n}"},
+		{"ch2_basic_proxy/main.go func main", "// main starts it.\nfunc main() {\n\t// 1–3. A socket that listens (C: socket, line 1; bind, line 2).\n" +
+			"\tfmt.Println(\"listen\")\n\n\tfor range 2 {\n\t\t// 4. Wait (C: accept, line 3).\n" +
+			"\t\tfmt.Println(\"accept\")\n\n\t\thandleClient()\n\t}\n}"},
 	} {
 		got, err := quote(root, tt.args)
 		if err != nil {

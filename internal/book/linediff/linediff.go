@@ -1,5 +1,4 @@
-// Package linediff compares two texts line by line with Myers' algorithm (An
-// O(ND) Difference Algorithm and Its Variations, 1986) and writes the difference.
+// Package linediff compares two texts line by line and writes the difference.
 package linediff
 
 import (
@@ -38,77 +37,34 @@ func Split(text string) []string {
 // Compare returns all lines of both texts in order, deletions before additions,
 // with as few of them as possible.
 func Compare(a, b []string) []Line {
-	// trace[d] holds, before round d, the furthest x reached on each diagonal k
-	// (x lines of a taken, x-k of b); index k+offset.
-	offset := len(a) + len(b) + 1
-	furthest := make([]int, 2*offset+1)
-	var trace [][]int
-	for d := 0; ; d++ {
-		trace = append(trace, slices.Clone(furthest))
-		for k := -d; k <= d; k += 2 {
-			x := 0
-			if k == -d || (k != d && furthest[offset+k-1] < furthest[offset+k+1]) {
-				x = furthest[offset+k+1]
-			} else {
-				x = furthest[offset+k-1] + 1
-			}
-			for x < len(a) && x-k < len(b) && a[x] == b[x-k] {
-				x++
-			}
-			furthest[offset+k] = x
-			if x >= len(a) && x-k >= len(b) {
-				return backtrack(a, b, trace, offset)
+	// common[i][j] is how many lines a[i:] and b[j:] have in common at most.
+	common := make([][]int32, len(a)+1)
+	for i := range common {
+		common[i] = make([]int32, len(b)+1)
+	}
+	for i := len(a) - 1; i >= 0; i-- {
+		for j := len(b) - 1; j >= 0; j-- {
+			if common[i][j] = max(common[i+1][j], common[i][j+1]); a[i] == b[j] {
+				common[i][j] = common[i+1][j+1] + 1
 			}
 		}
 	}
-}
-
-// backtrack walks the rounds of Compare from the last to the first and collects
-// the lines that the shortest way goes through.
-func backtrack(a, b []string, trace [][]int, offset int) []Line {
-	var lines []Line
-	x, y := len(a), len(b)
-	for d := len(trace) - 1; d >= 0; d-- {
-		k := x - y
-		before := k - 1
-		if k == -d || (k != d && trace[d][offset+k-1] < trace[d][offset+k+1]) {
-			before = k + 1
-		}
-		startX := trace[d][offset+before]
-		startY := startX - before
-		for x > max(startX, 0) && y > max(startY, 0) {
-			lines = append(lines, Line{Same, x, y, a[x-1]})
-			x, y = x-1, y-1
-		}
-		if d == 0 {
-			break
-		}
-		if x == startX {
-			lines = append(lines, Line{Added, 0, y, b[y-1]})
-		} else {
-			lines = append(lines, Line{Deleted, x, 0, a[x-1]})
-		}
-		x, y = startX, startY
-	}
-	slices.Reverse(lines)
-	return sortRuns(lines)
-}
-
-// sortRuns puts the deletions of each run of changes before its additions.
-func sortRuns(lines []Line) []Line {
-	for i := 0; i < len(lines); {
-		if lines[i].Kind == Same {
+	var lines, added []Line
+	for i, j := 0, 0; i < len(a) || j < len(b); {
+		switch {
+		case i < len(a) && j < len(b) && a[i] == b[j]:
+			lines = append(append(lines, added...), Line{Same, i + 1, j + 1, a[i]})
+			i, j, added = i+1, j+1, nil
+		case i < len(a) && (j == len(b) || common[i+1][j] >= common[i][j+1]):
+			lines = append(lines, Line{Deleted, i + 1, 0, a[i]})
 			i++
-			continue
+		default:
+			added = append(added, Line{Added, 0, j + 1, b[j]})
+			j++
 		}
-		end := i
-		for end < len(lines) && lines[end].Kind != Same {
-			end++
+		if i == len(a) && j == len(b) {
+			lines = append(lines, added...)
 		}
-		slices.SortStableFunc(lines[i:end], func(x, y Line) int {
-			return int(y.Kind) - int(x.Kind) // '-' is 45, '+' is 43
-		})
-		i = end
 	}
 	return lines
 }

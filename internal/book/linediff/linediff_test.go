@@ -2,10 +2,6 @@ package linediff
 
 import (
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -58,51 +54,10 @@ func TestCompareKeepsBothTexts(t *testing.T) {
 	}
 }
 
-// No difference is longer than the one diff(1) finds.
-func TestAsShortAsDiff(t *testing.T) {
-	program, err := exec.LookPath("diff")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip("diff is not installed")
-	}
-	r := rand.New(rand.NewPCG(3, 4))
-	dir := t.TempDir()
-	for range 40 {
-		a, b := randomLines(r), randomLines(r)
-		deleted, added := Count(Compare(a, b))
-		fileA, fileB := filepath.Join(dir, "a"), filepath.Join(dir, "b")
-		write(t, fileA, a)
-		write(t, fileB, b)
-		out, _ := exec.Command(program, "--minimal", fileA, fileB).Output()
-		want := 0
-		for _, line := range Split(string(out)) {
-			if strings.HasPrefix(line, "<") || strings.HasPrefix(line, ">") {
-				want++
-			}
-		}
-		if deleted+added != want {
-			t.Fatalf("%q -> %q: %d changes, diff finds %d", a, b, deleted+added, want)
-		}
-	}
-}
-
 func randomLines(r *rand.Rand) []string {
 	var lines []string
 	for range r.IntN(20) {
 		lines = append(lines, string(rune('a'+r.IntN(4))))
 	}
 	return lines
-}
-
-func write(t *testing.T, name string, lines []string) {
-	t.Helper()
-	text := ""
-	for _, l := range lines {
-		text += l + "\n"
-	}
-	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
 }
