@@ -25,7 +25,7 @@ func TestReaches(t *testing.T) {
 			[]string{"127.0.0.2:8080", "192.0.2.2:8080", "198.51.100.7:8080", "[::1]:8080",
 				"127.0.0.1:8081", "localhost:8000"}},
 		{"[::1]:8080",
-			[]string{"[::1]:8080", "[::]:8080", "[0:0:0:0:0:0:0:1]:8080"},
+			[]string{"[::1]:8080", "[::]:8080", "[0:0:0:0:0:0:0:1]:8080", "[::1%lo]:8080"},
 			[]string{"127.0.0.1:8080", "0.0.0.0:8080", "[::1]:80"}},
 		{"0.0.0.0:8080",
 			[]string{"127.0.0.1:8080", "127.0.0.2:8080", "localhost:8080", ":8080", "0.0.0.0:8080",
@@ -41,11 +41,10 @@ func TestReaches(t *testing.T) {
 	} {
 		on := netip.MustParseAddrPort(test.listener)
 		check := func(spelling string, want bool) {
-			got := slices.ContainsFunc(targets(spelling), func(to netip.AddrPort) bool {
-				return reaches(to, on, own)
-			})
+			all := targets(t.Context(), spelling)
+			got := slices.ContainsFunc(all, func(to netip.AddrPort) bool { return reaches(to, on, own) })
 			if got != want {
-				t.Errorf("listens on %s, backend %s (%v): itself %t", on, spelling, targets(spelling), got)
+				t.Errorf("listens on %s, backend %s (%v): itself %t", on, spelling, all, got)
 			}
 		}
 		for _, spelling := range test.itself {
@@ -70,7 +69,7 @@ func TestOwnAddrs(t *testing.T) {
 		}
 	}
 	name, _ := os.Hostname()
-	for _, to := range targets(net.JoinHostPort(name, "8080")) {
+	for _, to := range targets(t.Context(), net.JoinHostPort(name, "8080")) {
 		if !reaches(to, on, own) {
 			t.Errorf("%s (%v) is not seen as this machine", name, to)
 		}
