@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -335,48 +334,6 @@ func TestBadOptions(t *testing.T) {
 	for _, args := range [][]string{{"-only", "("}, {"-workloads", "xyz"}, {"-backend", "apache"}, {"stray"}} {
 		if _, err := parse(args); err == nil {
 			t.Errorf("%v was accepted", args)
-		}
-	}
-}
-
-// CPU time and memory of a process with children are those of all of them.
-func TestProcessTree(t *testing.T) {
-	cmd := exec.Command("sh", "-c", "sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done' & wait; echo done; read x")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { in.Close(); _ = cmd.Wait() }()
-	var b [5]byte
-	if _, err := out.Read(b[:]); err != nil {
-		t.Fatal(err)
-	}
-	if cpu := proc.CPU(cmd.Process.Pid); cpu < 20*time.Millisecond {
-		t.Errorf("CPU %v: the child that was waited for is missing", cpu)
-	}
-	m := proc.Mem(os.Getpid())
-	if m.Processes < 2 || m.RSS < 1<<20 || m.Bytes > m.RSS {
-		t.Errorf("%+v", m)
-	}
-	if ln, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
-		defer ln.Close()
-		at := portOf(ln.Addr().String())
-		if c, err := net.Dial("tcp", ln.Addr().String()); err == nil {
-			defer c.Close()
-		}
-		if queued, dropped, err := proc.Queue(at); queued != 1 || dropped != 0 || err != nil {
-			t.Errorf("one connection waits to be accepted: %d queued, %d dropped, %v", queued, dropped, err)
-		}
-		ln.Close()
-		if _, _, err := proc.Queue(at); err == nil {
-			t.Error("a closed listener was found")
 		}
 	}
 }
