@@ -3,12 +3,13 @@ package main
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"reverseproxy/internal/harness"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -269,14 +270,8 @@ func main() {
 `
 
 func TestTranscript(t *testing.T) {
-	for _, tool := range []string{"sh", "curl"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
-		}
-	}
+	harness.Need(t, "sh")
+	harness.Need(t, "curl")
 	root := repository(t, map[string]string{
 		"go.mod":                  "module tiny\n\ngo 1.25\n",
 		"ch2_basic_proxy/main.go": server,

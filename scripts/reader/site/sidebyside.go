@@ -87,8 +87,8 @@ func newListing(prefix, lang string, raw []string) listing {
 
 // sideBySide makes the page of a chapter that has a C original.
 func (b *builder) sideBySide(c navChapter) {
-	chapter, ok := book.Find(c.Dir)
-	if !ok || chapter.C == nil {
+	chapter := c.Chapter
+	if chapter.C == nil {
 		return
 	}
 	p := sidePage{Chapter: c, CFile: chapter.C.File, CDir: b.cdir != nil, Up: "../", Diff: c.Diff}
