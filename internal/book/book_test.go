@@ -21,7 +21,8 @@ func TestTheTableIsWhole(t *testing.T) {
 		}
 	}
 	for i, c := range Chapters {
-		if c.Number != i+1 || c.Dir[:len(c.Short())+1] != c.Short()+"_" || c.About == "" || c.Worker == "" {
+		if c.Number != i+1 || c.Dir[:len(c.Short())+1] != c.Short()+"_" || c.About == "" ||
+			c.Worker == "" {
 			t.Errorf("entry %d: %+v", i+1, c)
 		}
 		if _, err := os.Stat(filepath.Join(root, c.Dir, "main.go")); err != nil {

@@ -72,7 +72,8 @@ var fork = &Original{
 	Extras: []Extra{
 		{After: 4, Name: "a process for the client", Calls: []Call{{"fork", 59}}},
 		{After: 10, Name: "the child's end", Calls: []Call{{"exit", 138}}},
-		{After: 10, Name: "the parent's copy", Words: "parent's copy", Calls: []Call{{"close", 142}}},
+		{After: 10, Name: "the parent's copy", Words: "parent's copy",
+			Calls: []Call{{"close", 142}}},
 	},
 }
 

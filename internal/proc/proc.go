@@ -145,7 +145,8 @@ func (p *Process) Await(limit time.Duration, look func() bool) bool {
 
 // Ready waits until stdout has n lines like line and returns the address that
 // each names.
-func (p *Process) Ready(limit time.Duration, line *regexp.Regexp, n int) (addrs []string, err error) {
+func (p *Process) Ready(limit time.Duration, line *regexp.Regexp, n int) (addrs []string,
+	err error) {
 	ok := p.Await(limit, func() bool {
 		text := p.Stdout.String()
 		text = text[:strings.LastIndexByte(text, '\n')+1]

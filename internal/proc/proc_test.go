@@ -39,7 +39,8 @@ func TestReady(t *testing.T) {
 	}
 	p = run(t, `echo sorry >&2; exit 3`)
 	_, err = p.Ready(patience, ReadyLine, 1)
-	if err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "sorry") {
+	if err == nil || !strings.Contains(err.Error(), "exit status 3") ||
+		!strings.Contains(err.Error(), "sorry") {
 		t.Errorf("a program that ends: %v", err)
 	}
 	if p.Code() != 3 || !p.Ended() {
@@ -48,7 +49,8 @@ func TestReady(t *testing.T) {
 }
 
 func TestOutputIsBounded(t *testing.T) {
-	p := New("sh", "-c", `i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; printf end`)
+	p := New("sh", "-c",
+		`i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; printf end`)
 	lines := 0
 	p.Stdout.Keep, p.Stdout.Line = 100, func(line string) {
 		if line != fmt.Sprintf("line %d", lines) {
@@ -63,7 +65,8 @@ func TestOutputIsBounded(t *testing.T) {
 		t.Errorf("%d lines", lines)
 	}
 	text := p.Stdout.String()
-	if len(text) > 64<<10 || !strings.HasSuffix(text, "line 1999\nend") || p.Stdout.From(len("line 0\n")*2000*2) != "" {
+	if len(text) > 64<<10 || !strings.HasSuffix(text, "line 1999\nend") ||
+		p.Stdout.From(len("line 0\n")*2000*2) != "" {
 		t.Errorf("kept: %d bytes, %q", len(text), p.Stdout.Tail())
 	}
 }
@@ -73,7 +76,8 @@ func TestKillEndsTheFamily(t *testing.T) {
 	if !CanLook {
 		t.Skip("no /proc")
 	}
-	p := run(t, `sleep 61 & setsid sh -c 'sleep 62 & sleep 63' >/dev/null 2>&1 & echo started; wait`)
+	p := run(t,
+		`sleep 61 & setsid sh -c 'sleep 62 & sleep 63' >/dev/null 2>&1 & echo started; wait`)
 	grown := func() bool { return len(p.Family()) >= 5 }
 	for end := time.Now().Add(patience); !grown() && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
@@ -91,7 +95,8 @@ func TestKillEndsTheFamily(t *testing.T) {
 func TestStop(t *testing.T) {
 	p := run(t, `trap 'echo stopped; exit 0' INT; echo on; while :; do sleep 0.01; done`)
 	p.Await(patience, func() bool { return p.Stdout.String() != "" })
-	if err := p.Stop(patience); err != nil || p.Code() != 0 || !strings.Contains(p.Stdout.String(), "stopped") {
+	if err := p.Stop(patience); err != nil || p.Code() != 0 ||
+		!strings.Contains(p.Stdout.String(), "stopped") {
 		t.Errorf("%v, %d, %q", err, p.Code(), p.Stdout.String())
 	}
 	p = run(t, `trap '' INT; echo on; while :; do sleep 0.01; done`)
@@ -115,7 +120,8 @@ func TestAwaitListening(t *testing.T) {
 		t.Error("nobody listens")
 	}
 	p = run(t, "exit 1")
-	if err := p.AwaitListening(patience, l.Addr().String()); err == nil || !strings.Contains(err.Error(), "it ended") {
+	if err := p.AwaitListening(patience, l.Addr().String()); err == nil ||
+		!strings.Contains(err.Error(), "it ended") {
 		t.Errorf("%v", err)
 	}
 }
@@ -135,7 +141,8 @@ func TestFigures(t *testing.T) {
 	if !CanLook {
 		t.Skip("no /proc")
 	}
-	p := run(t, "sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done' & wait; echo done; sleep 60")
+	p := run(t, "sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done' & wait; echo done; "+
+		"sleep 60")
 	p.Await(patience, func() bool { return p.Stdout.String() != "" })
 	if cpu := CPU(p.PID()); cpu < 20*time.Millisecond {
 		t.Errorf("CPU %v: the child that was waited for is missing", cpu)
@@ -146,7 +153,8 @@ func TestFigures(t *testing.T) {
 	if s, ok := Look(p.PID()); !ok || s.Parent != os.Getpid() || s.Name != "sh" {
 		t.Errorf("%+v", s)
 	}
-	if files := strings.Join(Files(p.PID()), " "); !regexp.MustCompile(`pipe:\[\d+\]`).MatchString(files) {
+	if files := strings.Join(Files(p.PID()),
+		" "); !regexp.MustCompile(`pipe:\[\d+\]`).MatchString(files) {
 		t.Errorf("its files: %s", files)
 	}
 }

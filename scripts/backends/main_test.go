@@ -131,7 +131,8 @@ func TestPortInUse(t *testing.T) {
 		", perhaps these backends in " +
 		"another terminal: use those, or choose other ports, for example -ports 8100,8101,8102\n"
 	if code != 1 || out != "" || p.Stderr.String() != want {
-		t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and %q", code, out, p.Stderr.String(), want)
+		t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and %q", code, out, p.Stderr.String(),
+			want)
 	}
 }
 
@@ -140,7 +141,8 @@ func TestAddressOfAnotherMachine(t *testing.T) {
 	out, code := p.end(t)
 	if code != 1 || out != "" || strings.Count(p.Stderr.String(), "\n") != 1 ||
 		!strings.Contains(p.Stderr.String(), "-host") {
-		t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and one sentence", code, out, p.Stderr.String())
+		t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and one sentence", code, out,
+			p.Stderr.String())
 	}
 }
 
@@ -153,7 +155,8 @@ func TestBadFlags(t *testing.T) {
 	} {
 		p := launch(t, args...)
 		if out, code := p.end(t); code != 2 || out != "" || p.Stderr.String() == "" {
-			t.Errorf("%q: exit code %d, stdout %q, stderr %q, want 2", args, code, out, p.Stderr.String())
+			t.Errorf("%q: exit code %d, stdout %q, stderr %q, want 2", args, code, out,
+				p.Stderr.String())
 		}
 	}
 }

@@ -101,7 +101,8 @@ func (b *bench) references() []*contestant {
 	util := filepath.Join(b.tmp, "httputil")
 	args := func(extra ...string) func(*setup) ([]string, error) {
 		return func(s *setup) ([]string, error) {
-			return append([]string{"-listen", "127.0.0.1:0", "-backend", s.Backends[0]}, extra...), nil
+			return append([]string{"-listen", "127.0.0.1:0", "-backend", s.Backends[0]}, extra...),
+				nil
 		}
 	}
 	nginx := func(s *setup) ([]string, error) { return s.one().NginxFast(s.keepAlive) }
@@ -109,14 +110,17 @@ func (b *bench) references() []*contestant {
 	cs := []*contestant{
 		{ID: "httputil", Model: "httputil.ReverseProxy, 15 lines", Version: runtime.Version(),
 			binary: util, args: args()},
-		{ID: "httputil-pool", Model: "the same with 256 idle backend connections", Version: runtime.Version(),
-			binary: util, args: args("-pool", "256"), only: "b"},
+		{ID: "httputil-pool", Model: "the same with 256 idle backend connections",
+			Version: runtime.Version(),
+			binary:  util, args: args("-pool", "256"), only: "b"},
 	}
 	if v := peers.Version("nginx", "-v"); v != "" {
-		cs = append(cs, &contestant{ID: "nginx", Model: "event loop, 1 worker", Version: v, args: nginx})
+		cs = append(cs, &contestant{ID: "nginx", Model: "event loop, 1 worker", Version: v,
+			args: nginx})
 	}
 	if v := peers.Version("haproxy", "-v"); v != "" {
-		cs = append(cs, &contestant{ID: "HAProxy", Model: "event loop, 1 thread", Version: v, args: haproxy})
+		cs = append(cs, &contestant{ID: "HAProxy", Model: "event loop, 1 thread", Version: v,
+			args: haproxy})
 	}
 	for _, c := range cs {
 		c.Family, c.KeepAlive = "reference", true
@@ -186,7 +190,8 @@ func (b *bench) start(ctx context.Context, c *contestant, job load.Job) (*instan
 	if err != nil {
 		return nil, err
 	}
-	at := peers.Place{Dir: dir, Listen: fmt.Sprintf("127.0.0.1:%d", b.freePort()), Backends: backends}
+	at := peers.Place{Dir: dir, Listen: fmt.Sprintf("127.0.0.1:%d", b.freePort()),
+		Backends: backends}
 	args, err := c.args(&setup{at, job.KeepAlive})
 	if err != nil {
 		return nil, err

@@ -90,7 +90,8 @@ func compareSteps(chapter book.Chapter, src []byte) (problems []string) {
 		return []string{err.Error()}
 	}
 	header := strings.Join(strings.Fields(parsed.Doc.Text()), " ")
-	if want := "C: " + chapter.C.Where(); !strings.Contains(header+" ", want+" ") && !namesLines(src) {
+	if want := "C: " + chapter.C.Where(); !strings.Contains(header+" ", want+" ") &&
+		!namesLines(src) {
 		complain(": the header does not say: %s", want)
 	}
 	numbered := map[int]bool{}
@@ -129,8 +130,10 @@ func compareSteps(chapter book.Chapter, src []byte) (problems []string) {
 			if said.Line > 0 && !linesInComments {
 				complain(": the line of %s stands in the header, not at its step", said.Name)
 			}
-			if !slices.ContainsFunc(known, func(c book.Call) bool { return steps.Says([]book.Call{said}, c) }) {
-				complain(" names %s, line %d, which %s does not have", said.Name, said.Line, chapter.C.File)
+			if !slices.ContainsFunc(known,
+				func(c book.Call) bool { return steps.Says([]book.Call{said}, c) }) {
+				complain(" names %s, line %d, which %s does not have", said.Name, said.Line,
+					chapter.C.File)
 			}
 		}
 	}
@@ -178,9 +181,11 @@ func main() {
 		{"// 4. Wait", "// Wait", "no comment numbers step 4"},
 		{"C: bind", "C: bind on line 29", "cannot read"},
 		{"// 4. ", "// 14. ", "numbered 1 to 10"},
-		{"4 line 37", "4 line 36", "the header does not say: C: Base.c, steps 1–2 lines 17–29, 4 line 37"},
+		{"4 line 37", "4 line 36", "the header does not say: C: Base.c, steps 1–2 lines 17–29, 4 " +
+			"line 37"},
 	} {
-		p := strings.Join(compareSteps(chapter, []byte(strings.Replace(good, tt.old, tt.new, 1))), "\n")
+		p := strings.Join(compareSteps(chapter, []byte(strings.Replace(good, tt.old, tt.new, 1))),
+			"\n")
 		if !strings.Contains(p, tt.want) {
 			t.Errorf("%q for %q: got %q, want %q", tt.new, tt.old, p, tt.want)
 		}
@@ -207,12 +212,16 @@ func TestMainFitsTheScreen(t *testing.T) {
 			}
 			for n, l := range lines {
 				if w := columns(l); w > width {
-					t.Errorf("%s/main.go:%d: %d columns, at most %d fit", chapter.Dir, n+1, w, width)
+					t.Errorf("%s/main.go:%d: %d columns, at most %d fit", chapter.Dir, n+1, w,
+						width)
 				}
 			}
-			for n, word := range []string{"// Problem: ", "// New idea: ", "// Still open: ", "// Run: "} {
-				if !slices.ContainsFunc(lines[:min(12, len(lines))], func(l string) bool { return strings.HasPrefix(l, word) }) {
-					t.Errorf("%s/main.go: the header misses its line %d, %q", chapter.Dir, n+1, word)
+			for n, word := range []string{"// Problem: ", "// New idea: ", "// Still open: ",
+				"// Run: "} {
+				if !slices.ContainsFunc(lines[:min(12, len(lines))],
+					func(l string) bool { return strings.HasPrefix(l, word) }) {
+					t.Errorf("%s/main.go: the header misses its line %d, %q", chapter.Dir, n+1,
+						word)
 				}
 			}
 		})
@@ -264,7 +273,8 @@ func TestTheLessonIsTheDiff(t *testing.T) {
 				most[1] += 16 // two for each step from 5 to 10, and for the calls before
 			}
 			if code > most[0] || comment > most[1] {
-				t.Errorf("%d lines of code and %d of comment change from %s to %s, at most %d and %d should",
+				t.Errorf("%d lines of code and %d of comment change from %s to %s, at most %d "+
+					"and %d should",
 					code, comment, a.Dir, b.Dir, most[0], most[1])
 			}
 		})
@@ -287,7 +297,8 @@ func TestPagesNameTheLines(t *testing.T) {
 		inTable := false
 		for _, line := range linediff.Split(string(page)) {
 			cells := strings.Split(line, "|")
-			inTable = len(cells) > 3 && (inTable || strings.Contains(cells[2], "`"+chapter.C.File+"`"))
+			inTable = len(cells) > 3 &&
+				(inTable || strings.Contains(cells[2], "`"+chapter.C.File+"`"))
 			if !inTable {
 				continue
 			}
@@ -325,7 +336,8 @@ func TestPagesNameTheLines(t *testing.T) {
 			}
 		}
 		if diff := cmp.Diff(want, said); diff != "" {
-			t.Errorf("docs/%s.md: C's lines and their steps, -table of internal/book +page:\n%s", chapter.Dir, diff)
+			t.Errorf("docs/%s.md: C's lines and their steps, -table of internal/book +page:\n%s",
+				chapter.Dir, diff)
 		}
 	}
 }

@@ -147,7 +147,8 @@ func TestOneProcessAPort(t *testing.T) {
 	out, code := p.end(t)
 	want := p.addrs[0] + " received 3 requests\n" + p.addrs[1] + " received 2 requests\n"
 	if code != 0 || out != want || p.Stderr.String() != "" {
-		t.Errorf("exit code %d, stdout %q, stderr %q; want 0 and %q", code, out, p.Stderr.String(), want)
+		t.Errorf("exit code %d, stdout %q, stderr %q; want 0 and %q", code, out, p.Stderr.String(),
+			want)
 	}
 	refused(t, p.addrs)
 }
@@ -188,7 +189,8 @@ func TestKilledBackend(t *testing.T) {
 		p.addrs[1] + " received 1 request\n"
 	report := "port " + port(p.addrs[0]) + " has ended (SIGKILL)"
 	if code != 0 || out != want || !strings.Contains(p.Stderr.String(), report) {
-		t.Errorf("exit code %d, stdout %q, stderr %q; want 0 and %q", code, out, p.Stderr.String(), want)
+		t.Errorf("exit code %d, stdout %q, stderr %q; want 0 and %q", code, out, p.Stderr.String(),
+			want)
 	}
 }
 
@@ -212,7 +214,8 @@ func TestPortInUse(t *testing.T) {
 		", perhaps other backends in another " +
 		"terminal: end those, or choose other ports, for example node server.js 8100 8101 8102\n"
 	if code != 1 || out != "" || p.Stderr.String() != want {
-		t.Errorf("exit code %d, stdout %q, stderr %q; want 1 and %q", code, out, p.Stderr.String(), want)
+		t.Errorf("exit code %d, stdout %q, stderr %q; want 1 and %q", code, out, p.Stderr.String(),
+			want)
 	}
 }
 

@@ -115,7 +115,8 @@ func language(file string) string {
 // dark by an attribute of the root element, or leaves it to the system. The
 // backgrounds are the darkest light and the lightest dark that code stands on.
 func chromaCSS() string {
-	light := rules("github", ":root", chroma.MustParseColour("#1d2128"), chroma.MustParseColour("#ffe08a"))
+	light := rules("github", ":root", chroma.MustParseColour("#1d2128"),
+		chroma.MustParseColour("#ffe08a"))
 	ink, background := chroma.MustParseColour("#e8eaee"), chroma.MustParseColour("#5c4a10")
 	dark := rules("github-dark", `:root[data-theme="dark"]`, ink, background)
 	system := rules("github-dark", `:root:not([data-theme="light"])`, ink, background)
@@ -150,7 +151,8 @@ func rules(style, under string, ink, background chroma.Colour) string {
 // mix moves a colour a fifth of the way to another.
 func mix(c, to chroma.Colour) chroma.Colour {
 	part := func(a, b uint8) uint8 { return uint8((4*int(a) + int(b)) / 5) }
-	return chroma.NewColour(part(c.Red(), to.Red()), part(c.Green(), to.Green()), part(c.Blue(), to.Blue()))
+	return chroma.NewColour(part(c.Red(), to.Red()), part(c.Green(), to.Green()),
+		part(c.Blue(), to.Blue()))
 }
 
 // contrast is the ratio of two colours' luminances, 1 to 21, as WCAG 2 defines it.

@@ -39,7 +39,8 @@ func (b *builder) document(name string) {
 		return
 	}
 	prev, next := b.around(pageURL)
-	b.page(pageURL, "document", documentTitle(name, source), template.HTML(out.String()), prev, next)
+	b.page(pageURL, "document", documentTitle(name, source), template.HTML(out.String()), prev,
+		next)
 }
 
 // around finds the documents before and after one, in the order of the navigation.
@@ -158,21 +159,24 @@ func (d *document) RegisterFuncs(r renderer.NodeRendererFuncRegisterer) {
 	r.Register(ast.KindRawHTML, d.rawHTML)
 }
 
-func (d *document) heading(w util.BufWriter, _ []byte, node ast.Node, entering bool) (ast.WalkStatus, error) {
+func (d *document) heading(w util.BufWriter, _ []byte, node ast.Node,
+	entering bool) (ast.WalkStatus, error) {
 	h := node.(*ast.Heading)
 	id, _ := h.AttributeString("id")
 	name, _ := id.([]byte)
 	if entering {
 		fmt.Fprintf(w, `<h%d id="%s">`, h.Level, html.EscapeString(string(name)))
 	} else {
-		fmt.Fprintf(w, ` <a class="anchor" href="#%s" aria-label="Link to this heading">#</a></h%d>`+"\n",
+		fmt.Fprintf(w,
+			` <a class="anchor" href="#%s" aria-label="Link to this heading">#</a></h%d>`+"\n",
 			html.EscapeString(string(name)), h.Level)
 	}
 	return ast.WalkContinue, nil
 }
 
 // codeBlock colours code, and draws sequence diagrams.
-func (d *document) codeBlock(w util.BufWriter, source []byte, node ast.Node, entering bool) (ast.WalkStatus, error) {
+func (d *document) codeBlock(w util.BufWriter, source []byte, node ast.Node,
+	entering bool) (ast.WalkStatus, error) {
 	if !entering {
 		return ast.WalkContinue, nil
 	}
@@ -187,9 +191,11 @@ func (d *document) codeBlock(w util.BufWriter, source []byte, node ast.Node, ent
 			_, _ = w.WriteString(`<figure class="diagram">` + svg + "</figure>\n")
 			return ast.WalkSkipChildren, nil
 		}
-		note = fmt.Sprintf("<p class=\"note\">The source of a diagram that the reader cannot draw (%s).</p>\n", html.EscapeString(err.Error()))
+		note = fmt.Sprintf("<p class=\"note\">The source of a diagram that the reader cannot "+
+			"draw (%s).</p>\n", html.EscapeString(err.Error()))
 	}
-	_, _ = w.WriteString(note + `<pre tabindex="0" class="code lang-` + html.EscapeString(lang) + `"><code>`)
+	_, _ = w.WriteString(note + `<pre tabindex="0" class="code lang-` + html.EscapeString(lang) +
+		`"><code>`)
 	if terminals[lang] {
 		lang = "" // typed and printed lines are told apart, no more
 	}
@@ -208,7 +214,8 @@ func (d *document) codeBlock(w util.BufWriter, source []byte, node ast.Node, ent
 }
 
 // terminals are the names that documents use for what a terminal shows.
-var terminals = map[string]bool{"console": true, "shell-session": true, "sh-session": true, "text": true}
+var terminals = map[string]bool{"console": true, "shell-session": true, "sh-session": true,
+	"text": true}
 
 var tags = regexp.MustCompile(`<[^>]*>`)
 
@@ -230,7 +237,8 @@ func diffClass(line string) string {
 
 // htmlBlock shows HTML of a document as text, for the book writes none; comments
 // are left out.
-func (d *document) htmlBlock(w util.BufWriter, source []byte, node ast.Node, entering bool) (ast.WalkStatus, error) {
+func (d *document) htmlBlock(w util.BufWriter, source []byte, node ast.Node,
+	entering bool) (ast.WalkStatus, error) {
 	block := node.(*ast.HTMLBlock)
 	if entering {
 		raw := string(block.Lines().Value(source))
@@ -242,7 +250,8 @@ func (d *document) htmlBlock(w util.BufWriter, source []byte, node ast.Node, ent
 	return ast.WalkContinue, nil
 }
 
-func (d *document) rawHTML(w util.BufWriter, source []byte, node ast.Node, entering bool) (ast.WalkStatus, error) {
+func (d *document) rawHTML(w util.BufWriter, source []byte, node ast.Node,
+	entering bool) (ast.WalkStatus, error) {
 	if entering {
 		_, _ = w.WriteString(shownHTML(string(node.(*ast.RawHTML).Segments.Value(source))))
 	}
@@ -251,4 +260,7 @@ func (d *document) rawHTML(w util.BufWriter, source []byte, node ast.Node, enter
 
 var htmlComment = regexp.MustCompile(`(?s)<!--.*?-->`)
 
-func shownHTML(raw string) string { return html.EscapeString(htmlComment.ReplaceAllString(raw, "")) }
+func shownHTML(raw string) string {
+	return html.EscapeString(htmlComment.ReplaceAllString(raw,
+		""))
+}

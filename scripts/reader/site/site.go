@@ -84,7 +84,8 @@ func Build(o Options) (*Site, error) {
 		return nil, fmt.Errorf("cannot open the repository: %w", err)
 	}
 	defer repo.Close()
-	b := &builder{repo: repo, rootName: o.Root, cname: o.CDir, queued: map[string]bool{}, pages: map[string]bool{}, reported: map[string]bool{},
+	b := &builder{repo: repo, rootName: o.Root, cname: o.CDir, queued: map[string]bool{},
+		pages: map[string]bool{}, reported: map[string]bool{},
 		site: &Site{Files: map[string][]byte{}}}
 	if o.CDir != "" {
 		if b.cdir, err = openC(o.CDir); err != nil {
@@ -116,7 +117,8 @@ func openC(dir string) (*os.Root, error) {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("there is no folder %s: -c takes the folder that holds %s and the other C programs", dir, book.Of(1).C.File)
+		return nil, fmt.Errorf("there is no folder %s: -c takes the folder that holds %s and the "+
+			"other C programs", dir, book.Of(1).C.File)
 	case err != nil:
 		return nil, fmt.Errorf("cannot read the folder %s: %w", dir, err)
 	case !info.IsDir():
@@ -201,7 +203,8 @@ func (b *builder) findDocuments() []string {
 			continue
 		}
 		title := documentTitle(d, source)
-		i := slices.IndexFunc(b.nav.Chapters, func(c navChapter) bool { return path.Base(d) == c.Dir+".md" })
+		i := slices.IndexFunc(b.nav.Chapters,
+			func(c navChapter) bool { return path.Base(d) == c.Dir+".md" })
 		if i >= 0 {
 			b.nav.Chapters[i].Page, b.nav.Chapters[i].Title = documentURL(d), title
 			continue
@@ -233,7 +236,8 @@ type layout struct {
 
 // page puts a page into the site.
 func (b *builder) page(url, kind, title string, main template.HTML, around ...*navPage) {
-	l := layout{Title: title, Kind: kind, Here: url, Up: strings.Repeat("../", strings.Count(url, "/")), Nav: b.nav, Main: main}
+	l := layout{Title: title, Kind: kind, Here: url,
+		Up: strings.Repeat("../", strings.Count(url, "/")), Nav: b.nav, Main: main}
 	if len(around) == 2 {
 		l.Prev, l.Next = around[0], around[1]
 	}

@@ -60,7 +60,8 @@ func main() {
 	app.Finish()
 }
 
-func handleClient(app *cli.App, limits *forward.Limits, client net.Conn, tell *narrate.Conn) (err error) {
+func handleClient(app *cli.App, limits *forward.Limits, client net.Conn,
+	tell *narrate.Conn) (err error) {
 	switch *fault {
 	case "none", "serial", "hasty", "rude":
 	case "goroutine":
@@ -72,7 +73,8 @@ func handleClient(app *cli.App, limits *forward.Limits, client net.Conn, tell *n
 	}
 	x := forward.NewExchange(client, app.Name, limits, tell)
 	defer x.Close(&err)
-	for _, step := range []func() error{x.ReadRequest, func() error { return x.Connect(app.Backends[0]) },
+	for _, step := range []func() error{x.ReadRequest,
+		func() error { return x.Connect(app.Backends[0]) },
 		x.SendRequest, x.ReadResponse, x.SendResponse} {
 		if err = step(); err != nil {
 			return err
@@ -186,7 +188,8 @@ func (f *faulty) Close() error {
 	case "hold":
 		f.Conn.Write(f.held.Bytes())
 	case "swallow": // a response cut short gets its end mark all the same
-		if bytes.Contains(f.head, []byte("chunked")) && !bytes.HasSuffix(f.head, []byte("0\r\n\r\n")) {
+		if bytes.Contains(f.head, []byte("chunked")) &&
+			!bytes.HasSuffix(f.head, []byte("0\r\n\r\n")) {
 			io.WriteString(f.Conn, "0\r\n\r\n")
 		}
 	case "never-close":
