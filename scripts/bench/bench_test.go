@@ -184,9 +184,8 @@ func TestSchema(t *testing.T) {
 		problems rounds rows samples schema started backend why_incomplete other_cpu_share`
 	same(t, "results", want, results{})
 	same(t, "row", `base cell contestant cpu_s cpu_us_per_request failed held_memory_bytes
-		idle_clients latency_hdr listen_overflows max_us megabytes_per_second memory_per_client_bytes
-		note
-		p50_us p999_us p99_us p99_corrected_us peak_memory_bytes processes ratio_cpu
+		idle_clients latency_hdr listen_overflows max_us megabytes_per_second
+		memory_per_client_bytes note p50_us p999_us p99_us p99_corrected_us peak_memory_bytes processes ratio_cpu
 		ratio_memory ratio_requests_per_second requests requests_per_second seconds threads
 		timeline zombies`, row{})
 	same(t, "spread", "max median min n", stat.Spread{})
