@@ -39,7 +39,7 @@ func exitIfIdle(app *cli.App) {
 // show prints what the client said, a line each, made safe.
 func show(app *cli.App, data []byte) {
 	for line := range strings.Lines(string(data)) {
-		app.Say("        | " + narrate.Clean(strings.TrimRight(line, "\r\n")))
+		app.Say(narrate.Wrap("        | "+narrate.Clean(strings.TrimRight(line, "\r\n")), 0, 10))
 	}
 }
 

@@ -66,8 +66,8 @@ func TestPanicCostsOneConnection(t *testing.T) {
 	defer server.Close()
 
 	app := cli.New(backend.Addr().String())
-	p := &proxy{app: app, limits: forward.Flags(app)}
-	p.pool = workers.Flags(app)
+	p := &proxy{app: app, settings: forward.Flags(app)}
+	p.slots = workers.Flags(app)
 	app.Args = []string{"-log", "off", "-max-conns", "1"}
 	app.Start()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -77,7 +77,7 @@ func TestPanicCostsOneConnection(t *testing.T) {
 	served := make(chan struct{})
 	// Ends when the test closes the listener.
 	go func() {
-		p.serve(p.pool.Limit(&mined{Listener: listener}))
+		p.serve(p.slots.Limit(&mined{Listener: listener}))
 		close(served)
 	}()
 

@@ -11,8 +11,8 @@ import (
 	"reverseproxy/internal/cli"
 )
 
-// newPool returns the Pool that these flags set, and its app.
-func newPool(t *testing.T, flags map[string]string) (*Pool, *cli.App) {
+// newPool returns the Slots that these flags set, and its app.
+func newPool(t *testing.T, flags map[string]string) (*Slots, *cli.App) {
 	t.Helper()
 	app := cli.New("127.0.0.1:8000")
 	p := Flags(app)

@@ -37,7 +37,7 @@ func TestWhere(t *testing.T) {
 	want := []string{
 		"Base.c, steps 1–2 lines 17–29, 4 line 37, 5 line 46, 10 lines 55–56",
 		"Reverse_Proxy.c, steps 1–3 lines 17–36, 4 line 43, 5–10 lines 52–113",
-		"fork_proxy.c, steps 1–3 lines 21–41, 4 line 51, 5–10 lines 65–139",
+		"fork_proxy.c, steps 1–3 lines 21–41, 4 line 51, 5–10 lines 69–137",
 		"threaded_proxy.c, steps 1–3 lines 95–116, 4 line 125, 5–10 lines 12–84",
 		"proxy_load_balancer.c, steps 1–3 lines 17–36, 4 line 43, 5–10 lines 51–118",
 	}

@@ -51,6 +51,7 @@ type App struct {
 	group    *backends.Group // the demo backends, or nil
 	page     *live.Server    // the live page, or nil
 	stopping chan struct{}   // closed at Ctrl+C
+	stop     sync.Once
 	finish   sync.Once
 }
 
@@ -89,9 +90,11 @@ func New(backendAddrs ...string) *App {
 
 func (a *App) usage() {
 	chapter, _ := book.Find(a.Name)
-	fmt.Printf("%s: %s\n\nUsage: go run ./%s [flags]\n\n", a.Name, chapter.About, a.Name)
-	a.Flags.SetOutput(os.Stdout)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n\nUsage: go run ./%s [flags]\n\n", a.Name, chapter.About, a.Name)
+	a.Flags.SetOutput(&b)
 	a.Flags.PrintDefaults()
+	fmt.Print(narrate.Wrap(strings.ReplaceAll(b.String(), "\t", "    "), 0, 8))
 }
 
 // Check adds a check of flags, made when they have been parsed. Its error ends
@@ -116,6 +119,7 @@ func (a *App) Start() {
 	if a.Child {
 		return
 	}
+	a.pinNames()
 	if a.demo {
 		a.startDemo()
 	}
@@ -150,10 +154,11 @@ func (a *App) startDemo() {
 	a.Say("Demo backends on " + strings.Join(group.Addrs(), ", "))
 }
 
-// Say prints a line for people; in JSON it would only be in the way.
+// Say prints a line for people, broken where it is too long; in JSON it would
+// only be in the way.
 func (a *App) Say(line string) {
 	if a.format != "json" {
-		fmt.Fprintln(a.out, line)
+		fmt.Fprintln(a.out, narrate.Wrap(line, 0, 4))
 	}
 }
 
@@ -161,11 +166,7 @@ func (a *App) Say(line string) {
 // prints the readiness line, and from now on Ctrl+C closes the listener.
 func (a *App) Ready(listener net.Listener) {
 	addr := listener.Addr()
-	for _, b := range a.Backends {
-		if b == addr.String() {
-			a.Fatal(fmt.Errorf("the backend %s is this proxy itself; name another with %s", b, a.backendFlag()))
-		}
-	}
+	a.refuseItself(addr.String())
 	a.Log.Listening(addr)
 	a.OnStop(func() { listener.Close() })
 	a.ReadyAt(addr.String())
@@ -175,13 +176,18 @@ func (a *App) Ready(listener net.Listener) {
 // orderly way.
 func (a *App) ReadyAt(addr string) {
 	if a.page != nil {
-		a.page.SetProxy(addr)
+		a.page.SetProxy(reachable(addr))
 	}
 	a.onSignal()
 	a.Log.Emit(narrate.Event{Kind: narrate.KindReady, Listen: addr, Backends: a.Backends})
 	line := "Ready on " + addr
 	if len(a.Backends) > 0 {
-		line += " (try: curl -s http://" + reachable(addr) + "/api/data)"
+		try := "(try: curl -s http://" + reachable(addr) + "/api/data)"
+		if len(line+" "+try) <= narrate.Columns {
+			line += " " + try
+		} else {
+			line += "\n    " + try
+		}
 	}
 	a.Say(line)
 }
@@ -213,7 +219,9 @@ func (a *App) summarize() {
 			a.Say(line())
 		}
 		s := a.Log.Summary()
-		a.Say(s.String())
+		if a.format != "json" {
+			fmt.Fprintln(a.out, s)
+		}
 		a.Log.Emit(narrate.Event{Kind: narrate.KindSummary, Summary: &s})
 		if a.page != nil {
 			a.page.Close()
@@ -226,6 +234,6 @@ func (a *App) summarize() {
 
 // Fatal ends the program because it cannot start, with exit code 1.
 func (a *App) Fatal(err error) {
-	fmt.Fprintln(os.Stderr, a.Name+": "+explain(err, a.Listen))
+	fmt.Fprintln(os.Stderr, narrate.Wrap(a.Name+": "+a.explain(err), 0, 4))
 	os.Exit(1)
 }

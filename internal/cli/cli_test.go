@@ -7,11 +7,11 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
+	"reverseproxy/internal/backends"
 	"reverseproxy/internal/narrate"
 )
 
@@ -61,6 +61,9 @@ func TestCheckFlags(t *testing.T) {
 		{"watch", "9090", one, "-watch"},
 		{"watch", "127.0.0.1:9090", one, ""},
 		{"watch", "127.0.0.1:8080", one, "-listen and -watch"},
+		{"watch", "localhost:8080", one, "-listen and -watch"},
+		{"watch", ":8080", one, "-listen and -watch"},
+		{"listen", "192.0.2.1:9090", one, ""},
 		{"backend", "127.0.0.1:0", one, "-backend 127.0.0.1:0"},
 		{"backends", "127.0.0.1:1,127.0.0.1:0", two, "-backends 127.0.0.1:0"},
 		{"log", "JSON", one, "-log"},
@@ -77,44 +80,57 @@ func TestCheckFlags(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	listen := func(err error) error { return &net.OpError{Op: "listen", Err: err} }
+	inUse := os.NewSyscallError("bind", syscall.EADDRINUSE)
 	for _, test := range []struct {
 		err   error
 		words []string
 	}{
-		{listen(os.NewSyscallError("bind", syscall.EADDRINUSE)), []string{"port 1", "already in use", "-listen 127.0.0.1:0"}},
-		{os.NewSyscallError("bind", syscall.EADDRINUSE), []string{"port 1", "already in use"}}, // ch1
-		{listen(os.NewSyscallError("bind", syscall.EACCES)), []string{"port 1", "not permitted", "-listen"}},
+		{listen(inUse), []string{"port 1 ", "in use", "-listen 127.0.0.1:0"}},
+		{inUse, []string{"port 1 ", "in use"}}, // ch1
+		{&backends.ListenError{Addr: "192.0.2.1:2", Err: listen(inUse)}, []string{"port 2 ", "demo backend", "-demo"}},
+		{errWatch{listen(inUse)}, []string{"port 3 ", "live page", "-watch 127.0.0.1:0"}},
+		{errWatch{listen(os.NewSyscallError("bind", syscall.EADDRNOTAVAIL))}, []string{"192.0.2.1:3", "not an address of this machine", "-watch"}},
+		{listen(os.NewSyscallError("bind", syscall.EACCES)), []string{"port 1 ", "not permitted", "-listen"}},
 		{listen(os.NewSyscallError("bind", syscall.EADDRNOTAVAIL)), []string{"192.0.2.1:1", "not an address of this machine"}},
 		{listen(&net.DNSError{Err: "no such host", Name: "x"}), []string{"192.0.2.1:1", "not an address of this machine"}},
 		{errors.New("something else"), []string{"something else"}},
 	} {
-		got := explain(test.err, "192.0.2.1:1")
+		a, _ := newApp(t, map[string]string{"listen": "192.0.2.1:1", "watch": "192.0.2.1:3"}, "127.0.0.1:8000")
+		got := a.explain(test.err)
 		for _, word := range test.words {
-			if !strings.Contains(got, word) || strings.Contains(got, "\n") {
-				t.Errorf("%v: %q lacks %q, or is not one line", test.err, got, word)
+			if !strings.Contains(got, word) {
+				t.Errorf("%v: %q lacks %q", test.err, got, word)
 			}
 		}
 	}
 }
 
+// TestPortOwner names the program that is in the way, and not one that has the
+// port on another address.
 func TestPortOwner(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux tells who listens")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	if got, _ := portOwner(port); !strings.Contains(got, fmt.Sprintf("by cli.test (process %d)", os.Getpid())) {
-		t.Errorf("%q does not name this process, %d", got, os.Getpid())
-	}
-	l.Close()
-	for _, port := range []string{port, "0", "http", ""} {
-		got, nobody := portOwner(port)
-		if _, err := strconv.Atoi(port); got != "" || nobody != (err == nil) {
-			t.Errorf("port %q, on which nobody listens, belongs to %q, nobody: %v", port, got, nobody)
+	for _, host := range []string{"127.0.0.1", "[::1]", "0.0.0.0", ""} {
+		l, err := net.Listen("tcp", host+":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		if got, _ := portOwner(host + ":" + port); got != fmt.Sprintf("cli.test (process %d)", os.Getpid()) {
+			t.Errorf("%s: %q does not name this process, %d", l.Addr(), got, os.Getpid())
+		}
+		if got, _ := portOwner(":" + port); got == "" {
+			t.Errorf("%s: in the way of a listener on every address, but not named", l.Addr())
+		}
+		if got, nobody := portOwner("127.0.0.2:" + port); nobody != strings.Contains(host, "1") {
+			t.Errorf("%s: in the way of 127.0.0.2: %q, nobody: %v", l.Addr(), got, nobody)
+		}
+		l.Close()
+		for _, addr := range []string{host + ":" + port, ":0", ":http", "nonsense"} {
+			if got, nobody := portOwner(addr); got != "" || nobody != (addr != "nonsense") {
+				t.Errorf("%s, where nobody listens, belongs to %q, nobody: %v", addr, got, nobody)
+			}
 		}
 	}
 }
@@ -158,7 +174,7 @@ func TestHooksAppend(t *testing.T) {
 	a.Finish()
 	a.Finish() // the summary is printed once
 	if got := out.String(); !strings.HasPrefix(got, "Before it 1\nBefore it 2\nSummary: 0 connections") ||
-		strings.Count(got, "\n") != 3 {
+		strings.Count(got, "\n") != 4 {
 		t.Errorf("%q", got)
 	}
 }
@@ -178,11 +194,30 @@ func TestCountVar(t *testing.T) {
 }
 
 func TestFitDescriptors(t *testing.T) {
-	a, _ := newApp(t, nil, "127.0.0.1:8000")
-	if got := a.FitDescriptors(1); got != 1 {
-		t.Errorf("FitDescriptors(1) = %d", got)
+	fit := func(n, each int, flags map[string]string) int {
+		a, _ := newApp(t, flags, "127.0.0.1:8000")
+		if err := a.checkFlags(); err != nil {
+			t.Fatal(err)
+		}
+		return a.FitDescriptors(n, each)
 	}
-	if got := a.FitDescriptors(1 << 30); runtime.GOOS == "linux" && (got < 1 || got > 1<<30) {
-		t.Errorf("FitDescriptors(2^30) = %d", got)
+	if got := fit(1, 2, nil); got != 1 {
+		t.Errorf("one connection: %d", got)
+	}
+	if runtime.GOOS == "windows" {
+		return
+	}
+	all := fit(1<<30, 2, nil)
+	for name, less := range map[string]int{
+		"three each": fit(1<<30, 3, nil), "with a live page": fit(1<<30, 2, map[string]string{"watch": "127.0.0.1:9090"}),
+		"with demo backends": fit(1<<30, 2, map[string]string{"demo": "true"}),
+		"with a name":        fit(1<<30, 2, map[string]string{"backend": "backend.test:80"}),
+	} {
+		if less < 1 || less >= all {
+			t.Errorf("%s: %d, without: %d", name, less, all)
+		}
+	}
+	if none := fit(1, 1<<40, nil); none != 1 {
+		t.Errorf("no room: %d, want the one that cannot be less", none)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"reverseproxy/internal/narrate"
 )
 
 // parse reads the command line and checks it. Mistakes end the program with
@@ -17,10 +19,17 @@ func (a *App) parse() {
 		a.usage()
 		os.Exit(0)
 	case err != nil:
+		if name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); unknown {
+			err = a.noFlag(name)
+		}
 		badUsage(err)
 	}
 	if a.Flags.NArg() > 0 {
-		badUsage(fmt.Errorf("unexpected argument %q", a.Flags.Arg(0)))
+		err := fmt.Errorf("unexpected argument %q", a.Flags.Arg(0))
+		if near := a.nearest(a.Flags.Arg(0)); near != "" {
+			err = fmt.Errorf("%w; did you mean -%s?", err, near)
+		}
+		badUsage(err)
 	}
 	for _, check := range append([]func() error{a.checkFlags}, a.checks...) {
 		if err := check(); err != nil {
@@ -57,6 +66,9 @@ func (a *App) checkFlags() error {
 			return err
 		}
 	}
+	if strings.HasPrefix(a.watch, ":") {
+		a.watch = "127.0.0.1" + a.watch // the page has buttons: not for everybody, unless asked
+	}
 	if err := a.checkDistinct(); err != nil {
 		return err
 	}
@@ -84,25 +96,26 @@ func freePort(addr string) bool {
 	return err == nil && n == 0
 }
 
-// checkDistinct refuses one address for two listeners of this program.
+// checkDistinct refuses one port for two listeners of this program, however it
+// is spelled.
 func (a *App) checkDistinct() error {
-	taken := map[string]string{a.Listen: "-listen"}
-	claim := func(name, addr string) error {
-		if other := taken[addr]; other != "" && other != name && !freePort(addr) {
-			return fmt.Errorf("%s and %s cannot both be %s", other, name, addr)
-		}
-		taken[addr] = name
-		return nil
+	type listener struct{ name, addr string }
+	all := []listener{{"-listen", a.Listen}}
+	if a.watch != "" {
+		all = append(all, listener{"-watch", a.watch})
 	}
 	if a.demo {
 		for _, addr := range a.Backends {
-			if err := claim("a backend of -demo", addr); err != nil {
-				return err
-			}
+			all = append(all, listener{"a backend of -demo", addr})
 		}
 	}
-	if a.watch != "" {
-		return claim("-watch", a.watch)
+	for i, one := range all {
+		for _, other := range all[i+1:] {
+			if one.name != other.name && collide(one.addr, other.addr) {
+				return fmt.Errorf("%s and %s cannot both have the same port: %s, %s",
+					one.name, other.name, one.addr, other.addr)
+			}
+		}
 	}
 	return nil
 }
@@ -133,6 +146,6 @@ func (a *App) CountVar(p *int, name string, value int, usage string) {
 }
 
 func badUsage(err error) {
-	fmt.Fprintf(os.Stderr, "%v\nThe flags are explained by -h.\n", err)
+	fmt.Fprintf(os.Stderr, "%s\nThe flags are explained by -h.\n", narrate.Wrap(err.Error(), 0, 4))
 	os.Exit(2)
 }

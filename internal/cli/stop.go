@@ -20,6 +20,16 @@ func (a *App) OnStop(f func()) { a.onStop = append(a.onStop, f) }
 // OnCut adds what to do when requests in flight have used up their time.
 func (a *App) OnCut(f func()) { a.onCut = append(a.onCut, f) }
 
+// Stop does what Ctrl+C does at first. A child calls it that is told to stop.
+func (a *App) Stop() {
+	a.stop.Do(func() {
+		close(a.stopping)
+		for _, f := range a.onStop {
+			f()
+		}
+	})
+}
+
 // Stopping returns a channel that is closed at Ctrl+C.
 func (a *App) Stopping() <-chan struct{} { return a.stopping }
 
@@ -43,10 +53,7 @@ func (a *App) onSignal() {
 	// Ends with the program.
 	go func() {
 		<-signals
-		close(a.stopping)
-		for _, f := range a.onStop {
-			f()
-		}
+		a.Stop()
 		select {
 		case <-signals:
 		case <-time.After(stopTime):
@@ -58,7 +65,7 @@ func (a *App) onSignal() {
 			f()
 		}
 		if n > 0 {
-			a.Say(fmt.Sprintf("Cut off: %d connections that were still being served", n))
+			a.Say(fmt.Sprintf("Clients cut off in the middle: %d", n))
 		}
 		a.summarize()
 		os.Exit(0)

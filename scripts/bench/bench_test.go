@@ -185,9 +185,9 @@ func TestSchema(t *testing.T) {
 	same(t, "results", want, results{})
 	same(t, "row", `base cell contestant cpu_s cpu_us_per_request failed held_memory_bytes
 		idle_clients latency_hdr listen_overflows max_us megabytes_per_second
-		memory_per_client_bytes note p50_us p999_us p99_us p99_corrected_us peak_memory_bytes processes ratio_cpu
-		ratio_memory ratio_requests_per_second requests requests_per_second seconds threads
-		timeline zombies`, row{})
+		memory_per_client_bytes note p50_us p999_us p99_us p99_corrected_us
+		peak_memory_bytes processes ratio_cpu ratio_memory ratio_requests_per_second
+		requests requests_per_second seconds threads timeline zombies`, row{})
 	same(t, "spread", "max median min n", stat.Spread{})
 	same(t, "goal", "against figure goal value verdict what", goal{})
 	same(t, "cell", "bytes clients id idle rate title workload", cell{})

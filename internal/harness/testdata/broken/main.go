@@ -27,7 +27,7 @@ var fault = new(string)
 func main() {
 	app := cli.New("127.0.0.1:8000")
 	app.Flags.StringVar(fault, "fault", "none", "what to do wrong")
-	limits := forward.Flags(app)
+	settings := forward.Flags(app)
 	app.Start()
 	listener, err := net.Listen("tcp", app.Listen)
 	if err != nil {
@@ -47,7 +47,7 @@ func main() {
 			pause.After(err)
 			continue
 		}
-		serve := func(tell *narrate.Conn) { handleClient(app, limits, client, tell) }
+		serve := func(tell *narrate.Conn) { handleClient(app, settings, client, tell) }
 		if *fault == "serial" {
 			serve(app.Log.Accept(client))
 		} else {
@@ -60,7 +60,7 @@ func main() {
 	app.Finish()
 }
 
-func handleClient(app *cli.App, limits *forward.Limits, client net.Conn,
+func handleClient(app *cli.App, settings *forward.Settings, client net.Conn,
 	tell *narrate.Conn) (err error) {
 	switch *fault {
 	case "none", "serial", "hasty", "rude":
@@ -71,16 +71,25 @@ func handleClient(app *cli.App, limits *forward.Limits, client net.Conn,
 	default:
 		client = &faulty{Conn: client, mine: answers.begin()}
 	}
-	x := forward.NewExchange(client, app.Name, limits, tell)
-	defer x.Close(&err)
-	for _, step := range []func() error{x.ReadRequest,
-		func() error { return x.Connect(app.Backends[0]) },
-		x.SendRequest, x.ReadResponse, x.SendResponse} {
-		if err = step(); err != nil {
-			return err
-		}
+	c := forward.NewClient(client, settings, tell)
+	defer c.Close(&err)
+	request, err := forward.ReadRequest(c)
+	if err != nil {
+		return err
 	}
-	return nil
+	backend, err := forward.Connect(app.Backends[0], settings, tell)
+	if err != nil {
+		return err
+	}
+	defer backend.Close()
+	if err := request.Write(backend); err != nil {
+		return err
+	}
+	response, err := forward.ReadResponse(backend, request)
+	if err != nil {
+		return err
+	}
+	return response.Write(c)
 }
 
 // kept keeps descriptors from being closed by the garbage collector.

@@ -1,4 +1,4 @@
-package forward
+package http1
 
 // Messages that fuzzing starts from, besides those in testdata/fuzz.
 var requestSeeds = []string{
