@@ -267,6 +267,10 @@ const overflow = `(() => {
 	return found.slice(0, 10).join("\n");
 })()`
 
+// folded finds lines of Go that do not fit beside C and kernel.
+const folded = `Array.from(document.querySelectorAll(".cell.go .ln"))
+	.filter(l => l.getBoundingClientRect().height > 26).map(l => l.textContent).join("\n")`
+
 // Every page of this repository's book fits a projector's 1280 by 720.
 func TestNothingOverlaps(t *testing.T) {
 	root, err := filepath.Abs("../..")
@@ -297,6 +301,9 @@ func TestNothingOverlaps(t *testing.T) {
 		case few && name != "index.html" && name != "side-by-side/ch3_process_model.html":
 		case kind == "side-by-side":
 			look("http://" + addr + "/" + name)
+			if lines := w.eval(t, folded); lines != "" {
+				t.Errorf("%s: lines of Go are folded:\n%s", name, lines)
+			}
 			w.run(t, chromedp.KeyEvent("x"))
 			if found := w.eval(t, overflow); found != "" {
 				t.Errorf("%s, folded:\n%s", name, found)
