@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -27,27 +26,16 @@ import (
 	"reverseproxy/scripts/bench/stat"
 )
 
-// The bench starts itself again for its parts. A test binary would do, but
-// with the race detector it is slow to start; so the real program is built.
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "bench-test-")
-		if err != nil {
-			panic(err)
-		}
-		defer os.RemoveAll(dir)
-		withPNG = false // package plots tests that
-		selfPath = filepath.Join(dir, "bench")
-		if out, err := exec.Command("go", "build", "-o", selfPath,
-			".").CombinedOutput(); err != nil {
-			panic(string(out))
-		}
-		return m.Run()
-	}())
+	withPNG = false // package plots tests that
+	harness.Main(m)
 }
 
+// options4test is the command line. The bench starts itself again for its parts; a
+// test binary would do, but with the race detector it is slow to start.
 func options4test(t *testing.T, args ...string) *options {
 	t.Helper()
+	selfPath = harness.BuildPlain(t, "scripts/bench")
 	o, err := parse(args)
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +118,8 @@ func left(t *testing.T) {
 // running. The bench runs as a process of its own, as in a terminal.
 func TestInterrupt(t *testing.T) {
 	dir := t.TempDir()
-	run := proc.New(selfPath, "-quick", "-only", "^(straight|httputil)$", "-workloads", "af",
+	run := proc.New(harness.BuildPlain(t, "scripts/bench"), "-quick", "-only",
+		"^(straight|httputil)$", "-workloads", "af",
 		"-rounds", "50", "-o", dir)
 	run.Cmd.Env = append(os.Environ(), "TMPDIR="+dir)
 	if err := run.Start(); err != nil {

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -136,7 +135,7 @@ func (s *setup) one() peers.Place {
 }
 
 // build compiles the chapters and the httputil program as a student would.
-func (b *bench) build(ctx context.Context, cs []*contestant) []*contestant {
+func (b *bench) build(cs []*contestant) []*contestant {
 	failed := map[string]bool{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -151,13 +150,11 @@ func (b *bench) build(ctx context.Context, cs []*contestant) []*contestant {
 			pkg = "./scripts/bench/httputil"
 		}
 		wg.Go(func() { // ends with its build
-			cmd := exec.CommandContext(ctx, "go", "build", "-o", c.binary, pkg)
-			cmd.Dir = b.root
-			if out, err := cmd.CombinedOutput(); err != nil {
+			if err := proc.Build(b.root, c.binary, pkg); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				failed[c.binary] = true
-				b.say("%s does not build and is left out: %s", pkg, out)
+				b.say("%s is left out: %v", pkg, err)
 			}
 		})
 	}

@@ -120,7 +120,7 @@ func (b *bench) prepare(ctx context.Context) error {
 	}
 	if !b.o.list {
 		b.progress("building %d programs", len(chosen))
-		chosen = b.build(ctx, chosen)
+		chosen = b.build(chosen)
 	}
 	b.contestants, b.cells = chosen, b.o.cells()
 	b.plan()

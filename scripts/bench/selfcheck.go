@@ -60,7 +60,7 @@ func (b *bench) selfcheck(ctx context.Context) error {
 	}
 	var checks []*check
 	straight := &contestant{ID: "straight", Family: "baseline", KeepAlive: true}
-	targets := b.build(ctx, append([]*contestant{straight}, b.references()...))
+	targets := b.build(append([]*contestant{straight}, b.references()...))
 	for _, c := range targets {
 		if c.only == "" && b.o.only.MatchString(c.ID) {
 			kept := &check{target: c, path: "/", clients: 64, keepAlive: true, size: fullCheck}

@@ -256,13 +256,8 @@ func (r *runner) build(pkg string) (string, error) {
 		return binary, nil
 	}
 	binary := filepath.Join(r.dir, filepath.Base(pkg))
-	cmd := exec.Command("go", "build", "-o", binary, pkg)
-	cmd.Dir = r.root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build %s: %v\n%s", pkg, err, indent(string(out)))
-	}
 	r.built[pkg] = binary
-	return binary, nil
+	return binary, proc.Build(r.root, binary, pkg)
 }
 
 // documentedPorts puts the ports that pages write in the place of the free ones, and the
