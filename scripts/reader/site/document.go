@@ -17,7 +17,7 @@ import (
 	"github.com/yuin/goldmark/text"
 	"github.com/yuin/goldmark/util"
 
-	"reverseproxy/scripts/docscheck/anchor"
+	"reverseproxy/internal/book/anchor"
 	"reverseproxy/scripts/reader/sequence"
 )
 
@@ -80,22 +80,10 @@ func documentTitle(name string, source []byte) string {
 	tree := goldmark.DefaultParser().Parse(text.NewReader(source))
 	for n := tree.FirstChild(); n != nil; n = n.NextSibling() {
 		if h, ok := n.(*ast.Heading); ok {
-			return plainText(h, source)
+			return anchor.Text(h, source)
 		}
 	}
 	return path.Base(name)
-}
-
-// plainText is the text of a node without its markup.
-func plainText(n ast.Node, source []byte) string {
-	var b strings.Builder
-	_ = ast.Walk(n, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
-		if t, ok := n.(*ast.Text); ok && entering {
-			b.Write(t.Segment.Value(source))
-		}
-		return ast.WalkContinue, nil
-	})
-	return b.String()
 }
 
 // document is a document while it is rendered.
@@ -115,7 +103,7 @@ func (d *document) prepare(tree ast.Node, source []byte) {
 		}
 		switch n := n.(type) {
 		case *ast.Heading:
-			n.SetAttributeString("id", []byte(anchor.ID(plainText(n, source), used)))
+			n.SetAttributeString("id", []byte(anchor.ID(anchor.Text(n, source), used)))
 		case *ast.Link:
 			n.Destination = []byte(d.target(string(n.Destination)))
 		case *ast.Image:

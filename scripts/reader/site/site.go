@@ -262,7 +262,7 @@ func (b *builder) render(name string, data any) template.HTML {
 func (b *builder) addAssets() {
 	css, _ := assets.ReadFile("assets/reader.css")
 	js, _ := assets.ReadFile("assets/reader.js")
-	b.site.Files["assets/reader.css"] = append(css, (gridCSS() + chromaCSS())...)
+	b.site.Files["assets/reader.css"] = append(css, gridCSS()...)
 	b.site.Files["assets/reader.js"] = js
 }
 

@@ -391,13 +391,6 @@ func TestDiffPages(t *testing.T) {
 	}
 }
 
-func TestReadableColours(t *testing.T) {
-	css := chromaCSS()
-	if strings.Count(css, "\n") < 100 || !strings.Contains(css, "prefers-color-scheme") {
-		t.Errorf("style sheet: %s", css)
-	}
-}
-
 // The book of this repository builds, and every line of every chapter has its place.
 func TestThisBook(t *testing.T) {
 	root, err := filepath.Abs("../../..")
