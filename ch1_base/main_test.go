@@ -72,6 +72,28 @@ func TestClientThatLeaves(t *testing.T) {
 	}
 }
 
+// TestClientThatResets before it is accepted, without a word or with one.
+func TestClientThatResets(t *testing.T) {
+	harness.NeedProc(t)
+	for _, said := range []string{"", "hello"} {
+		p := harness.Start(t, harness.Base)
+		p.Freeze(t)
+		c := p.Dial(t)
+		c.Send(said)
+		c.Reset()
+		p.Thaw(t)
+		e := p.Wait(t)
+		if e.Code != 0 || e.Stderr != "" || e.Summary == nil || e.Summary.Connections != 1 {
+			t.Errorf("exit status %d, stderr %q, summary %+v", e.Code, e.Stderr, e.Summary)
+		}
+		for _, e := range p.Events() {
+			if e.Fault == "proxy" || e.Step == narrate.Accept && !strings.HasPrefix(e.Peer, "127.0.0.1:") {
+				t.Errorf("%+v", e)
+			}
+		}
+	}
+}
+
 func TestCtrlC(t *testing.T) {
 	t.Run("before a client", func(t *testing.T) {
 		p := harness.Start(t, harness.Base)

@@ -15,7 +15,10 @@ func TestMain(m *testing.M) { Main(m) }
 
 // broken is the proxy of testdata with one of its faults.
 func broken(fault string) Model {
-	return Model{Name: "broken -fault " + fault, Folder: "internal/harness/testdata/broken", Flags: []string{"-fault", fault}}
+	m := Threaded
+	m.Name, m.Folder, m.Flags = "broken -fault "+fault, "internal/harness/testdata/broken",
+		[]string{"-fault", fault}
+	return m
 }
 
 // try runs the named scenario or life on a proxy with the fault and returns
@@ -75,7 +78,8 @@ func TestScenariosFindFaults(t *testing.T) {
 		if !healthy[f.scenario] {
 			healthy[f.scenario] = true
 			if complaints := try(t, f.scenario, "none"); len(complaints) > 0 {
-				t.Errorf("%q complains of a proxy without a fault:\n%s", f.scenario, strings.Join(complaints, "\n"))
+				t.Errorf("%q complains of a proxy without a fault:\n%s", f.scenario,
+					strings.Join(complaints, "\n"))
 			}
 		}
 	}
@@ -94,7 +98,8 @@ func TestScenariosFindFaults(t *testing.T) {
 	all.Wait()
 	for i, f := range faults {
 		if complaints[i] == "" || !strings.Contains(complaints[i], f.complaint) {
-			t.Errorf("%s, with the fault %q, complains: %q, want %q", f.scenario, f.fault, complaints[i], f.complaint)
+			t.Errorf("%s, with the fault %q, complains: %q, want %q", f.scenario, f.fault,
+				complaints[i], f.complaint)
 		}
 	}
 }
@@ -120,10 +125,11 @@ func TestGoroutinesAreCounted(t *testing.T) {
 
 // TestRacesAndPanicsFail proves that a program's last words fail a test.
 func TestRacesAndPanicsFail(t *testing.T) {
-	for _, words := range []string{"WARNING: DATA RACE", "panic: at the disco", "fatal error: all goroutines are asleep"} {
+	for _, words := range []string{"WARNING: DATA RACE", "panic: at the disco",
+		"fatal error: all goroutines are asleep"} {
 		complaints := Try(func(t T) {
 			p := Start(t, broken("none"), broken("none").Demo(1)...)
-			p.stderr.Write([]byte(words + "\n"))
+			p.run.Stderr.Write([]byte(words + "\n"))
 		})
 		if len(complaints) != 1 || !strings.Contains(complaints[0], words) {
 			t.Errorf("%q: complaints %q", words, complaints)

@@ -15,16 +15,15 @@ import (
 	"embed"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
+	"reverseproxy/internal/book"
 	"reverseproxy/internal/narrate"
 )
 
@@ -49,16 +48,6 @@ type Config struct {
 	Workers      string            // the worker model in words, "a goroutine for each connection"
 	Single       bool              // the main goroutine serves all clients, one at a time
 	RawCalls     bool              // the program makes the socket calls itself
-}
-
-// chapters fill in what a Config leaves out.
-var chapters = map[string]Config{
-	"ch1_base": {Workers: "one client, nothing is forwarded", Single: true,
-		RawCalls: true},
-	"ch2_basic_proxy":   {Workers: "one client at a time", Single: true},
-	"ch3_process_model": {Workers: "a process for each connection"},
-	"ch4_threaded":      {Workers: "a goroutine for each connection"},
-	"ch5_load_balancer": {Workers: "round robin over several backends"},
 }
 
 // Server is a running live page. Its methods may be called from any goroutine.
@@ -101,7 +90,7 @@ var usual = limits{header: 5 * time.Second, request: 10 * time.Second, idle: 5 *
 	write: viewerWrite, saving: time.Minute}
 
 // Start listens on addr and serves the page there until Close. An address
-// without a host means 127.0.0.1. The error names the cure.
+// without a host means 127.0.0.1.
 func Start(addr string, c Config) (*Server, error) { return startWith(addr, c, usual) }
 
 func startWith(addr string, c Config, lim limits) (*Server, error) {
@@ -109,18 +98,13 @@ func startWith(addr string, c Config, lim limits) (*Server, error) {
 		addr = "127.0.0.1" + addr
 	}
 	l, err := net.Listen("tcp", addr)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("the live page cannot listen on %s, the port is in use: "+
-			"stop the program that has it or choose another port, "+
-			"-watch 127.0.0.1:0 for any free one", addr)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("the live page cannot listen on %s: %v; "+
-			"give an address of this machine, such as -watch 127.0.0.1:9090", addr, err)
+		return nil, fmt.Errorf("the live page: %w", err)
 	}
-	known := chapters[c.Chapter]
-	c.Workers = cmp.Or(c.Workers, known.Workers)
-	c.Single, c.RawCalls = c.Single || known.Single, c.RawCalls || known.RawCalls
+	if chapter, known := book.Find(c.Chapter); known {
+		c.Workers = cmp.Or(c.Workers, chapter.Worker)
+		c.Single, c.RawCalls = chapter.Serial, !chapter.Forwards()
+	}
 	secret := make([]byte, 16)
 	rand.Read(secret)
 	s := &Server{config: c, token: hex.EncodeToString(secret),

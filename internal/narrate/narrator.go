@@ -31,14 +31,18 @@ type Narrator struct {
 	sinks  []Sink
 	slow   atomic.Int64 // pause between steps, nanoseconds
 	lastID atomic.Uint64
-	counts *Counts
-	cut    atomic.Bool    // CutOff has counted what is open
 	open   sync.WaitGroup // connections that this process accepted
+
+	counting sync.Mutex // guards what follows
+	totals   Totals
+	counted  func(Totals)  // told of each change; nil: nobody
+	include  func() Totals // what others have counted; nil: nothing
+	cut      bool          // CutOff has counted what was open
 }
 
 // New returns a Narrator that tells as much as level says to the given sinks.
 func New(level Level, sinks ...Sink) *Narrator {
-	return &Narrator{level: level, sinks: sinks, counts: &Counts{}}
+	return &Narrator{level: level, sinks: sinks}
 }
 
 // Attach adds a sink; every event goes to it too. Call it before the first event.
@@ -130,6 +134,7 @@ type Conn struct {
 	request int       // number of the request, 0 before the first
 	try     int       // of that request
 	serving bool      // it has begun and not ended
+	owed    bool      // and is counted as Owed, or the whole connection is
 	idle    bool      // the connection waits for the next one
 	began   time.Time // when the request began
 	status  int       // what the request before was answered with
@@ -147,7 +152,7 @@ func (n *Narrator) Accept(client net.Conn) *Conn {
 // AcceptFrom is Accept for a program that has no net.Conn; peer may be "".
 func (n *Narrator) AcceptFrom(peer string) *Conn {
 	n.begin()
-	c := &Conn{ID: n.lastID.Add(1), n: n}
+	c := &Conn{ID: n.lastID.Add(1), n: n, owed: true}
 	if n.level == Off {
 		return c
 	}
@@ -159,7 +164,7 @@ func (n *Narrator) AcceptFrom(peer string) *Conn {
 
 func (n *Narrator) begin() {
 	n.open.Add(1)
-	n.counts.begin()
+	n.count(Totals{Connections: 1, Open: 1, Owed: 1})
 }
 
 // Resume continues a connection that another process accepted at the given
@@ -167,7 +172,7 @@ func (n *Narrator) begin() {
 // here.
 func (n *Narrator) Resume(id uint64, accepted time.Time) *Conn {
 	n.begin()
-	return &Conn{ID: id, n: n, start: accepted, last: time.Now(), due: accepted.Add(n.Pause())}
+	return &Conn{ID: id, n: n, owed: true, start: accepted, last: time.Now(), due: accepted.Add(n.Pause())}
 }
 
 // AcceptedAt returns when the connection was accepted; zero if nobody listens.
@@ -180,8 +185,8 @@ func (c *Conn) On() bool { return c.n.level == All }
 func (c *Conn) Begin() {
 	c.Idle(false)
 	c.request++
-	c.try, c.serving = 0, true
-	c.n.counts.requests.Add(1)
+	c.n.count(Totals{Requests: 1, Owed: one(!c.owed)})
+	c.try, c.serving, c.owed = 0, true, true
 	if c.n.level == Off {
 		return
 	}
@@ -200,8 +205,8 @@ func (c *Conn) End(e Event) {
 	if !c.serving {
 		return
 	}
-	c.serving = false
-	c.n.counts.fail(e.Failed && !c.n.cut.Load())
+	c.serving, c.owed = false, false
+	c.n.count(Totals{Owed: -1, Failed: one(e.Failed)})
 	if c.n.level != All {
 		return
 	}
@@ -221,7 +226,7 @@ func (c *Conn) Idle(idle bool) {
 		return
 	}
 	c.idle = idle
-	c.n.counts.idle(idle)
+	c.n.count(Totals{Open: 1 - 2*one(idle)})
 	if idle && c.n.level == All {
 		c.send(Event{Kind: KindIdle, Name: "idle", Status: c.status})
 	}
@@ -236,7 +241,10 @@ func (c *Conn) Step(step Step, e Event) {
 	c.emit(step, e)
 }
 
-// Route narrates the choice of a backend.
+// Route narrates the choice of a backend. Inlined, its Event would lie on the
+// stack of the goroutine that waits for a client, and double it.
+//
+//go:noinline
 func (c *Conn) Route(backend string) {
 	if c.n.level != All {
 		return
@@ -266,7 +274,10 @@ func (c *Conn) Close(err error, failed bool, status int) {
 	}
 	c.End(Event{Status: status, Failed: failed, Err: e.Err})
 	c.Idle(false)
-	defer c.n.done(failed && c.request == 0)
+	defer func() {
+		c.n.count(Totals{Open: -1, Owed: -one(c.owed), Failed: one(c.owed && failed)})
+		c.n.open.Done()
+	}()
 	if c.n.level != Off {
 		c.emit(Close, e)
 	}

@@ -19,7 +19,8 @@ var connColors = []color.Attribute{color.FgCyan, color.FgGreen, color.FgYellow,
 var emoji = [...]string{"", "✅", "✅", "👂", "✅", "📦", "✅", "📤", "📥", "📤", "🔒"}
 
 // Text returns a sink that writes one line an event for people: connection,
-// number of the step, emoji, what happened. Each line is a single Write.
+// number of the step, emoji, what happened. What is too long for a line, as the
+// reason of a failure may be, goes on below it. Each event is a single Write.
 func Text(w io.Writer) Sink {
 	red := color.New(color.FgRed)
 	return func(e Event) {
@@ -49,7 +50,7 @@ func describe(e Event) string {
 	case KindRoute:
 		icon, text = "➡️ ", "Routing to backend "+e.Peer
 	case KindBody:
-		icon, text = "📤", fmt.Sprintf("Forwarded the request's body (%d bytes)", e.Bytes)
+		icon, text = "📤", "Forwarded the request's body ("+count(e.Bytes, "byte")+")"
 	case KindIdle:
 		icon, text = "💤", "Waiting for another request"
 		if e.Status != 0 {
@@ -58,14 +59,19 @@ func describe(e Event) string {
 	case KindWorker:
 		icon, text = "👷", e.Worker+" "+e.Text
 	case KindProblem:
-		return "❌ " + e.Err
+		return "❌ " + Wrap(e.Err, 3, 3)
 	default:
 		return ""
 	}
 	if e.Err != "" && e.Step != Close {
 		icon = "❌"
 	}
-	return fmt.Sprintf("%-5s%s %s %s", label(e), number, icon, text)
+	prefix := fmt.Sprintf("%-5s%s ", label(e), number)
+	start := len(prefix) + iconWidth
+	if e.Step == ReadRequest && e.Err == "" {
+		text += requestLine(e, Columns-start-len(text))
+	}
+	return prefix + icon + " " + Wrap(text, start, textColumn)
 }
 
 // label says which connection an event belongs to, "#3", and from a connection's
@@ -78,6 +84,29 @@ func label(e Event) string {
 		return fmt.Sprintf("#%d", e.Conn)
 	}
 	return fmt.Sprintf("#%d.%d", e.Conn, e.Request)
+}
+
+const (
+	iconWidth  = 3  // columns of an emoji and the space behind it
+	textColumn = 11 // where a line's text begins, as a rule
+	shortest   = 20 // columns of the request that are shown in any case
+)
+
+// requestLine returns the end of step 5's line, the request and who reads it, in
+// at most so many columns: a long target is cut.
+func requestLine(e Event, room int) string {
+	end := ""
+	if e.Worker != "" {
+		end = " [" + e.Worker + "]"
+	}
+	if e.Text == "" {
+		return end
+	}
+	text := e.Text
+	if room = max(room-len(": ")-len(end), shortest); len(text) > room {
+		text = text[:room-len("...")] + "..."
+	}
+	return ": " + text + end
 }
 
 // describeStep returns what a step's line says after the emoji.
@@ -96,19 +125,19 @@ func describeStep(e Event) string {
 			b.WriteString(" from " + e.Peer)
 		}
 	case ReadRequest:
-		fmt.Fprintf(&b, "Received %d bytes", e.Bytes)
+		b.WriteString("Received " + count(e.Bytes, "byte"))
 	case Connect:
 		if e.Reused {
-			b.WriteString("Reused an idle connection to backend " + e.Peer)
+			b.WriteString("Reused an idle connection to " + e.Peer)
 		} else {
-			b.WriteString("Connected to backend " + e.Peer)
+			b.WriteString("Connected to " + e.Peer)
 		}
 	case ForwardRequest:
-		fmt.Fprintf(&b, "Forwarded the request to the backend (%d bytes)", e.Bytes)
+		b.WriteString("Forwarded the request to the backend (" + count(e.Bytes, "byte") + ")")
 	case ReadResponse:
-		fmt.Fprintf(&b, "Received from the backend (%d bytes)", e.Bytes)
+		b.WriteString("Received from the backend (" + count(e.Bytes, "byte") + ")")
 	case SendResponse:
-		fmt.Fprintf(&b, "Sent the response to the client (%d bytes)", e.Bytes)
+		b.WriteString("Sent the response to the client (" + count(e.Bytes, "byte") + ")")
 	case Close:
 		b.WriteString("Connection closed after " + Elapsed(e.Elapsed))
 		switch {
@@ -125,8 +154,9 @@ func describeStep(e Event) string {
 	switch {
 	case e.Step == ReadResponse && e.Status != 0:
 		fmt.Fprintf(&b, ": %d %s", e.Status, e.Text)
-	case (e.Step <= Listen || e.Step == Connect && !e.Reused) && e.Text != "":
+	case (e.Step <= Listen || e.Step == Connect && !e.Reused && e.Try < 2) && e.Text != "":
 		fmt.Fprintf(&b, " (%s, %s)", e.Calls, e.Text)
+	case e.Step == ReadRequest && e.Err == "", e.Step == Connect: // said elsewhere, or not at all
 	case e.Text != "":
 		b.WriteString(": " + e.Text)
 	}
@@ -136,7 +166,7 @@ func describeStep(e Event) string {
 	if e.Step == Connect && e.Try > 1 {
 		fmt.Fprintf(&b, " [try %d]", e.Try)
 	}
-	if e.Step == ReadRequest && e.Worker != "" {
+	if e.Step == ReadRequest && e.Err != "" && e.Worker != "" {
 		b.WriteString(" [" + e.Worker + "]")
 	}
 	return b.String()

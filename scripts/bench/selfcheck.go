@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 
+	"reverseproxy/internal/peers"
 	"reverseproxy/scripts/bench/load"
 	"reverseproxy/scripts/bench/stat"
 )
@@ -49,17 +50,17 @@ func (k *check) ratio(i int) stat.Spread {
 // selfcheck runs the generator and wrk in turns on the same targets and
 // compares requests/s and p99.
 func (b *bench) selfcheck(ctx context.Context) error {
-	wrk := lookPath("wrk")
+	wrk := peers.Find("wrk")
 	if wrk == "" {
 		return errors.New("-selfcheck needs wrk; on Debian: apt-get install wrk")
 	}
 	var err error
-	if b.origin, b.backends, err = backends(ctx); err != nil {
+	if b.origin, b.backends, err = backends(); err != nil {
 		return err
 	}
 	var checks []*check
 	straight := &contestant{ID: "straight", Family: "baseline", KeepAlive: true}
-	targets := b.build(ctx, append([]*contestant{straight}, b.references()...))
+	targets := b.build(append([]*contestant{straight}, b.references()...))
 	for _, c := range targets {
 		if c.only == "" && b.o.only.MatchString(c.ID) {
 			kept := &check{target: c, path: "/", clients: 64, keepAlive: true, size: fullCheck}
@@ -69,11 +70,13 @@ func (b *bench) selfcheck(ctx context.Context) error {
 				// compared. An answer after 2 ms has a latency that is known.
 				kept.path = "/slow?ms=2"
 			}
-			checks = append(checks, &check{target: c, path: "/", clients: 64, size: fullCheck}, kept)
+			checks = append(checks, &check{target: c, path: "/", clients: 64, size: fullCheck},
+				kept)
 		}
 	}
 	bad := 0
-	fmt.Printf("%-10s %-22s %10s %10s %7s   %9s %9s %7s\n", "target", "", "requests/s", "wrk", "", "p99 ms", "wrk", "")
+	fmt.Printf("%-10s %-22s %10s %10s %7s   %9s %9s %7s\n", "target", "", "requests/s", "wrk", "",
+		"p99 ms", "wrk", "")
 	for _, k := range checks {
 		if err := b.compareWithWrk(ctx, wrk, k); err != nil {
 			return err
@@ -83,10 +86,12 @@ func (b *bench) selfcheck(ctx context.Context) error {
 		}
 	}
 	if bad > 0 {
-		return fmt.Errorf("%d of %d comparisons differ by more than %.0f %%; other work on the machine disturbs both",
+		return fmt.Errorf("%d of %d comparisons differ by more than %.0f %%; other work on the "+
+			"machine disturbs both",
 			bad, len(checks), fullCheck.within*100)
 	}
-	fmt.Printf("All %d comparisons agree within %.0f %% (medians of %d pairs of runs or more).\n", len(checks), fullCheck.within*100, fullCheck.pairs)
+	fmt.Printf("All %d comparisons agree within %.0f %% (medians of %d pairs of runs or more).\n",
+		len(checks), fullCheck.within*100, fullCheck.pairs)
 	return nil
 }
 
@@ -114,8 +119,9 @@ func (b *bench) compareWithWrk(ctx context.Context, wrk string, k *check) error 
 // runOurs measures as wrk does: from the request's writing, one source
 // address, no warm-up.
 func (k *check) runOurs(ctx context.Context, addr string) error {
-	res, err := generate(ctx, load.Job{Target: addr, Path: k.path, Clients: k.clients, KeepAlive: k.keepAlive,
-		RunMS: k.size.seconds * 1000, TimeoutMS: 2000, Body: small, OneSource: true}, nil)
+	res, err := generate(ctx,
+		load.Job{Target: addr, Path: k.path, Clients: k.clients, KeepAlive: k.keepAlive,
+			RunMS: k.size.seconds * 1000, TimeoutMS: 2000, Body: small, OneSource: true}, nil)
 	if err != nil {
 		return err
 	}
@@ -135,12 +141,14 @@ var (
 )
 
 func (k *check) runWrk(wrk string) func(context.Context, string) error {
-	args := []string{"-t1", "-c" + strconv.Itoa(k.clients), "-d" + strconv.Itoa(k.size.seconds) + "s", "--latency"}
+	args := []string{"-t1", "-c" + strconv.Itoa(k.clients),
+		"-d" + strconv.Itoa(k.size.seconds) + "s", "--latency"}
 	if !k.keepAlive {
 		args = append(args, "-H", "Connection: close")
 	}
 	return func(ctx context.Context, addr string) error {
-		out, err := exec.CommandContext(ctx, wrk, append(args, "http://"+addr+k.path)...).CombinedOutput()
+		out, err := exec.CommandContext(ctx, wrk,
+			append(args, "http://"+addr+k.path)...).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("wrk: %w: %s", err, out)
 		}
@@ -151,7 +159,8 @@ func (k *check) runWrk(wrk string) func(context.Context, string) error {
 		x, _ := strconv.ParseFloat(string(rate[1]), 64)
 		y, _ := strconv.ParseFloat(string(p99[1]), 64)
 		k.wrk[0] = append(k.wrk[0], x)
-		k.wrk[1] = append(k.wrk[1], y*map[string]float64{"us": 1, "ms": 1e3, "s": 1e6}[string(p99[2])])
+		k.wrk[1] = append(k.wrk[1],
+			y*map[string]float64{"us": 1, "ms": 1e3, "s": 1e6}[string(p99[2])])
 		return nil
 	}
 }
@@ -180,7 +189,9 @@ func (k *check) print() bool {
 	if !k.agrees() {
 		word = "DIFFER"
 	}
-	fmt.Printf("%-10s %-22s %10s %10s %+6.1f%%   %9.2f %9.2f %+6.1f%%  %s (%d pairs)\n", k.target.ID, kind,
-		number(a.Median), number(b.Median), (k.ratio(0).Median-1)*100, c.Median/1e3, d.Median/1e3, (k.ratio(1).Median-1)*100, word, a.N)
+	fmt.Printf("%-10s %-22s %10s %10s %+6.1f%%   %9.2f %9.2f %+6.1f%%  %s (%d pairs)\n",
+		k.target.ID, kind,
+		number(a.Median), number(b.Median), (k.ratio(0).Median-1)*100, c.Median/1e3, d.Median/1e3,
+		(k.ratio(1).Median-1)*100, word, a.N)
 	return k.agrees()
 }

@@ -22,7 +22,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"reverseproxy/scripts/reader/browser"
+	"reverseproxy/internal/book"
 	"reverseproxy/scripts/reader/site"
 )
 
@@ -45,10 +45,14 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	var s settings
 	flags := flag.NewFlagSet("reader", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&s.site.CDir, "c", "", "`DIR` with your copy of the C programs, shown at the left")
-	flags.StringVar(&s.out, "o", "", "write a static site into the directory `SITE` instead of serving")
-	flags.StringVar(&s.listen, "listen", "127.0.0.1:9091", "serve on this `ADDR`, host:port; port 0 takes a free one")
-	flags.StringVar(&s.screenshots, "screenshots", "", "write the pictures of the docs into `DIR` (needs Chromium)")
+	flags.StringVar(&s.site.CDir, "c", "",
+		"`DIR` with your copy of the C programs, shown at the left")
+	flags.StringVar(&s.out, "o", "",
+		"write a static site into the directory `SITE` instead of serving")
+	flags.StringVar(&s.listen, "listen", "127.0.0.1:9091",
+		"serve on this `ADDR`, host:port; port 0 takes a free one")
+	flags.StringVar(&s.screenshots, "screenshots", "",
+		"write the pictures of the docs into `DIR` (needs Chromium)")
 	flags.Usage = func() {
 		fmt.Fprint(stderr, "Usage: go run ./scripts/reader [-c DIR] [-listen ADDR | -o SITE]\n\n"+
 			"The book in the browser: its pages, and C and Go side by side, step by step.\n\n")
@@ -58,7 +62,8 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 		return s, err
 	}
 	if flags.NArg() > 0 {
-		fmt.Fprintf(stderr, "reader takes no argument %q; a folder of C programs is named with -c\n", flags.Arg(0))
+		fmt.Fprintf(stderr,
+			"reader takes no argument %q; a folder of C programs is named with -c\n", flags.Arg(0))
 		return s, errors.New("arguments")
 	}
 	return s, nil
@@ -72,7 +77,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	} else if err != nil {
 		return 2
 	}
-	if s.site.Root, err = findRoot(); err == nil {
+	if s.site.Root, err = book.Root(); err == nil {
 		switch {
 		case s.screenshots != "":
 			err = screenshots(ctx, s, stdout)
@@ -87,23 +92,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
-}
-
-// findRoot walks up from the working directory to the one that holds go.mod.
-func findRoot() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir, nil
-		}
-		if filepath.Dir(dir) == dir {
-			return "", errors.New("no go.mod here or above: run the reader inside the repository")
-		}
-		dir = filepath.Dir(dir)
-	}
 }
 
 // report prints what there is to say of a built site.
@@ -138,7 +126,8 @@ func write(s settings, stdout io.Writer) error {
 			return fmt.Errorf("cannot write the site: %w", err)
 		}
 	}
-	fmt.Fprintf(stdout, "%d files in %s: open %s\n", len(built.Files), s.out, filepath.Join(s.out, "index.html"))
+	fmt.Fprintf(stdout, "%d files in %s: open %s\n", len(built.Files), s.out,
+		filepath.Join(s.out, "index.html"))
 	if n := len(built.Problems); n > 0 {
 		return fmt.Errorf("%d problems, listed above", n)
 	}
@@ -154,7 +143,8 @@ func clear(dir string) error {
 	}
 	if len(entries) > 0 {
 		if _, err := os.Stat(filepath.Join(dir, marker)); err != nil {
-			return fmt.Errorf("%s holds files that are not the reader's: name an empty directory", dir)
+			return fmt.Errorf("%s holds files that are not the reader's: name an empty directory",
+				dir)
 		}
 		for _, e := range entries {
 			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
@@ -182,5 +172,5 @@ func screenshots(ctx context.Context, s settings, stdout io.Writer) error {
 	if err := os.MkdirAll(s.screenshots, 0o755); err != nil {
 		return err
 	}
-	return browser.Pictures(ctx, "http://"+server.addr()+"/", s.screenshots, stdout)
+	return takePictures(ctx, "http://"+server.addr()+"/", s.screenshots, stdout)
 }
