@@ -14,7 +14,8 @@ import (
 // Sizes and times of a client's connection.
 const (
 	firstRead   = 512              // bytes of the first read
-	lingerPause = 5 * time.Second  // the longest silence while lingering, as in nginx
+	lingerPause = 5 * time.Second  // the longest silence of one that is sending a body, as in nginx
+	refusePause = 1 * time.Second  // the same of one whose request could not be read
 	lingerTotal = 30 * time.Second // the longest time of lingering
 )
 
@@ -27,6 +28,8 @@ type Client struct {
 	settings *Settings
 	log      *narrate.Conn
 	first    [firstRead]byte
+
+	previous, next *Client // while it waits: its neighbours in the settings' list
 
 	request  *Request // the one in hand; nil: none has come whole
 	head     bool     // it is a HEAD request, as far as it has come
@@ -80,7 +83,10 @@ func (c *Client) await() error {
 	c.readIdle = 0
 	// The whole header has to be here by then, however slowly it drips in.
 	by := time.Now().Add(c.settings.Request)
-	c.settings.wait(c, by)
+	c.SetReadDeadline(by)
+	if c.settings.wait(c) {
+		c.SetReadDeadline(time.Now().Add(stopGrace))
+	}
 	n, err := c.Conn.Read(c.buf)
 	if c.settings.waited(c) && n > 0 {
 		c.SetReadDeadline(by)
@@ -262,13 +268,19 @@ func (c *Client) unread(failure error) bool {
 // section 9.6).
 func (c *Client) linger() {
 	c.closeWrite()
+	pause := lingerPause
+	if c.request == nil {
+		pause = refusePause
+	}
 	buf := bodyBuffers.Get().(*bodyBuffer)
 	defer bodyBuffers.Put(buf)
 	for end := time.Now().Add(lingerTotal); time.Now().Before(end); {
-		c.settings.wait(c, time.Now().Add(lingerPause))
+		c.SetReadDeadline(time.Now().Add(pause))
+		if c.settings.wait(c) {
+			c.SetReadDeadline(past)
+		}
 		_, err := c.Conn.Read(buf[:])
-		c.settings.waited(c)
-		if err != nil {
+		if c.settings.waited(c) || err != nil {
 			return
 		}
 	}

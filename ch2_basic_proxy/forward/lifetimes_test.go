@@ -340,7 +340,10 @@ func TestStop(t *testing.T) {
 	lingering.until("no URI may hold\n")
 	for {
 		settings.mu.Lock()
-		n := len(settings.waiting)
+		n := 0
+		for c := settings.waiting; c != nil; c = c.next {
+			n++
+		}
 		settings.mu.Unlock()
 		if n == 2 {
 			break

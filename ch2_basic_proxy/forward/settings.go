@@ -41,7 +41,7 @@ type Settings struct {
 	MaxBody int64         // bytes of a request's body
 
 	mu       sync.Mutex
-	waiting  map[*Client]bool // clients that have nothing in hand
+	waiting  *Client // the first of the clients that have nothing in hand
 	stopping bool
 }
 
@@ -83,32 +83,39 @@ func (s *Settings) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopping = true
-	for c := range s.waiting {
+	for c := s.waiting; c != nil; c = c.next {
 		c.SetReadDeadline(time.Now().Add(stopGrace))
 	}
 }
 
-// wait notes that a client has nothing in hand from now on, and gives its next
-// read until then.
-func (s *Settings) wait(c *Client, until time.Time) {
+// wait notes that a client has nothing in hand from now on, and reports whether
+// Stop has been called. It is cheap, because thousands may wait.
+func (s *Settings) wait(c *Client) (stopped bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopping {
-		until = time.Now().Add(stopGrace)
+	c.previous, c.next = nil, s.waiting
+	if c.next != nil {
+		c.next.previous = c
 	}
-	if s.waiting == nil {
-		s.waiting = map[*Client]bool{}
-	}
-	s.waiting[c] = true
-	c.SetReadDeadline(until)
+	s.waiting = c
+	stopped = s.stopping
+	s.mu.Unlock()
+	return stopped
 }
 
 // waited ends what wait began, and reports whether Stop has been called.
 func (s *Settings) waited(c *Client) (stopped bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.waiting, c)
-	return s.stopping
+	if c.previous != nil {
+		c.previous.next = c.next
+	} else {
+		s.waiting = c.next
+	}
+	if c.next != nil {
+		c.next.previous = c.previous
+	}
+	stopped = s.stopping
+	s.mu.Unlock()
+	return stopped
 }
 
 func (s *Settings) stopped() bool {

@@ -240,7 +240,10 @@ func (c *Conn) Step(step Step, e Event) {
 	c.emit(step, e)
 }
 
-// Route narrates the choice of a backend.
+// Route narrates the choice of a backend. Inlined, its Event would lie on the
+// stack of the goroutine that waits for a client, and double it.
+//
+//go:noinline
 func (c *Conn) Route(backend string) {
 	if c.n.level != All {
 		return
