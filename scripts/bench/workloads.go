@@ -133,7 +133,8 @@ func (o *options) idleCells() []*cell {
 	}
 	one.IdleMS, one.TimeoutMS = 12_000, 2*blockingMS
 	silent := mostSilent()
-	return []*cell{few, {ID: "d10000", Workload: "d", Title: number(float64(silent)) + " silent clients", Clients: 1,
+	return []*cell{few, {ID: "d10000", Workload: "d", Clients: 1,
+		Title: number(float64(silent)) + " silent clients",
 		Idle: silent, fixed: 1900, overflow: 1000, job: one}}
 }
 
