@@ -135,7 +135,7 @@ func (o *options) idleCells() []*cell {
 	silent := mostSilent()
 	return []*cell{few, {ID: "d10000", Workload: "d", Clients: 1,
 		Title: number(float64(silent)) + " silent clients",
-		Idle: silent, fixed: 1900, overflow: 1000, job: one}}
+		Idle:  silent, fixed: 1900, overflow: 1000, job: one}}
 }
 
 // takesPart says why a contestant is not measured in a cell, "" if it is.
