@@ -60,13 +60,6 @@ type outlineCall struct {
 	Line string
 }
 
-// stepTitles are the headings of the rows.
-var stepTitles = [11]string{
-	1: "create the socket", 2: "bind", 3: "listen", 4: "accept a client", 5: "read the request",
-	6: "connect to the backend", 7: "forward the request", 8: "read the response",
-	9: "send the response", 10: "clean up",
-}
-
 // callPeers says which peer a call of a step deals with.
 var callPeers = map[int]string{5: "client", 7: "backend", 8: "backend", 9: "client"}
 
@@ -250,7 +243,7 @@ func (s *sideBuilder) name(c *cell, rows ...book.Row) {
 	var ids, titles []string
 	for _, row := range rows {
 		ids = append(ids, rowID(row))
-		title := stepTitles[row.Step]
+		title := book.Steps[row.Step]
 		if row.Extra > 0 {
 			title = s.chapter.C.After(row.Step)[row.Extra-1].Name
 		}
@@ -297,7 +290,7 @@ func (s *sideBuilder) cCell(row book.Row) cell {
 	case len(calls) == 0 && row.Extra > 0:
 		c.Say = []string{"Nothing: " + s.chapter.C.File + " serves one client at a time."}
 	case len(calls) == 0:
-		c.Say = []string{"Missing: " + s.chapter.C.File + " does not call " + stepTitles[row.Step] +
+		c.Say = []string{"Missing: " + s.chapter.C.File + " does not call " + book.Steps[row.Step] +
 			"."}
 	default:
 		if s.file != nil {
