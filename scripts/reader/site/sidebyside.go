@@ -111,25 +111,14 @@ func (b *builder) sideBySide(c navChapter) {
 		p.Notes = append(p.Notes, c.Dir+" has no main.go yet")
 	}
 	p.Cells = side.cells()
-	prev, next := b.neighbours(c, func(n navChapter) string { return n.Side })
-	b.page(c.Side, "side", chapter.C.File+" beside "+c.Dir, b.render("side.html", p), prev, next)
-}
-
-// neighbours finds the chapters before and after one that have a certain page.
-func (b *builder) neighbours(c navChapter, url func(navChapter) string) (prev, next *navPage) {
-	seen := false
+	var pages []navPage
 	for _, n := range b.nav.Chapters {
-		switch {
-		case n.Dir == c.Dir:
-			seen = true
-		case url(n) == "":
-		case !seen:
-			prev = &navPage{Title: n.Dir, URL: url(n)}
-		case next == nil:
-			next = &navPage{Title: n.Dir, URL: url(n)}
+		if n.Side != "" {
+			pages = append(pages, navPage{Title: n.Dir, URL: n.Side})
 		}
 	}
-	return prev, next
+	prev, next := around(pages, c.Side)
+	b.page(c.Side, "side", chapter.C.File+" beside "+c.Dir, b.render("side.html", p), prev, next)
 }
 
 // sideBuilder makes the cells of a page.

@@ -232,6 +232,18 @@ func (b *builder) page(url, kind, title string, main template.HTML, around ...*n
 	b.site.Files[url] = out.Bytes()
 }
 
+// around finds the pages before and after one.
+func around(list []navPage, url string) (prev, next *navPage) {
+	i := slices.IndexFunc(list, func(p navPage) bool { return p.URL == url })
+	if i > 0 {
+		prev = &list[i-1]
+	}
+	if i >= 0 && i+1 < len(list) {
+		next = &list[i+1]
+	}
+	return prev, next
+}
+
 // render fills a template and returns its HTML.
 func (b *builder) render(name string, data any) template.HTML {
 	var out bytes.Buffer
