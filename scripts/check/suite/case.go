@@ -133,8 +133,12 @@ func (t *T) failed() bool {
 // patience is how long this case waits for the next byte.
 func (t *T) patience() time.Duration {
 	p := t.lab.patience()
-	return max(p, time.Duration(t.slow.Load()))
+	return max(p, t.within(time.Duration(t.slow.Load())))
 }
+
+// within is how long a thing may take that takes d at most on a machine with
+// nothing else to do.
+func (t *T) within(d time.Duration) time.Duration { return t.lab.pulse.scale(d) }
 
 // setSlow gives the case at least that much patience.
 func (t *T) setSlow(d time.Duration) { t.slow.Store(max(t.slow.Load(), int64(d))) }

@@ -65,7 +65,7 @@ func init() {
 				c.Reset()
 				sent := int64(0)
 				p := pattern(14, 256<<10)
-				for until := time.Now().Add(4 * time.Second); time.Now().Before(until) && !x.ended(); {
+				for until := time.Now().Add(t.within(4 * time.Second)); time.Now().Before(until) && !x.ended(); {
 					if x.stream.send(t, p) != nil {
 						return
 					}
@@ -89,7 +89,7 @@ func init() {
 				for i := 0; i < 3; i++ {
 					t.Dial().Close()
 				}
-				time.Sleep(150 * time.Millisecond)
+				time.Sleep(t.within(150 * time.Millisecond))
 				if n := accepted() - before; n > 0 {
 					t.Errorf("%d connections without a request reached the backends", n)
 				}

@@ -129,7 +129,7 @@ func beside(id, why string, hold func(t *T) (release func())) Case {
 		})
 		release := hold(t)
 		defer release()
-		time.Sleep(60 * time.Millisecond) // the proxy has taken the first client by now
+		time.Sleep(t.within(60 * time.Millisecond)) // the proxy has taken the first client by now
 		start := time.Now()
 		c := t.DialBeside()
 		c.Send(t.Get("page"))
@@ -138,6 +138,7 @@ func beside(id, why string, hold func(t *T) (release func())) Case {
 			limit = 5 * time.Second // a hundred processes take their time to start
 		}
 		t.setSlow(limit)
+		limit = t.within(limit)
 		r := &Response{}
 		r.Problem = "no answer within " + limit.String()
 		if err := c.stream.wait(limit, t.done, func(b []byte) bool { return headEnd(b) >= 0 }); err == nil || !c.ended() {
@@ -162,9 +163,10 @@ func (t *T) notOneShot() {
 // parallel measures the wall or the staircase.
 func parallel(t *T) {
 	t.notOneShot()
+	think := t.within(300 * time.Millisecond)
 	t.Serve(func(x *Exchange) {
 		x.Request()
-		time.Sleep(300 * time.Millisecond)
+		time.Sleep(think)
 		x.Send(Reply(200, "ok"))
 	})
 	start := time.Now()
@@ -179,8 +181,8 @@ func parallel(t *T) {
 		}()
 	}
 	wg.Wait()
-	if d := time.Since(start); d > 1800*time.Millisecond {
-		t.Errorf("eight clients took %v", d.Round(10*time.Millisecond))
+	if d := time.Since(start); d > 6*think {
+		t.Errorf("eight clients took %v, each answer %v", d.Round(10*time.Millisecond), think.Round(10*time.Millisecond))
 	}
 }
 
@@ -246,7 +248,7 @@ func burst(t *T) {
 			inside <- struct{}{}
 			defer func() { <-inside }()
 			for try := 0; try < 3; try++ {
-				if t.quickly(4 * time.Second) {
+				if t.quickly(t.within(4 * time.Second)) {
 					return
 				}
 			}
@@ -294,7 +296,7 @@ func (r *rendezvous) wait(t *T) {
 	r.mu.Unlock()
 	select {
 	case <-start:
-	case <-time.After(60 * time.Millisecond):
+	case <-time.After(t.within(60 * time.Millisecond)):
 	case <-t.done:
 	}
 }
@@ -420,7 +422,7 @@ func oneDown(t *T, hidden bool) {
 		case r.Status != 502 && r.Status != 503:
 			t.Fatalf("request %d got %q; %s", i+1, r.Start, r.Problem)
 		}
-		if d := time.Since(start); d > 5*time.Second {
+		if d := time.Since(start); d > t.within(5*time.Second) {
 			t.Errorf("request %d took %v", i+1, d.Round(time.Millisecond))
 		}
 	}
@@ -477,7 +479,7 @@ func clientFault(t *T) {
 		}
 		c.Close()
 	}
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(t.within(100 * time.Millisecond))
 	for len(t.incoming) > 0 {
 		<-t.incoming
 	}
@@ -515,7 +517,7 @@ func oneHangs(t *T) {
 	for i := 0; i < want; i++ {
 		select {
 		case <-answered:
-		case <-time.After(2 * time.Second):
+		case <-time.After(t.within(2 * time.Second)):
 			t.Fatalf("while one backend hangs, only %d of %d requests to the others were answered within 2 s", i, want)
 		}
 	}

@@ -183,9 +183,9 @@ func init() {
 					x.Send(Kept(200, "ok"))
 					t.Whole(c.Final("GET"), 200)
 					c.Close()
-					time.Sleep(10 * time.Millisecond)
+					time.Sleep(t.within(10 * time.Millisecond))
 					x.Close()
-					time.Sleep(20 * time.Millisecond) // the FIN reaches the proxy first
+					time.Sleep(t.within(20 * time.Millisecond)) // the FIN reaches the proxy first
 				}
 			}},
 		Case{ID: "backend-close-honoured", Level: Must, RFC: "RFC 9112 §9.6",
@@ -226,7 +226,7 @@ func init() {
 					if left = t.lab.open() - before; left <= 12 {
 						return
 					}
-					time.Sleep(20 * time.Millisecond)
+					time.Sleep(t.within(20 * time.Millisecond))
 				}
 				t.Errorf("%d backend connections are still open", left)
 			}},
@@ -355,7 +355,7 @@ func pipelined(t *T, all bool) {
 		q := x.Request()
 		name := q.Target[strings.LastIndexByte(q.Target, '/')+1:]
 		if name == "one" {
-			time.Sleep(30 * time.Millisecond) // a later answer must not overtake
+			time.Sleep(t.within(30 * time.Millisecond)) // a later answer must not overtake
 		}
 		x.Send(Reply(200, "answer "+name))
 	})

@@ -31,7 +31,7 @@ func init() {
 					t.Whole(t.Do(t.Get("child"), "GET"), 200)
 				}
 				left := 0
-				for until := time.Now().Add(2 * time.Second); time.Now().Before(until); {
+				for until := time.Now().Add(t.within(2 * time.Second)); time.Now().Before(until); {
 					if left = zombies(t.lab.proc.pid()); left == 0 {
 						return
 					}
@@ -89,7 +89,7 @@ func descriptorLeak(t *T) {
 		c.Close()
 	}
 	left := 0
-	for until := time.Now().Add(3 * time.Second); time.Now().Before(until); {
+	for until := time.Now().Add(t.within(3 * time.Second)); time.Now().Before(until); {
 		if left = descriptors(t.lab.proc.pid()) - before; left <= 8 {
 			return
 		}

@@ -49,7 +49,7 @@ func (t *T) attack(raw string) *outcome {
 // overhear reads a request with all that comes with it, until it is whole or
 // silence falls.
 func (t *T) overhear(x *Exchange) (q *Request, whole bool) {
-	x.stream.wait(quietBackend, t.done, func(b []byte) bool { return headEnd(b) >= 0 })
+	x.stream.wait(t.within(quietBackend), t.done, func(b []byte) bool { return headEnd(b) >= 0 })
 	x.mu.Lock()
 	end := headEnd(x.buf)
 	x.mu.Unlock()
@@ -83,7 +83,7 @@ func (t *T) overhear(x *Exchange) (q *Request, whole bool) {
 // overhearBody reads a body that may never end.
 func (t *T) overhearBody(x *Exchange, q *Request, f framing) bool {
 	short := &T{c: t.c, done: t.done}
-	short.lab = &Lab{stalls: &atomic.Int64{}, deadline: time.Now().Add(800 * time.Millisecond)}
+	short.lab = &Lab{stalls: &atomic.Int64{}, deadline: time.Now().Add(t.within(800 * time.Millisecond))}
 	r := reader{x.stream, short}
 	q.Odd = append(q.Odd, f.faults...)
 	if f.chunked {

@@ -431,7 +431,7 @@ func earlyEnds(t *T) {
 	c := t.Dial()
 	c.Send("POST " + t.Path("e") + " HTTP/1.1\r\nHost: " + Host + "\r\nContent-Length: " + itoa(len(h)+5) + "\r\n\r\nstart")
 	// A proxy that waits for the whole body answers only after the rest.
-	c.stream.wait(300*time.Millisecond, t.done, func(b []byte) bool { return headEnd(b) >= 0 })
+	c.stream.wait(t.within(300*time.Millisecond), t.done, func(b []byte) bool { return headEnd(b) >= 0 })
 	c.Send(h)
 	r := c.Final("POST")
 	t.mustBe(r, 401)

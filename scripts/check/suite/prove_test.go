@@ -30,7 +30,11 @@ func runRef() {
 		faults = strings.Split(f, ",")
 	}
 	to := shortTimeouts
-	p, err := startRef(strings.Split(os.Getenv("REFPROXY_BACKENDS"), ","), to, faults...)
+	listen := os.Getenv("REFPROXY_LISTEN")
+	if listen == "" {
+		listen = "127.0.0.1:0"
+	}
+	p, err := startRef(listen, strings.Split(os.Getenv("REFPROXY_BACKENDS"), ","), to, faults...)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -53,7 +57,7 @@ func refSubject(t *testing.T, backends int, faults ...string) *Subject {
 	})
 	return &Subject{Name: "reference " + strings.Join(faults, " "), Count: backends, Timeouts: shortTimeouts,
 		running: func(addrs []string, to Timeouts) (string, error) {
-			p, err := startRef(addrs, to, faults...)
+			p, err := startRef("127.0.0.1:0", addrs, to, faults...)
 			if err != nil {
 				return "", err
 			}

@@ -31,8 +31,8 @@ type refProxy struct {
 	leaked []*stream       // fault leaks-backend
 }
 
-func startRef(backends []string, to Timeouts, faults ...string) (*refProxy, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+func startRef(listen string, backends []string, to Timeouts, faults ...string) (*refProxy, error) {
+	ln, err := net.Listen("tcp", listen)
 	if err != nil {
 		return nil, err
 	}

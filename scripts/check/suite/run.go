@@ -40,6 +40,7 @@ type Result struct {
 	Outcome  Outcome  `json:"outcome"`
 	Problems []string `json:"problems,omitempty"`
 	Reason   string   `json:"reason,omitempty"` // why it is not applicable or was not run
+	Died     string   `json:"died,omitempty"`   // how the proxy ended meanwhile, if it did
 	Millis   int64    `json:"ms"`
 	Wires    []Wire   `json:"wires,omitempty"`
 
@@ -66,6 +67,8 @@ type Options struct {
 	Keep    bool           // keep the wires of passed cases too
 	OnEvent func(Result)   // called for each case, in the order they end
 	Workers int            // cases side by side
+	// OnStart is called once, with what calibration has found.
+	OnStart func(Calibration)
 
 	patience time.Duration // at first, for the tests; 0 is the usual
 }
@@ -75,6 +78,7 @@ const (
 	caseTime  = 14 * time.Second
 	timedTime = 21 * time.Second
 	gateTime  = 6 * time.Second
+	afterCut  = 2 * time.Second // from the end of a case's time to its verdict
 )
 
 var (
@@ -98,10 +102,14 @@ func (l *Lab) runOnce(c *Case, o *Options) Result {
 	if c.ID == gate {
 		limit = gateTime
 	}
-	limit = max(limit, c.Limit)
+	limit = l.pulse.scale(max(limit, c.Limit))
 	limit = max(100*time.Millisecond, min(limit, time.Until(l.deadline)))
 	timer := time.AfterFunc(limit, func() { over(); t.cut() })
-	func() {
+	ran := make(chan struct{})
+	// Ends with the case; what waits for something else than a connection may
+	// be some seconds later than its verdict.
+	go func() {
+		defer close(ran)
 		defer func() {
 			if r := recover(); r != nil {
 				if _, ok := r.(stop); !ok {
@@ -111,6 +119,12 @@ func (l *Lab) runOnce(c *Case, o *Options) Result {
 		}()
 		c.Run(t)
 	}()
+	select {
+	case <-ran:
+	case <-time.After(limit + afterCut):
+		t.Errorf("the case was not over %v after its time", afterCut)
+		t.noteStall()
+	}
 	timer.Stop()
 	over()
 	t.finish()
@@ -135,6 +149,9 @@ func (t *T) finish() {
 
 // fill takes the outcome from t.
 func (r *Result) fill(t *T, keep bool) {
+	if t.lab.diedSince(r.started) {
+		r.Died = t.lab.deathNote()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r.ended = time.Now()
@@ -205,6 +222,8 @@ func Run(s *Subject, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	pulse, hop := startPulse()
+	defer pulse.stop()
 	defer func() {
 		var wg sync.WaitGroup
 		for _, l := range labs {
@@ -219,7 +238,10 @@ func Run(s *Subject, o Options) (*Report, error) {
 	}()
 	main := labs[0]
 	for _, l := range labs {
-		l.first = o.patience
+		l.first, l.pulse = o.patience, pulse
+	}
+	if o.OnStart != nil {
+		o.OnStart(Calibration{Hop: hop, Patience: main.patience(), Factor: pulse.stretched()})
 	}
 	rep := &Report{Proxy: s.Name}
 	if reason := r.openGate(main); reason != "" {
@@ -234,6 +256,9 @@ func Run(s *Subject, o Options) (*Report, error) {
 	}
 	rep.Serial = main.serial
 	rep.Notes = notes(labs)
+	if f := pulse.stretched(); f > 1.5 {
+		rep.Notes = append(rep.Notes, fmt.Sprintf("the machine was busy: patience was up to %.1f times the usual", f))
+	}
 	rep.Results = r.ordered()
 	rep.Millis = time.Since(start).Milliseconds()
 	return rep, nil
@@ -413,7 +438,7 @@ func (r *runner) help(l *Lab, queue chan *Case, n int, wg *sync.WaitGroup) {
 			}
 			defer other.Close()
 			other.serial, other.oneShot, other.ejects, other.fast = l.serial, l.oneShot, l.ejects, l.fast
-			other.stalls, other.first = l.stalls, l.first
+			other.stalls, other.first, other.pulse, other.again = l.stalls, l.first, l.pulse, l.again
 			r.drain(other, queue)
 			l.adopt(other)
 		}()
@@ -479,7 +504,21 @@ func (r *runner) suspect(l *Lab, res Result, workers int) bool {
 	if res.starved && workers > 1 && !l.serial && l.healthy(time.Second) != nil {
 		return true // others have made the proxy give up its backends
 	}
+	if l.pulse.busySince(res.started) && time.Until(l.deadline) > 10*time.Second && l.again.Add(1) <= secondTries {
+		return true
+	}
 	return res.stalled && l.stalls.Load() <= stallsForgiven
+}
+
+// secondTries is how many failures of a busy machine's run are looked at twice.
+const secondTries = 40
+
+// Calibration is what the checker has found out about the machine before the
+// first case.
+type Calibration struct {
+	Hop      time.Duration // what a request and its answer take without a proxy
+	Patience time.Duration // how long a case waits for the next byte
+	Factor   float64       // 1 on a machine with nothing else to do, at most 4
 }
 
 // one runs a case, unless it is not applicable or the proxy is gone.

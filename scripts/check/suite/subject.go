@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -65,12 +66,32 @@ func (s *Subject) Build() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("go", "build", "-o", s.binary(), ".")
-	cmd.Dir = abs
+	ctx, cancel := context.WithTimeout(context.Background(), buildTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", s.binary(), ".")
+	cmd.Dir, cmd.WaitDelay = abs, time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build %s failed:\n%s", s.Chapter, strings.TrimSpace(string(out)))
 	}
 	return nil
+}
+
+// How long a program may take to list its flags, and the compiler to build it.
+const (
+	helpTime  = 5 * time.Second
+	buildTime = 3 * time.Minute
+)
+
+// run runs a program that should end by itself and returns the last of what it
+// printed; ended is false when it had to be ended.
+func run(limit time.Duration, argv ...string) (out string, ended bool) {
+	p := &process{argv: argv}
+	if err := p.launch(helpKept); err != nil {
+		return err.Error(), true
+	}
+	ended = p.waitExit(limit)
+	p.stop()
+	return p.output.text(), ended
 }
 
 func (s *Subject) binary() string { return filepath.Join(s.dir, filepath.Base(s.Chapter)+".exe") }
@@ -172,7 +193,7 @@ func (s *Subject) openPrepared(deadline time.Time) (*Lab, error) {
 	l := newLab(farm, deadline)
 	l.addr, l.timeouts, l.runs = addr, s.Timeouts, 1
 	l.proc = &process{argv: argv, addr: addr, harmless: s.Harmless}
-	if err := l.proc.start(); err != nil {
+	if err := l.proc.start(deadline); err != nil {
 		l.proc.stop()
 		farm.Close()
 		return nil, err
@@ -191,7 +212,8 @@ func openFrom(spawn func() (*Lab, error)) ([]*Lab, error) {
 }
 
 func newLab(farm *Farm, deadline time.Time) *Lab {
-	return &Lab{farm: farm, deadline: deadline, slot: make(chan struct{}, 1), stalls: &atomic.Int64{}}
+	return &Lab{farm: farm, deadline: deadline, slot: make(chan struct{}, 1),
+		stalls: &atomic.Int64{}, again: &atomic.Int64{}}
 }
 
 // openStarted starts a program that announces its address.
@@ -207,7 +229,8 @@ func openStarted(argv, backends []string, deadline time.Time, to Timeouts) (*Lab
 		args[i] = strings.ReplaceAll(args[i], "%BACKENDS%", strings.Join(farm.Addrs(), ","))
 	}
 	l.proc = &process{argv: args, ready: readyLine}
-	if err := l.proc.start(); err != nil {
+	if err := l.proc.start(deadline); err != nil {
+		l.proc.stop()
 		farm.Close()
 		return nil, err
 	}
@@ -221,9 +244,9 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 	if err := s.Build(); err != nil {
 		return nil, err
 	}
-	help, _ := exec.Command(s.binary(), "-h").CombinedOutput()
+	help, ended := run(helpTime, s.binary(), "-h")
 	has := func(name string) bool {
-		return regexp.MustCompile(`(?m)^\s*--?` + name + `\b`).Match(help)
+		return regexp.MustCompile(`(?m)^\s*--?` + name + `\b`).MatchString(help)
 	}
 	argv := []string{s.binary(), "-listen", "127.0.0.1:0"}
 	backends := freeAddrs(1)
@@ -233,8 +256,12 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 		argv = append(argv, "-backends", "%BACKENDS%")
 	case has("backend"):
 		argv = append(argv, "-backend", "%BACKENDS%")
+	case !ended:
+		return nil, fmt.Errorf("%s -h has not ended after %v; -h should list the flags and exit. "+
+			"A program without flags is checked with -cmd, -proxy and -backends", s.Chapter, helpTime)
 	default:
-		return nil, fmt.Errorf("%s has neither a flag -backend nor -backends: it is no proxy", s.Chapter)
+		return nil, fmt.Errorf("%s -h names neither a flag -backend nor -backends: it is no proxy, or one to be "+
+			"checked with -cmd, -proxy and -backends", s.Chapter)
 	}
 	if has("log") {
 		argv = append(argv, "-log", "off")
@@ -275,7 +302,11 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 // there is one.
 func (s *Subject) openAddress(deadline time.Time) (*Lab, error) {
 	if s.Command != "" && listens(s.Proxy) {
-		return nil, fmt.Errorf("something already listens on %s: stop it, or leave out -cmd to test it", s.Proxy)
+		who := "something"
+		if h := holderOf(s.Proxy); h.pid > 0 {
+			who = h.String()
+		}
+		return nil, fmt.Errorf("%s already listens on %s: stop it, or leave out -cmd to test it", who, s.Proxy)
 	}
 	farm, err := NewFarm(s.Backends)
 	if err != nil {
@@ -298,7 +329,7 @@ func (s *Subject) openAddress(deadline time.Time) (*Lab, error) {
 	}
 	l.proc = &process{argv: shell(s.Command), addr: s.Proxy}
 	l.runs = 1
-	if err := l.proc.start(); err != nil {
+	if err := l.proc.start(deadline); err != nil {
 		l.proc.stop()
 		farm.Close()
 		return nil, err
