@@ -9,107 +9,107 @@ import (
 	"time"
 )
 
-func init() {
-	add("concurrency",
-		beside("free-silent-client", "A client that connects and says nothing delays no other.", func(t *T) func() {
-			c := t.Dial()
-			return c.Close
-		}),
-		beside("free-slow-header", "A client in the middle of its head delays no other.", func(t *T) func() {
-			c := t.Dial()
-			c.Send("GET " + t.Path("slow") + " HTTP/1.1\r\nHo")
-			return c.Close
-		}),
-		beside("free-slow-upload", "A client in the middle of its upload delays no other.", func(t *T) func() {
-			c := t.Dial()
-			c.Send(t.post("Content-Length: 100\r\n", "some"))
-			return c.Close
-		}),
-		beside("free-slow-backend", "A backend that thinks delays only its own client.", func(t *T) func() {
-			c := t.Dial()
-			c.Send(t.Get("slow"))
-			return c.Close
-		}),
-		beside("free-slow-reader", "A client that does not read its download delays no other.", func(t *T) func() {
-			c := t.Dial()
-			c.Send(t.Get("huge"))
-			return c.Close
-		}),
-		beside("free-100-idle", "A hundred idle connections delay no one.", func(t *T) func() {
-			var all []*Client
-			for i := 0; i < 100; i++ {
-				c, err := t.tryDial(i == 0)
-				if err != nil {
-					break
-				}
-				all = append(all, c)
+var concurrencyCases = group("concurrency",
+	beside("free-silent-client", "A client that connects and says nothing delays no other.", func(t *T) func() {
+		c := t.Dial()
+		return c.Close
+	}),
+	beside("free-slow-header", "A client in the middle of its head delays no other.", func(t *T) func() {
+		c := t.Dial()
+		c.Send("GET " + t.Path("slow") + " HTTP/1.1\r\nHo")
+		return c.Close
+	}),
+	beside("free-slow-upload", "A client in the middle of its upload delays no other.", func(t *T) func() {
+		c := t.Dial()
+		c.Send(t.post("Content-Length: 100\r\n", "some"))
+		return c.Close
+	}),
+	beside("free-slow-backend", "A backend that thinks delays only its own client.", func(t *T) func() {
+		c := t.Dial()
+		c.Send(t.Get("slow"))
+		return c.Close
+	}),
+	beside("free-slow-reader", "A client that does not read its download delays no other.", func(t *T) func() {
+		c := t.Dial()
+		c.Send(t.Get("huge"))
+		return c.Close
+	}),
+	beside("free-100-idle", "A hundred idle connections delay no one.", func(t *T) func() {
+		var all []*Client
+		for i := 0; i < 100; i++ {
+			c, err := t.tryDial(i == 0)
+			if err != nil {
+				break
 			}
-			return func() {
-				for _, c := range all {
-					c.Close()
+			all = append(all, c)
+		}
+		return func() {
+			for _, c := range all {
+				c.Close()
+			}
+		}
+	}),
+	Case{ID: "free-parallel", Level: Quality, RFC: "RFC 9112 §9", Mode: Alone,
+		Why: "Eight clients whose answers take 300 ms each are served in well under the 2.4 s that one after another takes.",
+		Run: parallel},
+	Case{ID: "burst-200", Level: Should, Limit: 20 * time.Second, RFC: "RFC 9112 §9", Mode: Alone,
+		Why: "200 clients that connect at once are all answered, at the latest when they try again, as browsers do.",
+		Run: burst},
+)
+
+var crosstalkCases = group("crosstalk",
+	Case{ID: "crosstalk-100", Level: Must, RFC: "RFC 9112 §9", Mode: Alone,
+		Why: "A hundred clients at once: each gets its own answer, its own cookie and nobody else's.",
+		Run: func(t *T) { crowd(t, 100, 0, 3*time.Millisecond) }},
+	Case{ID: "crosstalk-uploads", Level: Must, RFC: "RFC 9112 §9", Mode: Alone,
+		Why: "Thirty uploads of 64 KiB at once arrive unmixed: a buffer shared between clients shows here.",
+		Run: func(t *T) { crowd(t, 30, 64<<10, 3*time.Millisecond) }},
+	Case{ID: "crosstalk-reuse", Level: Must, RFC: "RFC 9112 §9", Mode: Alone,
+		Why: "Answers stay with their requests when backend connections are kept and some clients leave early.",
+		Run: crosstalkLeavers},
+)
+
+var loadBalancingCases = group("load balancing",
+	Case{ID: "balance-all-used", Level: Should, RFC: "–", Mode: Alone, Need: NeedsSeveral,
+		Why: "Every backend gets a share of the requests: no share is below half of the even one.",
+		Run: func(t *T) {
+			n := len(t.lab.farm.backends)
+			counts := t.spread(20*n, 1)
+			for i, k := range counts {
+				if k < 10 {
+					t.Errorf("backend %d got %d of %d requests: %v", i+1, k, 20*n, counts)
 				}
 			}
-		}),
-		Case{ID: "free-parallel", Level: Quality, RFC: "RFC 9112 §9", Mode: Alone,
-			Why: "Eight clients whose answers take 300 ms each are served in well under the 2.4 s that one after another takes.",
-			Run: parallel},
-		Case{ID: "burst-200", Level: Should, Limit: 20 * time.Second, RFC: "RFC 9112 §9", Mode: Alone,
-			Why: "200 clients that connect at once are all answered, at the latest when they try again, as browsers do.",
-			Run: burst},
-	)
-	add("crosstalk",
-		Case{ID: "crosstalk-100", Level: Must, RFC: "RFC 9112 §9", Mode: Alone,
-			Why: "A hundred clients at once: each gets its own answer, its own cookie and nobody else's.",
-			Run: func(t *T) { crowd(t, 100, 0, 3*time.Millisecond) }},
-		Case{ID: "crosstalk-uploads", Level: Must, RFC: "RFC 9112 §9", Mode: Alone,
-			Why: "Thirty uploads of 64 KiB at once arrive unmixed: a buffer shared between clients shows here.",
-			Run: func(t *T) { crowd(t, 30, 64<<10, 3*time.Millisecond) }},
-		Case{ID: "crosstalk-reuse", Level: Must, RFC: "RFC 9112 §9", Mode: Alone,
-			Why: "Answers stay with their requests when backend connections are kept and some clients leave early.",
-			Run: crosstalkLeavers},
-	)
-	add("load balancing",
-		Case{ID: "balance-all-used", Level: Should, RFC: "–", Mode: Alone, Need: NeedsSeveral,
-			Why: "Every backend gets a share of the requests: no share is below half of the even one.",
-			Run: func(t *T) {
-				n := len(t.lab.farm.backends)
-				counts := t.spread(20*n, 1)
-				for i, k := range counts {
-					if k < 10 {
-						t.Errorf("backend %d got %d of %d requests: %v", i+1, k, 20*n, counts)
-					}
-				}
-			}},
-		Case{ID: "balance-even", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral,
-			Why: "Requests one after another are spread evenly, as round robin does: 30 on 3 are 10, 10 and 10.",
-			Run: func(t *T) { t.even(1) }},
-		Case{ID: "balance-even-crowd", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral,
-			Why: "Also from 30 clients at once: a counter that is not atomic shows here.",
-			Run: func(t *T) { t.even(30) }},
-		Case{ID: "balance-refused", Level: Should, RFC: "RFC 9110 §15.6.3", Mode: Alone, Need: NeedsSeveral,
-			Why: "While one backend refuses, the others serve on, and whoever meets the dead one gets an answer (502) at once.",
-			Run: func(t *T) { oneDown(t, false) }},
-		Case{ID: "balance-refused-hidden", Level: Quality, RFC: "RFC 9110 §9.2.2", Mode: Alone, Need: NeedsSeveral,
-			Why: "While one backend refuses, no client notices: a refused connection can be tried elsewhere without risk.",
-			Run: func(t *T) { oneDown(t, true) }},
-		Case{ID: "balance-return", Level: Should, Hurts: true, RFC: "–", Mode: Alone, Need: NeedsSeveral,
-			Why: "A backend that comes back gets requests again within 12 s.",
-			Run: comesBack},
-		Case{ID: "balance-slow-one", Level: Quality, Hurts: true, RFC: "–", Mode: Alone, Need: NeedsSeveral,
-			Why: "One backend that hangs does not delay the requests to the others.",
-			Run: oneHangs},
-		Case{ID: "balance-client-fault", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral, Hurts: true,
-			Why: "Clients that leave in the middle of their uploads are no fault of the backends: all of them stay in service.",
-			Run: clientFault},
-		Case{ID: "balance-post-once", Level: Must, Hurts: true, RFC: "RFC 9110 §9.2.2", Mode: Alone, Need: NeedsSeveral,
-			Why: "A POST that one backend has read and not answered is not given to another.",
-			Run: func(t *T) {
-				for range t.lab.farm.backends {
-					notReplayed(t, false)
-				}
-			}},
-	)
-}
+		}},
+	Case{ID: "balance-even", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral,
+		Why: "Requests one after another are spread evenly, as round robin does: 30 on 3 are 10, 10 and 10.",
+		Run: func(t *T) { t.even(1) }},
+	Case{ID: "balance-even-crowd", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral,
+		Why: "Also from 30 clients at once: a counter that is not atomic shows here.",
+		Run: func(t *T) { t.even(30) }},
+	Case{ID: "balance-refused", Level: Should, RFC: "RFC 9110 §15.6.3", Mode: Alone, Need: NeedsSeveral,
+		Why: "While one backend refuses, the others serve on, and whoever meets the dead one gets an answer (502) at once.",
+		Run: func(t *T) { oneDown(t, false) }},
+	Case{ID: "balance-refused-hidden", Level: Quality, RFC: "RFC 9110 §9.2.2", Mode: Alone, Need: NeedsSeveral,
+		Why: "While one backend refuses, no client notices: a refused connection can be tried elsewhere without risk.",
+		Run: func(t *T) { oneDown(t, true) }},
+	Case{ID: "balance-return", Level: Should, Hurts: true, RFC: "–", Mode: Alone, Need: NeedsSeveral,
+		Why: "A backend that comes back gets requests again within 12 s.",
+		Run: comesBack},
+	Case{ID: "balance-slow-one", Level: Quality, Hurts: true, RFC: "–", Mode: Alone, Need: NeedsSeveral,
+		Why: "One backend that hangs does not delay the requests to the others.",
+		Run: oneHangs},
+	Case{ID: "balance-client-fault", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral, Hurts: true,
+		Why: "Clients that leave in the middle of their uploads are no fault of the backends: all of them stay in service.",
+		Run: clientFault},
+	Case{ID: "balance-post-once", Level: Must, Hurts: true, RFC: "RFC 9110 §9.2.2", Mode: Alone, Need: NeedsSeveral,
+		Why: "A POST that one backend has read and not answered is not given to another.",
+		Run: func(t *T) {
+			for range t.lab.farm.backends {
+				notReplayed(t, false)
+			}
+		}},
+)
 
 // beside holds one client in a state and asks for a page with another.
 func beside(id, why string, hold func(t *T) (release func())) Case {

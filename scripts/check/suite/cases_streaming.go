@@ -9,64 +9,63 @@ import (
 	"time"
 )
 
-func init() {
-	add("streaming",
-		streamed("stream-events", "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n", "chunked",
-			"The first server-sent event reaches the client at once, not when the stream ends: the page waits for it."),
-		streamed("stream-length", "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", "length",
-			"The first bytes of a body with Content-Length pass before the rest is there."),
-		streamed("stream-close", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", "close",
-			"The first bytes of a body that ends with the connection pass before it ends."),
-		Case{ID: "stream-head-first", Level: Quality, RFC: "RFC 9112 §2.1",
-			Why: "The head passes before the first byte of the body is there.",
-			Run: func(t *T) {
-				c := t.Dial()
-				c.Send(t.Get("head"))
-				x := t.Expect(c)
-				x.Request()
-				x.Send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-				if err := c.await(func(b []byte) bool { return headEnd(b) >= 0 }); err != nil {
-					t.Fatalf("the client waits for the head while the backend waits with the body")
-				}
-				x.Send(Chunked("late", 4))
-				x.Close()
-				r := c.Final("GET")
-				t.Whole(r, 200)
-				t.SameBody("the client", r.Body, []byte("late"))
-			}},
-		uploadStreamed("stream-upload", false, "The first bytes of an upload reach the backend before the last are sent."),
-		uploadStreamed("stream-upload-chunked", true, "Chunks of an upload reach the backend as they come."),
-		Case{ID: "stream-duplex", Level: Quality, RFC: "RFC 9112 §9",
-			Why: "A response may start before the request has ended: each line is answered while the upload goes on.",
-			Run: duplex},
-		Case{ID: "stream-echo", Level: Quality, Limit: bigTime, RFC: "RFC 9112 §9",
-			Why: "A backend that answers while it reads, 24 MiB each way: a proxy that first writes all and then reads waits for ever.",
-			Run: bigEcho},
-		bigBody("stream-big-down", "32 MiB down arrive byte for byte.", false),
-		bigBody("stream-big-up", "32 MiB up arrive byte for byte.", true),
-		Case{ID: "backpressure-down", Level: Quality, Limit: bigTime, RFC: "RFC 9112 §9", Mode: Alone,
-			Why: "A client that does not read makes the backend wait; a proxy that takes everything fills its memory for each slow client.",
-			Run: pressureDown},
-		Case{ID: "backpressure-up", Level: Quality, Limit: bigTime, RFC: "RFC 9112 §9", Mode: Alone,
-			Why: "A backend that does not read makes the client wait, not the proxy's memory grow.",
-			Run: pressureUp},
-	)
-	add("early responses",
-		Case{ID: "early-response", Level: Quality, Hurts: true, RFC: "RFC 9112 §9.5",
-			Why: "An answer that the backend gives before the upload has ended reaches the client at once.",
-			Run: func(t *T) {
-				for range earlyTries {
-					earlyAnswer(t)
-				}
-			}},
-		Case{ID: "early-response-closed", Level: Quality, Hurts: true, RFC: "RFC 9112 §9.6",
-			Why: "A backend that answers 413 and closes with unread bytes breaks the proxy's writing; the answer must reach the client all the same.",
-			Run: earlyClosed},
-		Case{ID: "early-response-ends", Level: Must, Hurts: true, RFC: "RFC 9112 §9.3",
-			Why: "After an early answer the rest of the upload is no new request: the proxy reads it away or closes.",
-			Run: earlyEnds},
-	)
-}
+var streamingCases = group("streaming",
+	streamed("stream-events", "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n", "chunked",
+		"The first server-sent event reaches the client at once, not when the stream ends: the page waits for it."),
+	streamed("stream-length", "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", "length",
+		"The first bytes of a body with Content-Length pass before the rest is there."),
+	streamed("stream-close", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", "close",
+		"The first bytes of a body that ends with the connection pass before it ends."),
+	Case{ID: "stream-head-first", Level: Quality, RFC: "RFC 9112 §2.1",
+		Why: "The head passes before the first byte of the body is there.",
+		Run: func(t *T) {
+			c := t.Dial()
+			c.Send(t.Get("head"))
+			x := t.Expect(c)
+			x.Request()
+			x.Send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+			if err := c.await(func(b []byte) bool { return headEnd(b) >= 0 }); err != nil {
+				t.Fatalf("the client waits for the head while the backend waits with the body")
+			}
+			x.Send(Chunked("late", 4))
+			x.Close()
+			r := c.Final("GET")
+			t.Whole(r, 200)
+			t.SameBody("the client", r.Body, []byte("late"))
+		}},
+	uploadStreamed("stream-upload", false, "The first bytes of an upload reach the backend before the last are sent."),
+	uploadStreamed("stream-upload-chunked", true, "Chunks of an upload reach the backend as they come."),
+	Case{ID: "stream-duplex", Level: Quality, RFC: "RFC 9112 §9",
+		Why: "A response may start before the request has ended: each line is answered while the upload goes on.",
+		Run: duplex},
+	Case{ID: "stream-echo", Level: Quality, Limit: bigTime, RFC: "RFC 9112 §9",
+		Why: "A backend that answers while it reads, 24 MiB each way: a proxy that first writes all and then reads waits for ever.",
+		Run: bigEcho},
+	bigBody("stream-big-down", "32 MiB down arrive byte for byte.", false),
+	bigBody("stream-big-up", "32 MiB up arrive byte for byte.", true),
+	Case{ID: "backpressure-down", Level: Quality, Limit: bigTime, RFC: "RFC 9112 §9", Mode: Alone,
+		Why: "A client that does not read makes the backend wait; a proxy that takes everything fills its memory for each slow client.",
+		Run: pressureDown},
+	Case{ID: "backpressure-up", Level: Quality, Limit: bigTime, RFC: "RFC 9112 §9", Mode: Alone,
+		Why: "A backend that does not read makes the client wait, not the proxy's memory grow.",
+		Run: pressureUp},
+)
+
+var earlyResponsesCases = group("early responses",
+	Case{ID: "early-response", Level: Quality, Hurts: true, RFC: "RFC 9112 §9.5",
+		Why: "An answer that the backend gives before the upload has ended reaches the client at once.",
+		Run: func(t *T) {
+			for range earlyTries {
+				earlyAnswer(t)
+			}
+		}},
+	Case{ID: "early-response-closed", Level: Quality, Hurts: true, RFC: "RFC 9112 §9.6",
+		Why: "A backend that answers 413 and closes with unread bytes breaks the proxy's writing; the answer must reach the client all the same.",
+		Run: earlyClosed},
+	Case{ID: "early-response-ends", Level: Must, Hurts: true, RFC: "RFC 9112 §9.3",
+		Why: "After an early answer the rest of the upload is no new request: the proxy reads it away or closes.",
+		Run: earlyEnds},
+)
 
 // earlyTries: a proxy that loses the answer now and then is to lose it here.
 const earlyTries = 6

@@ -209,7 +209,6 @@ const gate = "basic-get"
 // Run runs the cases on a proxy and returns the report.
 func Run(s *Subject, o Options) (*Report, error) {
 	start := time.Now()
-	sorted()
 	if o.Budget == 0 {
 		o.Budget = 50 * time.Second
 	}
