@@ -24,7 +24,9 @@ const (
 func (t *T) attack(raw string) *outcome {
 	o := &outcome{t: t}
 	var busy atomic.Int64
-	t.Serve(func(x *Exchange) {
+	stop := make(chan struct{})
+	defer close(stop)
+	t.serveUntil(stop, func(x *Exchange) {
 		busy.Add(1)
 		defer busy.Add(-1)
 		q, whole := t.overhear(x)

@@ -375,11 +375,16 @@ func (t *T) Expect(c *Client) *Exchange {
 
 // Serve answers every request of the case by handler, each in a goroutine of
 // its own; they end with the case.
-func (t *T) Serve(handler func(x *Exchange)) {
+func (t *T) Serve(handler func(x *Exchange)) { t.serveUntil(nil, handler) }
+
+// serveUntil is Serve that ends earlier, so that another handler can follow.
+func (t *T) serveUntil(stop <-chan struct{}, handler func(x *Exchange)) {
 	go func() {
 		for {
 			select {
 			case <-t.done:
+				return
+			case <-stop:
 				return
 			case x := <-t.incoming:
 				go func() {

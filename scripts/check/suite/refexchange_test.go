@@ -160,13 +160,16 @@ func (p *refProxy) copyBody(s *stream, f framing, minor int, emit func([]byte) e
 	return nil
 }
 
-var chunkPattern = regexp.MustCompile(`^([0-9a-fA-F]{1,15})[ \t]*(;.*)?$`)
+var chunkPattern = regexp.MustCompile(`^0*([0-9a-fA-F]{1,15})(\s*;\s*[\w-]+(\s*=\s*([\w-]+|"[^"]*"))?)*$`)
 
 func (p *refProxy) copyChunks(line func() (string, error), copyN func(int64) error, m *Message) error {
-	for {
+	for over := int64(0); ; {
 		text, err := line()
 		if err != nil {
 			return err
+		}
+		if p.fault["takes-empty-ext"] {
+			text, _, _ = strings.Cut(text, ";")
 		}
 		match := chunkPattern.FindStringSubmatch(text)
 		if match == nil {
@@ -175,6 +178,14 @@ func (p *refProxy) copyChunks(line func() (string, error), copyN func(int64) err
 		n, _ := strconv.ParseInt(match[1], 16, 64)
 		if n == 0 {
 			break
+		}
+		free := 16 + 2*n
+		if p.fault["overhead-in-all"] {
+			free = 0
+		}
+		over = max(0, over+int64(len(text))-free)
+		if over > 16<<10 && !p.fault["takes-overhead"] {
+			return errChunk
 		}
 		if err := copyN(n); err != nil {
 			return err
@@ -356,7 +367,7 @@ func (p *refProxy) respond(c *stream, q *refReq, b *stream, addr string, r *Resp
 
 // readResponse reads up to the final response head; it passes on interim ones.
 func (p *refProxy) readResponse(c *stream, q *refReq, b *stream, up *upload) (*Response, int, error) {
-	for {
+	for size := 0; ; {
 		end := -1
 		var deadline chan struct{}
 		if !p.fault["no-timeouts"] {
@@ -371,7 +382,7 @@ func (p *refProxy) readResponse(c *stream, q *refReq, b *stream, up *upload) (*R
 		b.setWant(64 << 10)
 		err := b.wait(time.Hour, deadline, func(x []byte) bool {
 			end = headEnd(x)
-			return end >= 0 || len(x) >= 64<<10
+			return end >= 0 || len(x) >= 64<<10 || noStatusLine(x) && !p.fault["waits-for-lines"]
 		})
 		if end < 0 {
 			if errors.Is(err, errStalled) {
@@ -381,6 +392,9 @@ func (p *refProxy) readResponse(c *stream, q *refReq, b *stream, up *upload) (*R
 				return nil, 502, errors.New("no head")
 			}
 			return nil, 0, err
+		}
+		if size += end; size > 256<<10 && !p.fault["endless-interim"] || size > 4<<10 && p.fault["few-interim"] {
+			return nil, 502, errors.New("interim responses without an end")
 		}
 		h := parseHead(b.take(end))
 		r := &Response{Message: Message{Head: h}}
@@ -448,7 +462,11 @@ func (p *refProxy) sendResponse(c *stream, q *refReq, b *stream, r *Response, up
 	if p.fault["rewrites-status"] && status > 511 {
 		status = 500
 	}
-	fmt.Fprintf(&s, "HTTP/1.1 %d %s\r\n%s", status, reason(status), p.fields(r))
+	also := []string{}
+	if status == 426 && !p.fault["drops-upgrade"] {
+		also = append(also, "Upgrade")
+	}
+	fmt.Fprintf(&s, "HTTP/1.1 %d %s\r\n%s", status, reason(status), p.fields(r, also...))
 	if !r.Has("Date") {
 		s.WriteString("Date: " + time.Now().UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT") + "\r\n")
 	}
