@@ -34,7 +34,9 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 type options struct {
 	cmd, proxy, backends string
 	only, explain        string
-	json, list, verbose  bool
+	json, list           bool
+	verbose, quiet       bool
+	first                int
 	timeout              time.Duration
 	scoreboard           bool
 	cdir, out            string
@@ -51,7 +53,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	fs.StringVar(&o.explain, "explain", "", "explain one `CASE` and exit")
 	fs.BoolVar(&o.list, "list", false, "list the cases and exit")
 	fs.BoolVar(&o.json, "json", false, "print the report as JSON")
-	fs.BoolVar(&o.verbose, "v", false, "show the bytes of passed cases too")
+	fs.IntVar(&o.first, "first", 3, "explain the first `N` failures, with their bytes")
+	fs.BoolVar(&o.quiet, "q", false, "print the score only")
+	fs.BoolVar(&o.verbose, "v", false, "show each case as it ends, and the bytes of passed ones too")
 	fs.DurationVar(&o.timeout, "timeouts", 16*time.Second,
 		"with -proxy: the longest timeout the proxy is set to; cases about timeouts wait that long")
 	fs.BoolVar(&o.scoreboard, "scoreboard", false, "check the chapters, nginx, HAProxy and others and write docs/scoreboard.md")

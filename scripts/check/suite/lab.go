@@ -32,7 +32,7 @@ type Lab struct {
 	deadline time.Time            // of the whole run
 	pulse    *pulse               // how busy the machine is, nil for never
 	stalls   *atomic.Int64        // shared by the labs of one proxy
-	again    *atomic.Int64        // failures looked at twice, shared as well
+	doubts   *doubts              // failures to be looked at again, shared as well
 	hurried  atomic.Bool          // the first round of two: little patience
 	first    time.Duration        // patience at first, 0 for patienceFirst
 	slot     chan struct{}        // held by the client of a one-shot program
@@ -45,6 +45,12 @@ type Lab struct {
 	dropped  bool     // the proxy no longer answers: the rest is not run
 	why      string
 	deaths   []time.Time
+}
+
+// doubts are the failures that are looked at again at the end.
+type doubts struct {
+	mu   sync.Mutex
+	list []doubtful
 }
 
 // Patience: how long a case waits for the next byte while nothing moves. A

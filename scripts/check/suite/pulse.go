@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,8 +21,8 @@ type pulse struct {
 
 const (
 	pulseEvery = 250 * time.Millisecond
-	pulseKeeps = 8 // samples: a burst of work is remembered for two seconds
-	factorMost = 4000
+	pulseKeeps = 8 // samples, of two seconds
+	factorMost = 3000
 )
 
 // startPulse calibrates and goes on measuring until stop is called. hop is what
@@ -47,11 +48,9 @@ func startPulse() (p *pulse, hop time.Duration) {
 			}
 			late := time.Since(start) - pulseEvery // how late a timer wakes a goroutine
 			last[i%pulseKeeps] = max(late, unproxied())
-			worst := time.Duration(0)
-			for _, d := range last {
-				worst = max(worst, d)
-			}
-			p.note(worst)
+			sorted := last
+			slices.Sort(sorted[:])
+			p.note(sorted[pulseKeeps/2]) // what is so most of the time
 		}
 	}()
 	return p, hop

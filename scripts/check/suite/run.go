@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -368,7 +369,9 @@ func (r *runner) runLab(l *Lab, cases []*Case) {
 		r.drain(l, queue)
 		others.Wait()
 	}
+	r.settle(l)
 	r.phase(l, phases[Last], 1)
+	r.settle(l)
 }
 
 // rounds runs cases one after another on the only lab there can be. Whatever
@@ -437,7 +440,7 @@ func (r *runner) help(l *Lab, queue chan *Case, n int, wg *sync.WaitGroup) {
 			}
 			defer other.Close()
 			other.serial, other.oneShot, other.ejects, other.fast = l.serial, l.oneShot, l.ejects, l.fast
-			other.stalls, other.first, other.pulse, other.again = l.stalls, l.first, l.pulse, l.again
+			other.stalls, other.first, other.pulse, other.doubts = l.stalls, l.first, l.pulse, l.doubts
 			r.drain(other, queue)
 			l.adopt(other)
 		}()
@@ -470,13 +473,16 @@ func (r *runner) phase(l *Lab, cases []*Case, workers int) {
 			defer wg.Done()
 			for c := range queue {
 				res := r.one(l, c)
-				if res.Outcome == Failed && r.suspect(l, res, workers) {
+				switch r.suspect(l, res, workers) {
+				case atOnce:
 					mu.Lock()
 					again = append(again, c)
 					mu.Unlock()
-					continue
+				case atTheEnd:
+					l.doubt(c, res)
+				default:
+					r.put(res)
 				}
-				r.put(res)
 			}
 		}()
 	}
@@ -491,26 +497,65 @@ func (r *runner) phase(l *Lab, cases []*Case, workers int) {
 	}
 }
 
+// look says when a case is looked at again.
+type look int
+
+const (
+	never look = iota
+	atOnce
+	atTheEnd
+)
+
 // suspect reports whether a failure may be the fault of what ran beside it,
 // or of a machine that was busy.
-func (r *runner) suspect(l *Lab, res Result, workers int) bool {
-	if res.Reason != "" {
-		return false
+func (r *runner) suspect(l *Lab, res Result, workers int) look {
+	switch {
+	case res.Outcome != Failed || res.Reason != "":
+		return never
+	case workers > 1 && l.diedSince(res.started):
+		return atOnce
+	case res.starved && workers > 1 && !l.serial && l.healthy(time.Second) != nil:
+		return atOnce // others have made the proxy give up its backends
+	case l.pulse.busySince(res.started):
+		return atTheEnd
+	case res.stalled && l.stalls.Load() <= stallsForgiven:
+		return atOnce
 	}
-	if workers > 1 && l.diedSince(res.started) {
-		return true
-	}
-	if res.starved && workers > 1 && !l.serial && l.healthy(time.Second) != nil {
-		return true // others have made the proxy give up its backends
-	}
-	if l.pulse.busySince(res.started) && time.Until(l.deadline) > 10*time.Second && l.again.Add(1) <= secondTries {
-		return true
-	}
-	return res.stalled && l.stalls.Load() <= stallsForgiven
+	return never
 }
 
-// secondTries is how many failures of a busy machine's run are looked at twice.
-const secondTries = 40
+// doubtful is a failure on a busy machine.
+type doubtful struct {
+	c     *Case
+	first Result
+}
+
+func (l *Lab) doubt(c *Case, res Result) {
+	l.doubts.mu.Lock()
+	defer l.doubts.mu.Unlock()
+	l.doubts.list = append(l.doubts.list, doubtful{c, res})
+}
+
+// doubtTime is what must be left of the run for a second look, in which a case
+// has the proxy to itself.
+const doubtTime = 12 * time.Second
+
+// settle looks again at what failed while the machine was busy, for as long as
+// there is time: the quickest first.
+func (r *runner) settle(l *Lab) {
+	l.doubts.mu.Lock()
+	list := l.doubts.list
+	l.doubts.list = nil
+	l.doubts.mu.Unlock()
+	slices.SortFunc(list, func(a, b doubtful) int { return int(a.first.Millis - b.first.Millis) })
+	for _, d := range list {
+		res := d.first
+		if time.Until(l.deadline) > doubtTime && l.gone() == "" {
+			res = r.one(l, d.c)
+		}
+		r.put(res)
+	}
+}
 
 // Calibration is what the checker has found out about the machine before the
 // first case.

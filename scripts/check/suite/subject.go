@@ -213,7 +213,7 @@ func openFrom(spawn func() (*Lab, error)) ([]*Lab, error) {
 
 func newLab(farm *Farm, deadline time.Time) *Lab {
 	return &Lab{farm: farm, deadline: deadline, slot: make(chan struct{}, 1),
-		stalls: &atomic.Int64{}, again: &atomic.Int64{}}
+		stalls: &atomic.Int64{}, doubts: &doubts{}}
 }
 
 // openStarted starts a program that announces its address.
