@@ -1,7 +1,7 @@
 package main
 
 // A gap is something that a chapter leaves open on purpose, by name: a later
-// chapter closes it. It explains why these quality cases fail.
+// chapter closes it. It explains why these cases fail.
 type gap struct {
 	name     string
 	closedBy string

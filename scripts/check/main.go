@@ -49,7 +49,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	fs.StringVar(&o.cmd, "cmd", "", "command that starts the proxy; needs -proxy and -backends")
 	fs.StringVar(&o.proxy, "proxy", "", "address `HOST:PORT` the proxy listens on")
 	fs.StringVar(&o.backends, "backends", "", "addresses `HOST:PORT,...` the proxy forwards to; the checker listens there")
-	fs.StringVar(&o.only, "run", "", "run only the cases whose id or group matches this `REGEXP`")
+	fs.StringVar(&o.only, "run", "", "run only the cases whose id or group matches this `REGEXP`; with -scoreboard: only the proxies")
 	fs.StringVar(&o.explain, "explain", "", "explain one `CASE` and exit")
 	fs.BoolVar(&o.list, "list", false, "list the cases and exit")
 	fs.BoolVar(&o.json, "json", false, "print the report as JSON")
@@ -60,7 +60,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		"with -proxy: the longest timeout the proxy is set to; cases about timeouts wait that long")
 	fs.BoolVar(&o.scoreboard, "scoreboard", false, "check the chapters, nginx, HAProxy and others and write docs/scoreboard.md")
 	fs.StringVar(&o.cdir, "c", "", "with -scoreboard: `DIR` that holds the C originals")
-	fs.StringVar(&o.out, "o", "docs/scoreboard.md", "with -scoreboard: `FILE` to write")
+	fs.StringVar(&o.out, "o", "", "with -scoreboard: `FILE` to write instead of "+scoreboardPage)
 	fs.Usage = func() { usage(fs) }
 	chapters, err := parse(fs, args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -108,6 +108,9 @@ func (o *options) dispatch(chapters []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "check: "+format+"\n", args...)
 		return exitUsage
 	}
+	if o.scoreboard {
+		return o.writeScoreboard(stdout, stderr) // there -run means names of proxies
+	}
 	only, err := regexp.Compile(o.only)
 	if err != nil {
 		return complain("-run: %v", err)
@@ -124,8 +127,6 @@ func (o *options) dispatch(chapters []string, stdout, stderr io.Writer) int {
 		return list(stdout, only)
 	case o.explain != "":
 		return explain(stdout, stderr, o.explain)
-	case o.scoreboard:
-		return o.writeScoreboard(stdout, stderr)
 	}
 	subject, problem := o.subject(chapters)
 	if problem != "" {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ type contestant struct {
 	name    string
 	version string
 	how     string // how it was started
+	plain   bool   // without any setting: a second row
 	subject *suite.Subject
 	report  *suite.Report
 }
@@ -28,8 +30,9 @@ type contestant struct {
 var shortSet = suite.Timeouts{Header: 1500 * time.Millisecond, Server: 3 * time.Second,
 	Idle: 3 * time.Second, Connect: time.Second}
 
-// nginxConf is a common configuration of nginx as a reverse proxy.
-const nginxConf = `daemon off;
+// nginxHead is what nginx needs to run here, and timeouts that nobody has to
+// wait for.
+const nginxHead = `daemon off;
 worker_processes 1;
 pid DIR/nginx.pid;
 error_log stderr crit;
@@ -41,55 +44,101 @@ http {
   client_max_body_size 0;
   client_header_timeout 1500ms; client_body_timeout 3s;
   proxy_connect_timeout 1s; proxy_read_timeout 3s; proxy_send_timeout 3s;
+`
+
+// nginxConf is nginx as its documentation configures a reverse proxy with
+// WebSockets and streaming (websocket.html, ngx_http_proxy_module.html,
+// ngx_http_upstream_module.html).
+const nginxConf = nginxHead + `  map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
   upstream backends {
 SERVERS    keepalive 32;
   }
   server {
     listen LISTEN;
+    server_name www.example.test;
     location / {
       proxy_pass http://backends;
       proxy_http_version 1.1;
-      proxy_set_header Connection "";
+      proxy_buffering off;
+      proxy_request_buffering off;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade;
       proxy_set_header Host $host;
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header X-Forwarded-Host $host;
       proxy_set_header X-Forwarded-Proto $scheme;
     }
   }
 }
 `
 
-// haproxyConf is a common configuration of HAProxy as a reverse proxy.
-const haproxyConf = `global
+// nginxPlain is nginx without any setting.
+const nginxPlain = nginxHead + `  upstream backends {
+SERVERS  }
+  server {
+    listen LISTEN;
+    location / { proxy_pass http://backends; }
+  }
+}
+`
+
+// haproxyHead is what HAProxy needs to run here.
+const haproxyHead = `global
   nbthread 1
   maxconn 4096
 defaults
   mode http
-  option forwardfor
   timeout connect 1s
   timeout http-request 1500ms
   timeout client 3s
   timeout server 3s
   timeout tunnel 1m
+`
+
+// haproxyConf is HAProxy as its documentation configures a reverse proxy.
+const haproxyConf = haproxyHead + `  option forwardfor
+  option redispatch 1
+  http-reuse always
 frontend in
   bind LISTEN
+  http-request set-header X-Forwarded-Host %[req.hdr(Host)]
+  http-request set-header X-Forwarded-Proto http
   default_backend backends
 backend backends
   balance roundrobin
 SERVERS`
 
+// haproxyPlain is HAProxy without any setting.
+const haproxyPlain = haproxyHead + `frontend in
+  bind LISTEN
+  default_backend backends
+backend backends
+SERVERS`
+
+// How each of them names a backend; # is its number.
+const (
+	nginxServer   = "    server ADDR;\n"
+	haproxyServer = "  server s# ADDR\n"
+)
+
+// configured fills in a configuration.
+func configured(conf, server, dir, listen string, backends []string) string {
+	servers := ""
+	for i, b := range backends {
+		servers += strings.NewReplacer("#", fmt.Sprint(i+1), "ADDR", b).Replace(server)
+	}
+	return strings.NewReplacer("DIR", dir, "LISTEN", listen, "SERVERS", servers).Replace(conf)
+}
+
 // prepare writes a configuration and returns the command that uses it.
 func prepare(dir, name, conf, server string, argv ...string) func(string, []string) ([]string, error) {
 	return func(listen string, backends []string) ([]string, error) {
-		servers := ""
-		for i, b := range backends {
-			servers += strings.NewReplacer("#", fmt.Sprint(i+1), "ADDR", b).Replace(server) + "\n"
-		}
 		dir, err := os.MkdirTemp(dir, "run-") // several may run at once
 		if err != nil {
 			return nil, err
 		}
 		os.Chmod(dir, 0o755) // nginx's worker may be another user
-		text := strings.NewReplacer("DIR", dir, "LISTEN", listen, "SERVERS", servers).Replace(conf)
+		text := configured(conf, server, dir, listen, backends)
 		file := filepath.Join(dir, name)
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			return nil, err
@@ -124,6 +173,8 @@ func versionOf(pattern string, argv ...string) string {
 // chapterNames are the chapters that are proxies, in order.
 var chapterNames = []string{"ch2_basic_proxy", "ch3_process_model", "ch4_threaded", "ch5_load_balancer"}
 
+const httputilName = "httputil.ReverseProxy"
+
 // contestants collects everybody who can be started here.
 func (o *options) contestants(dir string) (list []*contestant, missing []string, err error) {
 	for _, name := range chapterNames {
@@ -134,28 +185,47 @@ func (o *options) contestants(dir string) (list []*contestant, missing []string,
 		list = append(list, &contestant{name: name, version: "this repository, " + runtime.Version(),
 			how: "`go run ./scripts/check ./" + name + "`", subject: &suite.Subject{Name: name, Chapter: "./" + name}})
 	}
-	if nginx := findTool("nginx"); nginx != "" {
-		list = append(list, &contestant{name: "nginx", version: versionOf(`nginx/(\S+)`, nginx, "-v"),
-			how: "the configuration below, three backends", subject: &suite.Subject{Name: "nginx", Count: 3, Harmless: true, Timeouts: shortSet,
-				Prepare: prepare(dir, "nginx.conf", nginxConf, "    server ADDR;", nginx, "-p", "DIR", "-c")}})
-	} else {
-		missing = append(missing, "nginx: not installed")
-	}
-	if haproxy := findTool("haproxy"); haproxy != "" {
-		list = append(list, &contestant{name: "HAProxy", version: versionOf(`version (\S+)`, haproxy, "-v"),
-			how: "the configuration below, three backends", subject: &suite.Subject{Name: "HAProxy", Count: 3, Harmless: true, Timeouts: shortSet,
-				Prepare: prepare(dir, "haproxy.cfg", haproxyConf, "  server s# ADDR", haproxy, "-q", "-f")}})
-	} else {
-		missing = append(missing, "HAProxy: not installed")
+	for _, p := range []struct {
+		name, tool, version string
+		conf, plain, server string
+		argv                []string
+	}{
+		{"nginx", "nginx", `nginx/(\S+)`, nginxConf, nginxPlain, nginxServer, []string{"-p", "DIR", "-c"}},
+		{"HAProxy", "haproxy", `version (\S+)`, haproxyConf, haproxyPlain, haproxyServer, []string{"-q", "-f"}},
+	} {
+		tool := findTool(p.tool)
+		if tool == "" {
+			missing = append(missing, p.name+": not installed")
+			continue
+		}
+		argv := append([]string{tool}, p.argv...)
+		version := versionOf(p.version, tool, "-v")
+		for _, plain := range []bool{false, true} {
+			c := &contestant{name: p.name, version: version, plain: plain, how: "the configuration below, three backends"}
+			conf := p.conf
+			if plain {
+				conf = p.plain
+			}
+			c.subject = &suite.Subject{Name: p.name, Count: 3, Harmless: true, Timeouts: shortSet,
+				Prepare: prepare(dir, p.tool+".conf", conf, p.server, argv...)}
+			list = append(list, c)
+		}
 	}
 	std := filepath.Join(dir, "httputilproxy.exe")
 	if out, err := exec.Command("go", "build", "-o", std, "./scripts/check/httputilproxy").CombinedOutput(); err != nil {
 		return nil, nil, fmt.Errorf("go build ./scripts/check/httputilproxy failed: %s", out)
 	}
-	list = append(list, &contestant{name: "httputil.ReverseProxy", version: runtime.Version(),
-		how: "`scripts/check/httputilproxy`, three backends", subject: &suite.Subject{Name: "httputil.ReverseProxy", Count: 3,
-			Timeouts: suite.Timeouts{Header: 3 * time.Second, Server: 2 * time.Second}, // it has none: no need to wait longer
-			Argv:     []string{std, "-listen", "127.0.0.1:0", "-backends", "%BACKENDS%"}}})
+	argv := []string{std, "-listen", "127.0.0.1:0", "-backends", "%BACKENDS%"}
+	set := append(argv[:len(argv):len(argv)], "-request-timeout", shortSet.Header.String(),
+		"-server-timeout", shortSet.Server.String(), "-connect-timeout", shortSet.Connect.String())
+	timeouts := shortSet
+	timeouts.Idle = 0 // net/http has none for a body
+	list = append(list,
+		&contestant{name: httputilName, version: runtime.Version(), how: "`scripts/check/httputilproxy`, three backends",
+			subject: &suite.Subject{Name: httputilName, Count: 3, Timeouts: timeouts, Argv: set}},
+		&contestant{name: httputilName, version: runtime.Version(), plain: true,
+			subject: &suite.Subject{Name: httputilName, Count: 3, Argv: append(argv, "-plain"),
+				Timeouts: suite.Timeouts{Header: 3 * time.Second, Server: 2 * time.Second}}}) // none: no need to wait longer
 	if o.cdir != "" {
 		c, absent, err := cContestants(o.cdir, dir)
 		if err != nil {
@@ -235,17 +305,19 @@ func (o *options) writeScoreboard(stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "check: %v\n", err)
 		return exitFails
 	}
-	failed := false
-	only, err := regexp.Compile(o.only)
+	only, err := regexp.Compile("(?i)" + o.only)
 	if err != nil {
 		fmt.Fprintf(stderr, "check: -run: %v\n", err)
 		return exitUsage
 	}
+	list = slices.DeleteFunc(list, func(c *contestant) bool { return !only.MatchString(c.name) })
+	if len(list) == 0 {
+		fmt.Fprintf(stderr, "check: -run %s matches none of those who can be started here\n", o.only)
+		return exitUsage
+	}
+	failed := false
 	for _, c := range list {
-		if !only.MatchString(c.name) {
-			continue
-		}
-		fmt.Fprintf(stdout, "%-22s ", c.name)
+		fmt.Fprintf(stdout, "%-32s ", c.row())
 		opts := suite.Options{}
 		if o.verbose {
 			fmt.Fprintln(stdout)
@@ -255,7 +327,7 @@ func (o *options) writeScoreboard(stdout, stderr io.Writer) int {
 		c.subject.Clean()
 		if err != nil {
 			fmt.Fprintf(stdout, "not run: %v\n", err)
-			missing = append(missing, c.name+": "+err.Error())
+			missing = append(missing, c.row()+": "+err.Error())
 			failed = true
 			continue
 		}
@@ -263,13 +335,35 @@ func (o *options) writeScoreboard(stdout, stderr io.Writer) int {
 		fmt.Fprintf(stdout, "must %-8s should %-7s quality %-7s %5.1f s\n", l["must"], l["should"], l["quality"],
 			float64(c.report.Millis)/1000)
 	}
+	if o.only != "" && o.out == "" {
+		fmt.Fprintf(stdout, "%s is left as it is; -o FILE writes a page of these alone\n", scoreboardPage)
+		return exitCode(failed)
+	}
+	if o.out == "" {
+		o.out = scoreboardPage
+	}
 	if err := os.WriteFile(o.out, []byte(page(list, missing)), 0o644); err != nil {
 		fmt.Fprintf(stderr, "check: %v\n", err)
 		return exitFails
 	}
 	fmt.Fprintf(stdout, "%s written\n", o.out)
+	return exitCode(failed)
+}
+
+// scoreboardPage is the page of everybody.
+const scoreboardPage = "docs/scoreboard.md"
+
+func exitCode(failed bool) int {
 	if failed {
 		return exitFails
 	}
 	return exitOK
+}
+
+// row is what a contestant is called in the first table.
+func (c *contestant) row() string {
+	if c.plain {
+		return c.name + ", defaults"
+	}
+	return c.name
 }
