@@ -278,10 +278,21 @@ func block(w io.Writer, label, text string, n int64) {
 	if n == 0 {
 		return
 	}
-	for _, line := range strings.Split(text, "\n") {
-		fmt.Fprintf(w, "      %s\n", line)
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if i == blockLines {
+			fmt.Fprintf(w, "      %s\n", faint(fmt.Sprintf("and %d more lines", len(lines)-i)))
+			break
+		}
+		fmt.Fprintf(w, "      %s\n", cut(line, blockWidth))
 	}
 }
+
+// What is shown of one direction of a connection.
+const (
+	blockLines = 14
+	blockWidth = 96
+)
 
 // printWires prints the bytes of the passed cases.
 func printWires(w io.Writer, rep *suite.Report) {

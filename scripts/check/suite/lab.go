@@ -60,6 +60,7 @@ const (
 	patienceLater  = 1500 * time.Millisecond
 	patienceLast   = 800 * time.Millisecond
 	patienceHurry  = 400 * time.Millisecond
+	patienceMost   = 8 * time.Second // on a busy machine
 	stallsForgiven = 6
 	stallsMany     = 24
 )
@@ -77,7 +78,7 @@ func (l *Lab) patience() time.Duration {
 	case n > stallsForgiven:
 		p = patienceLater
 	}
-	return max(50*time.Millisecond, min(l.pulse.scale(p), time.Until(l.deadline)))
+	return max(50*time.Millisecond, min(l.pulse.scale(p), patienceMost, time.Until(l.deadline)))
 }
 
 // fixedPort reports whether the proxy is started again and again on one port,
