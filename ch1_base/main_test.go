@@ -24,7 +24,7 @@ func TestPrintsWhatItGets(t *testing.T) {
 		t.Errorf("exit status %d, stderr %q", e.Code, e.Stderr)
 	}
 	for _, want := range []string{
-		"| GET / HTTP/1.1\n", "| Host: proxy.test\n", `| X-Title: \x1b]0;zq\a\xff\x9b2J` + "\n", "Summary: 1 connections, 0 failed, ",
+		"| GET / HTTP/1.1\n", "| Host: proxy.test\n", `| X-Title: \x1b]0;zq\a\xff\x9b2J` + "\n", "Summary: 1 connection, 1 request, 0 failed, ",
 	} {
 		if !strings.Contains(e.Stdout, want) {
 			t.Errorf("stdout lacks %q:\n%s", want, e.Stdout)
@@ -69,6 +69,28 @@ func TestClientThatLeaves(t *testing.T) {
 	c.Gone()
 	if e := p.Wait(t); e.Code != 0 || e.Summary == nil || e.Summary.Connections != 1 {
 		t.Errorf("exit status %d, summary %+v", e.Code, e.Summary)
+	}
+}
+
+// TestClientThatResets before it is accepted, without a word or with one.
+func TestClientThatResets(t *testing.T) {
+	harness.NeedProc(t)
+	for _, said := range []string{"", "hello"} {
+		p := harness.Start(t, harness.Base)
+		p.Freeze(t)
+		c := p.Dial(t)
+		c.Send(said)
+		c.Reset()
+		p.Thaw(t)
+		e := p.Wait(t)
+		if e.Code != 0 || e.Stderr != "" || e.Summary == nil || e.Summary.Connections != 1 {
+			t.Errorf("exit status %d, stderr %q, summary %+v", e.Code, e.Stderr, e.Summary)
+		}
+		for _, e := range p.Events() {
+			if e.Fault == "proxy" || e.Step == narrate.Accept && !strings.HasPrefix(e.Peer, "127.0.0.1:") {
+				t.Errorf("%+v", e)
+			}
+		}
 	}
 }
 

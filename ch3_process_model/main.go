@@ -1,13 +1,16 @@
 // Problem: while one client is served, all others wait.
-// New idea: a child process for each connection, which inherits the client's socket.
+// New idea: a child process for each connection inherits the client's socket.
 // Still open: to start a process costs milliseconds (ch4).
+// C: fork_proxy.c, steps 1–3 lines 21–41, 4 line 51, 5–10 lines 69–137
 // Run: go run ./ch3_process_model -demo
 package main
 
 import (
-	"flag"
 	"net"
+	"os"
+	"os/exec"
 
+	"reverseproxy/ch2_basic_proxy/backoff"
 	"reverseproxy/ch2_basic_proxy/forward"
 	"reverseproxy/ch3_process_model/family"
 	"reverseproxy/internal/cli"
@@ -15,32 +18,30 @@ import (
 )
 
 type proxy struct {
-	app    *cli.App
-	limits *forward.Limits
-	family *family.Family
+	app      *cli.App
+	settings *forward.Settings
+	family   *family.Family
 }
 
 func main() {
 	app := cli.New("127.0.0.1:8000")
-	p := &proxy{app: app, limits: forward.Flags(flag.CommandLine)}
+	p := &proxy{app: app, settings: forward.Flags(app)}
 	p.family = family.Flags(app)
-	app.Parse(p.limits.Check)
-	if p.family.Child(p.handleClient) { // this process was a child, and is done
-		return
+	app.Start()
+	if p.family.IsChild() { // in C, fork has returned 0
+		p.child()
 	}
-	app.Prepare()
+	p.family.Prepare()
 
-	// 1–3. Create a socket, bind it to an address, listen: net.Listen makes
-	// all three calls (C: socket, line 21; bind, line 33; listen, line 41).
+	// 1–3. Create a socket, bind it to an address, listen: net.Listen
+	// makes all three calls (C: socket, bind, listen).
 	listener, err := net.Listen("tcp", app.Listen)
 	if err != nil {
 		app.Fatal(err)
 	}
 	app.Ready(listener)
 
-	if p.family.Standing() {
-		p.family.Stand(listener) // its children accept, each as in ch2
-	} else {
+	if !p.family.Prefork(listener) { // -prefork: its children accept
 		p.serve(p.family.Limit(listener))
 	}
 	app.Finish()
@@ -48,69 +49,111 @@ func main() {
 
 // serve takes clients out of the listener's queue until Ctrl+C.
 func (p *proxy) serve(listener net.Listener) {
+	pause := backoff.New(p.app)
 	for {
 		// 4. Accept a client: returns when one has completed TCP's
-		// handshake with the kernel (C: accept, line 51).
-		client, err := listener.Accept()
+		// handshake with the kernel (C: accept).
+		conn, err := listener.Accept()
 		if err != nil {
 			if p.app.Stopped(err) {
 				return
 			}
+			pause.After(err)
 			continue
 		}
-		// A child process serves it: this program once more, with the
-		// socket as a file that it inherits (C: fork, line 59).
-		log := p.app.Log.Accept(client)
-		if err := p.family.Start(client, log); err != nil {
-			go p.refuse(client, log, err) // ends when the client has been told
+		log := p.app.Log.Accept(conn)
+		if err := p.start(conn, log); err != nil {
+			go p.refuse(conn, log, err) // ends when the client knows
 			continue
 		}
-
-		// The child has the socket. The parent's copy must go, or the client
-		// would never read end of file (C: close, line 142).
-		client.Close()
+		// The child has the socket. The parent's copy must go, or the
+		// client would never read end of file (C: close).
+		conn.Close()
 	}
 }
 
-// handleClient serves one client, in a child: one request, one response.
-func (p *proxy) handleClient(client net.Conn, log *narrate.Conn) (err error) {
-	x := forward.NewExchange(client, p.app.Name, p.limits, log)
+// start starts a child that serves a client, and sees to its end.
+func (p *proxy) start(conn net.Conn, log *narrate.Conn) error {
+	socket, err := family.File(conn) // one more descriptor of it (dup)
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
 
-	// 10. Clean up: tell the client what failed, if anything did, and close
-	// both sockets; each peer reads end of file (C: close, lines 135, 137).
-	defer x.Close(&err)
+	// fork alone would copy one of this process's threads; Go needs all.
+	// So the child is this program from its beginning (fork and exec),
+	// which inherits the socket as its file 3 (C: fork).
+	cmd := exec.Command(p.family.Program(), p.family.Args()...)
+	cmd.ExtraFiles = []*os.File{socket}
+	child := p.family.Child(cmd, conn, log) // with a pipe to narrate by
+	if err := child.Start(); err != nil {
+		return err
+	}
+	go func() { // ends with the child
+		defer p.family.End()
+		child.Relay() // its narration
+		// Wait takes the exit status; without it a zombie would stay in
+		// the process table (C: wait, missing).
+		child.Wait()
+		child.Report()
+	}()
+	return nil
+}
 
-	// 5. Read the request, up to the empty line that ends its header; the
-	// kernel holds the rest until it is wanted (C: read, line 69).
-	if err = x.ReadRequest(); err != nil {
+// child is what a child does: it serves the client that it has inherited.
+func (p *proxy) child() {
+	for conn, log := range p.family.Clients() { // -prefork: it accepts
+		p.handleClient(conn, log)
+	}
+	os.Exit(p.family.Status()) // 0: the client has its answer (C: exit)
+}
+
+// handleClient serves one client: one request, one response.
+func (p *proxy) handleClient(conn net.Conn, log *narrate.Conn) (err error) {
+	client := forward.NewClient(conn, p.settings, log)
+
+	// 10. At the end, tell the client what failed, if anything did, and
+	// close its socket: it reads end of file (C: close).
+	defer client.Close(&err)
+
+	// 5. Read the request from the client, up to the empty line that ends
+	// its header; the kernel holds the rest until it is wanted (C: read).
+	request, err := forward.ReadRequest(client)
+	if err != nil {
 		return err
 	}
 
 	// 6. Connect to the backend: returns when the backend's kernel has
-	// completed the handshake (C: socket, line 82; connect, line 95).
-	if err = x.Connect(p.app.Backends[0]); err != nil {
+	// completed the handshake (C: socket, connect).
+	backend, err := forward.Connect(p.app.Backends[0], p.settings, log)
+	if err != nil {
 		return err
 	}
 
-	// 7. Forward the request: returns when the kernel has taken the bytes,
-	// not when the backend has read them (C: write, line 105).
-	if err = x.SendRequest(); err != nil {
+	// 10. At the end, close the backend's socket first (C: close).
+	defer backend.Close()
+
+	// 7. Write the request to the backend: returns when the kernel has
+	// taken the bytes, not when the backend has read them (C: write).
+	if err := request.Write(backend); err != nil {
 		return err
 	}
 
-	// 8. Read the response's header: returns when the backend has begun
-	// to answer (C: read, line 120).
-	if err = x.ReadResponse(); err != nil {
+	// 8. Read the response from the backend, up to the end of its header:
+	// returns when the backend has begun to answer (C: read).
+	response, err := forward.ReadResponse(backend, request)
+	if err != nil {
 		return err
 	}
 
-	// 9. Send the response to the client, each part of the body as it comes
-	// from the backend (C: write, line 130).
-	return x.SendResponse()
+	// 9. Write the response to the client, each part of the body as it
+	// comes from the backend (C: write).
+	return response.Write(client)
 }
 
 // refuse answers a client for whom no child could be started.
-func (p *proxy) refuse(client net.Conn, log *narrate.Conn, cause error) {
-	err := forward.Unavailable("no process could be started for this request", cause)
-	forward.NewExchange(client, p.app.Name, p.limits, log).Close(&err)
+func (p *proxy) refuse(conn net.Conn, log *narrate.Conn, cause error) {
+	defer p.family.End()
+	err := forward.Unavailable("no process could be started", cause)
+	forward.NewClient(conn, p.settings, log).Close(&err)
 }

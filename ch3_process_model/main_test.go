@@ -4,10 +4,15 @@ package main
 
 import (
 	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"reverseproxy/internal/harness"
 	"reverseproxy/internal/narrate"
@@ -159,7 +164,7 @@ func TestKilledChildIsReportedInWords(t *testing.T) {
 	p.Backend.Accept(t).Request()
 	syscall.Kill(p.WaitChildren(t, 1)[0], syscall.SIGKILL)
 	p.WaitLine(t, `^#1 .*child \d+ exited and was reaped: signal: killed$`)
-	p.WaitLine(t, `^#1 .*10 .*child \d+ ended before it had answered: signal: killed$`)
+	p.WaitLine(t, `^#1 .*10 .*child \d+ ended before`)
 	p.Interrupt(t)
 }
 
@@ -301,4 +306,242 @@ func TestChildrenNarrate(t *testing.T) {
 		}
 		p.Interrupt(t)
 	}
+}
+
+// TestFamilyIsTerminated sends SIGTERM to the parent and all children at once,
+// as systemd and pkill do: a request in flight is answered, also one whose child
+// has only just been started.
+func TestFamilyIsTerminated(t *testing.T) {
+	for _, m := range []harness.Model{harness.Fork, harness.Prefork} {
+		t.Run(m.Name, func(t *testing.T) {
+			t.Parallel()
+			harness.NeedProc(t)
+			for range 20 {
+				p := harness.StartWithBackend(t, m)
+				h := hold(t, p, "/held")
+				var early []*harness.Conn // perhaps their children do not run yet
+				for range 3 {
+					c := p.Dial(t)
+					c.Send("GET /early HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
+					early = append(early, c)
+				}
+				p.WaitEvents(t, "all are accepted", 4, func(e narrate.Event) bool { return e.Step == narrate.Accept })
+				for _, pid := range append(p.Children(t), p.PID()) {
+					syscall.Kill(pid, syscall.SIGTERM)
+				}
+				h.release(t)
+				for _, c := range early {
+					b := p.Backend.Accept(t)
+					b.Request()
+					held{client: c, backend: b}.backend.Send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				}
+				for _, c := range early {
+					if got := c.Response("GET"); got.Status != 200 || got.Body != "ok" {
+						t.Errorf("a request in flight ends with %+v", got)
+					}
+				}
+				e := p.Wait(t)
+				if e.Code != 0 || e.Summary == nil || e.Summary.Connections != 4 || e.Summary.Failed != 0 {
+					t.Errorf("exit status %d, summary %+v", e.Code, e.Summary)
+				}
+				p.WaitFamilyGone(t)
+			}
+		})
+	}
+}
+
+// TestTerminatedChild sends SIGTERM to one standing child that waits: it ends,
+// and another takes its place.
+func TestTerminatedChild(t *testing.T) {
+	harness.NeedProc(t)
+	p := harness.StartWithBackend(t, harness.Prefork)
+	pid := p.WaitChildren(t, 4)[0]
+	syscall.Kill(pid, syscall.SIGTERM)
+	e := p.WaitEvent(t, "its end", func(e narrate.Event) bool { return e.State == narrate.Exited })
+	if e.Worker != fmt.Sprint("child ", pid) || !strings.HasSuffix(e.Text, "exit status 0") {
+		t.Errorf("%+v, want the end of child %d", e, pid)
+	}
+	p.WaitEvents(t, "a child is started", 5, func(e narrate.Event) bool { return e.State == narrate.Started })
+	hold(t, p, "/next").release(t)
+	p.Interrupt(t)
+}
+
+// TestRestartAfterKill kills the parent while a standing child serves: the port
+// is free at once, and the client is served to its end.
+func TestRestartAfterKill(t *testing.T) {
+	harness.NeedProc(t)
+	p := harness.StartWithBackend(t, harness.Prefork)
+	h := hold(t, p, "/held")
+	p.Signal(syscall.SIGKILL)
+	for end := time.Now().Add(harness.Patience); ; time.Sleep(5 * time.Millisecond) {
+		c, err := net.Dial("tcp", p.Addr)
+		if err != nil {
+			break // nobody listens, and no client waits for nothing
+		}
+		c.Close()
+		if time.Now().After(end) {
+			t.Fatal("the port still listens, and nobody serves it")
+		}
+	}
+	again := harness.StartWithBackend(t, harness.Prefork, "-listen", p.Addr)
+	hold(t, again, "/again").release(t)
+	h.release(t)
+	again.Interrupt(t)
+	p.WaitFamilyGone(t)
+	p.Wait(t)
+}
+
+// TestProgramDeleted takes the program's file away while it runs, and puts
+// another one in its place.
+func TestProgramDeleted(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux keeps the way to a program whose file is gone")
+	}
+	for _, m := range []harness.Model{harness.Fork, harness.Prefork} {
+		copied := filepath.Join(t.TempDir(), "ch3_process_model")
+		program, err := os.ReadFile(harness.Build(t, m.Folder))
+		if err == nil {
+			err = os.WriteFile(copied, program, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := harness.Launch{Model: m, Under: []string{"sh", "-c", `shift; exec "$0" "$@"`, copied}}.StartWithBackend(t)
+		hold(t, p, "/before").release(t)
+		os.Remove(copied)
+		if m.Standing > 0 {
+			syscall.Kill(p.WaitChildren(t, m.Standing)[0], syscall.SIGKILL)
+			p.WaitEvents(t, "a child is started", m.Standing+1, func(e narrate.Event) bool { return e.State == narrate.Started })
+		}
+		hold(t, p, "/deleted").release(t)
+		if err := os.WriteFile(copied, []byte("#!/bin/sh\nexit 3\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		h := hold(t, p, "/replaced")
+		if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", h.pid)); string(name) != "ch3_process_mod\n" {
+			t.Errorf("%s: ps and pkill know the child as %q", m.Name, name)
+		}
+		h.release(t)
+		p.Interrupt(t)
+	}
+}
+
+// TestNoTemporaryFolder: -prefork needs none where there is memfd_create.
+func TestNoTemporaryFolder(t *testing.T) {
+	env := []string{"TMPDIR=/does/not/exist"}
+	if runtime.GOOS != "linux" {
+		p := harness.Launch{Model: harness.Prefork, Env: env}.Spawn(t)
+		if e := p.Wait(t); e.Code != 1 || strings.Contains(e.Stdout, "Ready") || strings.Count(e.Stderr, "\n") != 1 {
+			t.Errorf("%+v, want exit status 1 and the reason, before it is ready", e)
+		}
+		return
+	}
+	p := harness.Launch{Model: harness.Prefork, Env: env}.StartWithBackend(t)
+	hold(t, p, "/held").release(t)
+	p.Interrupt(t)
+}
+
+// TestPreforkFitsDescriptors asks for more standing children than ulimit -n has
+// room for.
+func TestPreforkFitsDescriptors(t *testing.T) {
+	harness.NeedProc(t)
+	m := harness.Prefork
+	m.Flags, m.Standing = []string{"-prefork", "100"}, 10 // 64 - 24 - 2*4 descriptors, 3 for each
+	p := harness.Launch{Model: m, Under: []string{"sh", "-c", `ulimit -n 64; exec "$0" "$@"`}}.StartWithBackend(t)
+	p.WaitChildren(t, m.Standing)
+	hold(t, p, "/held").release(t)
+	problems := 0
+	for _, e := range p.Events() {
+		if e.Kind == narrate.KindProblem {
+			problems++
+			if !strings.Contains(e.Err, "ulimit -n") || !strings.Contains(e.Err, "10 standing") {
+				t.Errorf("problem: %s", e.Err)
+			}
+		}
+	}
+	if problems != 1 {
+		t.Errorf("%d problems are told, want one: that there are fewer", problems)
+	}
+	p.Interrupt(t)
+}
+
+// TestKilledUnderLoad kills standing children again and again while clients
+// come, and compares the counts with what was told of each connection.
+func TestKilledUnderLoad(t *testing.T) {
+	harness.NeedProc(t)
+	m := harness.Prefork
+	m.Flags, m.Standing = []string{"-prefork", "16"}, 16
+	p := harness.Start(t, m, m.Demo(1)...)
+	over := make(chan struct{})
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() { // ends when the last child has been killed
+			for {
+				select {
+				case <-over:
+					return
+				default:
+					p.TryGet("/bytes?n=16") // many fail: their children are killed
+				}
+			}
+		})
+	}
+	dead := 0
+	for deadline := time.Now().Add(harness.Patience); dead < 100 && time.Now().Before(deadline); {
+		for _, pid := range p.Children(t) {
+			syscall.Kill(pid, syscall.SIGKILL)
+			dead++
+			time.Sleep(time.Duration(dead%7) * 500 * time.Microsecond) // anywhere in their work
+		}
+	}
+	close(over)
+	p.WaitEvents(t, "a child is reaped", dead/2, func(e narrate.Event) bool { return e.State == narrate.Exited })
+	all.Wait()
+	start := time.Now()
+	e := p.Interrupt(t)
+	if d := time.Since(start); d > 4*time.Second {
+		t.Errorf("the end takes %v: something is thought to be in flight", d)
+	}
+	conns, requests, failed := map[uint64]bool{}, 0, 0
+	for _, e := range p.Events() {
+		if e.Conn != 0 {
+			conns[e.Conn] = conns[e.Conn] || e.Step == narrate.Close
+		}
+		if e.Kind == narrate.KindRequest {
+			requests++
+		}
+		if e.Step == narrate.Close && e.Failed {
+			failed++
+		}
+	}
+	for conn, closed := range conns {
+		if !closed {
+			t.Errorf("connection %d is not closed", conn)
+		}
+	}
+	if s := e.Summary; int(s.Connections) != len(conns) || int(s.Requests) != requests || int(s.Failed) != failed || failed == 0 {
+		t.Errorf("summary %+v, but told: %d connections, %d requests, %d failed", s, len(conns), requests, failed)
+	}
+}
+
+// TestRefusedClientIsNotHeld lowers the limit on open files while the program
+// runs, so that it can accept, but start no child. The client is told, and its
+// socket is given back, although it does not close its end.
+func TestRefusedClientIsNotHeld(t *testing.T) {
+	harness.NeedProc(t)
+	p := harness.StartWithBackend(t, harness.Fork)
+	hold(t, p, "/before").release(t)
+	p.WaitChildren(t, 0)
+	limitFiles(t, p.PID(), 7) // its socket, two copies, a pipe, /dev/null twice; none for fork
+	c := p.Dial(t)
+	c.Send("GET /refused HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
+	if got := c.Response("GET"); got.Status != 503 {
+		t.Errorf("a client for whom no child can be started reads %+v", got)
+	}
+	start := time.Now()
+	p.WaitEvent(t, "its close", func(e narrate.Event) bool { return e.Step == narrate.Close && e.Status == 503 })
+	if d := time.Since(start); d > 4*time.Second {
+		t.Errorf("its socket is held for %v more; it is silent, and 1 s is enough", d)
+	}
+	p.Interrupt(t)
 }

@@ -121,6 +121,19 @@ func TestOSThreads(t *testing.T) {
 	p.Interrupt(t)
 }
 
+func TestOSThreadsAndResets(t *testing.T) {
+	harness.NeedProc(t)
+	p := harness.StartWithBackend(t, harness.OSThreads)
+	for _, s := range harness.Scenarios {
+		if s.Name == "clients that reset before they are accepted" {
+			s.Check(t, p)
+			p.Interrupt(t)
+			return
+		}
+	}
+	t.Error("that scenario is gone")
+}
+
 func TestOSThreadsAndCtrlC(t *testing.T) {
 	p := harness.StartWithBackend(t, harness.OSThreads, "-max-conns", "3")
 	clients, backends := hold(t, p, 3)

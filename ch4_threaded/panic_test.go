@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"flag"
 	"io"
 	"net"
 	"net/http"
@@ -67,11 +66,10 @@ func TestPanicCostsOneConnection(t *testing.T) {
 	defer server.Close()
 
 	app := cli.New(backend.Addr().String())
-	p := &proxy{app: app, limits: forward.Flags(flag.CommandLine)}
-	p.pool = workers.Flags(app)
-	flag.Set("log", "off")
-	flag.Set("max-conns", "1")
-	app.Parse(p.limits.Check)
+	p := &proxy{app: app, settings: forward.Flags(app)}
+	p.slots = workers.Flags(app)
+	app.Args = []string{"-log", "off", "-max-conns", "1"}
+	app.Start()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +77,7 @@ func TestPanicCostsOneConnection(t *testing.T) {
 	served := make(chan struct{})
 	// Ends when the test closes the listener.
 	go func() {
-		p.serve(p.pool.Limit(&mined{Listener: listener}))
+		p.serve(p.slots.Limit(&mined{Listener: listener}))
 		close(served)
 	}()
 

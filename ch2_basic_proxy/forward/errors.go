@@ -7,24 +7,42 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strconv"
+	"runtime/debug"
 	"syscall"
-	"time"
+
+	"reverseproxy/ch2_basic_proxy/http1"
+	"reverseproxy/internal/cli"
 )
 
-// Error is what went wrong with an exchange and what the client is told.
+// Error is what went wrong with a request, whose failure it is, and what the
+// client is told.
 type Error struct {
 	Status int    // the status to answer with; 0: nobody is there to answer
 	Reason string // told to the client; holds nothing it should not know
 	Err    error  // the cause, told to the operator only; may be nil
-	Client bool   // the client's doing, not the backend's
+	By     Side   // whose failure it is
+
+	// What had happened by then decides whether another try is safe.
+	Sent     bool // a byte of the request had been written to the backend
+	Stale    bool // a reused connection ended before it gave a byte of the response
+	Answered bool // the client has seen a byte of the final response
 }
+
+// Side says whose failure it is.
+type Side string
+
+// The sides, as events name them.
+const (
+	ByBackend Side = "backend" // it refused, broke off, was too slow, or spoke nonsense
+	ByClient  Side = "client"  // the same
+	ByProxy   Side = "proxy"   // it has no descriptors, no processes, or a fault in its code
+)
 
 // Error returns the reason, with the cause.
 func (e *Error) Error() string {
 	s := e.Reason
 	if e.Status != 0 {
-		s = fmt.Sprintf("%d %s: %s", e.Status, http.StatusText(e.Status), s)
+		s = fmt.Sprintf("%d %s: %s", e.Status, http1.StatusText(e.Status), s)
 	}
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
@@ -35,43 +53,51 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// fault names whose failure it is, as events do.
-func (e *Error) fault() string {
-	switch {
-	case e.Client:
-		return "client"
-	case e.Status == http.StatusInternalServerError, e.Status == http.StatusServiceUnavailable:
-		return "proxy"
+// fault names whose failure err is, as events do.
+func fault(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return string(e.By)
 	}
-	return "backend"
+	return ""
 }
 
 // refuse is the error of a request that is not forwarded.
 func refuse(status int, reason string) *Error {
-	return &Error{Status: status, Reason: reason, Client: true}
+	return &Error{Status: status, Reason: reason, By: ByClient}
 }
 
 // errNoRequest is the error of a client that connects and leaves without a
 // word, as port scanners and health checks do. It is no failure.
-var errNoRequest = &Error{Reason: "the client left without a request", Client: true}
+var errNoRequest = &Error{Reason: "the client left without a request", By: ByClient}
+
+// failed reports whether a client with this error was left without the answer
+// it asked for.
+func failed(err error) bool {
+	var e *Error
+	return err != nil && !(errors.As(err, &e) && (e == errNoRequest || e.Status == http.StatusOK))
+}
 
 // Unavailable returns the error of a proxy that cannot serve a client for now
 // (503), with the reason that the client is told and the cause that it is not.
 func Unavailable(reason string, cause error) error {
-	return &Error{Status: http.StatusServiceUnavailable, Reason: reason, Err: cause}
+	return &Error{Status: http.StatusServiceUnavailable, Reason: reason, Err: cause, By: ByProxy}
 }
 
 // clientGone is the error of a client that left before its answer was complete.
 func clientGone(cause error) *Error {
-	return &Error{Reason: "the client left", Err: cause, Client: true}
+	return &Error{Reason: "the client left", Err: cause, By: ByClient}
 }
 
 // requestError turns a failure to read from the client into what to answer.
 func requestError(err error) *Error {
 	var known *Error
+	var malformed *http1.Error
 	switch {
 	case errors.As(err, &known):
 		return known
+	case errors.As(err, &malformed):
+		return refuse(malformed.Status, malformed.Reason)
 	case isTimeout(err):
 		return refuse(http.StatusRequestTimeout, "the request did not come in time")
 	default:
@@ -80,18 +106,29 @@ func requestError(err error) *Error {
 }
 
 // connectError turns a failure to connect to a backend into what to answer.
-func connectError(err error, backend string) *Error {
+func connectError(err error, addr string) *Error {
 	switch {
+	case isExhausted(err):
+		return &Error{Status: http.StatusServiceUnavailable, Reason: "the proxy has no connection left", Err: err, By: ByProxy}
 	case isTimeout(err):
-		return &Error{Status: http.StatusGatewayTimeout, Reason: "the backend did not accept the connection in time", Err: err}
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		return &Error{Status: http.StatusServiceUnavailable, Reason: "the proxy is out of file descriptors", Err: err}
+		return &Error{Status: http.StatusGatewayTimeout, Reason: "the backend did not accept the connection in time", Err: err, By: ByBackend}
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return &Error{Status: http.StatusBadGateway, Reason: "the backend refused the connection",
-			Err: fmt.Errorf("nothing listens on %s; start backends with: go run ./scripts/backends%s", backend, portsFlag(backend))}
+		return &Error{Status: http.StatusBadGateway, Reason: "the backend refused the connection", By: ByBackend,
+			Err: fmt.Errorf("nothing listens on %s; start backends with: go run ./scripts/backends%s", addr, portsFlag(addr))}
 	default:
-		return &Error{Status: http.StatusBadGateway, Reason: "the backend cannot be reached", Err: err}
+		return &Error{Status: http.StatusBadGateway, Reason: "the backend cannot be reached", Err: err, By: ByBackend}
 	}
+}
+
+// isExhausted reports whether this process, or this machine, has no more of
+// what a connection needs: descriptors, local ports, memory.
+func isExhausted(err error) bool {
+	for _, lack := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, lack) {
+			return true
+		}
+	}
+	return false
 }
 
 // portsFlag returns the flag with which scripts/backends listens where this
@@ -106,37 +143,47 @@ func portsFlag(backend string) string {
 
 // responseError turns a failure to read a response's header into what to answer.
 func responseError(err error) *Error {
+	e := &Error{Status: http.StatusBadGateway, By: ByBackend}
 	var known *Error
+	var malformed *http1.Error
 	switch {
 	case errors.As(err, &known):
 		return known
+	case err == http1.ErrHeadSize:
+		e.Reason = "the backend's header is larger than 64 KiB"
+	case errors.As(err, &malformed):
+		e.Reason, e.Err = "the backend's response is malformed", malformed
 	case isTimeout(err):
-		return &Error{Status: http.StatusGatewayTimeout, Reason: "the backend did not answer in time"}
-	case err == errHeadTooLong, err == errLineTooLong:
-		return &Error{Status: http.StatusBadGateway, Reason: "the backend's header is larger than 64 KiB"}
+		e.Status, e.Reason = http.StatusGatewayTimeout, "the backend did not answer in time"
 	case err == io.EOF, err == io.ErrUnexpectedEOF:
-		return &Error{Status: http.StatusBadGateway, Reason: "the backend closed the connection without an answer"}
+		e.Reason = "the backend closed the connection without an answer"
 	default:
-		return &Error{Status: http.StatusBadGateway, Reason: "the backend broke the connection", Err: err}
+		e.Reason, e.Err = "the backend broke the connection", err
 	}
+	return e
+}
+
+// bodyError turns a failure to pass on a response's body into what it is; the
+// client cannot be told any more.
+func bodyError(err error) *Error {
+	switch {
+	case isWriteError(err):
+		return clientGone(err)
+	case isTimeout(err):
+		return &Error{Status: http.StatusGatewayTimeout, Reason: "the backend's response stood still", Err: err, By: ByBackend}
+	}
+	return &Error{Status: http.StatusBadGateway, Reason: "the backend's response broke off", Err: err, By: ByBackend}
+}
+
+// panicError shows a recovered panic to the operator, and returns what the
+// client is told of it.
+func panicError(p any) *Error {
+	cli.TellPanic(p)
+	return &Error{Status: http.StatusInternalServerError, Reason: "the proxy failed", By: ByProxy,
+		Err: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
 }
 
 func isTimeout(err error) bool {
 	var ne net.Error
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &ne) && ne.Timeout()
-}
-
-// errorPage returns the whole response that tells the client about e.
-func errorPage(e *Error, head bool) []byte {
-	body := fmt.Sprintf("%d %s: %s\n", e.Status, http.StatusText(e.Status), e.Reason)
-	b := []byte("HTTP/1.1 " + strconv.Itoa(e.Status) + " " + http.StatusText(e.Status) + "\r\n" +
-		"Date: " + time.Now().UTC().Format(http.TimeFormat) + "\r\n" +
-		"Content-Type: text/plain; charset=utf-8\r\n" +
-		"X-Content-Type-Options: nosniff\r\n" +
-		"Content-Length: " + strconv.Itoa(len(body)) + "\r\n" +
-		"Connection: close\r\n\r\n")
-	if head {
-		return b
-	}
-	return append(b, body...)
 }

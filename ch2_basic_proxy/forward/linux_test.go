@@ -15,7 +15,7 @@ import (
 // A backend whose queue is full does not even complete the handshake.
 func TestConnectTimeout(t *testing.T) {
 	t.Parallel()
-	limits := generous
+	limits := generous()
 	limits.Connect = 200 * time.Millisecond
 	r := newRig(t, limits, func(r *rig) { r.target = fullQueue(t) })
 	start := time.Now()

@@ -131,7 +131,7 @@ func TestRequestForwarding(t *testing.T) {
 
 // runBackendNamed is run with the backend's address for "BACKEND" in wantSent.
 func (e exchange) runBackendNamed(t *testing.T) {
-	r := newRig(t, generous)
+	r := newRig(t, generous())
 	client := r.send(e.request)
 	backend := r.accept()
 	backend.expect(strings.ReplaceAll(e.wantSent, "BACKEND", r.target))
@@ -160,8 +160,7 @@ func TestRefusals(t *testing.T) {
 		control = "a control byte in a field's value"
 		twice   = "more than one Content-Length"
 		length  = "the Content-Length is not a number"
-		coding  = "the Transfer-Encoding is not chunked"
-		mangled = "the Transfer-Encoding is malformed"
+		coding  = "the Transfer-Encoding does not end in one chunked"
 		both    = "both Content-Length and Transfer-Encoding"
 		host    = "the Host is malformed"
 		three   = "the request line is not: method, target, version"
@@ -194,8 +193,8 @@ func TestRefusals(t *testing.T) {
 		{"length 2^64+5", post + "Content-Length: 18446744073709551621\r\n\r\nhello", bad, length},
 		{"length in other digits", post + "Content-Length: \xd9\xa5\r\n\r\nhello", bad, length},
 		{"length after a vertical tab", post + "Content-Length: \x0b5\r\n\r\nhello", bad, control},
-		{"coding chunked twice", post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", bad, mangled},
-		{"coding chunked, chunked", post + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", bad, mangled},
+		{"coding chunked twice", post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", bad, coding},
+		{"coding chunked, chunked", post + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", bad, coding},
 		{"coding chunked, identity", post + "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", bad, coding},
 		{"coding identity", post + "Transfer-Encoding: identity\r\n\r\n0\r\n\r\n", bad, coding},
 		{"coding gzip", post + "Transfer-Encoding: gzip\r\n\r\n0\r\n\r\n", bad, coding},
@@ -270,7 +269,7 @@ func TestRefusals(t *testing.T) {
 		{"a space before", " GET / HTTP/1.1\r\nHost: a\r\n\r\n", bad, three},
 		{"space in the target", "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", bad, three},
 		{"method no token", "GE(T / HTTP/1.1\r\nHost: a\r\n\r\n", bad, "the method is not a token"},
-		{"garbage", "\x16\x03\x01\x02\x00\x01\n\n", bad, bareLF},
+		{"garbage", "\x17\x03\x01\x02\x00\x01\n\n", bad, bareLF},
 		{"version http/1.1", "GET / http/1.1\r\nHost: a\r\n\r\n", bad, version},
 		{"version HTTP/1", "GET / HTTP/1\r\nHost: a\r\n\r\n", bad, version},
 		{"version HTTP/1.10", "GET / HTTP/1.10\r\nHost: a\r\n\r\n", bad, version},
@@ -294,7 +293,7 @@ func TestRefusals(t *testing.T) {
 		{"absolute-form with a user", "GET http://u:p@a/ HTTP/1.1\r\nHost: a\r\n\r\n", bad, uriHost},
 
 		// Sizes.
-		{"request line too long", "GET /" + strings.Repeat("x", 8<<10) + " HTTP/1.1\r\nHost: a\r\n\r\n", "414 Request URI Too Long", "the request line is longer than 8 KiB"},
+		{"request line too long", "GET /" + strings.Repeat("x", 8<<10) + " HTTP/1.1\r\nHost: a\r\n\r\n", "414 URI Too Long", "the request line is longer than 8 KiB"},
 		{"header too large", line + "Host: a\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", "431 Request Header Fields Too Large", "the header is larger than 64 KiB"},
 		{"201 fields", line + "Host: a\r\n" + strings.Repeat("X:\r\n", 200) + "\r\n", "431 Request Header Fields Too Large", "the header has more than 200 fields"},
 		{"empty lines without end", strings.Repeat("\r\n", 33<<10), "431 Request Header Fields Too Large", "the header is larger than 64 KiB"},
@@ -305,7 +304,7 @@ func TestRefusals(t *testing.T) {
 	for _, c := range table {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, generous)
+			r := newRig(t, generous())
 			client := r.send(c.request)
 			client.end(page(c.status, c.reason))
 			client.Close()

@@ -160,13 +160,13 @@ func TestMalformedResponses(t *testing.T) {
 		{"empty lines without end", strings.Repeat("\r\n", 40<<10), large},
 		{"unasked 101", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", unasked},
 		{"a body behind 103", "HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\nhello" + ok, malformed},
-		{"1xx without end", strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 100) + ok, endless},
+		{"1xx without end", strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 2*interimBurst) + ok, endless},
 		{"a closed connection after 1xx", "HTTP/1.1 102 Processing\r\n\r\n", closed},
 	}
 	for _, c := range table {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, generous)
+			r := newRig(t, generous())
 			client := r.send(get)
 			backend := r.accept()
 			backend.expect(getOut)
@@ -190,7 +190,7 @@ func TestMalformedResponses(t *testing.T) {
 // The page for a HEAD request has no body.
 func TestErrorPageToHead(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, generous)
+	r := newRig(t, generous())
 	client := r.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
 	backend := r.accept()
 	backend.until("\r\n\r\n")
@@ -207,7 +207,7 @@ func TestUnusableBackends(t *testing.T) {
 	t.Parallel()
 	t.Run("refused", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous)
+		r := newRig(t, generous())
 		r.backend.Close()
 		client := r.send(get)
 		client.end(page("502 Bad Gateway", "the backend refused the connection"))
@@ -218,7 +218,7 @@ func TestUnusableBackends(t *testing.T) {
 	})
 	t.Run("reset", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous)
+		r := newRig(t, generous())
 		client := r.send(get)
 		backend := r.accept()
 		backend.expect(getOut)
@@ -228,19 +228,19 @@ func TestUnusableBackends(t *testing.T) {
 	})
 	t.Run("no such host", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous, func(r *rig) { r.target = "127.0.0.1:99999" })
+		r := newRig(t, generous(), func(r *rig) { r.target = "127.0.0.1:99999" })
 		client := r.send(get)
 		client.end(page("502 Bad Gateway", "the backend cannot be reached"))
 		r.wantBackendsFault(502)
 	})
 	t.Run("none", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous, func(r *rig) {
-			r.before = func(*Exchange) error { return Unavailable("no backend is up", errors.New(r.target+" is down")) }
+		r := newRig(t, generous(), func(r *rig) {
+			r.before = func(*Request) error { return Unavailable("no backend is up", errors.New(r.target+" is down")) }
 		})
 		client := r.send(get)
 		client.end(page("503 Service Unavailable", "no backend is up"))
-		r.wantBackendsFault(503)
+		r.wantError(ByProxy, 503)
 		r.untouched()
 	})
 }

@@ -36,27 +36,29 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// generous are limits that no test reaches.
-var generous = Limits{Connect: patience, Request: patience, Server: patience, Idle: patience}
+// generous returns settings with limits that no test reaches.
+func generous() *Settings {
+	return &Settings{Name: "test", Connect: patience, Request: patience, Server: patience, Idle: patience}
+}
 
 // rig is a proxy in front of a backend that the test plays itself, byte by
 // byte, as it plays the client.
 type rig struct {
 	t        testing.TB
-	limits   Limits
+	limits   *Settings
 	proxy    net.Listener
 	backend  net.Listener
 	target   string         // where the proxy connects to; the backend's address
 	results  chan error     // what handleClient returned, one for each client
 	handlers sync.WaitGroup // running handlers, and the accept loop
 	narrator *narrate.Narrator
-	prepare  func(net.Conn)        // done to a client's connection before the exchange
-	before   func(*Exchange) error // called between steps 5 and 6
+	prepare  func(net.Conn)       // done to a client's connection before the exchange
+	before   func(*Request) error // called between steps 5 and 6
 }
 
 // newRig starts a proxy and a backend's listener. When the test ends, it
 // checks that every goroutine of the exchanges has ended.
-func newRig(t testing.TB, limits Limits, options ...func(*rig)) *rig {
+func newRig(t testing.TB, limits *Settings, options ...func(*rig)) *rig {
 	t.Helper()
 	r := &rig{t: t, limits: limits, results: make(chan error, 1000), narrator: narrate.New(narrate.Off)}
 	r.proxy, r.backend = listen(t), listen(t)
@@ -103,27 +105,31 @@ func (r *rig) serve() {
 }
 
 // handleClient is every chapter's.
-func (r *rig) handleClient(client net.Conn, log *narrate.Conn) (err error) {
-	x := NewExchange(client, "test", &r.limits, log)
-	defer x.Close(&err)
-	if err = x.ReadRequest(); err != nil {
+func (r *rig) handleClient(conn net.Conn, log *narrate.Conn) (err error) {
+	client := NewClient(conn, r.limits, log)
+	defer client.Close(&err)
+	request, err := ReadRequest(client)
+	if err != nil {
 		return err
 	}
 	if r.before != nil {
-		if err = r.before(x); err != nil {
+		if err := r.before(request); err != nil {
 			return err
 		}
 	}
-	if err = x.Connect(r.target); err != nil {
+	backend, err := Connect(r.target, r.limits, log)
+	if err != nil {
 		return err
 	}
-	if err = x.SendRequest(); err != nil {
+	defer backend.Close()
+	if err := request.Write(backend); err != nil {
 		return err
 	}
-	if err = x.ReadResponse(); err != nil {
+	response, err := ReadResponse(backend, request)
+	if err != nil {
 		return err
 	}
-	return x.SendResponse()
+	return response.Write(client)
 }
 
 // result returns what the next handler to end returned.
@@ -141,22 +147,22 @@ func (r *rig) result() error {
 // wantClientsFault fails unless the exchange failed because of the client.
 func (r *rig) wantClientsFault() *Error {
 	r.t.Helper()
-	return r.wantError(true, -1)
+	return r.wantError(ByClient, -1)
 }
 
 // wantBackendsFault fails unless the exchange failed because of the backend,
 // with this status.
 func (r *rig) wantBackendsFault(status int) *Error {
 	r.t.Helper()
-	return r.wantError(false, status)
+	return r.wantError(ByBackend, status)
 }
 
-func (r *rig) wantError(client bool, status int) *Error {
+func (r *rig) wantError(by Side, status int) *Error {
 	r.t.Helper()
 	err := r.result()
 	var e *Error
-	if !errors.As(err, &e) || e.Client != client || status >= 0 && e.Status != status {
-		r.t.Errorf("the exchange ended with %#v, want an *Error with Client %v, Status %d", err, client, status)
+	if !errors.As(err, &e) || e.By != by || status >= 0 && e.Status != status {
+		r.t.Errorf("the exchange ended with %#v, want an *Error by %v, Status %d", err, by, status)
 		return &Error{}
 	}
 	return e
@@ -346,7 +352,7 @@ type exchange struct {
 
 func (e exchange) run(t *testing.T) {
 	t.Helper()
-	r := newRig(t, generous)
+	r := newRig(t, generous())
 	client := r.send(e.request)
 	backend := r.accept()
 	backend.expect(e.wantSent)

@@ -3,8 +3,11 @@ package forward
 import (
 	"io"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"reverseproxy/internal/cli"
 )
 
 // What splice(2) and fcntl(2) are told; package syscall does not name these.
@@ -14,6 +17,9 @@ const (
 	spliceNonblock = 0x2       // SPLICE_F_NONBLOCK: the pipe never waits
 	setPipeSize    = 1031      // F_SETPIPE_SZ
 )
+
+// pipes counts the pipes that are open.
+var pipes atomic.Int64
 
 // splice moves n bytes from src's socket to dst's. They stay in the kernel, on
 // their way through a pipe, and never enter this process's memory: a gigabyte
@@ -25,11 +31,15 @@ func splice(dst, src *peer, n int64) (handled bool, err error) {
 	if !ok1 || !ok2 {
 		return false, nil
 	}
+	defer pipes.Add(-1)
+	if pipes.Add(1) > int64(cli.Pipes()) {
+		return false, nil // enough descriptors are in pipes: the copy does without
+	}
 	in, err1 := from.SyscallConn()
 	out, err2 := to.SyscallConn()
 	var pipe [2]int
 	if err1 != nil || err2 != nil || syscall.Pipe2(pipe[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK) != nil {
-		return false, nil // no descriptors left, perhaps: the copy does without
+		return false, nil
 	}
 	defer syscall.Close(pipe[0])
 	defer syscall.Close(pipe[1])

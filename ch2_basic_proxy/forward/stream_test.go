@@ -27,7 +27,7 @@ func TestExpectContinue(t *testing.T) {
 	out := strings.Replace(postTenOut, "Host: a\r\n", "Host: a\r\n"+expect, 1)
 	t.Run("continued", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous)
+		r := newRig(t, generous())
 		client := r.send(post)
 		backend := r.accept()
 		backend.expect(out)
@@ -41,7 +41,7 @@ func TestExpectContinue(t *testing.T) {
 	})
 	t.Run("refused", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous)
+		r := newRig(t, generous())
 		client := r.send(post)
 		backend := r.accept()
 		backend.expect(out)
@@ -53,7 +53,7 @@ func TestExpectContinue(t *testing.T) {
 	})
 	t.Run("not waited for", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous)
+		r := newRig(t, generous())
 		client := r.send(post + "0123456789")
 		backend := r.accept()
 		backend.expect(out + "0123456789")
@@ -66,7 +66,7 @@ func TestExpectContinue(t *testing.T) {
 // An interim response passes when it comes, not when the final one does.
 func TestInterimAtOnce(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, generous)
+	r := newRig(t, generous())
 	client := r.send(get)
 	backend := r.accept()
 	backend.expect(getOut)
@@ -93,7 +93,7 @@ func TestResponseStreams(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, generous)
+			r := newRig(t, generous())
 			client := r.send(c.request)
 			backend := r.accept()
 			backend.until("\r\n\r\n")
@@ -114,7 +114,7 @@ func TestResponseStreams(t *testing.T) {
 // Part of a chunk passes as well: the sender may pause within it.
 func TestHalfAChunk(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, generous)
+	r := newRig(t, generous())
 	client := r.send(chunkedPost + "a\r\nhello")
 	backend := r.accept()
 	backend.expect(chunkedOut + "5\r\nhello\r\n")
@@ -142,7 +142,7 @@ func TestFullDuplex(t *testing.T) {
 				chunk = func(s string) string { return "1\r\n" + s + "\r\n" }
 				end = "0\r\n\r\n"
 			}
-			r := newRig(t, generous)
+			r := newRig(t, generous())
 			client := r.send(c.post)
 			backend := r.accept()
 			backend.expect(c.out)
@@ -197,7 +197,7 @@ func TestLargeBodies(t *testing.T) {
 // same time, and compares checksums.
 func echoBody(t *testing.T, framing string, n int) {
 	t.Helper()
-	r := newRig(t, generous)
+	r := newRig(t, generous())
 	requestFraming, responseFraming := framing, framing
 	if framing == "until close" {
 		requestFraming = "chunked"
@@ -276,7 +276,7 @@ func TestBackpressure(t *testing.T) {
 		{"until close", "\r\n"},
 	} {
 		t.Run("download, "+c.name, func(t *testing.T) {
-			r := newRig(t, generous)
+			r := newRig(t, generous())
 			client := r.send(get)
 			backend := r.accept()
 			backend.expect(getOut)
@@ -289,7 +289,7 @@ func TestBackpressure(t *testing.T) {
 		})
 	}
 	t.Run("upload", func(t *testing.T) {
-		r := newRig(t, generous)
+		r := newRig(t, generous())
 		client := r.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n")
 		backend := r.accept()
 		backend.until("\r\n\r\n")
@@ -341,7 +341,7 @@ func TestUpgrade(t *testing.T) {
 		toOther = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: z\r\nVia: 1.1 test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 	)
 	asked := "GET /ws HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: k\r\n" + forwarded("a") + "Upgrade: WebSocket\r\nConnection: Upgrade\r\n\r\n"
-	open := func(t *testing.T, limits Limits) (r *rig, client, backend *wire) {
+	open := func(t *testing.T, limits *Settings) (r *rig, client, backend *wire) {
 		r = newRig(t, limits)
 		client = r.send(ask)
 		backend = r.accept()
@@ -352,7 +352,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	t.Run("both ways, any bytes", func(t *testing.T) {
 		t.Parallel()
-		r, client, backend := open(t, generous)
+		r, client, backend := open(t, generous())
 		for _, s := range []string{"\x81\x05hello", "\x00\r\n\r\nGET / HTTP/1.1\r\n\r\n", strings.Repeat("\xff", 100_000)} {
 			client.send(s)
 			backend.expect(s)
@@ -366,7 +366,7 @@ func TestUpgrade(t *testing.T) {
 	})
 	t.Run("with data behind the handshake", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous)
+		r := newRig(t, generous())
 		client := r.send(ask + "from the client")
 		backend := r.accept()
 		backend.expect(asked)
@@ -387,7 +387,7 @@ func TestUpgrade(t *testing.T) {
 	} {
 		t.Run("after "+body.name+" the backend speaks first", func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, generous)
+			r := newRig(t, generous())
 			client := r.send(strings.Replace(ask, "Sec-WebSocket-Key: k\r\n", body.field, 1) + body.first)
 			backend := r.accept()
 			backend.until("\r\n\r\n")
@@ -407,7 +407,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	t.Run("the client leaves after its body", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous)
+		r := newRig(t, generous())
 		client := r.send(strings.Replace(ask, "Sec-WebSocket-Key: k\r\n", "Content-Length: 5\r\n", 1) + "he")
 		backend := r.accept()
 		backend.until("\r\n\r\n")
@@ -418,7 +418,7 @@ func TestUpgrade(t *testing.T) {
 	})
 	t.Run("half-close by the client", func(t *testing.T) {
 		t.Parallel()
-		r, client, backend := open(t, generous)
+		r, client, backend := open(t, generous())
 		client.send("last words")
 		client.CloseWrite()
 		backend.end("last words")
@@ -431,7 +431,7 @@ func TestUpgrade(t *testing.T) {
 	})
 	t.Run("half-close before the answer", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous)
+		r := newRig(t, generous())
 		client := r.send(ask)
 		client.CloseWrite()
 		backend := r.accept()
@@ -446,7 +446,7 @@ func TestUpgrade(t *testing.T) {
 	})
 	t.Run("client leaves before the answer", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous)
+		r := newRig(t, generous())
 		client := r.send(ask)
 		backend := r.accept()
 		backend.expect(asked)
@@ -456,7 +456,7 @@ func TestUpgrade(t *testing.T) {
 	})
 	t.Run("half-close by the backend", func(t *testing.T) {
 		t.Parallel()
-		r, client, backend := open(t, generous)
+		r, client, backend := open(t, generous())
 		backend.send("last words")
 		backend.CloseWrite()
 		client.end("last words")
@@ -468,21 +468,21 @@ func TestUpgrade(t *testing.T) {
 	})
 	t.Run("a reset ends the other side", func(t *testing.T) {
 		t.Parallel()
-		r, client, backend := open(t, generous)
+		r, client, backend := open(t, generous())
 		client.reset()
 		backend.endsInReset()
 		r.wantClientsFault()
 	})
 	t.Run("a reset by the backend, too", func(t *testing.T) {
 		t.Parallel()
-		r, client, backend := open(t, generous)
+		r, client, backend := open(t, generous())
 		backend.reset()
 		client.endsInReset()
-		r.wantError(true, 0)
+		r.wantError(ByBackend, 0)
 	})
 	t.Run("silence both ways ends it", func(t *testing.T) {
 		t.Parallel()
-		limits := generous
+		limits := generous()
 		limits.Idle = 300 * time.Millisecond
 		r, client, backend := open(t, limits)
 		start := time.Now()
@@ -497,7 +497,7 @@ func TestUpgrade(t *testing.T) {
 	})
 	t.Run("one side alone keeps it alive", func(t *testing.T) {
 		t.Parallel()
-		limits := generous
+		limits := generous()
 		limits.Idle = 2 * time.Second
 		r, client, backend := open(t, limits)
 		for range 25 {
@@ -512,7 +512,7 @@ func TestUpgrade(t *testing.T) {
 	})
 	t.Run("declined", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous)
+		r := newRig(t, generous())
 		client := r.send(ask)
 		backend := r.accept()
 		backend.expect(asked)
@@ -524,7 +524,7 @@ func TestUpgrade(t *testing.T) {
 	})
 	t.Run("with a body before it", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous)
+		r := newRig(t, generous())
 		client := r.send(strings.Replace(ask, "\r\n\r\n", "\r\nContent-Length: 4\r\n\r\nbody", 1))
 		backend := r.accept()
 		backend.expect(strings.Replace(asked, "Upgrade: W", "Content-Length: 4\r\nUpgrade: W", 1) + "body")
@@ -539,7 +539,7 @@ func TestUpgrade(t *testing.T) {
 	})
 	t.Run("with TE", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous)
+		r := newRig(t, generous())
 		client := r.send(strings.Replace(ask, "\r\n\r\n", "\r\nTE: trailers\r\n\r\n", 1))
 		backend := r.accept()
 		backend.expect(strings.Replace(asked, "Upgrade: WebSocket\r\nConnection: Upgrade\r\n",
@@ -550,7 +550,7 @@ func TestUpgrade(t *testing.T) {
 	})
 	t.Run("101 without Upgrade", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous)
+		r := newRig(t, generous())
 		client := r.send(ask)
 		backend := r.accept()
 		backend.expect(asked)
@@ -560,7 +560,7 @@ func TestUpgrade(t *testing.T) {
 	})
 	t.Run("101 to another protocol", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous)
+		r := newRig(t, generous())
 		client := r.send(ask)
 		backend := r.accept()
 		backend.expect(asked)

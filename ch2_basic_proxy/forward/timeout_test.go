@@ -28,7 +28,7 @@ func TestTimeouts(t *testing.T) { // not beside other tests, which would cost it
 		slowBackend = "the backend did not answer in time"
 		notTaking   = "the backend does not take the request"
 	)
-	request, server, idle := generous, generous, generous
+	request, server, idle := generous(), generous(), generous()
 	request.Request, server.Server, idle.Idle = short, short, short
 	tooSlow := page("408 Request Timeout", slowClient)
 	noAnswer := page("504 Gateway Timeout", slowBackend)
@@ -191,7 +191,7 @@ func TestTimeouts(t *testing.T) { // not beside other tests, which would cost it
 // What goes on, however slowly, is not cut off: the limits are for standing
 // still.
 func TestSlowButAlive(t *testing.T) { // not beside other tests
-	limits := generous
+	limits := generous()
 	limits.Idle, limits.Server = 1500*time.Millisecond, 1500*time.Millisecond
 	for _, framing := range []string{"length", "long", "chunked"} {
 		t.Run(framing, func(t *testing.T) {
@@ -232,7 +232,7 @@ func TestSlowButAlive(t *testing.T) { // not beside other tests
 
 // A client that reads a little at a time is alive as well.
 func TestSlowReader(t *testing.T) { // not beside other tests
-	limits := generous
+	limits := generous()
 	limits.Idle = 1500 * time.Millisecond
 	for name, head := range map[string]string{"length": "Content-Length: 400000\r\n\r\n", "until close": "\r\n"} {
 		t.Run(name, func(t *testing.T) {

@@ -1,105 +1,112 @@
 package forward
 
 import (
+	"errors"
 	"io"
-	"net"
 	"sync/atomic"
 	"time"
 )
 
 // tunnel joins the two connections after 101 Switching Protocols: what one
 // sends, the other gets, whatever it means (RFC 9110, section 7.8). When one
-// side ends its sending (FIN), the other is told so and may go on.
-func (x *Exchange) tunnel() error {
-	x.overOnce.Do(func() { close(x.over) })
-	x.mu.Lock()
-	x.switching = true
-	watching := x.complete
-	x.mu.Unlock()
-	if watching {
-		x.client.stop(true, false) // sendBody only watches; what comes now is the tunnel's
+// side ends its sending (FIN), the other is told so and may go on. The second
+// direction runs beside this one.
+func (t *try) tunnel() *Error {
+	client, backend := &t.client.peer, &t.backend.peer
+	t.backend.slow = nil
+	if t.ended != nil { // what comes from the client is the tunnel's now
+		t.done()
+		t.mu.Lock()
+		t.switching = true
+		watching := t.complete
+		t.mu.Unlock()
+		if watching {
+			client.stop(true, false)
+		}
+		<-t.ended
+		client.resume()
 	}
-	<-x.requestSide
-	x.client.resume()
-	x.mu.Lock()
-	err := x.requestErr
-	x.mu.Unlock()
-	if err != nil {
-		return err
+	if t.err != nil {
+		var e *Error
+		errors.As(t.err, &e)
+		return e
 	}
-	x.client.readIdle, x.backend.readIdle = x.limits.Idle, x.limits.Idle
+	idle := t.client.settings.Idle
+	client.readIdle, backend.readIdle = idle, idle
 	var last atomic.Int64 // when a byte last passed, either way, in Unix nanoseconds
 	last.Store(time.Now().UnixNano())
 
-	up := make(chan error, 1)
+	up := make(chan *Error, 1)
 	// Ends when the client ends its sending, or when stop is called for an
 	// error of the other direction.
 	go func() {
-		err := pipe(&x.backend, &x.client, &last)
+		err := pipe(backend, client, &last, ByBackend, ByClient)
 		if err != nil {
-			x.stopTunnel()
+			stopBoth(client, backend)
 		}
 		up <- err
 	}()
-	down := pipe(&x.client, &x.backend, &last)
+	down := pipe(client, backend, &last, ByClient, ByBackend)
 	if down != nil {
-		x.stopTunnel()
+		stopBoth(client, backend)
 	}
-	return tunnelError(<-up, down)
+	err := first(<-up, down)
+	if err != nil { // both are to see that something broke
+		client.setReset(true)
+		backend.setReset(true)
+	}
+	return err
 }
 
-func (x *Exchange) stopTunnel() {
-	x.client.stop(true, true)
-	x.backend.stop(true, true)
+func stopBoth(client, backend *peer) {
+	client.stop(true, true)
+	backend.stop(true, true)
 }
+
+// first returns the error that ended the tunnel. It stopped the other direction,
+// which then reports that it was stopped.
+func first(up, down *Error) *Error {
+	if up == nil || up.Err == errStopped && down != nil {
+		return down
+	}
+	return up
+}
+
+var errStopped = errors.New("the other direction has ended")
 
 // pipe copies from src to dst until src ends its sending, and then ends dst's.
-// Silence is an error only when both directions are silent.
-func pipe(dst, src *peer, last *atomic.Int64) error {
-	buf := buffers.Get().(*[sizeRoom + bufferSize + 2]byte)
-	defer buffers.Put(buf)
+// Silence is an error only when both directions are silent. writes and reads
+// say whose failure one of dst and of src is.
+func pipe(dst, src *peer, last *atomic.Int64, writes, reads Side) *Error {
+	buf := bodyBuffers.Get().(*bodyBuffer)
+	defer bodyBuffers.Put(buf)
 	for {
-		n, err := src.buf.Read(buf[:])
+		n, err := src.Read(buf[:])
 		if n > 0 {
 			last.Store(time.Now().UnixNano())
 			if _, err := dst.Write(buf[:n]); err != nil {
-				return err
+				return tunnelError(err, dst, writes)
 			}
 		}
 		switch {
 		case err == nil:
 		case err == io.EOF:
-			if tcp, ok := dst.Conn.(*net.TCPConn); ok {
-				tcp.CloseWrite()
-			}
+			dst.closeWrite()
 			return nil
 		case isTimeout(err) && !src.stopped() && time.Since(time.Unix(0, last.Load())) < src.readIdle:
 			// The other direction is alive.
 		default:
-			return err
+			return tunnelError(err, src, reads)
 		}
 	}
 }
 
-// stopped reports whether stop has been called for reads.
-func (p *peer) stopped() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.noReads
-}
-
-// tunnelError says how a tunnel ended, from the errors of its two directions.
-// One that fails stops the other, which then reports a timeout.
-func tunnelError(up, down error) error {
-	cause := up
-	if cause == nil || isTimeout(cause) && down != nil {
-		cause = down
-	}
+func tunnelError(err error, p *peer, by Side) *Error {
 	switch {
-	case cause == nil:
-		return nil
-	case isTimeout(cause):
-		return &Error{Reason: "the tunnel stood still too long", Client: true}
+	case isTimeout(err) && p.stopped():
+		return &Error{Reason: "the tunnel broke off", Err: errStopped, By: by}
+	case isTimeout(err):
+		return &Error{Reason: "the tunnel stood still too long", By: ByClient}
 	}
-	return &Error{Reason: "the tunnel broke off", Err: cause, Client: true}
+	return &Error{Reason: "the tunnel broke off", Err: err, By: by}
 }

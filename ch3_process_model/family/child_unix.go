@@ -5,122 +5,122 @@ package family
 import (
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"os"
-	"sync"
+	"os/signal"
 	"syscall"
 	"time"
 
 	"reverseproxy/internal/narrate"
 )
 
-// What parent and child have agreed on.
-const (
-	jobVariable  = "PROXY_CHILD" // environment: the job
-	failedStatus = 1             // exit status of a child whose client got no answer
-
-	socketFile   = 3 // the client's socket, or the listening one
-	boardFile    = 4 // standing children: the scoreboard
-	lifelineFile = 5 // standing children: ends when they are to stop
-)
-
-// A job is what a child is started for.
-type job struct {
-	Standing bool
-	Slot     int           // of a standing child: its place on the scoreboard
-	Level    narrate.Level // how much it is to tell
-	Conn     uint64        // of another: the number of its connection,
-	Accepted int64         // and when that was accepted, Unix nanoseconds
-}
-
-// String returns the job for the environment.
-func (j job) String() string {
-	return fmt.Sprint(j.Standing, j.Slot, int(j.Level), j.Conn, j.Accepted)
-}
-
-func parseJob(s string) (j job, ok bool) {
-	_, err := fmt.Sscan(s, &j.Standing, &j.Slot, &j.Level, &j.Conn, &j.Accepted)
-	return j, err == nil && j.Slot >= 0 && j.Slot < maxPrefork
-}
-
-// Child reports whether this process is a child. If so, it has served what it
-// was started for with handle, and its work is done.
-func (f *Family) Child(handle func(net.Conn, *narrate.Conn) error) bool {
-	j, ok := parseJob(os.Getenv(jobVariable))
-	if !ok {
+// IsChild reports whether this process is a child, and makes it one: it tells
+// its steps to its parent, and stops in the orderly way.
+func (f *Family) IsChild() bool {
+	if !f.app.Child {
 		return false
 	}
 	os.Unsetenv(jobVariable)
-	if j.Level > narrate.Off {
-		eventsFile := boardFile
-		if j.Standing {
-			eventsFile = lifelineFile + 1
-		}
-		f.app.Log = narrate.New(j.Level, narrate.JSON(os.NewFile(uintptr(eventsFile), "events")))
+	f.heed()
+	pipe := os.NewFile(uintptr(f.job.Pipe), "pipe")
+	pipe.WriteString("\n") // from now on it may be told to stop
+	nameProcess()
+	if f.job.Level > narrate.Off {
+		f.app.Log = narrate.New(f.job.Level, narrate.JSON(pipe))
 	}
 	f.app.Log.SlowMotion(f.app.Pause())
 	name := fmt.Sprintf("child %d", os.Getpid())
 	f.app.Log.Worker = func() string { return name }
-
-	if j.Standing {
-		f.stand(handle, j.Slot)
-		return true
-	}
-	file := os.NewFile(socketFile, "client")
-	client, err := net.FileConn(file)
-	file.Close() // FileConn has made a copy
-	if err != nil {
-		f.app.Fatal(err)
-	}
-	handle(client, f.app.Log.Resume(j.Conn, time.Unix(0, j.Accepted)))
-	if f.app.Log.Summary().Failed > 0 {
-		os.Exit(failedStatus)
-	}
 	return true
 }
 
-// stand is the life of a standing child: accept, serve, accept again, one
-// client at a time, until the life line is cut.
-//
-// All children wait in accept on the same socket. They do so in the system call
-// itself: the kernel then wakes one of them for each client. Waiting in Go's
-// poller would wake them all, and all but one in vain (the thundering herd).
-func (f *Family) stand(handle func(net.Conn, *narrate.Conn) error, slot int) {
-	board, err := openScoreboard(os.NewFile(boardFile, "scoreboard"))
-	if err != nil {
-		f.app.Fatal(err)
+// Clients returns a child's clients: the one that was accepted for it or, of a
+// standing child, those that it accepts, one after the other.
+func (f *Family) Clients() iter.Seq2[net.Conn, *narrate.Conn] {
+	if f.job.Standing {
+		return f.acceptAll
 	}
-	f.app.Log.Share(&board.counts)
-	var serving sync.Mutex
-	// Ends the process, between two clients.
+	return func(yield func(net.Conn, *narrate.Conn) bool) {
+		client, err := connection(firstFile, f.job.peer())
+		if err != nil {
+			f.app.Fatal(err)
+		}
+		yield(client, f.app.Log.Resume(f.job.Conn, time.Unix(0, f.job.Accepted)))
+	}
+}
+
+// Status returns the exit status of a child that has served, which says how it
+// went: 0 if its client has the answer it asked for.
+func (f *Family) Status() int {
+	if f.job.Standing {
+		return 0 // the scoreboard says it
+	}
+	t := f.app.Log.Totals()
+	return int(failedStatus*t.Failed + silentStatus*one(t.Requests == 0))
+}
+
+// connection returns the connection whose socket is file fd, with the address
+// that accept returned for its peer.
+func connection(fd int, peer net.Addr) (net.Conn, error) {
+	file := os.NewFile(uintptr(fd), "client")
+	defer file.Close() // FileConn makes a copy
+	conn, err := net.FileConn(file)
+	if err == nil && conn.RemoteAddr() == nil {
+		return gone{conn, peer}, nil
+	}
+	return conn, err
+}
+
+// gone is the connection of a client that has already reset it, so that the
+// kernel knows no peer any more. It is served like any other, up to the first
+// read.
+type gone struct {
+	net.Conn
+	peer net.Addr
+}
+
+func (g gone) RemoteAddr() net.Addr { return g.peer }
+
+// familyGrace is the time in which a signal to the whole family has reached the
+// parent too, and its standing children know that it stops.
+const familyGrace = 250 * time.Millisecond
+
+// heed makes a child stop in the orderly way at SIGTERM, whether it comes from
+// the parent, from the user or, for the whole family, from systemd or pkill:
+// a request in flight is answered. SIGKILL ends it at once.
+func (f *Family) heed() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	// Ends with the process.
+	go func() {
+		for range signals {
+			f.app.Stop()
+			if f.job.Standing {
+				time.AfterFunc(familyGrace, f.exitIfIdle)
+			}
+		}
+	}()
+	if !f.job.Standing {
+		return
+	}
+	// Ends with the process: the life line is cut at the parent's Ctrl+C, and by
+	// the parent's death.
 	go func() {
 		io.Copy(io.Discard, os.NewFile(lifelineFile, "life line"))
-		serving.Lock()
-		os.Exit(0)
+		f.app.Stop()
+		// Nobody is to accept any more, in no process, and the port must be
+		// free for the next start, however long a client is still served here.
+		if syscall.Shutdown(firstFile, syscall.SHUT_RDWR) != nil { // Linux only
+			f.exitIfIdle()
+			syscall.Close(firstFile)
+		}
 	}()
-	syscall.SetNonblock(socketFile, false)
-	for {
-		fd, _, err := syscall.Accept(socketFile)
-		switch err {
-		case nil:
-			syscall.CloseOnExec(fd)
-		case syscall.EINTR, syscall.ECONNABORTED, syscall.EAGAIN:
-			continue
-		default:
-			f.app.Stopped(os.NewSyscallError("accept", err)) // reports it and pauses
-			continue
-		}
-		serving.Lock()
-		board.busy[slot].Store(true)
-		file := os.NewFile(uintptr(fd), "client")
-		client, err := net.FileConn(file)
-		file.Close() // FileConn has made a copy
-		if err == nil {
-			handle(client, f.app.Log.Accept(client))
-		} else {
-			f.app.Log.Problem("Accepted, but lost: %v", err)
-		}
-		board.busy[slot].Store(false)
-		serving.Unlock()
+}
+
+// exitIfIdle ends a standing child that waits in accept.
+func (f *Family) exitIfIdle() {
+	if !f.serving.Load() {
+		os.Exit(0)
 	}
 }

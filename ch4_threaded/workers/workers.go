@@ -7,7 +7,6 @@
 package workers
 
 import (
-	"flag"
 	"net"
 	"runtime"
 	"runtime/debug"
@@ -16,21 +15,26 @@ import (
 	"reverseproxy/internal/narrate"
 )
 
+// socketsEach is how many descriptors a connection takes: the client's socket and
+// the backend's.
+const socketsEach = 2
+
 // spareThreads is how many threads the Go runtime may have beside the pinned.
 const spareThreads = 1000
 
-// Pool counts the goroutines that serve a connection.
-type Pool struct {
+// Slots counts the goroutines that serve a connection.
+type Slots struct {
+	app    *cli.App
 	max    int  // -max-conns
 	pinned bool // -os-threads
 	slots  chan struct{}
 }
 
-// Flags registers -max-conns and -os-threads and returns the Pool that they set.
-func Flags(app *cli.App) *Pool {
-	p := &Pool{}
-	cli.CountVar(&p.max, "max-conns", 10000, "most `connections` at once; further clients wait")
-	flag.BoolVar(&p.pinned, "os-threads", false, "give each goroutine a thread, as the C program does")
+// Flags registers -max-conns and -os-threads and returns the Slots that they set.
+func Flags(app *cli.App) *Slots {
+	p := &Slots{app: app}
+	app.CountVar(&p.max, "max-conns", 10000, "most `connections` at once; further clients wait")
+	app.Flags.BoolVar(&p.pinned, "os-threads", false, "give each goroutine a thread, as the C program does")
 	app.Worker = func() string {
 		if p.pinned {
 			return threadName()
@@ -49,8 +53,8 @@ func Flags(app *cli.App) *Pool {
 // Limit returns a listener that accepts a client only when it may be served at
 // once. While -max-conns are open, clients wait where TCP puts them: in the
 // kernel's queue, the backlog.
-func (p *Pool) Limit(l net.Listener) net.Listener {
-	p.slots = make(chan struct{}, cli.FitDescriptors(p.max))
+func (p *Slots) Limit(l net.Listener) net.Listener {
+	p.slots = make(chan struct{}, p.app.FitDescriptors(p.max, socketsEach))
 	if p.pinned {
 		// Without this the Go runtime ends a program that has 10,000 threads.
 		debug.SetMaxThreads(p.max + spareThreads)
@@ -60,25 +64,25 @@ func (p *Pool) Limit(l net.Listener) net.Listener {
 
 type limited struct {
 	net.Listener
-	pool *Pool
+	of *Slots
 }
 
 // Accept takes a slot, which End gives back, and then accepts.
 func (l *limited) Accept() (net.Conn, error) {
-	l.pool.slots <- struct{}{}
+	l.of.slots <- struct{}{}
 	conn, err := l.Listener.Accept()
 	if err != nil {
-		<-l.pool.slots
+		<-l.of.slots
 	}
 	return conn, err
 }
 
 // Begin is called by a goroutine when it starts to serve an accepted client.
-func (p *Pool) Begin() {
+func (p *Slots) Begin() {
 	if p.pinned {
 		runtime.LockOSThread() // the thread ends with the goroutine
 	}
 }
 
 // End is called by it when it has done so.
-func (p *Pool) End() { <-p.slots }
+func (p *Slots) End() { <-p.slots }

@@ -2,7 +2,6 @@ package workers
 
 import (
 	"errors"
-	"flag"
 	"io"
 	"net"
 	"regexp"
@@ -12,15 +11,13 @@ import (
 	"reverseproxy/internal/cli"
 )
 
-// newPool returns the Pool that these flags set, and its app.
-func newPool(t *testing.T, flags map[string]string) (*Pool, *cli.App) {
+// newPool returns the Slots that these flags set, and its app.
+func newPool(t *testing.T, flags map[string]string) (*Slots, *cli.App) {
 	t.Helper()
-	defer func(was *flag.FlagSet) { flag.CommandLine = was }(flag.CommandLine)
-	flag.CommandLine = flag.NewFlagSet("test", flag.ContinueOnError)
 	app := cli.New("127.0.0.1:8000")
 	p := Flags(app)
 	for name, value := range flags {
-		if err := flag.Set(name, value); err != nil {
+		if err := app.Flags.Set(name, value); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -98,11 +95,9 @@ func TestWorkersName(t *testing.T) {
 }
 
 func TestFlagsAreChecked(t *testing.T) {
-	defer func(was *flag.FlagSet) { flag.CommandLine = was }(flag.CommandLine)
-	flag.CommandLine = flag.NewFlagSet("test", flag.ContinueOnError)
-	Flags(cli.New("127.0.0.1:8000"))
+	_, app := newPool(t, nil)
 	for _, value := range []string{"0", "-5", "ten", ""} {
-		if flag.Set("max-conns", value) == nil {
+		if app.Flags.Set("max-conns", value) == nil {
 			t.Errorf("-max-conns %q is accepted", value)
 		}
 	}

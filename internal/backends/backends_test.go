@@ -3,7 +3,6 @@ package backends
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +16,6 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/google/go-cmp/cmp"
 )
 
 // patience is how long a test waits for something that happens at once.
@@ -138,34 +136,12 @@ func TestConnectionIsKept(t *testing.T) {
 	}
 }
 
-func TestBadParametersAreExplained(t *testing.T) {
+func TestUnreadableParametersAreExplained(t *testing.T) {
 	g, c := start(t, 1), client(t)
-	for _, path := range []string{
-		"/slow?ms=x", "/slow?ms=-1", "/slow?ms=60001", "/slow?ms=", "/slow?ms=1;n=2",
-		"/bytes?n=-1", "/bytes?n=17179869185", "/bytes?n=1e3", "/bytes?n=1&chunked=2",
-		"/bytes?n=%zz",
-		"/stream?n=0", "/stream?n=1000001", "/stream?ms=-1",
-		"/drop?after=x", "/drop?after=1&reset=yes",
-		"/status/", "/status/99", "/status/101", "/status/600", "/status/abc", "/status/+99",
-		"/status/0200",
-		"/status/%1b%5b31m",
-	} {
-		res, body := get(t, c, "http://"+g.Addrs()[0]+path)
-		if res.StatusCode != http.StatusBadRequest || !strings.HasSuffix(body, ".\n") {
+	for _, path := range []string{"/slow?ms=1;n=2", "/bytes?n=%zz", "/status/"} {
+		if res, body := get(t, c, "http://"+g.Addrs()[0]+path); res.StatusCode != 400 || !strings.HasSuffix(body, ".\n") {
 			t.Errorf("%s: %d %q, want 400 with a sentence", path, res.StatusCode, body)
 		}
-		if i := strings.IndexFunc(strings.TrimSuffix(body, "\n"),
-			func(r rune) bool { return r < ' ' || r > '~' }); i >= 0 {
-			t.Errorf("%s: unprintable byte in %q", path, body)
-		}
-	}
-}
-
-func TestUnknownPathIsEscaped(t *testing.T) {
-	g, c := start(t, 1), client(t)
-	res, body := get(t, c, "http://"+g.Addrs()[0]+"/%1b%5b31m/%c2%9b")
-	if res.StatusCode != http.StatusNotFound || !strings.Contains(body, `/\x1b[31m/\xc2\x9b;`) {
-		t.Errorf("%d %q", res.StatusCode, body)
 	}
 }
 
@@ -197,19 +173,6 @@ func TestHomeNamesBackendAndItsLinksWork(t *testing.T) {
 	}
 }
 
-func TestSlowTakesItsTime(t *testing.T) {
-	g, c := start(t, 1), client(t)
-	began := time.Now()
-	_, body := get(t, c, "http://"+g.Addrs()[0]+"/slow?ms=80")
-	if took := time.Since(began); took < 80*time.Millisecond {
-		t.Errorf("answered after %v", took)
-	}
-	want := fmt.Sprintf(`{"backend":"%s","waited_ms":80}`+"\n", port(g.Addrs()[0]))
-	if body != want {
-		t.Errorf("%q, want %q", body, want)
-	}
-}
-
 // A client that leaves must end the handler that works for it.
 func TestClientLeavingEndsHandlers(t *testing.T) {
 	for _, request := range []string{
@@ -233,46 +196,6 @@ func TestClientLeavingEndsHandlers(t *testing.T) {
 			conn.Close()
 			eventually(t, "no handler runs", func() bool { return handlers() == 0 })
 		})
-	}
-}
-
-func TestBytes(t *testing.T) {
-	g, c := start(t, 1), client(t)
-	for _, n := range []int64{0, 1, 15, 16, 17, 1024, 15_999, 16_000, 16_001, 63_999, 64_000,
-		64_001, 5_000_000} {
-		for _, suffix := range []string{"", "&chunked=1"} {
-			res, err := c.Get(fmt.Sprintf("http://%s/bytes?n=%d%s", g.Addrs()[0], n, suffix))
-			if err != nil {
-				t.Fatal(err)
-			}
-			length := n
-			if suffix != "" {
-				length = -1
-			}
-			if res.ContentLength != length {
-				t.Errorf("n=%d%s: Content-Length %d", n, suffix, res.ContentLength)
-			}
-			if err := Verify(res.Body, n); err != nil {
-				t.Errorf("n=%d%s: %v", n, suffix, err)
-			}
-			res.Body.Close()
-		}
-	}
-	_, body := get(t, c, "http://"+g.Addrs()[0]+"/bytes?n=40")
-	if body != "000000000000000\n000000000000001\n00000000" {
-		t.Errorf("content %q", body)
-	}
-}
-
-func TestBytesHeadHasLengthOnly(t *testing.T) {
-	g, c := start(t, 1), client(t)
-	res, err := c.Head("http://" + g.Addrs()[0] + "/bytes?n=17179869184")
-	if err != nil {
-		t.Fatal(err)
-	}
-	res.Body.Close()
-	if res.ContentLength != maxBytes {
-		t.Errorf("Content-Length %d", res.ContentLength)
 	}
 }
 
@@ -328,279 +251,6 @@ func TestContentAndVerify(t *testing.T) {
 			t.Errorf("Verify says %q, want %q", got, message)
 		}
 	}
-}
-
-func TestEcho(t *testing.T) {
-	g := start(t, 1)
-	conn := dial(t, g.Addrs()[0])
-	fmt.Fprint(conn, "PATCH /echo?a;b=%1b HTTP/1.1\r\nhost: demo\r\nX-B: 2\r\nX-A: 1\r\nX-B: \xc2\x9bred\r\n"+
-		"Content-Length: 5\r\n\r\n\x1b[31m")
-	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := "PATCH /echo?a;b=%1b HTTP/1.1\r\nContent-Length: 5\r\nHost: demo\r\nX-A: 1\r\nX-B: 2\r\n" +
-		"X-B: \\xc2\\x9bred\r\n\r\n\x1b[31m"
-	if diff := cmp.Diff(want, string(body)); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
-	}
-	if res.ContentLength != int64(len(want)) || res.Close {
-		t.Errorf("Content-Length %d, close %v; want %d, kept", res.ContentLength, res.Close,
-			len(want))
-	}
-}
-
-func TestEchoChunkedWithTrailer(t *testing.T) {
-	g := start(t, 1)
-	conn := dial(t, g.Addrs()[0])
-	fmt.Fprint(conn, "POST /echo HTTP/1.1\r\nHost: demo\r\n"+
-		"Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"+
-		"4\r\nfour\r\n0\r\nX-Sum: 42\r\n\r\n")
-	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := "POST /echo HTTP/1.1\r\nHost: demo\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\nfour"
-	if diff := cmp.Diff(want, string(body)); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
-	}
-	if got := res.Trailer.Get("X-Sum"); got != "42" {
-		t.Errorf("trailer X-Sum %q, want 42", got)
-	}
-}
-
-// The answer to the first half of a body arrives before the second half is sent.
-func TestEchoIsFullDuplex(t *testing.T) {
-	g := start(t, 1)
-	conn := dial(t, g.Addrs()[0])
-	fmt.Fprint(conn, "POST /echo HTTP/1.1\r\nHost: demo\r\nTransfer-Encoding: chunked\r\n\r\n")
-	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body := bufio.NewReader(res.Body)
-	for line := ""; line != "\r\n"; {
-		if line, err = body.ReadString('\n'); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, half := range []string{"first\n", "second\n"} {
-		fmt.Fprintf(conn, "%x\r\n%s\r\n", len(half), half)
-		if line, err := body.ReadString('\n'); line != half || err != nil {
-			t.Fatalf("%q, %v; want %q", line, err, half)
-		}
-	}
-	fmt.Fprint(conn, "0\r\n\r\n")
-	if rest, err := io.ReadAll(body); len(rest) > 0 || err != nil {
-		t.Errorf("%q, %v after the last chunk", rest, err)
-	}
-}
-
-func TestEchoExpectContinue(t *testing.T) {
-	g := start(t, 1)
-	conn := dial(t, g.Addrs()[0])
-	reader := bufio.NewReader(conn)
-	fmt.Fprint(conn, "POST /echo HTTP/1.1\r\nHost: demo\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
-	res, err := http.ReadResponse(reader, nil)
-	if err != nil || res.StatusCode != http.StatusContinue {
-		t.Fatalf("%v, %v; want 100", res, err)
-	}
-	fmt.Fprint(conn, "body")
-	res, err = http.ReadResponse(reader, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, err := io.ReadAll(res.Body)
-	if err != nil || !strings.HasSuffix(string(body), "\r\n\r\nbody") {
-		t.Errorf("%q, %v", body, err)
-	}
-}
-
-func TestEchoLargeBody(t *testing.T) {
-	g, c := start(t, 1), client(t)
-	const n = 30 << 20
-	res, err := c.Post("http://"+g.Addrs()[0]+"/echo", "application/octet-stream",
-		struct{ io.Reader }{Content(n)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	body := bufio.NewReader(res.Body)
-	for line := ""; line != "\r\n"; {
-		if line, err = body.ReadString('\n'); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := Verify(body, n); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestStatus(t *testing.T) {
-	g, c := start(t, 1), client(t)
-	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	for _, code := range []int{200, 204, 205, 206, 299, 301, 304, 307, 400, 401, 404, 405, 418,
-		500, 503, 599} {
-		res, body := get(t, c, fmt.Sprintf("http://%s/status/%d", g.Addrs()[0], code))
-		if res.StatusCode != code {
-			t.Errorf("/status/%d: %d", code, res.StatusCode)
-		}
-		empty := code == 204 || code == 205 || code == 304
-		if empty != (body == "") {
-			t.Errorf("/status/%d: body %q", code, body)
-		}
-		if code == 204 && res.Header.Get("Content-Length") != "" {
-			t.Error("204 with Content-Length (RFC 9110 section 8.6)")
-		}
-		for field, codes := range map[string]string{
-			"Location": "301 307", "WWW-Authenticate": "401", "Allow": "405",
-		} {
-			want := strings.Contains(codes, fmt.Sprint(code))
-			if want != (res.Header.Get(field) != "") {
-				t.Errorf("/status/%d: %s is %q", code, field, res.Header.Get(field))
-			}
-		}
-	}
-}
-
-func TestInformationalStatus(t *testing.T) {
-	g := start(t, 1)
-	for _, code := range []int{100, 102, 103, 199} {
-		conn := dial(t, g.Addrs()[0])
-		fmt.Fprintf(conn, "GET /status/%d HTTP/1.1\r\nHost: demo\r\n\r\n", code)
-		reader := bufio.NewReader(conn)
-		for _, want := range []int{code, 200} {
-			res, err := http.ReadResponse(reader, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if res.StatusCode != want {
-				t.Errorf("/status/%d: %d, want %d", code, res.StatusCode, want)
-			}
-			if link := res.Header.Get("Link"); (link != "") != (want == 103) {
-				t.Errorf("/status/%d: Link %q with %d", code, link, want)
-			}
-		}
-	}
-	conn := dial(t, g.Addrs()[0])
-	fmt.Fprint(conn, "GET /status/103 HTTP/1.0\r\n\r\n")
-	if res, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil ||
-		res.StatusCode != 200 {
-		t.Errorf("HTTP/1.0 client got %v, %v; want 200 at once", res, err)
-	}
-}
-
-func TestStreamFirstEventAtOnce(t *testing.T) {
-	g, c := start(t, 1), client(t)
-	res, err := c.Get("http://" + g.Addrs()[0] + "/stream?ms=60000")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if got := res.Header.Get("Content-Type"); got != "text/event-stream" {
-		t.Errorf("Content-Type %q", got)
-	}
-	want := fmt.Sprintf("id: 1\ndata: {\"backend\":\"%s\",\"event\":1}\n\n", port(g.Addrs()[0]))
-	got := make([]byte, len(want))
-	// The next event comes in a minute: if this returns, the first was flushed.
-	if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != want {
-		t.Errorf("%q, %v; want %q", got, err, want)
-	}
-}
-
-func TestStreamEndsAfterN(t *testing.T) {
-	g, c := start(t, 1), client(t)
-	_, body := get(t, c, "http://"+g.Addrs()[0]+"/stream?n=3&ms=0")
-	if n := strings.Count(body, "\n\n"); n != 3 || !strings.Contains(body, "id: 3\n") {
-		t.Errorf("%d events in %q, want 3", n, body)
-	}
-}
-
-func TestWebSocketEcho(t *testing.T) {
-	g := start(t, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	conn, _, err := websocket.Dial(ctx, "ws://"+g.Addrs()[0]+"/ws", &websocket.DialOptions{
-		HTTPHeader: http.Header{"Origin": {"http://elsewhere.example"}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.CloseNow()
-	conn.SetReadLimit(maxMessage)
-	for kind, message := range map[websocket.MessageType]string{
-		websocket.MessageText:   "héllo",
-		websocket.MessageBinary: strings.Repeat("\x00\xff", maxMessage/2),
-	} {
-		if err := conn.Write(ctx, kind, []byte(message)); err != nil {
-			t.Fatal(err)
-		}
-		gotKind, got, err := conn.Read(ctx)
-		if err != nil || gotKind != kind || string(got) != message {
-			t.Fatalf("%v of %d bytes, %v; want %v of %d", gotKind, len(got), err, kind,
-				len(message))
-		}
-	}
-	_ = conn.Write(ctx, websocket.MessageBinary, make([]byte, maxMessage+1))
-	if _, _, err := conn.Read(ctx); websocket.CloseStatus(err) != websocket.StatusMessageTooBig {
-		t.Errorf("after too long a message: %v, want close status 1009", err)
-	}
-	eventually(t, "the handler has ended", func() bool { return handlers() == 0 })
-}
-
-func TestWebSocketNeedsUpgrade(t *testing.T) {
-	g, c := start(t, 1), client(t)
-	if res, body := get(t, c, "http://"+g.Addrs()[0]+"/ws"); res.StatusCode != http.StatusUpgradeRequired {
-		t.Errorf("%d %q, want 426", res.StatusCode, body)
-	}
-}
-
-func TestDropBreaksOff(t *testing.T) {
-	g, c := start(t, 1), client(t)
-	for _, n := range []int64{0, 1, 100, 200_000} {
-		res, err := c.Get(fmt.Sprintf("http://%s/drop?after=%d", g.Addrs()[0], n))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if res.ContentLength != n+dropMissing {
-			t.Errorf("after=%d: Content-Length %d", n, res.ContentLength)
-		}
-		var body bytes.Buffer
-		if _, err := io.Copy(&body, res.Body); !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Errorf("after=%d: %v, want an unexpected EOF", n, err)
-		}
-		res.Body.Close()
-		if err := Verify(&body, n); err != nil {
-			t.Errorf("after=%d: %v", n, err)
-		}
-	}
-}
-
-func TestDropResets(t *testing.T) {
-	g := start(t, 1)
-	conn := dial(t, g.Addrs()[0])
-	fmt.Fprint(conn, "GET /drop?after=100&reset=1 HTTP/1.1\r\nHost: demo\r\n\r\n")
-	got, err := io.ReadAll(conn)
-	if !isReset(err) {
-		t.Errorf("%v, want connection reset", err)
-	}
-	_, body, _ := strings.Cut(string(got), "\r\n\r\n")
-	if err := Verify(strings.NewReader(body), 100); err != nil {
-		t.Error(err)
-	}
-}
-
-func isReset(err error) bool {
-	return err != nil && (strings.Contains(err.Error(), "reset") ||
-		strings.Contains(err.Error(), "forcibly closed"))
 }
 
 func TestStopAndRestart(t *testing.T) {

@@ -12,12 +12,12 @@ import (
 	"path"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"reverseproxy/internal/backends"
+	"reverseproxy/internal/book"
 	"reverseproxy/internal/live"
 	"reverseproxy/internal/narrate"
 )
@@ -25,48 +25,47 @@ import (
 // stopTime is how long requests in flight get after Ctrl+C.
 const stopTime = 5 * time.Second
 
-// App is one chapter's program, apart from its lesson.
+// App is one chapter's program, apart from its lesson. Its hooks (Check, OnStop,
+// OnCut, AtEnd) append: each may be called several times.
 type App struct {
 	Name     string            // the chapter, "ch4_threaded"
 	Listen   string            // -listen: the address to accept clients on
 	Backends []string          // -backend or -backends: addresses, host:port
-	Log      *narrate.Narrator // tells what happens; ready after Parse
-	Worker   func() string     // names the worker that calls it; set it before Parse
+	Log      *narrate.Narrator // tells what happens; ready after Start
+	Flags    *flag.FlagSet     // what Start parses
+	Args     []string          // with it: the command line, without the program's name
+	Worker   func() string     // names the worker that calls it; set it before Start
 	Workers  func() string     // says in words who serves a connection, for the live page; may be nil
+	Child    bool              // a child of this program: it starts neither backends nor live page
 
-	backends  string // -backend or -backends, as given
-	demo      bool
-	watch     string
-	format    string
-	slow      time.Duration
-	out       io.Writer
-	group     *backends.Group // the demo backends, or nil
-	page      *live.Server    // the live page, or nil
-	stopping  chan struct{}   // closed at Ctrl+C
-	onCut     func()
-	closing   func() string // a line before the summary, or nil
-	finish    sync.Once
-	backoff   time.Duration // pause after the latest failed accept
-	lastError time.Time     // when that was
-}
-
-// about says in a line what each chapter's program is.
-var about = map[string]string{
-	"ch1_base":          "the socket calls themselves: accepts one client, prints what it says, closes",
-	"ch2_basic_proxy":   "a proxy that serves one client at a time",
-	"ch3_process_model": "a proxy with a child process for each connection",
-	"ch4_threaded":      "a proxy with a goroutine for each connection",
-	"ch5_load_balancer": "a proxy that gives several backends their turns (round robin)",
+	backends string // -backend or -backends, as given
+	demo     bool
+	watch    string
+	format   string
+	slow     time.Duration
+	out      io.Writer
+	checks   []func() error
+	onStop   []func()
+	onCut    []func()
+	atEnd    []func() string
+	group    *backends.Group // the demo backends, or nil
+	page     *live.Server    // the live page, or nil
+	stopping chan struct{}   // closed at Ctrl+C
+	stop     sync.Once
+	finish   sync.Once
 }
 
 // New registers the common flags. backendAddrs are the default addresses of the
 // backends: none (ch1), one (-backend) or several (-backends).
 func New(backendAddrs ...string) *App {
-	a := &App{Name: "proxy", Worker: narrate.Goroutine, out: os.Stdout, stopping: make(chan struct{})}
+	a := &App{Name: "proxy", Args: os.Args[1:], Worker: narrate.Goroutine,
+		out: os.Stdout, stopping: make(chan struct{})}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		a.Name = path.Base(info.Path) // the package's directory
 	}
-	fs := flag.CommandLine
+	a.Flags = flag.NewFlagSet(a.Name, flag.ContinueOnError)
+	a.Flags.SetOutput(io.Discard) // a mistake is told in one sentence
+	fs := a.Flags
 	fs.StringVar(&a.Listen, "listen", "127.0.0.1:8080", "`address` to accept clients on; port 0 takes a free one")
 	switch len(backendAddrs) {
 	case 0:
@@ -86,39 +85,27 @@ func New(backendAddrs ...string) *App {
 		}
 		return nil
 	})
-	fs.Usage = func() {} // Parse prints it, if -h asks for it
 	return a
 }
 
 func (a *App) usage() {
-	fmt.Fprintf(flag.CommandLine.Output(), "%s: %s\n\nUsage: go run ./%s [flags]\n\n", a.Name, about[a.Name], a.Name)
-	flag.PrintDefaults()
+	chapter, _ := book.Find(a.Name)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n\nUsage: go run ./%s [flags]\n\n", a.Name, chapter.About, a.Name)
+	a.Flags.SetOutput(&b)
+	a.Flags.PrintDefaults()
+	fmt.Print(narrate.Wrap(strings.ReplaceAll(b.String(), "\t", "    "), 0, 8))
 }
 
-// Parse reads the command line, checks it, and makes Log ready. check, if not
-// nil, checks the chapter's own flags. Mistakes end the program with exit code 2.
-func (a *App) Parse(check func() error) {
-	flag.CommandLine.Init(a.Name, flag.ContinueOnError)
-	flag.CommandLine.SetOutput(io.Discard) // a mistake is told in one sentence
-	switch err := flag.CommandLine.Parse(os.Args[1:]); {
-	case err == flag.ErrHelp:
-		flag.CommandLine.SetOutput(os.Stdout)
-		a.usage()
-		os.Exit(0)
-	case err != nil:
-		badUsage(err)
-	}
-	if flag.NArg() > 0 {
-		badUsage(fmt.Errorf("unexpected argument %q", flag.Arg(0)))
-	}
-	if err := a.checkFlags(); err != nil {
-		badUsage(err)
-	}
-	if check != nil {
-		if err := check(); err != nil {
-			badUsage(err)
-		}
-	}
+// Check adds a check of flags, made when they have been parsed. Its error ends
+// the program with exit code 2.
+func (a *App) Check(check func() error) { a.checks = append(a.checks, check) }
+
+// Start reads the command line, checks it, makes Log ready, and starts what the
+// flags ask for beside the proxy: the demo backends (-demo) and the live page
+// (-watch). Of a family of processes only the parent has those.
+func (a *App) Start() {
+	a.parse()
 	switch a.format {
 	case "text":
 		a.Log = narrate.New(narrate.All, narrate.Text(a.out))
@@ -129,137 +116,10 @@ func (a *App) Parse(check func() error) {
 	}
 	a.Log.Worker = a.Worker
 	a.Log.SlowMotion(a.slow)
-}
-
-func (a *App) checkFlags() error {
-	if err := checkAddr("-listen", a.Listen); err != nil {
-		return err
+	if a.Child {
+		return
 	}
-	for _, addr := range strings.Split(a.backends, ",") {
-		if a.backends == "" {
-			break
-		}
-		addr = strings.TrimSpace(addr)
-		if err := checkAddr(backendFlag(), addr); err != nil {
-			return err
-		}
-		if freePort(addr) && !a.demo {
-			return fmt.Errorf("%s %s: nothing can listen on port 0; only with -demo it means any free port", backendFlag(), addr)
-		}
-		a.Backends = append(a.Backends, addr)
-	}
-	if flag.Lookup("backend") != nil && len(a.Backends) != 1 {
-		return fmt.Errorf("-backend takes one address; several backends are for ch5_load_balancer")
-	}
-	if flag.Lookup("backends") != nil && len(a.Backends) == 0 {
-		return fmt.Errorf("-backends needs at least one address")
-	}
-	if a.watch != "" {
-		if err := checkAddr("-watch", a.watch); err != nil {
-			return err
-		}
-	}
-	if err := a.checkDistinct(); err != nil {
-		return err
-	}
-	if a.format != "text" && a.format != "json" && a.format != "off" {
-		return fmt.Errorf("-log is text, json or off, not %q", a.format)
-	}
-	if a.slow < 0 {
-		return fmt.Errorf("-slow-motion must not be negative")
-	}
-	return nil
-}
-
-// backendFlag is the name of the flag that this chapter has for its backends.
-func backendFlag() string {
-	if flag.Lookup("backends") != nil {
-		return "-backends"
-	}
-	return "-backend"
-}
-
-// freePort reports whether addr asks for any free port.
-func freePort(addr string) bool {
-	_, port, _ := net.SplitHostPort(addr)
-	n, err := net.LookupPort("tcp", port)
-	return err == nil && n == 0
-}
-
-// checkDistinct refuses one address for two listeners of this program.
-func (a *App) checkDistinct() error {
-	taken := map[string]string{a.Listen: "-listen"}
-	claim := func(name, addr string) error {
-		if other := taken[addr]; other != "" && other != name && !freePort(addr) {
-			return fmt.Errorf("%s and %s cannot both be %s", other, name, addr)
-		}
-		taken[addr] = name
-		return nil
-	}
-	if a.demo {
-		for _, addr := range a.Backends {
-			if err := claim("a backend of -demo", addr); err != nil {
-				return err
-			}
-		}
-	}
-	if a.watch != "" {
-		return claim("-watch", a.watch)
-	}
-	return nil
-}
-
-// checkAddr wants host:port with a port that can exist.
-func checkAddr(name, addr string) error {
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("%s %q is not an address such as 127.0.0.1:8080", name, addr)
-	}
-	if _, err := net.LookupPort("tcp", port); err != nil {
-		return fmt.Errorf("%s %q: the port must be a number from 0 to 65535", name, addr)
-	}
-	return nil
-}
-
-// CountVar registers a flag for a number that is at least 1.
-func CountVar(p *int, name string, value int, usage string) {
-	*p = value
-	flag.Func(name, fmt.Sprintf("%s (default %d)", usage, value), func(s string) error {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 {
-			return fmt.Errorf("it must be a number of at least 1")
-		}
-		*p = n
-		return nil
-	})
-}
-
-// Timeout registers a flag for a time that is more than 0.
-func Timeout(name string, value time.Duration, usage string) *time.Duration {
-	flag.Func(name, fmt.Sprintf("%s (default %v)", usage, value), func(s string) error {
-		d, err := time.ParseDuration(s)
-		if err != nil || d <= 0 {
-			return fmt.Errorf("it must be more than 0, such as 10s")
-		}
-		value = d
-		return nil
-	})
-	return &value
-}
-
-func badUsage(err error) {
-	fmt.Fprintf(os.Stderr, "%v\nThe flags are explained by -h.\n", err)
-	os.Exit(2)
-}
-
-// Pause returns -slow-motion: the pause after each step.
-func (a *App) Pause() time.Duration { return a.slow }
-
-// Prepare starts what the flags ask for beside the proxy: the demo backends
-// (-demo) and the live page (-watch). Of a family of processes only the parent
-// calls it.
-func (a *App) Prepare() {
-	guests.demo, guests.page = a.demo, a.watch != ""
+	a.pinNames()
 	if a.demo {
 		a.startDemo()
 	}
@@ -268,8 +128,8 @@ func (a *App) Prepare() {
 	}
 }
 
-// guests are what takes descriptors of this process beside the proxy.
-var guests struct{ demo, page bool }
+// Pause returns -slow-motion: the pause after each step.
+func (a *App) Pause() time.Duration { return a.slow }
 
 // startDemo starts a backend on each address. One that is named twice, so that
 // it gets two turns, is started once.
@@ -291,13 +151,14 @@ func (a *App) startDemo() {
 	for i, p := range place {
 		a.Backends[i] = group.Addrs()[p]
 	}
-	a.say("Demo backends on " + strings.Join(group.Addrs(), ", "))
+	a.Say("Demo backends on " + strings.Join(group.Addrs(), ", "))
 }
 
-// say prints a line for people; in JSON it would only be in the way.
-func (a *App) say(line string) {
+// Say prints a line for people, broken where it is too long; in JSON it would
+// only be in the way.
+func (a *App) Say(line string) {
 	if a.format != "json" {
-		fmt.Fprintln(a.out, line)
+		fmt.Fprintln(a.out, narrate.Wrap(line, 0, 4))
 	}
 }
 
@@ -305,27 +166,30 @@ func (a *App) say(line string) {
 // prints the readiness line, and from now on Ctrl+C closes the listener.
 func (a *App) Ready(listener net.Listener) {
 	addr := listener.Addr()
-	for _, b := range a.Backends {
-		if b == addr.String() {
-			a.Fatal(fmt.Errorf("the backend %s is this proxy itself; name another with %s", b, backendFlag()))
-		}
-	}
+	a.refuseItself(addr.String())
 	a.Log.Listening(addr)
-	a.ReadyAt(addr.String(), func() { listener.Close() })
+	a.OnStop(func() { listener.Close() })
+	a.ReadyAt(addr.String())
 }
 
-// ReadyAt prints the readiness line and arranges that Ctrl+C calls stop.
-func (a *App) ReadyAt(addr string, stop func()) {
+// ReadyAt prints the readiness line. From now on Ctrl+C ends the program in the
+// orderly way.
+func (a *App) ReadyAt(addr string) {
 	if a.page != nil {
-		a.page.SetProxy(addr)
+		a.page.SetProxy(reachable(addr))
 	}
-	a.onSignal(stop)
+	a.onSignal()
 	a.Log.Emit(narrate.Event{Kind: narrate.KindReady, Listen: addr, Backends: a.Backends})
 	line := "Ready on " + addr
 	if len(a.Backends) > 0 {
-		line += " (try: curl -s http://" + reachable(addr) + "/api/data)"
+		try := "(try: curl -s http://" + reachable(addr) + "/api/data)"
+		if len(line+" "+try) <= narrate.Columns {
+			line += " " + try
+		} else {
+			line += "\n    " + try
+		}
 	}
-	a.say(line)
+	a.Say(line)
 }
 
 // reachable returns an address under which this machine reaches a listener on
@@ -338,8 +202,8 @@ func reachable(addr string) string {
 	return net.JoinHostPort("127.0.0.1", port)
 }
 
-// AtEnd sets what gives the line that is printed before the summary.
-func (a *App) AtEnd(line func() string) { a.closing = line }
+// AtEnd adds what gives a line that is printed before the summary.
+func (a *App) AtEnd(line func() string) { a.atEnd = append(a.atEnd, line) }
 
 // Finish lets requests in flight finish, for at most 5 s after Ctrl+C, and
 // prints the summary line.
@@ -351,11 +215,13 @@ func (a *App) Finish() {
 // summarize prints the summary line, once, and takes down what was started.
 func (a *App) summarize() {
 	a.finish.Do(func() {
-		if a.closing != nil {
-			a.say(a.closing())
+		for _, line := range a.atEnd {
+			a.Say(line())
 		}
 		s := a.Log.Summary()
-		a.say(s.String())
+		if a.format != "json" {
+			fmt.Fprintln(a.out, s)
+		}
 		a.Log.Emit(narrate.Event{Kind: narrate.KindSummary, Summary: &s})
 		if a.page != nil {
 			a.page.Close()
@@ -366,39 +232,8 @@ func (a *App) summarize() {
 	})
 }
 
-// ExitIfIdle ends the program in the orderly way, if no client is in hand. It is
-// for a program that waits in a system call which Ctrl+C does not end.
-func (a *App) ExitIfIdle() {
-	if a.Log.InFlight() == 0 {
-		a.summarize()
-		os.Exit(0)
-	}
-}
-
-// Show prints bytes from the network for people, a line each, made safe.
-func (a *App) Show(data []byte) {
-	for line := range strings.Lines(string(data)) {
-		a.say("        | " + narrate.Clean(strings.TrimRight(line, "\r\n")))
-	}
-}
-
-// Text returns err's text, "" for nil.
-func Text(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
-}
-
-// Must ends the program if the named system call failed.
-func (a *App) Must(call string, err error) {
-	if err != nil {
-		a.Fatal(os.NewSyscallError(call, err))
-	}
-}
-
 // Fatal ends the program because it cannot start, with exit code 1.
 func (a *App) Fatal(err error) {
-	fmt.Fprintln(os.Stderr, a.Name+": "+explain(err, a.Listen))
+	fmt.Fprintln(os.Stderr, narrate.Wrap(a.Name+": "+a.explain(err), 0, 4))
 	os.Exit(1)
 }

@@ -3,31 +3,26 @@ package cli
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"net"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
+	"reverseproxy/internal/backends"
 	"reverseproxy/internal/narrate"
 )
 
-// newApp returns an App with fresh flags, set as given, whose output is kept.
+// newApp returns an App with flags set as given, whose output is kept.
 func newApp(t *testing.T, flags map[string]string, backends ...string) (*App, *bytes.Buffer) {
 	t.Helper()
-	was := flag.CommandLine
-	t.Cleanup(func() { flag.CommandLine = was })
-	flag.CommandLine = flag.NewFlagSet("test", flag.ContinueOnError)
 	a := New(backends...)
 	var out bytes.Buffer
 	a.out = &out
 	for name, value := range flags {
-		if err := flag.Set(name, value); err != nil {
+		if err := a.Flags.Set(name, value); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -66,6 +61,9 @@ func TestCheckFlags(t *testing.T) {
 		{"watch", "9090", one, "-watch"},
 		{"watch", "127.0.0.1:9090", one, ""},
 		{"watch", "127.0.0.1:8080", one, "-listen and -watch"},
+		{"watch", "localhost:8080", one, "-listen and -watch"},
+		{"watch", ":8080", one, "-listen and -watch"},
+		{"listen", "192.0.2.1:9090", one, ""},
 		{"backend", "127.0.0.1:0", one, "-backend 127.0.0.1:0"},
 		{"backends", "127.0.0.1:1,127.0.0.1:0", two, "-backends 127.0.0.1:0"},
 		{"log", "JSON", one, "-log"},
@@ -82,82 +80,66 @@ func TestCheckFlags(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	listen := func(err error) error { return &net.OpError{Op: "listen", Err: err} }
+	inUse := os.NewSyscallError("bind", syscall.EADDRINUSE)
 	for _, test := range []struct {
 		err   error
 		words []string
 	}{
-		{listen(os.NewSyscallError("bind", syscall.EADDRINUSE)), []string{"port 1", "already in use", "-listen 127.0.0.1:0"}},
-		{os.NewSyscallError("bind", syscall.EADDRINUSE), []string{"port 1", "already in use"}}, // ch1
-		{listen(os.NewSyscallError("bind", syscall.EACCES)), []string{"port 1", "not permitted", "-listen"}},
+		{listen(inUse), []string{"port 1 ", "in use", "-listen 127.0.0.1:0"}},
+		{inUse, []string{"port 1 ", "in use"}}, // ch1
+		{&backends.ListenError{Addr: "192.0.2.1:2", Err: listen(inUse)}, []string{"port 2 ", "demo backend", "-demo"}},
+		{errWatch{listen(inUse)}, []string{"port 3 ", "live page", "-watch 127.0.0.1:0"}},
+		{errWatch{listen(os.NewSyscallError("bind", syscall.EADDRNOTAVAIL))}, []string{"192.0.2.1:3", "not an address of this machine", "-watch"}},
+		{listen(os.NewSyscallError("bind", syscall.EACCES)), []string{"port 1 ", "not permitted", "-listen"}},
 		{listen(os.NewSyscallError("bind", syscall.EADDRNOTAVAIL)), []string{"192.0.2.1:1", "not an address of this machine"}},
 		{listen(&net.DNSError{Err: "no such host", Name: "x"}), []string{"192.0.2.1:1", "not an address of this machine"}},
 		{errors.New("something else"), []string{"something else"}},
 	} {
-		got := explain(test.err, "192.0.2.1:1")
+		a, _ := newApp(t, map[string]string{"listen": "192.0.2.1:1", "watch": "192.0.2.1:3"}, "127.0.0.1:8000")
+		got := a.explain(test.err)
 		for _, word := range test.words {
-			if !strings.Contains(got, word) || strings.Contains(got, "\n") {
-				t.Errorf("%v: %q lacks %q, or is not one line", test.err, got, word)
+			if !strings.Contains(got, word) {
+				t.Errorf("%v: %q lacks %q", test.err, got, word)
 			}
 		}
 	}
 }
 
+// TestPortOwner names the program that is in the way, and not one that has the
+// port on another address.
 func TestPortOwner(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux tells who listens")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	if got, _ := portOwner(port); !strings.Contains(got, fmt.Sprintf("by cli.test (process %d)", os.Getpid())) {
-		t.Errorf("%q does not name this process, %d", got, os.Getpid())
-	}
-	l.Close()
-	for _, port := range []string{port, "0", "http", ""} {
-		got, nobody := portOwner(port)
-		if _, err := strconv.Atoi(port); got != "" || nobody != (err == nil) {
-			t.Errorf("port %q, on which nobody listens, belongs to %q, nobody: %v", port, got, nobody)
+	for _, host := range []string{"127.0.0.1", "[::1]", "0.0.0.0", ""} {
+		l, err := net.Listen("tcp", host+":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		if got, _ := portOwner(host + ":" + port); got != fmt.Sprintf("cli.test (process %d)", os.Getpid()) {
+			t.Errorf("%s: %q does not name this process, %d", l.Addr(), got, os.Getpid())
+		}
+		if got, _ := portOwner(":" + port); got == "" {
+			t.Errorf("%s: in the way of a listener on every address, but not named", l.Addr())
+		}
+		if got, nobody := portOwner("127.0.0.2:" + port); nobody != strings.Contains(host, "1") {
+			t.Errorf("%s: in the way of 127.0.0.2: %q, nobody: %v", l.Addr(), got, nobody)
+		}
+		l.Close()
+		for _, addr := range []string{host + ":" + port, ":0", ":http", "nonsense"} {
+			if got, nobody := portOwner(addr); got != "" || nobody != (addr != "nonsense") {
+				t.Errorf("%s, where nobody listens, belongs to %q, nobody: %v", addr, got, nobody)
+			}
 		}
 	}
 }
 
 func TestStopped(t *testing.T) {
 	a, _ := newApp(t, nil, "127.0.0.1:8000")
-	var problems []string
-	a.Log = narrate.New(narrate.All, func(e narrate.Event) { problems = append(problems, e.Err) })
 	failure := errors.New("too many open files")
-	start := time.Now()
-	for range 3 {
-		if a.Stopped(failure) {
-			t.Fatal("one failed accept ends the program")
-		}
-	}
-	if d := time.Since(start); d < 35*time.Millisecond {
-		t.Errorf("three pauses, of 5, 10 and 20 ms, took %v", d)
-	}
-	want := "next try in 5ms next try in 10ms next try in 20ms"
-	for i, p := range problems {
-		if !strings.HasPrefix(p, "Accept failed: too many open files; ") {
-			t.Errorf("problem %d: %q", i, p)
-		}
-		problems[i] = strings.TrimPrefix(p, "Accept failed: too many open files; ")
-	}
-	if got := strings.Join(problems, " "); got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
-
-	a.backoff, a.lastError = 800*time.Millisecond, time.Now()
-	a.Stopped(failure)
-	if a.backoff != maxBackoff {
-		t.Errorf("the longest pause is %v, want %v", a.backoff, maxBackoff)
-	}
-	a.lastError = time.Now().Add(-time.Minute)
-	a.Stopped(failure)
-	if a.backoff != firstBackoff {
-		t.Errorf("after a minute without failure the pause is %v, want %v", a.backoff, firstBackoff)
+	if a.Stopped(failure) {
+		t.Error("one failed accept ends the program")
 	}
 	if !a.Stopped(&net.OpError{Op: "accept", Err: net.ErrClosed}) {
 		t.Error("a closed listener does not end the program")
@@ -168,52 +150,74 @@ func TestStopped(t *testing.T) {
 	}
 }
 
-func TestShowIsSafe(t *testing.T) {
-	a, out := newApp(t, nil)
-	a.Show([]byte("GET / HTTP/1.1\r\nX: \x1b[2J\r\n\r\nbody\x00"))
-	want := "        | GET / HTTP/1.1\n        | X: \\x1b[2J\n        | \n        | body\\x00\n"
-	if out.String() != want {
-		t.Errorf("%q, want %q", out.String(), want)
+// TestHooksAppend: each hook takes several functions and calls all, in order.
+func TestHooksAppend(t *testing.T) {
+	a, out := newApp(t, nil, "127.0.0.1:8000")
+	a.format = "text"
+	a.Log = narrate.New(narrate.Off)
+	var called []string
+	for _, n := range []string{"1", "2"} {
+		a.Check(func() error { called = append(called, "check "+n); return nil })
+		a.OnStop(func() { called = append(called, "stop "+n) })
+		a.OnCut(func() { called = append(called, "cut "+n) })
+		a.AtEnd(func() string { return "Before it " + n })
+	}
+	for _, check := range a.checks {
+		check()
+	}
+	for _, f := range append(a.onStop, a.onCut...) {
+		f()
+	}
+	if got := strings.Join(called, ", "); got != "check 1, check 2, stop 1, stop 2, cut 1, cut 2" {
+		t.Error(got)
+	}
+	a.Finish()
+	a.Finish() // the summary is printed once
+	if got := out.String(); !strings.HasPrefix(got, "Before it 1\nBefore it 2\nSummary: 0 connections") ||
+		strings.Count(got, "\n") != 4 {
+		t.Errorf("%q", got)
 	}
 }
 
 func TestCountVar(t *testing.T) {
-	newApp(t, nil)
+	a, _ := newApp(t, nil)
 	var n int
-	CountVar(&n, "count", 7, "how `many`")
+	a.CountVar(&n, "count", 7, "how `many`")
 	if n != 7 {
 		t.Errorf("default %d", n)
 	}
 	for value, right := range map[string]bool{"1": true, "20000": true, "0": false, "-1": false, "x": false, "1.5": false} {
-		if err := flag.Set("count", value); (err == nil) != right {
+		if err := a.Flags.Set("count", value); (err == nil) != right {
 			t.Errorf("%s: %v", value, err)
 		}
 	}
 }
 
 func TestFitDescriptors(t *testing.T) {
-	if got := FitDescriptors(1); got != 1 {
-		t.Errorf("FitDescriptors(1) = %d", got)
+	fit := func(n, each int, flags map[string]string) int {
+		a, _ := newApp(t, flags, "127.0.0.1:8000")
+		if err := a.checkFlags(); err != nil {
+			t.Fatal(err)
+		}
+		return a.FitDescriptors(n, each)
 	}
-	if got := FitDescriptors(1 << 30); runtime.GOOS == "linux" && (got < 1 || got > 1<<30) {
-		t.Errorf("FitDescriptors(2^30) = %d", got)
+	if got := fit(1, 2, nil); got != 1 {
+		t.Errorf("one connection: %d", got)
 	}
-}
-
-func TestSummaryIsPrintedOnce(t *testing.T) {
-	a, out := newApp(t, nil, "127.0.0.1:8000")
-	a.format = "text"
-	a.Log = narrate.New(narrate.Off)
-	a.AtEnd(func() string { return "Before it" })
-	a.Finish()
-	a.Finish()
-	if got := out.String(); !strings.HasPrefix(got, "Before it\nSummary: 0 connections") || strings.Count(got, "\n") != 2 {
-		t.Errorf("%q", got)
+	if runtime.GOOS == "windows" {
+		return
 	}
-}
-
-func TestText(t *testing.T) {
-	if Text(nil) != "" || Text(errors.New("x")) != "x" {
-		t.Errorf("%q, %q", Text(nil), Text(errors.New("x")))
+	all := fit(1<<30, 2, nil)
+	for name, less := range map[string]int{
+		"three each": fit(1<<30, 3, nil), "with a live page": fit(1<<30, 2, map[string]string{"watch": "127.0.0.1:9090"}),
+		"with demo backends": fit(1<<30, 2, map[string]string{"demo": "true"}),
+		"with a name":        fit(1<<30, 2, map[string]string{"backend": "backend.test:80"}),
+	} {
+		if less < 1 || less >= all {
+			t.Errorf("%s: %d, without: %d", name, less, all)
+		}
+	}
+	if none := fit(1, 1<<40, nil); none != 1 {
+		t.Errorf("no room: %d, want the one that cannot be less", none)
 	}
 }

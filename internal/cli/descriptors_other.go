@@ -3,4 +3,4 @@
 package cli
 
 // FitDescriptors returns n: this system has no fixed limit on open sockets.
-func FitDescriptors(n int) int { return n }
+func (a *App) FitDescriptors(n, each int) int { return n }

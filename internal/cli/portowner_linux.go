@@ -2,22 +2,26 @@ package cli
 
 import (
 	"bufio"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// portOwner returns " by NAME (process PID)" for the program that listens on a
-// TCP port, as far as /proc lets us see it, and "" otherwise; nobody says that
-// there is no such program.
-func portOwner(port string) (owner string, nobody bool) {
-	n, err := strconv.Atoi(port)
-	if err != nil {
+// portOwner returns "NAME (process PID)" for the program that keeps others from
+// listening on addr (host:port), as far as /proc lets us see it, and ""
+// otherwise; nobody says that there is no such program.
+func portOwner(addr string) (owner string, nobody bool) {
+	wanted := places(addr)
+	if len(wanted) == 0 {
 		return "", false
 	}
-	inode := listeningInode(n)
+	inode := listeningInode(wanted)
 	if inode == "" {
 		return "", true
 	}
@@ -25,7 +29,7 @@ func portOwner(port string) (owner string, nobody bool) {
 	for _, link := range links {
 		if target, err := os.Readlink(link); err == nil && target == "socket:["+inode+"]" {
 			pid := strings.Split(link, "/")[2]
-			return fmt.Sprintf(" by %s (process %s)", programName(pid), pid), false
+			return fmt.Sprintf("%s (process %s)", programName(pid), pid), false
 		}
 	}
 	return "", false
@@ -41,10 +45,10 @@ func programName(pid string) string {
 	return strings.TrimSpace(string(name))
 }
 
-// listeningInode finds the socket that listens on a port in /proc/net/tcp: its
-// columns are number, local address, remote address, state (0A is LISTEN) ...
-// and, as the tenth, the inode.
-func listeningInode(port int) string {
+// listeningInode finds a socket that listens where one is wanted in
+// /proc/net/tcp: its columns are number, local address, remote address, state
+// (0A is LISTEN) ... and, as the tenth, the inode.
+func listeningInode(wanted []netip.AddrPort) string {
 	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		f, err := os.Open(file)
 		if err != nil {
@@ -53,10 +57,24 @@ func listeningInode(port int) string {
 		defer f.Close()
 		for lines := bufio.NewScanner(f); lines.Scan(); {
 			col := strings.Fields(lines.Text())
-			if len(col) > 9 && col[3] == "0A" && strings.HasSuffix(col[1], fmt.Sprintf(":%04X", port)) {
+			if len(col) > 9 && col[3] == "0A" &&
+				slices.ContainsFunc(wanted, func(w netip.AddrPort) bool { return overlap(w, kernelAddr(col[1])) }) {
 				return col[9]
 			}
 		}
 	}
 	return ""
+}
+
+// kernelAddr reads an address as /proc/net/tcp has it, "0100007F:1F90": words
+// of four bytes in this machine's order.
+func kernelAddr(s string) netip.AddrPort {
+	host, service, _ := strings.Cut(s, ":")
+	ip, _ := hex.DecodeString(host)
+	for i := 0; i+4 <= len(ip); i += 4 {
+		binary.NativeEndian.PutUint32(ip[i:], binary.BigEndian.Uint32(ip[i:]))
+	}
+	addr, _ := netip.AddrFromSlice(ip)
+	port, _ := strconv.ParseUint(service, 16, 16)
+	return netip.AddrPortFrom(addr.Unmap(), uint16(port))
 }

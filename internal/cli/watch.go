@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"errors"
-
 	"reverseproxy/internal/live"
 	"reverseproxy/internal/narrate"
 )
@@ -18,11 +16,11 @@ func (a *App) startWatching() {
 	}
 	page, err := live.Start(a.watch, config)
 	if err != nil {
-		a.Fatal(errors.New(err.Error())) // it names its own cure
+		a.Fatal(errWatch{err})
 	}
 	a.page = page
 	a.Log.AttachSample(page.Sink, page.Shows)
-	a.say("Watch live on http://" + page.Addr() + "/")
+	a.Say("Watch live on http://" + reachable(page.Addr()) + "/")
 	if a.format == "json" {
 		a.Log.Emit(narrate.Event{Kind: narrate.KindWatch, Listen: page.Addr()})
 	}

@@ -15,7 +15,9 @@ func TestMain(m *testing.M) { Main(m) }
 
 // broken is the proxy of testdata with one of its faults.
 func broken(fault string) Model {
-	return Model{Name: "broken -fault " + fault, Folder: "internal/harness/testdata/broken", Flags: []string{"-fault", fault}}
+	m := Threaded
+	m.Name, m.Folder, m.Flags = "broken -fault "+fault, "internal/harness/testdata/broken", []string{"-fault", fault}
+	return m
 }
 
 // try runs the named scenario or life on a proxy with the fault and returns
@@ -123,7 +125,7 @@ func TestRacesAndPanicsFail(t *testing.T) {
 	for _, words := range []string{"WARNING: DATA RACE", "panic: at the disco", "fatal error: all goroutines are asleep"} {
 		complaints := Try(func(t T) {
 			p := Start(t, broken("none"), broken("none").Demo(1)...)
-			p.stderr.Write([]byte(words + "\n"))
+			p.run.Stderr.Write([]byte(words + "\n"))
 		})
 		if len(complaints) != 1 || !strings.Contains(complaints[0], words) {
 			t.Errorf("%q: complaints %q", words, complaints)

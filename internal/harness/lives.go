@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"reverseproxy/internal/narrate"
+	"reverseproxy/internal/proc"
 )
 
 // A Life is a test that starts programs of its own: how they begin and end,
@@ -57,10 +58,7 @@ func RunLives(t *testing.T, m Model) {
 }
 
 func ctrlC(t T, m Model) {
-	n := 1
-	if m.Plural {
-		n = 3
-	}
+	n := len(m.Backends)
 	p := Start(t, m, m.Demo(n)...)
 	for range 5 {
 		p.serveOne(t)
@@ -88,7 +86,7 @@ func ctrlC(t T, m Model) {
 }
 
 var summaryLine = regexp.MustCompile(
-	`(?m)^Summary: 2 connections, 1 failed, at most [12] at once, CPU \d+\.\d{3} s, peak memory \d+\.\d MB$`)
+	`(?m)^Summary: 2 connections, 2 requests, 1 failed, at most [12] at once,\n         CPU \d+\.\d{3} s, peak memory \d+\.\d MB$`)
 
 func summaryInWords(t T, m Model) {
 	for _, format := range []string{"text", "off"} {
@@ -99,8 +97,8 @@ func summaryInWords(t T, m Model) {
 		if n := len(summaryLine.FindAllString(e.Stdout, -1)); n != 1 {
 			t.Errorf("-log %s: %d summary lines for 2 connections, 1 failed, in:\n%s", format, n, e.Stdout)
 		}
-		if lines := strings.Split(strings.TrimSpace(e.Stdout), "\n"); !summaryLine.MatchString(lines[len(lines)-1]) {
-			t.Errorf("-log %s: the last line is %q", format, lines[len(lines)-1])
+		if at := summaryLine.FindStringIndex(e.Stdout); at != nil && at[1] != len(e.Stdout)-1 {
+			t.Errorf("-log %s: behind the summary stands %q", format, e.Stdout[at[1]:])
 		}
 	}
 }
@@ -196,12 +194,13 @@ func RefusesToStart(t T, m Model, code int, flags []string, words ...string) {
 	if e.Code != code {
 		t.Errorf("%v: exit status %d, want %d; stdout %q, stderr %q", flags, e.Code, code, e.Stdout, e.Stderr)
 	}
+	said := strings.ReplaceAll(e.Stderr, "\n    ", " ") // a long line goes on in the next
 	for _, word := range words {
-		if !strings.Contains(e.Stderr, word) {
+		if !strings.Contains(said, word) {
 			t.Errorf("%v: stderr does not mention %q: %q", flags, word, e.Stderr)
 		}
 	}
-	if code == 1 && strings.Count(e.Stderr, "\n") != 1 {
+	if code == 1 && strings.Count(said, "\n") != 1 {
 		t.Errorf("%v: stderr is not one line: %q", flags, e.Stderr)
 	}
 }
@@ -215,10 +214,10 @@ func portInUse(t T, m Model) {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	words := []string{m.Folder, port, "in use", "-listen"}
 	if runtime.GOOS == "linux" {
-		words = append(words, " by ", "(process ") // a process that is just being started may hold it too
+		words = append(words, "(process ") // a process that is just being started may hold it too
 	}
 	RefusesToStart(t, m, 1, []string{"-listen", l.Addr().String()}, words...)
-	if !m.NoBackend {
+	if m.Forwards() {
 		RefusesToStart(t, m, 1, []string{"-demo", m.BackendFlag(), l.Addr().String()}, port, "-demo")
 	}
 	if m.Standing == 0 {
@@ -239,7 +238,7 @@ func badFlags(t T, m Model) {
 		{"-no-such-flag"},
 		{"an argument"},
 	}
-	if !m.NoBackend {
+	if m.Forwards() {
 		tests = append(tests, [][]string{
 			{m.BackendFlag(), "8000"},
 			{m.BackendFlag(), ""},
@@ -267,7 +266,7 @@ func help(t T, m Model) {
 		t.Errorf("-h: exit status %d, want 0", e.Code)
 	}
 	flags := []string{"listen", "watch", "log", "slow-motion", "request-timeout"}
-	if !m.NoBackend {
+	if m.Forwards() {
 		flags = append(flags, m.BackendFlag()[1:], "demo", "connect-timeout", "server-timeout", "idle-timeout", "max-body")
 	}
 	text := e.Stdout + e.Stderr
@@ -305,7 +304,7 @@ func narrationOff(t T, m Model) {
 	p := StartWithBackend(t, m, "-log", "off")
 	p.serveOne(t)
 	e := p.Interrupt(t)
-	want := regexp.MustCompile(`^Ready on \S+.*\n(Turns: .*\n)?Summary: 1 connections, 0 failed, .*\n$`)
+	want := regexp.MustCompile(`^Ready on \S+.*\n(Turns: .*\n)?Summary: 1 connection, 1 request, 0 failed, .*\n +CPU .*\n$`)
 	if !want.MatchString(e.Stdout) {
 		t.Errorf("-log off prints:\n%s", e.Stdout)
 	}
@@ -340,7 +339,7 @@ func noBackend(t T, m Model) {
 func escapesInWords(t T, m Model) {
 	p := StartWithBackend(t, m, "-log", "text")
 	escapes(t, p)
-	p.WaitLine(t, `^#4 .*10 `)
+	p.WaitLine(t, `^#6 .*10 `)
 	e := p.Interrupt(t)
 	CheckPlain(t, "stdout", e.Stdout)
 	CheckPlain(t, "stderr", e.Stderr)
@@ -422,7 +421,7 @@ func silentClient(t T, m Model) {
 
 // fewDescriptors lets the program have 64 files, for 100 clients at once.
 func fewDescriptors(t T, m Model) {
-	p := Launch{Model: m, Under: []string{"sh", "-c", `ulimit -n 64; exec "$0" "$@"`}}.StartWithBackend(t)
+	p := Launch{Model: m, Under: proc.Limited(64)}.StartWithBackend(t)
 	p.settle(t)
 	before := p.Descriptors(t)
 	p.Backend.Serve(t, func(w http.ResponseWriter, r *http.Request) {

@@ -3,42 +3,61 @@
 package harness
 
 import (
-	"errors"
+	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
-	"time"
 
+	"reverseproxy/internal/book"
 	"reverseproxy/internal/narrate"
+	"reverseproxy/internal/proc"
 )
 
 // A Model is one way to run a program: a chapter and the flags that make it so.
 type Model struct {
-	Name      string // for messages: "ch3_process_model -prefork 4"
-	Folder    string // of the main package, from the repository's root
-	Flags     []string
-	Serial    bool // serves one client at a time
-	Forks     bool // starts a child for each client
-	Standing  int  // standing children
-	Plural    bool // takes -backends, not -backend
-	NoBackend bool // takes neither
+	book.Chapter
+	Name     string // for messages: "ch3_process_model -prefork 4"
+	Folder   string // of the main package, from the repository's root
+	Flags    []string
+	Standing int // standing children
 }
 
 // The models of Part I.
 var (
-	Base      = Model{Name: "ch1_base", Folder: "ch1_base", Serial: true, NoBackend: true}
-	Basic     = Model{Name: "ch2_basic_proxy", Folder: "ch2_basic_proxy", Serial: true}
-	Fork      = Model{Name: "ch3_process_model", Folder: "ch3_process_model", Forks: true}
-	Prefork   = Model{Name: "ch3_process_model -prefork 4", Folder: "ch3_process_model", Flags: []string{"-prefork", "4"}, Standing: 4}
-	Threaded  = Model{Name: "ch4_threaded", Folder: "ch4_threaded"}
-	OSThreads = Model{Name: "ch4_threaded -os-threads", Folder: "ch4_threaded", Flags: []string{"-os-threads"}}
-	Balancer  = Model{Name: "ch5_load_balancer", Folder: "ch5_load_balancer", Plural: true}
+	Base      = Chapter(1)
+	Basic     = Chapter(2)
+	Fork      = Chapter(3)
+	Prefork   = standing(4)
+	Threaded  = Chapter(4)
+	OSThreads = Chapter(4, "-os-threads")
+	Balancer  = Chapter(5)
 )
+
+// Chapter is the chapter with a number, run with some flags.
+func Chapter(number int, flags ...string) Model {
+	c := book.Of(number)
+	return Model{Chapter: c, Folder: c.Dir, Flags: flags, Name: strings.Join(append([]string{c.Dir}, flags...), " ")}
+}
+
+// standing is ch3 with n standing children.
+func standing(n int) Model {
+	m := Chapter(3, "-prefork", fmt.Sprint(n))
+	m.Forks, m.Standing = false, n
+	return m
+}
+
+// Proxies are the chapters that forward, and ch3 with standing children.
+func Proxies() []Model {
+	all := []Model{Prefork}
+	for _, c := range book.Proxies() {
+		all = append(all, Chapter(c.Number))
+	}
+	return all
+}
 
 // Launch says how a program is started. The zero value of each field is the
 // usual way.
@@ -57,18 +76,12 @@ type Proxy struct {
 	Backends []string // the addresses of its demo backends, with -demo
 	Backend  *Backend // the backend that the test plays, if StartWithBackend made one
 
-	cmd    *exec.Cmd
-	mark   string // in the environment of the program and all that it starts
-	stdout output
-	stderr output
-	exited chan struct{} // closed when it has been waited for
-	err    error         // what Wait said
+	run    *proc.Process
 	mu     sync.Mutex
-	quiet  bool // its stderr has been checked, or is expected to be loud
+	lines  []string        // of stdout, whole ones
+	events []narrate.Event // those that are JSON
+	quiet  bool            // its stderr has been checked, or is expected to be loud
 }
-
-// runs numbers the programs that were started.
-var runs atomic.Int64
 
 // Start starts a model with flags and waits until it is ready. It ends with the
 // test, which fails if the program reported a data race or a panic meanwhile.
@@ -91,14 +104,6 @@ func (l Launch) StartWithBackend(t T) *Proxy {
 	p := l.Start(t)
 	p.Backend = b
 	return p
-}
-
-// BackendFlag returns the name of the flag that names the backends.
-func (m Model) BackendFlag() string {
-	if m.Plural {
-		return "-backends"
-	}
-	return "-backend"
 }
 
 // Demo returns the flags that start n demo backends on free ports.
@@ -126,67 +131,51 @@ func (l Launch) Spawn(t T) *Proxy {
 	args := append([]string{}, l.Under...)
 	args = append(args, path, "-listen", "127.0.0.1:0", "-log", "json")
 	args = append(append(args, l.Model.Flags...), l.Flags...)
-	p := &Proxy{Model: l.Model, exited: make(chan struct{})}
-	p.cmd = exec.Command(args[0], args[1:]...)
-	p.mark = fmt.Sprintf("HARNESS_RUN=%d.%d", os.Getpid(), runs.Add(1))
-	p.cmd.Env = append(append(os.Environ(), l.Env...), p.mark)
-	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
-	// A process group of its own, as a shell would give it: Ctrl+C goes to all
-	// of it.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	p.cmd.WaitDelay = Patience // for children that keep stderr open
-	if err := p.cmd.Start(); err != nil {
+	p := &Proxy{Model: l.Model, run: proc.New(args...)}
+	p.run.Stdout.Line = p.read
+	p.run.Cmd.Env = append(os.Environ(), l.Env...)
+	p.run.Cmd.WaitDelay = Patience // for children that keep stderr open
+	if err := p.run.Start(); err != nil {
 		t.Fatalf("start of %s: %v", l.Model.Name, err)
 	}
-	// Ends when the program and everything that holds its output have ended.
-	go func() {
-		p.err = p.cmd.Wait()
-		close(p.exited)
-	}()
 	t.Cleanup(func() { p.end(t) })
 	return p
 }
 
-// readyLine is what programs print once they listen, in words.
-var readyLine = regexp.MustCompile(`^Ready on (\S+)`)
+// read takes a line of stdout.
+func (p *Proxy) read(line string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lines = append(p.lines, line)
+	var e narrate.Event
+	if strings.HasPrefix(line, "{") && json.Unmarshal([]byte(line), &e) == nil {
+		p.events = append(p.events, e)
+	}
+}
 
 func (p *Proxy) awaitReady(t T) {
 	t.Helper()
-	next := 0
-	found := p.stdout.wait(p.exited, func() bool {
-		for _, e := range p.stdout.events {
-			if e.Kind == narrate.KindReady {
-				p.Addr, p.Backends = e.Listen, e.Backends
-				return true
-			}
+	addrs, err := p.run.Ready(Patience, proc.ReadyLine, 1)
+	if err != nil {
+		t.Fatalf("%s: %v", p.Model.Name, err)
+	}
+	p.Addr = addrs[0]
+	for _, e := range p.Events() {
+		if e.Kind == narrate.KindReady {
+			p.Backends = e.Backends
 		}
-		for ; next < len(p.stdout.lines); next++ {
-			line := p.stdout.lines[next]
-			if list, ok := strings.CutPrefix(line, "Demo backends on "); ok {
-				p.Backends = strings.Split(list, ", ")
-			}
-			if m := readyLine.FindStringSubmatch(line); m != nil {
-				p.Addr = m[1]
-				return true
-			}
-		}
-		return false
-	})
-	if !found {
-		t.Fatalf("%s was not ready in time; stdout:\n%s\nstderr:\n%s", p.Model.Name, p.stdout.tail(), p.stderr.tail())
+	}
+	if m := demoLine.FindStringSubmatch(p.Stdout()); m != nil { // in words
+		p.Backends = strings.Split(m[1], ", ")
 	}
 }
+
+var demoLine = regexp.MustCompile(`(?m)^Demo backends on (.*)$`)
 
 // end ends the program at the end of a test, and all that it has started.
 func (p *Proxy) end(t T) {
 	t.Helper()
-	syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
-	p.killAll()
-	select {
-	case <-p.exited:
-	case <-time.After(Patience):
-		t.Errorf("%s has not ended, even by SIGKILL", p.Model.Name)
-	}
+	p.run.Kill()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.quiet {
@@ -194,30 +183,30 @@ func (p *Proxy) end(t T) {
 	}
 	p.quiet = true
 	for _, bad := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: ", "[signal SIG"} {
-		if strings.Contains(p.stderr.String(), bad) {
-			t.Errorf("%s wrote to stderr:\n%s", p.Model.Name, p.stderr.String())
+		if strings.Contains(p.Stderr(), bad) {
+			t.Errorf("%s wrote to stderr:\n%s", p.Model.Name, p.Stderr())
 			return
 		}
 	}
 	if t.Failed() {
-		t.Logf("the end of what %s wrote to stdout:\n%s\nto stderr:\n%s", p.Model.Name, p.stdout.tail(), p.stderr.tail())
+		t.Logf("the end of what %s wrote:\n%s", p.Model.Name, p.run.LastWords())
 	}
 }
 
 // PID returns the program's process number.
-func (p *Proxy) PID() int { return p.cmd.Process.Pid }
+func (p *Proxy) PID() int { return p.run.PID() }
 
 // Stdout returns what the program has written to stdout so far.
-func (p *Proxy) Stdout() string { return p.stdout.String() }
+func (p *Proxy) Stdout() string { return p.run.Stdout.String() }
 
 // Stderr returns what the program has written to stderr so far.
-func (p *Proxy) Stderr() string { return p.stderr.String() }
+func (p *Proxy) Stderr() string { return p.run.Stderr.String() }
 
 // Events returns the events narrated so far (-log json).
 func (p *Proxy) Events() []narrate.Event {
-	p.stdout.mu.Lock()
-	defer p.stdout.mu.Unlock()
-	return append([]narrate.Event(nil), p.stdout.events...)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.events)
 }
 
 // WaitEvent waits for the first event that matches, from the beginning on.
@@ -231,9 +220,11 @@ func (p *Proxy) WaitEvents(t T, what string, n int, match func(narrate.Event) bo
 	t.Helper()
 	var found []narrate.Event
 	next := 0
-	ok := p.stdout.wait(p.exited, func() bool {
-		for ; next < len(p.stdout.events); next++ {
-			if e := p.stdout.events[next]; match(e) {
+	ok := p.run.Await(Patience, func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for ; next < len(p.events); next++ {
+			if e := p.events[next]; match(e) {
 				found = append(found, e)
 			}
 		}
@@ -241,7 +232,7 @@ func (p *Proxy) WaitEvents(t T, what string, n int, match func(narrate.Event) bo
 	})
 	if !ok {
 		t.Fatalf("%s narrated %d of %d events in time: %s; its last lines:\n%s",
-			p.Model.Name, len(found), n, what, p.stdout.tail())
+			p.Model.Name, len(found), n, what, p.run.Stdout.Tail())
 	}
 	return found
 }
@@ -250,17 +241,19 @@ func (p *Proxy) WaitEvents(t T, what string, n int, match func(narrate.Event) bo
 func (p *Proxy) WaitLine(t T, pattern string) string {
 	t.Helper()
 	re, found, next := regexp.MustCompile(pattern), "", 0
-	ok := p.stdout.wait(p.exited, func() bool {
-		for ; next < len(p.stdout.lines); next++ {
-			if re.MatchString(p.stdout.lines[next]) {
-				found = p.stdout.lines[next]
+	ok := p.run.Await(Patience, func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for ; next < len(p.lines); next++ {
+			if re.MatchString(p.lines[next]) {
+				found = p.lines[next]
 				return true
 			}
 		}
 		return false
 	})
 	if !ok {
-		t.Fatalf("%s printed no line like %q in time; its last lines:\n%s", p.Model.Name, pattern, p.stdout.tail())
+		t.Fatalf("%s printed no line like %q in time; its last lines:\n%s", p.Model.Name, pattern, p.run.Stdout.Tail())
 	}
 	return found
 }
@@ -268,17 +261,17 @@ func (p *Proxy) WaitLine(t T, pattern string) string {
 // WaitStderr waits until stderr contains s.
 func (p *Proxy) WaitStderr(t T, s string) {
 	t.Helper()
-	if !p.stderr.wait(p.exited, func() bool { return strings.Contains(string(p.stderr.text), s) }) {
-		t.Fatalf("%s wrote nothing like %q to stderr in time, but:\n%s", p.Model.Name, s, p.stderr.tail())
+	if !p.run.Await(Patience, func() bool { return strings.Contains(p.Stderr(), s) }) {
+		t.Fatalf("%s wrote nothing like %q to stderr in time, but:\n%s", p.Model.Name, s, p.run.Stderr.Tail())
 	}
 }
 
 // Signal sends a signal to the program alone.
-func (p *Proxy) Signal(sig syscall.Signal) { p.cmd.Process.Signal(sig) }
+func (p *Proxy) Signal(sig syscall.Signal) { p.run.Cmd.Process.Signal(sig) }
 
 // CtrlC does what a terminal does at Ctrl+C: SIGINT to the program and to all
 // children of it.
-func (p *Proxy) CtrlC() { syscall.Kill(-p.cmd.Process.Pid, syscall.SIGINT) }
+func (p *Proxy) CtrlC() { p.run.Interrupt() }
 
 // Exit is how a program ended.
 type Exit struct {
@@ -291,15 +284,13 @@ type Exit struct {
 // Wait waits until the program has ended.
 func (p *Proxy) Wait(t T) Exit {
 	t.Helper()
-	select {
-	case <-p.exited:
-	case <-time.After(Patience):
-		t.Fatalf("%s has not ended; its last lines:\n%s", p.Model.Name, p.stdout.tail())
+	if !p.run.Wait(Patience) {
+		t.Fatalf("%s has not ended; its last lines:\n%s", p.Model.Name, p.run.Stdout.Tail())
 	}
-	if errors.Is(p.err, exec.ErrWaitDelay) {
+	if p.run.Held() {
 		t.Errorf("%s ended, but something that it started still holds its output", p.Model.Name)
 	}
-	e := Exit{Code: p.cmd.ProcessState.ExitCode(), Stdout: p.Stdout(), Stderr: p.Stderr()}
+	e := Exit{Code: p.run.Code(), Stdout: p.Stdout(), Stderr: p.Stderr()}
 	for _, event := range p.Events() {
 		if event.Kind == narrate.KindSummary {
 			e.Summary = event.Summary

@@ -57,6 +57,7 @@ var Scenarios = []Scenario{
 	{"client that resets in a download", Played, clientResets},
 	{"client that leaves before the response", Played, clientLeaves},
 	{"client that says nothing and leaves", Played, clientSilentLeaves},
+	{"clients that reset before they are accepted", Played, resetsBeforeAccept},
 	{"backend that resets in a response", Played, backendResets},
 	{"backend that closes in a response", Played, backendCloses},
 	{"backend that closes at once", Played, backendSilent},
@@ -122,11 +123,7 @@ func (s Stage) start(t T, m Model) *Proxy {
 	if s != Demo {
 		return l.StartWithBackend(t)
 	}
-	n := 1
-	if m.Plural {
-		n = 3
-	}
-	l.Flags = m.Demo(n)
+	l.Flags = m.Demo(len(m.Backends))
 	return l.Start(t)
 }
 
@@ -554,6 +551,7 @@ func escapes(t T, p *Proxy) {
 		"GET /" + escapeSequence + " HTTP/1.1\r\nHost: proxy.test\r\n\r\n",
 		escapeSequence + " / HTTP/1.1\r\nHost: proxy.test\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: " + escapeSequence + "\r\n\r\n",
+		"GET /\xc2\x9b2J\xff HTTP/1.1\r\nHost: proxy.test\r\n\r\n",
 	} {
 		c := p.Dial(t)
 		c.Send(request)
@@ -562,12 +560,21 @@ func escapes(t T, p *Proxy) {
 	}
 	c := p.Dial(t)
 	defer c.Close()
-	c.Send("GET /\xc2\x9b2J\xff HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
+	c.Send("GET / HTTP/1.1\r\nHost: proxy.test\r\nX: \xc2\x9b2J\xff\r\n\r\n")
 	b := p.Backend.Accept(t)
 	b.Head()
 	b.Send("HTTP/1.1 200 " + escapeSequence + "\r\nContent-Length: 0\r\n\r\n")
 	b.Close()
 	same(t, "status of a response with such a reason", 502, c.Response("GET").Status)
+
+	c = p.Dial(t) // bytes that a reason phrase may have
+	defer c.Close()
+	c.Send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
+	b = p.Backend.Accept(t)
+	b.Head()
+	b.Send("HTTP/1.1 200 \xc2\x9b2J\xff\r\nContent-Length: 0\r\n\r\n")
+	b.Close()
+	same(t, "status of a response with a reason above ASCII", 200, c.Response("GET").Status)
 	CheckPlain(t, "stdout", p.Stdout())
 	CheckPlain(t, "stderr", p.Stderr())
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/google/go-cmp/cmp"
 
+	"reverseproxy/internal/book"
 	"reverseproxy/internal/live/browser"
 	"reverseproxy/internal/narrate"
 )
@@ -32,8 +33,6 @@ const (
 	pageTimeout = 20 * time.Second // for the page to show what is waited for
 	root        = "../.."
 )
-
-var chapters = []string{"ch1_base", "ch2_basic_proxy", "ch3_process_model", "ch4_threaded", "ch5_load_balancer"}
 
 // TestInBrowser drives the live page of every chapter in a real browser.
 func TestInBrowser(t *testing.T) {
@@ -45,8 +44,10 @@ func TestInBrowser(t *testing.T) {
 		t.Skip("starts a browser")
 	}
 	bin := t.TempDir()
-	if err := browser.Build(root, bin, chapters...); err != nil {
-		t.Fatal(err)
+	for _, chapter := range book.Chapters {
+		if err := browser.Build(root, bin, chapter.Dir); err != nil {
+			t.Fatal(err)
+		}
 	}
 	window, cancel, err := browser.Start(context.Background(), path, 1280, 720)
 	if err != nil {
@@ -55,8 +56,8 @@ func TestInBrowser(t *testing.T) {
 	t.Cleanup(cancel)
 	b := &bench{window: window, bin: bin}
 	t.Run("ch1", b.testOneClient)
-	for _, chapter := range chapters[1:] {
-		t.Run(chapter[:3], func(t *testing.T) { b.testTenClients(t, chapter) })
+	for _, chapter := range book.Proxies() {
+		t.Run(chapter.Short(), func(t *testing.T) { b.testTenClients(t, chapter.Dir) })
 	}
 	t.Run("StopBackend", b.testStopBackend)
 	t.Run("BrokenClients", b.testBrokenClients)
@@ -87,13 +88,8 @@ type bench struct {
 func (b *bench) run(t *testing.T, chapter string, flags ...string) *browser.Program {
 	t.Helper()
 	args := []string{"-listen", "127.0.0.1:0", "-watch", "127.0.0.1:0"}
-	switch chapter {
-	case "ch1_base":
-	case "ch5_load_balancer":
-		args = append(args, "-demo", "-backends", "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0")
-	default:
-		args = append(args, "-demo", "-backend", "127.0.0.1:0")
-	}
+	about, _ := book.Find(chapter)
+	args = append(args, about.Demo()...)
 	p, err := browser.Run(filepath.Join(b.bin, chapter), append(args, flags...)...)
 	if err != nil {
 		t.Fatal(err)

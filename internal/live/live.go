@@ -14,14 +14,12 @@ import (
 	"embed"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"reverseproxy/internal/narrate"
@@ -97,7 +95,7 @@ var usual = limits{header: 5 * time.Second, request: 10 * time.Second, idle: 5 *
 	write: viewerWrite, saving: time.Minute}
 
 // Start listens on addr and serves the page there until Close. An address
-// without a host means 127.0.0.1. The error names the cure.
+// without a host means 127.0.0.1.
 func Start(addr string, c Config) (*Server, error) { return startWith(addr, c, usual) }
 
 func startWith(addr string, c Config, lim limits) (*Server, error) {
@@ -105,13 +103,8 @@ func startWith(addr string, c Config, lim limits) (*Server, error) {
 		addr = "127.0.0.1" + addr
 	}
 	l, err := net.Listen("tcp", addr)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("the live page cannot listen on %s, the port is in use: "+
-			"stop the program that has it or choose another port, -watch 127.0.0.1:0 for any free one", addr)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("the live page cannot listen on %s: %v; "+
-			"give an address of this machine, such as -watch 127.0.0.1:9090", addr, err)
+		return nil, fmt.Errorf("the live page: %w", err)
 	}
 	if c.Workers == "" {
 		c.Workers = models[c.Chapter]

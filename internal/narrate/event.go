@@ -42,11 +42,19 @@ const (
 	KindStep    = "step"    // one of the ten steps happened
 	KindRoute   = "route"   // a backend was chosen (between steps 5 and 6)
 	KindBody    = "body"    // the request's body has reached the backend
+	KindRequest = "request" // a request is over, answered or not
+	KindIdle    = "idle"    // the connection waits for its next request
 	KindWorker  = "worker"  // a child process started or ended
 	KindProblem = "problem" // something failed that belongs to no connection
 	KindReady   = "ready"   // the proxy listens
 	KindWatch   = "watch"   // the live page listens
 	KindSummary = "summary" // the run is over
+)
+
+// The states of a worker that is a process.
+const (
+	Started = "started"
+	Exited  = "exited"
 )
 
 // Event is one thing that happened. Strings that came from the network are
@@ -55,18 +63,22 @@ type Event struct {
 	Time     time.Time `json:"time"`
 	Kind     string    `json:"event"`
 	Conn     uint64    `json:"conn,omitempty"`     // number of the connection, from 1
+	Request  int       `json:"request,omitempty"`  // number of the request on it, from 1; for Close, how many there were
+	Try      int       `json:"try,omitempty"`      // number of the try to have it answered, from 1; 0: there is but one
 	Worker   string    `json:"worker,omitempty"`   // who did it: "goroutine 21", "child 4711"
+	State    string    `json:"state,omitempty"`    // worker: Started or Exited
 	Step     Step      `json:"step,omitempty"`     // 1–10
 	Name     string    `json:"name,omitempty"`     // the step's name
 	Calls    string    `json:"calls,omitempty"`    // the system calls behind it, in order
 	Peer     string    `json:"peer,omitempty"`     // the other end's address
-	Bytes    int64     `json:"bytes,omitempty"`    // bytes moved by this step
-	Elapsed  int64     `json:"elapsed_us"`         // microseconds since the step before; for Close, of the whole connection
+	Reused   bool      `json:"reused,omitempty"`   // Connect: an idle connection was taken, none was made
+	Bytes    int64     `json:"bytes,omitempty"`    // bytes moved by this step; request: of its response
+	Elapsed  int64     `json:"elapsed_us"`         // microseconds since the step before; request: since its first byte; Close: since it was accepted
 	Status   int       `json:"status,omitempty"`   // HTTP status of the response
 	Text     string    `json:"text,omitempty"`     // for people
 	Err      string    `json:"error,omitempty"`    // what went wrong
 	Fault    string    `json:"fault,omitempty"`    // whose failure Err is: "client", "backend" or "proxy"
-	Failed   bool      `json:"failed,omitempty"`   // Close: the client did not get the answer it asked for
+	Failed   bool      `json:"failed,omitempty"`   // request, Close: the client did not get the answer it asked for
 	Listen   string    `json:"listen,omitempty"`   // ready, watch: the address
 	Backends []string  `json:"backends,omitempty"` // ready: the backends' addresses
 	Summary  *Summary  `json:"summary,omitempty"`  // summary: the figures

@@ -71,6 +71,15 @@ func TestTextLines(t *testing.T) {
 		{step(Close, Event{Elapsed: 12345, Err: "the client left", Failed: true}), "#7   10 🔒 Connection closed after 12.3 ms: the client left\n"},
 		{Event{Kind: KindRoute, Conn: 123456, Peer: "127.0.0.1:8001"}, "#123456   ➡️  Routing to backend 127.0.0.1:8001\n"},
 		{Event{Kind: KindWorker, Conn: 7, Worker: "child 99", Text: "started"}, "#7      👷 child 99 started\n"},
+		{step(Accept, Event{}), "#7    4 ✅ Accepted a connection\n"},
+		{step(ReadRequest, Event{Request: 1, Bytes: 84}), "#7    5 📦 Received 84 bytes\n"},
+		{step(ReadRequest, Event{Request: 2, Bytes: 84}), "#7.2  5 📦 Received 84 bytes\n"},
+		{step(Connect, Event{Request: 2, Try: 1, Peer: "b:1", Calls: "connect", Text: "inside net.Dial"}), "#7.2  6 ✅ Connected to b:1 (connect, inside net.Dial)\n"},
+		{step(Connect, Event{Request: 2, Try: 2, Peer: "b:1", Calls: "connect", Text: "inside net.Dial"}), "#7.2  6 ✅ Connected to b:1 [try 2]\n"},
+		{step(Connect, Event{Request: 2, Peer: "b:1", Reused: true}), "#7.2  6 ✅ Reused an idle connection to b:1\n"},
+		{step(Close, Event{Request: 3, Status: 200, Elapsed: 850}), "#7   10 🔒 Connection closed after 850 µs, 3 requests\n"},
+		{Event{Kind: KindRequest, Conn: 7, Request: 1, Status: 200}, ""},
+		{Event{Kind: KindIdle, Conn: 7, Request: 2, Status: 200}, "#7.2    💤 Waiting for another request; this one was answered with 200\n"},
 		{Event{Kind: KindProblem, Err: "Accept failed"}, "❌ Accept failed\n"},
 		{Event{Kind: KindReady, Listen: "127.0.0.1:8080"}, ""},
 		{Event{Kind: KindSummary, Summary: &Summary{}}, ""},
@@ -212,7 +221,11 @@ func TestOffCostsNothing(t *testing.T) {
 		c.Route("127.0.0.1:8000")
 		c.Body(100)
 		n.Problem("nothing")
-		n.WorkerNote(1, "child 1", "started")
+		n.WorkerNote(1, "child 1", Started, "started")
+		c.Begin()
+		c.Try(1)
+		c.End(Event{Status: 200})
+		c.Idle(true)
 	})
 	if allocs != 0 {
 		t.Errorf("%v allocations", allocs)
@@ -252,24 +265,179 @@ func TestSummaryCounts(t *testing.T) {
 }
 
 func TestSummaryLine(t *testing.T) {
-	s := Summary{Connections: 12, MostAtOnce: 3, CPUSeconds: 0.05, PeakMemory: 14_200_000}
-	want := "Summary: 12 connections, 0 failed, at most 3 at once, CPU 0.050 s, peak memory 14.2 MB"
-	if got := s.String(); got != want {
-		t.Errorf("%q, want %q", got, want)
+	for want, s := range map[string]Summary{
+		"Summary: 12 connections, 31 requests, 0 failed, at most 3 at once,\n         CPU 0.050 s, peak memory 14.2 MB": {
+			Connections: 12, Requests: 31, MostAtOnce: 3, CPUSeconds: 0.05, PeakMemory: 14_200_000},
+		"Summary: 1 connection, 1 request, 1 failed, at most 1 at once,\n         CPU 0.000 s, peak memory 0.0 MB": {
+			Connections: 1, Requests: 1, Failed: 1, MostAtOnce: 1},
+		"Summary: 0 connections, 0 requests, 0 failed, at most 0 at once,\n         CPU 0.000 s, peak memory 0.0 MB": {},
+	} {
+		if got := s.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 
+// TestSlowMotion: the pause lies between two steps and is not the time of
+// either. Whoever accepts is not held up, and what a backend takes is seen.
 func TestSlowMotion(t *testing.T) {
+	const pause, backend = 100 * time.Millisecond, 60 * time.Millisecond
 	n, events := collect(All)
-	n.SlowMotion(20 * time.Millisecond)
-	start := time.Now()
+	n.SlowMotion(pause)
+	began := time.Now()
 	c := n.AcceptFrom("x")
-	c.Step(ReadRequest, Event{})
-	if d := time.Since(start); d < 40*time.Millisecond {
-		t.Errorf("two steps took %v", d)
+	if d := time.Since(began); d >= pause {
+		t.Errorf("accepting took %v", d)
 	}
-	if e := events()[1]; e.Elapsed >= 20_000 {
-		t.Errorf("the pause is counted as the step's time: %d µs", e.Elapsed)
+	c.Begin()
+	c.Step(ReadRequest, Event{})
+	c.Route("b")
+	c.Step(Connect, Event{})
+	c.Step(ForwardRequest, Event{})
+	time.Sleep(backend) // the backend at work
+	c.Step(ReadResponse, Event{})
+	c.Step(SendResponse, Event{})
+	c.End(Event{Status: 200})
+	c.Close(nil, false, 200)
+	e := events()
+	for i := 1; i < len(e); i++ {
+		if e[i].Kind == KindRequest || i > 1 && e[i-1].Kind == KindRequest {
+			continue // no step: step 9 is over, nothing of it is left to see
+		}
+		if d := e[i].Time.Sub(e[i-1].Time); d < pause {
+			t.Errorf("step %d was told %v after the one before", e[i].Step, d)
+		}
+		if us := e[i].Elapsed; e[i].Step != ReadResponse && us >= pause.Microseconds()/2 {
+			t.Errorf("step %d took %d µs: the pause counts", e[i].Step, us)
+		}
+	}
+	if us := e[5].Elapsed; e[5].Step != ReadResponse || us < backend.Microseconds() || us >= pause.Microseconds() {
+		t.Errorf("a backend of %v is shown as %d µs", backend, us)
+	}
+}
+
+// TestSlowMotionHoldsNobodyUp: ten connections accepted by one goroutine go
+// through their steps side by side.
+func TestSlowMotionHoldsNobodyUp(t *testing.T) {
+	const pause = 50 * time.Millisecond
+	n := New(All)
+	n.SlowMotion(pause)
+	began := time.Now()
+	for range 10 {
+		c := n.AcceptFrom("x")
+		go func() { // ends with its connection
+			c.Begin()
+			c.Step(ReadRequest, Event{})
+			c.Close(nil, false, 200)
+		}()
+	}
+	n.Drain()
+	if d := time.Since(began); d > 6*pause {
+		t.Errorf("ten connections of two pauses each took %v", d)
+	}
+}
+
+// TestRequests: events say which request, which try and which connection of the
+// backend's they belong to, and the summary counts requests.
+func TestRequests(t *testing.T) {
+	n, events := collect(All)
+	c := n.AcceptFrom("127.0.0.1:5000")
+	c.Begin()
+	c.Step(ReadRequest, Event{Bytes: 80})
+	c.Try(1)
+	c.Step(Connect, Event{Peer: "b1", Err: "refused", Fault: "backend"})
+	c.Try(2)
+	c.Step(Connect, Event{Peer: "b2"})
+	c.Step(SendResponse, Event{Bytes: 120})
+	c.End(Event{Status: 200, Bytes: 120})
+	c.Idle(true)
+	if n.InFlight() != 0 {
+		t.Errorf("%d in flight while the connection is idle", n.InFlight())
+	}
+	c.Begin()
+	if n.InFlight() != 1 {
+		t.Errorf("%d in flight, want 1", n.InFlight())
+	}
+	if cut := n.CutOff(); cut != 1 {
+		t.Errorf("%d are cut off, want 1", cut)
+	}
+	c.Step(ReadRequest, Event{Bytes: 81})
+	c.Step(Connect, Event{Peer: "b2", Reused: true})
+	c.Close(errors.New("the client left"), true, 0) // ends the request, too
+	c.End(Event{})                                  // which is over already
+
+	type seen struct {
+		What         string
+		Request, Try int
+		Reused       bool
+		Status       int
+		Bytes        int64
+		Failed       bool
+		Err, Fault   string
+	}
+	var got []seen
+	for _, e := range events() {
+		got = append(got, seen{e.Name, e.Request, e.Try, e.Reused, e.Status, e.Bytes, e.Failed, e.Err, e.Fault})
+	}
+	want := []seen{
+		{What: "accept"},
+		{What: "read request", Request: 1, Bytes: 80},
+		{What: "connect", Request: 1, Try: 1, Err: "refused", Fault: "backend"},
+		{What: "connect", Request: 1, Try: 2},
+		{What: "send response", Request: 1, Try: 2, Bytes: 120},
+		{What: "request", Request: 1, Try: 2, Status: 200, Bytes: 120},
+		{What: "idle", Request: 1, Status: 200},
+		{What: "read request", Request: 2, Bytes: 81},
+		{What: "connect", Request: 2, Reused: true},
+		{What: "request", Request: 2, Failed: true, Err: "the client left"},
+		{What: "close", Request: 2, Failed: true, Err: "the client left"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("want (-), got (+):\n%s", diff)
+	}
+	if s := n.Summary(); s.Connections != 1 || s.Requests != 2 || s.Failed != 1 || s.MostAtOnce != 1 {
+		t.Errorf("%+v: the failure was counted by CutOff, and counts once", s)
+	}
+}
+
+// TestFailuresCountOnce: a failure is its request's; only without one is it the
+// connection's.
+func TestFailuresCountOnce(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		do       func(*Conn)
+		requests int64
+		failed   int64
+	}{
+		{"answered", func(c *Conn) { c.Begin(); c.End(Event{}); c.Close(nil, false, 200) }, 1, 0},
+		{"failed", func(c *Conn) { c.Begin(); c.End(Event{Failed: true}); c.Close(nil, true, 502) }, 1, 1},
+		{"not ended", func(c *Conn) { c.Begin(); c.Close(nil, true, 502) }, 1, 1},
+		{"silent", func(c *Conn) { c.Close(nil, true, 408) }, 0, 1},
+		{"left", func(c *Conn) { c.Close(nil, false, 0) }, 0, 0},
+		{"idle, then gone", func(c *Conn) { c.Begin(); c.End(Event{}); c.Idle(true); c.Close(nil, true, 0) }, 1, 0},
+		{"the second of two", func(c *Conn) { c.Begin(); c.End(Event{}); c.Begin(); c.Close(nil, true, 502) }, 2, 1},
+	} {
+		for _, level := range []Level{Off, All} {
+			n := New(level)
+			test.do(n.AcceptFrom("x"))
+			if s := n.Summary(); s.Requests != test.requests || s.Failed != test.failed || n.InFlight() != 0 {
+				t.Errorf("%s: %+v, %d in flight", test.name, s, n.InFlight())
+			}
+		}
+	}
+}
+
+// nowhere is a connection that was reset before it was accepted: it has no
+// address.
+type nowhere struct{ net.Conn }
+
+func (nowhere) RemoteAddr() net.Addr { return nil }
+
+func TestAcceptOfAConnectionWithoutAddress(t *testing.T) {
+	n, events := collect(All)
+	n.Accept(nowhere{}).Close(nil, false, 0)
+	if e := events(); e[0].Step != Accept || e[0].Peer != "" {
+		t.Errorf("%+v", e[0])
 	}
 }
 

@@ -29,16 +29,20 @@ type Narrator struct {
 	shows  func(conn uint64) bool // whether anybody sees a connection's worker; nil: yes
 	mu     sync.Mutex             // one event at a time reaches the sinks
 	sinks  []Sink
-	slow   atomic.Int64 // pause after each step, nanoseconds
+	slow   atomic.Int64 // pause between steps, nanoseconds
 	lastID atomic.Uint64
-	counts *Counts
-	cut    atomic.Bool    // CutOff has counted what is open
 	open   sync.WaitGroup // connections that this process accepted
+
+	counting sync.Mutex // guards what follows
+	totals   Totals
+	counted  func(Totals)  // told of each change; nil: nobody
+	include  func() Totals // what others have counted; nil: nothing
+	cut      bool          // CutOff has counted what was open
 }
 
 // New returns a Narrator that tells as much as level says to the given sinks.
 func New(level Level, sinks ...Sink) *Narrator {
-	return &Narrator{level: level, sinks: sinks, counts: &Counts{}}
+	return &Narrator{level: level, sinks: sinks}
 }
 
 // Attach adds a sink; every event goes to it too. Call it before the first event.
@@ -61,10 +65,10 @@ func (n *Narrator) AttachSample(s Sink, shows func(conn uint64) bool) {
 // Level returns how much n tells.
 func (n *Narrator) Level() Level { return n.level }
 
-// SlowMotion sets the pause after each step of a connection; 0 ends it.
+// SlowMotion sets the pause between the steps of a connection; 0 ends it.
 func (n *Narrator) SlowMotion(d time.Duration) { n.slow.Store(int64(d)) }
 
-// Pause returns the pause after each step.
+// Pause returns the pause between the steps of a connection.
 func (n *Narrator) Pause() time.Duration { return time.Duration(n.slow.Load()) }
 
 // Emit hands an event to every sink, now.
@@ -87,10 +91,11 @@ func (n *Narrator) Problem(format string, args ...any) {
 	}
 }
 
-// WorkerNote reports that a worker (a child process) started or ended.
-func (n *Narrator) WorkerNote(conn uint64, worker, text string) {
+// WorkerNote reports that a worker (a child process) has Started or Exited, and
+// says so in words.
+func (n *Narrator) WorkerNote(conn uint64, worker, state, text string) {
 	if n.level == All {
-		n.Emit(Event{Kind: KindWorker, Conn: conn, Worker: worker, Text: text})
+		n.Emit(Event{Kind: KindWorker, Conn: conn, Worker: worker, State: state, Text: text})
 	}
 }
 
@@ -120,25 +125,34 @@ func (n *Narrator) Start(step Step, addr string) {
 type Conn struct {
 	ID uint64
 
-	n      *Narrator
-	worker string
-	asked  bool      // the worker's name has been looked for
-	start  time.Time // when the connection was accepted
-	last   time.Time // when the step before ended
+	n       *Narrator
+	worker  string
+	asked   bool      // the worker's name has been looked for
+	start   time.Time // when the connection was accepted
+	last    time.Time // when the step before ended
+	due     time.Time // slow motion: the next step is not told before
+	request int       // number of the request, 0 before the first
+	try     int       // of that request
+	serving bool      // it has begun and not ended
+	owed    bool      // and is counted as Owed, or the whole connection is
+	idle    bool      // the connection waits for the next one
+	began   time.Time // when the request began
+	status  int       // what the request before was answered with
 }
 
 // Accept counts a new connection, narrates step 4 and returns its Conn.
 func (n *Narrator) Accept(client net.Conn) *Conn {
-	if n.level == Off {
-		return n.AcceptFrom("")
+	// A client that reset its connection in the queue may have no address.
+	if addr := client.RemoteAddr(); n.level != Off && addr != nil {
+		return n.AcceptFrom(addr.String())
 	}
-	return n.AcceptFrom(client.RemoteAddr().String())
+	return n.AcceptFrom("")
 }
 
-// AcceptFrom is Accept for a program that has no net.Conn.
+// AcceptFrom is Accept for a program that has no net.Conn; peer may be "".
 func (n *Narrator) AcceptFrom(peer string) *Conn {
 	n.begin()
-	c := &Conn{ID: n.lastID.Add(1), n: n}
+	c := &Conn{ID: n.lastID.Add(1), n: n, owed: true}
 	if n.level == Off {
 		return c
 	}
@@ -150,14 +164,14 @@ func (n *Narrator) AcceptFrom(peer string) *Conn {
 
 func (n *Narrator) begin() {
 	n.open.Add(1)
-	n.counts.begin()
+	n.count(Totals{Connections: 1, Open: 1, Owed: 1})
 }
 
 // Resume continues a connection that another process accepted at the given
 // time under the given number.
 func (n *Narrator) Resume(id uint64, accepted time.Time) *Conn {
 	n.begin()
-	return &Conn{ID: id, n: n, start: accepted, last: accepted}
+	return &Conn{ID: id, n: n, owed: true, start: accepted, last: accepted, due: accepted.Add(n.Pause())}
 }
 
 // AcceptedAt returns when the connection was accepted; zero if nobody listens.
@@ -166,8 +180,59 @@ func (c *Conn) AcceptedAt() time.Time { return c.start }
 // On reports whether every step is told, so that details are worth collecting.
 func (c *Conn) On() bool { return c.n.level == All }
 
-// Step narrates that a step has happened. Of e, the fields Calls, Peer,
-// Bytes, Status, Text, Err and Fault are used. In slow motion it then pauses.
+// Begin counts a request: its first byte has come. Events carry its number.
+func (c *Conn) Begin() {
+	c.Idle(false)
+	c.request++
+	c.n.count(Totals{Requests: 1, Owed: one(!c.owed)})
+	c.try, c.serving, c.owed = 0, true, true
+	if c.n.level == Off {
+		return
+	}
+	c.began = time.Now()
+	if c.request > 1 { // before it there was a silence that is nobody's step
+		c.last = c.began
+	}
+}
+
+// Try says that the events to come are the n-th try's, from 1.
+func (c *Conn) Try(n int) { c.try = n }
+
+// End narrates that the request is over, and counts it as failed if it is. Of
+// e, the fields Status, Bytes, Failed, Err and Fault are used.
+func (c *Conn) End(e Event) {
+	if !c.serving {
+		return
+	}
+	c.serving, c.owed = false, false
+	c.n.count(Totals{Owed: -1, Failed: one(e.Failed)})
+	if c.n.level != All {
+		return
+	}
+	e.Kind, e.Step, e.Name = KindRequest, 0, "request"
+	e.Time, e.Conn, e.Worker = time.Now(), c.ID, c.worker
+	e.Request, e.Try, e.Err = c.request, c.try, Clean(e.Err)
+	c.try = 0
+	e.Elapsed = e.Time.Sub(c.began).Microseconds()
+	c.status = e.Status
+	c.n.Emit(e)
+}
+
+// Idle narrates that the connection begins to wait for its next request, which
+// is not in flight, or ends to.
+func (c *Conn) Idle(idle bool) {
+	if idle == c.idle {
+		return
+	}
+	c.idle = idle
+	c.n.count(Totals{Open: 1 - 2*one(idle)})
+	if idle && c.n.level == All {
+		c.send(Event{Kind: KindIdle, Name: "idle", Status: c.status})
+	}
+}
+
+// Step narrates that a step has happened. Of e, the fields Calls, Peer, Reused,
+// Bytes, Status, Text, Err and Fault are used.
 func (c *Conn) Step(step Step, e Event) {
 	if c.n.level != All {
 		return
@@ -175,7 +240,10 @@ func (c *Conn) Step(step Step, e Event) {
 	c.emit(step, e)
 }
 
-// Route narrates the choice of a backend.
+// Route narrates the choice of a backend. Inlined, its Event would lie on the
+// stack of the goroutine that waits for a client, and double it.
+//
+//go:noinline
 func (c *Conn) Route(backend string) {
 	if c.n.level != All {
 		return
@@ -184,29 +252,34 @@ func (c *Conn) Route(backend string) {
 }
 
 // Body narrates that the request's body, of the given length, has reached the
-// backend. Unlike the other methods it may be called beside them.
+// backend. It may be called beside the other methods, except Begin and Try.
 func (c *Conn) Body(bytes int64) {
 	if c.n.level != All {
 		return
 	}
-	c.n.Emit(Event{Kind: KindBody, Conn: c.ID, Name: "request body", Bytes: bytes,
-		Elapsed: time.Since(c.start).Microseconds()})
+	c.n.Emit(Event{Kind: KindBody, Conn: c.ID, Request: c.request, Try: c.try, Name: "request body",
+		Bytes: bytes, Elapsed: time.Since(c.start).Microseconds()})
 }
 
 // Close narrates step 10 and then counts the connection as done, so that the
 // summary comes after it. err is what ended it early, or nil; failed says whether
 // the client was left without the answer it asked for; status is what it was
-// answered with, or 0.
+// answered with, or 0. A request that has begun and not ended ends with it; a
+// failure counts here only if there was no request to count it for.
 func (c *Conn) Close(err error, failed bool, status int) {
-	defer c.n.Done(failed)
-	if c.n.level == Off {
-		return
-	}
 	e := Event{Calls: "close", Status: status, Failed: failed}
-	if err != nil {
+	if err != nil && c.n.level != Off {
 		e.Err = err.Error()
 	}
-	c.emit(Close, e)
+	c.End(Event{Status: status, Failed: failed, Err: e.Err})
+	c.Idle(false)
+	defer func() {
+		c.n.count(Totals{Open: -1, Owed: -one(c.owed), Failed: one(c.owed && failed)})
+		c.n.open.Done()
+	}()
+	if c.n.level != Off {
+		c.emit(Close, e)
+	}
 }
 
 func (c *Conn) emit(step Step, e Event) {
@@ -221,17 +294,38 @@ func (c *Conn) send(e Event) {
 			c.worker = c.n.Worker()
 		}
 	}
-	e.Time = time.Now()
-	e.Conn, e.Worker = c.ID, c.worker
-	e.Text, e.Err = Clean(e.Text), Clean(e.Err)
 	since := c.last
 	if e.Step == Close {
 		since = c.start
 	}
-	e.Elapsed = e.Time.Sub(since).Microseconds()
+	e.Elapsed = time.Since(since).Microseconds()
+	if !c.due.IsZero() {
+		time.Sleep(time.Until(c.due))
+	}
+	e.Time = time.Now()
+	e.Conn, e.Request, e.Worker = c.ID, c.request, c.worker
+	if e.Step != Close {
+		e.Try = c.try
+	}
+	e.Text, e.Err = Clean(e.Text), Clean(e.Err)
 	c.last = e.Time
 	c.n.Emit(e)
 	if pause := c.n.Pause(); pause > 0 {
+		c.pause(e, pause)
+	}
+}
+
+// pause is slow motion: it lets some time pass between one step and the next.
+// After two steps it may not wait here. Step 4 is told by the goroutine that
+// accepts, and the next client would wait with it. Step 7 sets the backend to
+// work, whose time would pass unseen in the pause. After those the next step
+// happens at once, and is told when the pause is over.
+func (c *Conn) pause(e Event, pause time.Duration) {
+	switch e.Step {
+	case Accept, ForwardRequest:
+		c.due = e.Time.Add(pause)
+	case Close: // there is no next step
+	default:
 		time.Sleep(pause)
 		c.last = time.Now()
 	}

@@ -19,7 +19,8 @@ var connColors = []color.Attribute{color.FgCyan, color.FgGreen, color.FgYellow,
 var emoji = [...]string{"", "✅", "✅", "👂", "✅", "📦", "✅", "📤", "📥", "📤", "🔒"}
 
 // Text returns a sink that writes one line an event for people: connection,
-// number of the step, emoji, what happened. Each line is a single Write.
+// number of the step, emoji, what happened. What is too long for a line, as the
+// reason of a failure may be, goes on below it. Each event is a single Write.
 func Text(w io.Writer) Sink {
 	red := color.New(color.FgRed)
 	return func(e Event) {
@@ -50,21 +51,62 @@ func describe(e Event) string {
 		icon, text = "➡️ ", "Routing to backend "+e.Peer
 	case KindBody:
 		icon, text = "📤", fmt.Sprintf("Forwarded the request's body (%d bytes)", e.Bytes)
+	case KindIdle:
+		icon, text = "💤", "Waiting for another request"
+		if e.Status != 0 {
+			text += fmt.Sprintf("; this one was answered with %d", e.Status)
+		}
 	case KindWorker:
 		icon, text = "👷", e.Worker+" "+e.Text
 	case KindProblem:
-		return "❌ " + e.Err
+		return "❌ " + Wrap(e.Err, 3, 3)
 	default:
 		return ""
 	}
 	if e.Err != "" && e.Step != Close {
 		icon = "❌"
 	}
-	prefix := "     "
-	if e.Conn != 0 {
-		prefix = fmt.Sprintf("%-5s", fmt.Sprintf("#%d", e.Conn))
+	prefix := fmt.Sprintf("%-5s%s ", label(e), number)
+	start := len(prefix) + iconWidth
+	if e.Step == ReadRequest && e.Err == "" {
+		text += requestLine(e, Columns-start-len(text))
 	}
-	return prefix + number + " " + icon + " " + text
+	return prefix + icon + " " + Wrap(text, start, textColumn)
+}
+
+// label says which connection an event belongs to, "#3", and from a connection's
+// second request on which request, "#3.2".
+func label(e Event) string {
+	switch {
+	case e.Conn == 0:
+		return ""
+	case e.Request < 2 || e.Step == Close:
+		return fmt.Sprintf("#%d", e.Conn)
+	}
+	return fmt.Sprintf("#%d.%d", e.Conn, e.Request)
+}
+
+const (
+	iconWidth  = 3  // columns of an emoji and the space behind it
+	textColumn = 11 // where a line's text begins, as a rule
+	shortest   = 20 // columns of the request that are shown in any case
+)
+
+// requestLine returns the end of step 5's line, the request and who reads it, in
+// at most so many columns: a long target is cut.
+func requestLine(e Event, room int) string {
+	end := ""
+	if e.Worker != "" {
+		end = " [" + e.Worker + "]"
+	}
+	if e.Text == "" {
+		return end
+	}
+	text := e.Text
+	if room = max(room-len(": ")-len(end), shortest); len(text) > room {
+		text = text[:room-len("...")] + "..."
+	}
+	return ": " + text + end
 }
 
 // describeStep returns what a step's line says after the emoji.
@@ -78,11 +120,18 @@ func describeStep(e Event) string {
 	case Listen:
 		b.WriteString("Listening for connections")
 	case Accept:
-		b.WriteString("Accepted a connection from " + e.Peer)
+		b.WriteString("Accepted a connection")
+		if e.Peer != "" {
+			b.WriteString(" from " + e.Peer)
+		}
 	case ReadRequest:
 		fmt.Fprintf(&b, "Received %d bytes", e.Bytes)
 	case Connect:
-		b.WriteString("Connected to backend " + e.Peer)
+		if e.Reused {
+			b.WriteString("Reused an idle connection to " + e.Peer)
+		} else {
+			b.WriteString("Connected to " + e.Peer)
+		}
 	case ForwardRequest:
 		fmt.Fprintf(&b, "Forwarded the request to the backend (%d bytes)", e.Bytes)
 	case ReadResponse:
@@ -91,7 +140,10 @@ func describeStep(e Event) string {
 		fmt.Fprintf(&b, "Sent the response to the client (%d bytes)", e.Bytes)
 	case Close:
 		b.WriteString("Connection closed after " + Elapsed(e.Elapsed))
-		if e.Status != 0 {
+		switch {
+		case e.Request > 1:
+			b.WriteString(", " + count(int64(e.Request), "request"))
+		case e.Status != 0:
 			fmt.Fprintf(&b, ", answered with %d", e.Status)
 		}
 	}
@@ -102,15 +154,19 @@ func describeStep(e Event) string {
 	switch {
 	case e.Step == ReadResponse && e.Status != 0:
 		fmt.Fprintf(&b, ": %d %s", e.Status, e.Text)
-	case (e.Step <= Listen || e.Step == Connect) && e.Text != "":
+	case (e.Step <= Listen || e.Step == Connect && !e.Reused && e.Try < 2) && e.Text != "":
 		fmt.Fprintf(&b, " (%s, %s)", e.Calls, e.Text)
+	case e.Step == ReadRequest && e.Err == "", e.Step == Connect: // said elsewhere, or not at all
 	case e.Text != "":
 		b.WriteString(": " + e.Text)
 	}
 	if e.Err != "" && (e.Step != Close || e.Status == 0 || e.Status < 400) {
 		b.WriteString(": " + e.Err)
 	}
-	if e.Step == ReadRequest && e.Worker != "" {
+	if e.Step == Connect && e.Try > 1 {
+		fmt.Fprintf(&b, " [try %d]", e.Try)
+	}
+	if e.Step == ReadRequest && e.Err != "" && e.Worker != "" {
 		b.WriteString(" [" + e.Worker + "]")
 	}
 	return b.String()

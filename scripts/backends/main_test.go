@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -10,12 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"reverseproxy/internal/proc"
 )
 
 // patience is how long a test waits for something that happens at once.
@@ -42,60 +41,34 @@ func TestMain(m *testing.M) {
 }
 
 // program is a running copy of the binary.
-type program struct {
-	cmd    *exec.Cmd
-	stdout *bufio.Reader
-	stderr *bytes.Buffer
-}
+type program struct{ *proc.Process }
 
 // launch starts the binary; the test kills it if it is still there at the end.
 func launch(t *testing.T, args ...string) *program {
 	t.Helper()
-	p := &program{cmd: exec.Command(binary, args...), stderr: &bytes.Buffer{}}
-	p.cmd.Stderr = p.stderr
-	stdout, err := p.cmd.StdoutPipe()
+	p, err := proc.Run(append([]string{binary}, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.stdout = bufio.NewReader(stdout)
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	timer := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
-	t.Cleanup(func() {
-		timer.Stop()
-		_ = p.cmd.Process.Kill()
-	})
-	return p
+	t.Cleanup(p.Kill)
+	return &program{p}
 }
 
-// end reads the rest of stdout and returns it with the exit code.
+// end waits for the end and returns stdout with the exit code.
 func (p *program) end(t *testing.T) (string, int) {
 	t.Helper()
-	rest, err := io.ReadAll(p.stdout)
-	if err != nil {
-		t.Fatal(err)
+	if !p.Wait(patience) {
+		t.Fatalf("it has not ended: %s", p.LastWords())
 	}
-	_ = p.cmd.Wait()
-	return string(rest), p.cmd.ProcessState.ExitCode()
+	return p.Stdout.String(), p.Code()
 }
-
-var readyLine = regexp.MustCompile(`^Ready on (\S+)`)
 
 // ready reads n readiness lines and returns their addresses.
 func (p *program) ready(t *testing.T, n int) []string {
 	t.Helper()
-	var addrs []string
-	for range n {
-		line, err := p.stdout.ReadString('\n')
-		if err != nil {
-			t.Fatalf("%v after %q, stderr %q", err, line, p.stderr)
-		}
-		match := readyLine.FindStringSubmatch(line)
-		if match == nil {
-			t.Fatalf("line %q, want a readiness line", line)
-		}
-		addrs = append(addrs, match[1])
+	addrs, err := p.Ready(patience, proc.ReadyLine, n)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return addrs
 }
@@ -125,12 +98,12 @@ func TestServesUntilInterrupted(t *testing.T) {
 				}
 			}
 		}
-		if err := p.cmd.Process.Signal(signal); err != nil {
+		if err := p.Cmd.Process.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
 		out, code := p.end(t)
-		if code != 0 || p.stderr.Len() > 0 {
-			t.Errorf("%v: exit code %d, stderr %q", signal, code, p.stderr)
+		if code != 0 || p.Stderr.String() != "" {
+			t.Errorf("%v: exit code %d, stderr %q", signal, code, p.Stderr.String())
 		}
 		for _, want := range []string{
 			"go run ./ch5_load_balancer -backends " + strings.Join(addrs, ",") + "\n",
@@ -157,17 +130,17 @@ func TestPortInUse(t *testing.T) {
 	want := "backends: something already listens on " + taken.Addr().String() +
 		", perhaps these backends in " +
 		"another terminal: use those, or choose other ports, for example -ports 8100,8101,8102\n"
-	if code != 1 || out != "" || p.stderr.String() != want {
-		t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and %q", code, out, p.stderr, want)
+	if code != 1 || out != "" || p.Stderr.String() != want {
+		t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and %q", code, out, p.Stderr.String(), want)
 	}
 }
 
 func TestAddressOfAnotherMachine(t *testing.T) {
 	p := launch(t, "-host", "192.0.2.1", "-ports", "0")
 	out, code := p.end(t)
-	if code != 1 || out != "" || strings.Count(p.stderr.String(), "\n") != 1 ||
-		!strings.Contains(p.stderr.String(), "-host") {
-		t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and one sentence", code, out, p.stderr)
+	if code != 1 || out != "" || strings.Count(p.Stderr.String(), "\n") != 1 ||
+		!strings.Contains(p.Stderr.String(), "-host") {
+		t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and one sentence", code, out, p.Stderr.String())
 	}
 }
 
@@ -179,8 +152,8 @@ func TestBadFlags(t *testing.T) {
 		{"-no-such-flag"},
 	} {
 		p := launch(t, args...)
-		if out, code := p.end(t); code != 2 || out != "" || p.stderr.Len() == 0 {
-			t.Errorf("%q: exit code %d, stdout %q, stderr %q, want 2", args, code, out, p.stderr)
+		if out, code := p.end(t); code != 2 || out != "" || p.Stderr.String() == "" {
+			t.Errorf("%q: exit code %d, stdout %q, stderr %q, want 2", args, code, out, p.Stderr.String())
 		}
 	}
 }
@@ -191,7 +164,7 @@ func TestHelpListsEndpoints(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	for _, want := range []string{"-ports", "-host", "/api/data", "/drop?after="} {
-		if !strings.Contains(p.stderr.String(), want) {
+		if !strings.Contains(p.Stderr.String(), want) {
 			t.Errorf("-h does not mention %s", want)
 		}
 	}

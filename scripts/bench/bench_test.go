@@ -21,9 +21,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"reverseproxy/internal/peers"
+	"reverseproxy/internal/proc"
 	"reverseproxy/scripts/bench/load"
-	"reverseproxy/scripts/bench/proctree"
-	"reverseproxy/scripts/bench/rawsock"
 	"reverseproxy/scripts/bench/stat"
 )
 
@@ -119,7 +119,7 @@ func TestSmoke(t *testing.T) {
 // left fails when a process of the bench or a port's owner outlives it.
 func left(t *testing.T) {
 	t.Helper()
-	if names := proctree.Descendants(os.Getpid()); len(names) > 0 {
+	if names := proc.Descendants(os.Getpid()); len(names) > 0 {
 		t.Errorf("still running: %v", names)
 	}
 }
@@ -128,23 +128,19 @@ func left(t *testing.T) {
 // running. The bench runs as a process of its own, as in a terminal.
 func TestInterrupt(t *testing.T) {
 	dir := t.TempDir()
-	cmd := exec.Command(selfPath, "-quick", "-only", "^(straight|httputil)$", "-workloads", "af", "-rounds", "50", "-o", dir)
-	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
-	out := &watchFor{text: "round 2 of 50", seen: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = out, os.Stderr
-	if err := cmd.Start(); err != nil {
+	run := proc.New(selfPath, "-quick", "-only", "^(straight|httputil)$", "-workloads", "af", "-rounds", "50", "-o", dir)
+	run.Cmd.Env = append(os.Environ(), "TMPDIR="+dir)
+	if err := run.Start(); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-out.seen:
-	case <-time.After(60 * time.Second):
-		t.Errorf("no second round: %s", out.b.String())
+	if !run.Await(60*time.Second, func() bool { return strings.Contains(run.LastWords(), "round 2 of 50") }) {
+		t.Errorf("no second round: %s", run.LastWords())
 	}
-	below := proctree.Descendants(cmd.Process.Pid)
-	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+	below := proc.Descendants(run.PID())
+	if err := run.Cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); err != nil {
+	if err := run.Err(); err != nil {
 		t.Errorf("exit: %v", err)
 	}
 	if len(below) == 0 {
@@ -175,23 +171,6 @@ func TestInterrupt(t *testing.T) {
 func cmdline(pid string) string {
 	b, _ := os.ReadFile(filepath.Join("/proc", strings.Fields(pid)[0], "cmdline"))
 	return string(b)
-}
-
-// watchFor closes seen when the text has been written to it.
-type watchFor struct {
-	b    bytes.Buffer
-	text string
-	seen chan struct{}
-	done bool
-}
-
-func (w *watchFor) Write(p []byte) (int, error) {
-	w.b.Write(p)
-	if !w.done && bytes.Contains(w.b.Bytes(), []byte(w.text)) {
-		w.done = true
-		close(w.seen)
-	}
-	return len(p), nil
 }
 
 // The names in results.json are an interface: other programs read it. A
@@ -292,24 +271,31 @@ func TestCorrectedPercentile(t *testing.T) {
 
 func TestGoals(t *testing.T) {
 	one := func(id, cell string, rps, p99 float64) *row {
-		return &row{Cell: cell, Contestant: id, Requests: 100, RPS: stat.Of(rps), P99All: stat.Of(p99)}
+		return &row{Cell: cell, Contestant: id, Requests: 100, RPS: stat.Of(rps), P99All: stat.Of(p99),
+			MBps: stat.Of(rps), Peak: stat.Of(p99 * 1e6)}
 	}
 	r := &results{Rows: []*row{one("ch4", "a64", 900, 100), one("C-threaded", "a64", 800, 1000),
-		one("ch5", "a64", 700, 300), one("ch3", "a64", 150, 0)}, BinTrue: stat.Of(400)}
+		one("ch5", "a64", 700, 300), one("ch3", "a64", 150, 0), one("ch4", "e", 900, 40),
+		one("nginx", "e", 600, 1), one("HAProxy", "e", 500, 1)}, BinTrue: stat.Of(400)}
+	for _, id := range []string{"ch3", "ch4", "ch5"} {
+		r.Contestants = append(r.Contestants, &contestant{ID: id})
+	}
 	got := map[string]string{}
 	for _, g := range goals(r) {
 		if g.Verdict != notMeasured {
-			got[g.What] = g.Verdict + " " + g.Figure
+			got[g.What+" "+g.Goal+" "+g.Against] = g.Verdict + " " + g.Figure
 		}
 	}
 	want := map[string]string{
-		"ch4: requests/s, 64 clients":                              "reached 1.12 × (900 against 800/s)",
-		"ch4: corrected p99, 64 clients":                           "reached 0.10 × (0.10 against 1.00 ms)",
-		"ch4: failed requests, 64 clients":                         "reached 0",
-		"ch5: requests/s, 64 clients":                              "not reached 0.88 × (700 against 800/s)",
-		"ch5: corrected p99, 64 clients":                           "not reached 0.30 × (0.30 against 1.00 ms)",
-		"ch5: failed requests, 64 clients":                         "reached 0",
-		"ch3, a child for each connection: requests/s, 64 clients": "not reached 0.38 × (150 against 400/s)",
+		"ch4: requests/s, a64 ≥ 1.05 × C-threaded":                     "reached 1.12 × (900 against 800/s)",
+		"ch4: corrected p99, a64 ≤ 0.2 × C-threaded":                   "reached 0.10 × (0.10 against 1.00 ms)",
+		"ch4: failed requests, a64 ≤ 0 -":                              "reached 0.00",
+		"ch5: requests/s, a64 ≥ 1.05 × C-threaded":                     "not reached 0.88 × (700 against 800/s)",
+		"ch5: corrected p99, a64 ≤ 0.2 × C-threaded":                   "not reached 0.30 × (0.30 against 1.00 ms)",
+		"ch5: failed requests, a64 ≤ 0 -":                              "reached 0.00",
+		"ch3: requests/s, a64 ≥ 0.5 × starting /bin/true the same way": "not reached 0.38 × (150 against 400/s)",
+		"ch4: speed, e ≥ 1.3 × nginx":                                  "reached 1.50 × (900 against 600 MB/s)",
+		"ch4: peak memory, e ≤ 32 MB -":                                "not reached 40.0 MB",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got\n%s", d)
@@ -329,32 +315,6 @@ func TestStylesDiffer(t *testing.T) {
 				t.Errorf("%s and %s look the same", a.ID, b.ID)
 			}
 		}
-	}
-}
-
-// The ports of a C program are replaced as whole numbers only.
-func TestCompileC(t *testing.T) {
-	if lookPath("cc") == "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no C compiler")
-		}
-		t.Skip("no C compiler")
-	}
-	dir := t.TempDir()
-	src := filepath.Join(dir, "p.c")
-	code := "#include <stdio.h>\nint main(void) { int b[] = {8000, 8001, 8002};\n" +
-		"printf(\"%d %d %d %d 18080\\n\", 8080, b[0], b[1], b[2]); return 0; }\n"
-	if err := os.WriteFile(src, []byte(code), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s := &setup{port: 21000, dir: t.TempDir(), backends: []string{"127.0.0.1:31001", "127.0.0.1:31002", "127.0.0.1:31003"}}
-	args := (&bench{}).compileC(src, s)
-	if s.err != nil {
-		t.Fatal(s.err)
-	}
-	out, err := exec.Command(args[0]).Output()
-	if err != nil || string(out) != "21000 31001 31002 31003 18080\n" {
-		t.Errorf("%s %v", out, err)
 	}
 }
 
@@ -398,24 +358,24 @@ func TestProcessTree(t *testing.T) {
 	if _, err := out.Read(b[:]); err != nil {
 		t.Fatal(err)
 	}
-	if cpu := proctree.CPU(cmd.Process.Pid); cpu < 20*time.Millisecond {
+	if cpu := proc.CPU(cmd.Process.Pid); cpu < 20*time.Millisecond {
 		t.Errorf("CPU %v: the child that was waited for is missing", cpu)
 	}
-	m := proctree.Mem(os.Getpid())
+	m := proc.Mem(os.Getpid())
 	if m.Processes < 2 || m.RSS < 1<<20 || m.Bytes > m.RSS {
 		t.Errorf("%+v", m)
 	}
 	if ln, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
 		defer ln.Close()
-		at := listenerAt(ln.Addr().String())
+		at := portOf(ln.Addr().String())
 		if c, err := net.Dial("tcp", ln.Addr().String()); err == nil {
 			defer c.Close()
 		}
-		if queued, dropped, err := rawsock.Listener(&at); queued != 1 || dropped != 0 || err != nil {
+		if queued, dropped, err := proc.Queue(at); queued != 1 || dropped != 0 || err != nil {
 			t.Errorf("one connection waits to be accepted: %d queued, %d dropped, %v", queued, dropped, err)
 		}
 		ln.Close()
-		if _, _, err := rawsock.Listener(&at); err == nil {
+		if _, _, err := proc.Queue(at); err == nil {
 			t.Error("a closed listener was found")
 		}
 	}
@@ -424,7 +384,7 @@ func TestProcessTree(t *testing.T) {
 // The generator against wrk, on the backend without a proxy: a short form of
 // -selfcheck with room for a machine that has other things to do.
 func TestAgreesWithWrk(t *testing.T) {
-	wrk := lookPath("wrk")
+	wrk := peers.Find("wrk")
 	switch {
 	case wrk == "" && os.Getenv("CI") == "true":
 		t.Fatal("no wrk")
@@ -436,7 +396,7 @@ func TestAgreesWithWrk(t *testing.T) {
 	b := &bench{o: options4test(t), tmp: t.TempDir()}
 	defer b.close()
 	var err error
-	if b.origin, b.backends, err = backends(t.Context()); err != nil {
+	if b.origin, b.backends, err = backends(); err != nil {
 		t.Fatal(err)
 	}
 	k := &check{path: "/", target: &contestant{ID: "straight", Family: "baseline"}, clients: 16,

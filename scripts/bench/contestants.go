@@ -3,25 +3,24 @@
 package main
 
 import (
-	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"reverseproxy/internal/book"
+	"reverseproxy/internal/peers"
+	"reverseproxy/internal/proc"
 	"reverseproxy/scripts/bench/load"
-	"reverseproxy/scripts/bench/proctree"
-	"reverseproxy/scripts/bench/rawsock"
 )
 
 // contestant is one way to run one proxy.
@@ -34,66 +33,42 @@ type contestant struct {
 	Blocking  bool   `json:"blocking"`   // serves one client at a time
 	Processes bool   `json:"processes"`  // its processes come and go
 
-	args   func(s *setup) []string // command line; nil for the baseline
-	only   string                  // letters of the workloads it takes part in; "" is all
+	args   func(s *setup) ([]string, error) // command line; nil for the baseline
+	only   string                           // letters of the workloads it takes part in; "" is all
 	binary string
 }
 
 // setup is what a contestant is started with for one sample.
 type setup struct {
-	backends  []string // three addresses
-	port      int      // to listen on, for those that cannot choose one
-	keepAlive bool     // the workload keeps connections open
-	dir       string   // for generated files of this sample
-	err       error    // what went wrong while making the command line
+	peers.Place      // with three backends
+	keepAlive   bool // the workload keeps connections open
 }
 
-// chapters finds the chapters that are proxies: ch2 and later.
+// chapters are the chapters that are proxies, in each of their modes.
 func (b *bench) chapters() []*contestant {
 	var cs []*contestant
-	for n := 2; n < 30; n++ {
-		dirs, _ := filepath.Glob(filepath.Join(b.root, fmt.Sprintf("ch%d_*", n), "main.go"))
-		for _, d := range dirs {
-			cs = append(cs, b.chapter(n, filepath.Base(filepath.Dir(d)))...)
+	for _, ch := range book.Proxies() {
+		c := b.chapter(ch, ch.Short(), ch.Worker)
+		c.Blocking, c.Processes = ch.Serial, ch.Forks
+		cs = append(cs, c)
+		for _, m := range ch.Modes {
+			cs = append(cs, b.chapter(ch, ch.Short()+"-"+m.Name, m.Worker, m.Flags...))
 		}
 	}
 	return cs
 }
 
-func (b *bench) chapter(n int, name string) []*contestant {
-	bin := filepath.Join(b.tmp, name)
-	make := func(id, model string, extra ...string) *contestant {
-		return &contestant{ID: id, Family: "chapter", Model: model, Version: b.version,
-			KeepAlive: n >= 6, binary: bin, args: func(s *setup) []string {
-				backend := []string{"-backend", s.backends[0]}
-				if n >= 5 {
-					backend = []string{"-backends", strings.Join(s.backends, ",")}
-				}
-				if n >= 4 { // its default of 10,000 leaves no room beside 10,000 silent clients
-					backend = append(backend, "-max-conns", "12000")
-				}
-				return append(append([]string{"-listen", "127.0.0.1:0", "-log", "off",
-					"-request-timeout", "60s"}, backend...), extra...)
-			}}
-	}
-	short := fmt.Sprintf("ch%d", n)
-	switch n {
-	case 2:
-		c := make(short, "one client at a time")
-		c.Blocking = true
-		return []*contestant{c}
-	case 3:
-		child := make(short, "a child process for each connection")
-		child.Processes = true
-		pool := make(short+"-prefork", "8 standing processes", "-prefork", "8")
-		return []*contestant{child, pool}
-	case 4:
-		return []*contestant{make(short, "a goroutine for each connection"),
-			make(short+"-os-threads", "an OS thread for each connection", "-os-threads")}
-	case 5:
-		return []*contestant{make(short, "goroutines, three backends")}
-	}
-	return []*contestant{make(short, strings.ReplaceAll(name[len(short)+1:], "_", " "))}
+func (b *bench) chapter(ch book.Chapter, id, model string, extra ...string) *contestant {
+	return &contestant{ID: id, Family: "chapter", Model: model, Version: b.version,
+		KeepAlive: !ch.Has(book.OneRequest), binary: filepath.Join(b.tmp, ch.Dir),
+		args: func(s *setup) ([]string, error) {
+			args := []string{"-listen", "127.0.0.1:0", "-log", "off", "-request-timeout", "60s",
+				ch.BackendFlag(), strings.Join(s.Backends[:len(ch.Backends)], ",")}
+			if ch.Bound == "-max-conns" { // its default leaves no room beside 10,000 silent clients
+				args = append(args, ch.Bound, "12000")
+			}
+			return append(args, extra...), nil
+		}}
 }
 
 // originals are the C programs that serve more than one client.
@@ -114,59 +89,34 @@ func (b *bench) originals() []*contestant {
 			b.say("%s is left out: %v", c.ID, err)
 			continue
 		}
-		c.Family, c.Version = "c", firstLine("cc", "--version")
-		c.args = func(s *setup) []string { return b.compileC(src, s) }
+		c.Family, c.Version = "c", peers.Version("cc", "--version")
+		c.args = func(s *setup) ([]string, error) { return s.C(src) }
 		cs = append(cs, &c)
 	}
 	return cs
 }
 
-// compileC builds a copy of the program that has other port numbers: the
-// original's are fixed, and without SO_REUSEADDR each stays taken for a
-// minute after traffic. The copy goes into the sample's own directory.
-func (b *bench) compileC(src string, s *setup) []string {
-	text, err := os.ReadFile(src)
-	if err != nil {
-		s.err = err
-		return nil
-	}
-	code := string(text)
-	ports := map[string]string{"8080": strconv.Itoa(s.port)}
-	for i, addr := range s.backends {
-		_, p, _ := net.SplitHostPort(addr)
-		ports[strconv.Itoa(8000+i)] = p
-	}
-	code = regexp.MustCompile(`\b(8080|800[012])\b`).ReplaceAllStringFunc(code,
-		func(p string) string { return ports[p] })
-	file, bin := filepath.Join(s.dir, "proxy.c"), filepath.Join(s.dir, "proxy")
-	if s.err = os.WriteFile(file, []byte(code), 0o600); s.err != nil {
-		return nil
-	}
-	if out, err := exec.Command("cc", "-O2", "-w", "-pthread", "-o", bin, file).CombinedOutput(); err != nil {
-		s.err = fmt.Errorf("cc %s: %w: %s", filepath.Base(src), err, out)
-	}
-	return []string{bin}
-}
-
 // references are the proxies that others wrote.
 func (b *bench) references() []*contestant {
 	util := filepath.Join(b.tmp, "httputil")
-	args := func(extra ...string) func(*setup) []string {
-		return func(s *setup) []string {
-			return append([]string{"-listen", "127.0.0.1:0", "-backend", s.backends[0]}, extra...)
+	args := func(extra ...string) func(*setup) ([]string, error) {
+		return func(s *setup) ([]string, error) {
+			return append([]string{"-listen", "127.0.0.1:0", "-backend", s.Backends[0]}, extra...), nil
 		}
 	}
+	nginx := func(s *setup) ([]string, error) { return s.one().NginxFast(s.keepAlive) }
+	haproxy := func(s *setup) ([]string, error) { return s.one().HAProxyFast(s.keepAlive) }
 	cs := []*contestant{
 		{ID: "httputil", Model: "httputil.ReverseProxy, 15 lines", Version: runtime.Version(),
 			binary: util, args: args()},
 		{ID: "httputil-pool", Model: "the same with 256 idle backend connections", Version: runtime.Version(),
 			binary: util, args: args("-pool", "256"), only: "b"},
 	}
-	if v := firstLine("nginx", "-v"); v != "" {
-		cs = append(cs, &contestant{ID: "nginx", Model: "event loop, 1 worker", Version: v, args: nginxArgs})
+	if v := peers.Version("nginx", "-v"); v != "" {
+		cs = append(cs, &contestant{ID: "nginx", Model: "event loop, 1 worker", Version: v, args: nginx})
 	}
-	if v := firstLine("haproxy", "-v"); v != "" {
-		cs = append(cs, &contestant{ID: "HAProxy", Model: "event loop, 1 thread", Version: v, args: haproxyArgs})
+	if v := peers.Version("haproxy", "-v"); v != "" {
+		cs = append(cs, &contestant{ID: "HAProxy", Model: "event loop, 1 thread", Version: v, args: haproxy})
 	}
 	for _, c := range cs {
 		c.Family, c.KeepAlive = "reference", true
@@ -174,109 +124,11 @@ func (b *bench) references() []*contestant {
 	return cs
 }
 
-// firstLine is the first line a command prints, "" when it is not installed.
-func firstLine(name string, args ...string) string {
-	path := lookPath(name)
-	if path == "" {
-		return ""
-	}
-	out, _ := exec.Command(path, args...).CombinedOutput()
-	line, _, _ := strings.Cut(string(out), "\n")
-	line = strings.TrimPrefix(strings.TrimSpace(line), "nginx version: ")
-	line, _, _ = strings.Cut(line, " - http")
-	return line
-}
-
-// lookPath finds a program, in sbin too, where servers live and the PATH of a
-// plain user does not look.
-func lookPath(name string) string {
-	if p, err := exec.LookPath(name); err == nil {
-		return p
-	}
-	for _, dir := range []string{"/usr/sbin", "/usr/local/sbin"} {
-		if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return p
-		}
-	}
-	return ""
-}
-
-// nginxArgs writes a configuration for one worker. One request a connection
-// is nginx's own default towards the backend; keeping connections needs the
-// upstream block's keepalive.
-func nginxArgs(s *setup) []string {
-	keep := ""
-	if s.keepAlive {
-		keep = "keepalive 256; keepalive_requests 1000000;"
-	}
-	conf := nginxConf(s.dir, fmt.Sprintf("upstream backend { server %s; %s }", s.backends[0], keep), fmt.Sprintf(
-		"server { listen 127.0.0.1:%d backlog=4096; location / { proxy_pass http://backend; %s } }",
-		s.port, nginxVersion11(s.keepAlive)))
-	file := filepath.Join(s.dir, "nginx.conf")
-	s.err = os.WriteFile(file, []byte(conf), 0o600)
-	return []string{lookPath("nginx"), "-p", s.dir, "-c", file}
-}
-
-// nginxConf is what all our nginx configurations have in common.
-func nginxConf(dir, upstream, server string) string {
-	return fmt.Sprintf(`daemon off; worker_processes 1; worker_rlimit_nofile %d;
-pid %[2]s/pid; error_log %[2]s/error.log crit;
-%[3]sevents { worker_connections 16000; }
-http {
-  access_log off; keepalive_requests 1000000; client_header_timeout 60s;
-  client_body_temp_path %[2]s/t1; proxy_temp_path %[2]s/t2; fastcgi_temp_path %[2]s/t3;
-  uwsgi_temp_path %[2]s/t4; scgi_temp_path %[2]s/t5; proxy_max_temp_file_size 0;
-  %[4]s
-  %[5]s
-}
-`, fileLimit(), dir, rootUser(), upstream, server)
-}
-
-func nginxVersion11(keepAlive bool) string {
-	if !keepAlive {
-		return ""
-	}
-	return `proxy_http_version 1.1; proxy_set_header Connection "";`
-}
-
-// rootUser lets nginx's worker write into a directory of root's.
-func rootUser() string {
-	if os.Getuid() == 0 {
-		return "user root;\n"
-	}
-	return ""
-}
-
-func fileLimit() uint64 {
-	var l syscall.Rlimit
-	_ = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l)
-	return l.Cur
-}
-
-func haproxyArgs(s *setup) []string {
-	mode := "option httpclose"
-	if s.keepAlive {
-		mode = "option http-keep-alive\n  http-reuse always"
-	}
-	conf := fmt.Sprintf(`global
-  nbthread 1
-  maxconn 12000
-  no strict-limits
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 60s
-  timeout server 60s
-  %s
-frontend in
-  bind 127.0.0.1:%d backlog 4096
-  default_backend out
-backend out
-  server one %s
-`, mode, s.port, s.backends[0])
-	file := filepath.Join(s.dir, "haproxy.cfg")
-	s.err = os.WriteFile(file, []byte(conf), 0o600)
-	return []string{lookPath("haproxy"), "-q", "-db", "-f", file}
+// one is the place with one backend.
+func (s *setup) one() peers.Place {
+	p := s.Place
+	p.Backends = p.Backends[:1]
+	return p
 }
 
 // build compiles the chapters and the httputil program as a student would.
@@ -317,12 +169,12 @@ func (b *bench) build(ctx context.Context, cs []*contestant) []*contestant {
 
 // instance is a contestant that runs.
 type instance struct {
-	cmd  *exec.Cmd // nil for the baseline
+	run  *proc.Process // nil for the baseline
 	addr string
 	dir  string
 }
 
-func (i *instance) pid() int { return i.cmd.Process.Pid }
+const startTime = 10 * time.Second // for a contestant to listen
 
 // start starts a contestant for one sample and waits until it listens.
 func (b *bench) start(ctx context.Context, c *contestant, job load.Job) (*instance, error) {
@@ -334,114 +186,48 @@ func (b *bench) start(ctx context.Context, c *contestant, job load.Job) (*instan
 	if err != nil {
 		return nil, err
 	}
-	s := &setup{backends: backends, port: b.freePort(), keepAlive: job.KeepAlive, dir: dir}
-	args := c.args(s)
-	if s.err != nil {
-		return nil, s.err
-	}
-	if filepath.Dir(c.binary) == b.tmp {
-		args = append([]string{c.binary}, args...)
-	}
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	cmd.WaitDelay = 2 * time.Second // for what holds its stderr open
-	i := &instance{cmd: cmd, dir: dir, addr: fmt.Sprintf("127.0.0.1:%d", s.port)}
-	var ready chan string
-	if strings.Contains(strings.Join(args, " "), "127.0.0.1:0") {
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			return nil, err
-		}
-		ready = readiness(bufio.NewReader(out))
-	}
-	errs := &tail{}
-	cmd.Stderr = errs
-	if err := cmd.Start(); err != nil {
+	at := peers.Place{Dir: dir, Listen: fmt.Sprintf("127.0.0.1:%d", b.freePort()), Backends: backends}
+	args, err := c.args(&setup{at, job.KeepAlive})
+	if err != nil {
 		return nil, err
 	}
-	if err := b.awaitReady(ctx, i, ready); err != nil {
+	own := filepath.Dir(c.binary) == b.tmp // it says where it listens
+	if own {
+		args = append([]string{c.binary}, args...)
+	}
+	i := &instance{run: proc.New(args...), dir: dir, addr: at.Listen}
+	if err = i.begin(ctx); err == nil && own {
+		var addrs []string
+		if addrs, err = i.run.Ready(startTime, proc.ReadyLine, 1); err == nil {
+			i.addr = addrs[0]
+		}
+	} else if err == nil {
+		err = i.run.AwaitListening(startTime, i.addr)
+	}
+	if err != nil {
 		i.stop()
-		return nil, fmt.Errorf("%s did not start: %w: %s", c.ID, err, errs.String())
+		return nil, fmt.Errorf("%s did not start: %w", c.ID, errors.Join(ctx.Err(), err))
 	}
 	return i, nil
 }
 
-var readyLine = regexp.MustCompile(`^Ready on (\S+)`)
-
-// readiness reads a program's output to its end, so that it never blocks on a
-// full pipe, and sends the address of its "Ready on ADDR" line.
-func readiness(r *bufio.Reader) chan string {
-	ready := make(chan string, 1)
-	go func() { // ends with the program's output
-		for {
-			line, err := r.ReadString('\n')
-			if m := readyLine.FindStringSubmatch(line); m != nil {
-				select {
-				case ready <- m[1]:
-				default:
-				}
-			}
-			if err != nil {
-				close(ready)
-				return
-			}
-		}
-	}()
-	return ready
-}
-
-// awaitReady waits for the readiness line or, where there is none, looks for
-// the listening socket. It does not connect: for some of the contestants a
-// visitor who says nothing is a client.
-func (b *bench) awaitReady(ctx context.Context, i *instance, ready chan string) error {
-	limit := time.After(10 * time.Second)
-	listener := listenerAt(i.addr)
-	poll := time.NewTicker(3 * time.Millisecond)
-	defer poll.Stop()
-	for {
-		select {
-		case addr, ok := <-ready:
-			if !ok {
-				return fmt.Errorf("it ended")
-			}
-			i.addr = addr
-			return nil
-		case <-poll.C:
-			if ready != nil {
-				continue
-			}
-			if _, _, err := rawsock.Listener(&listener); err == nil {
-				return nil
-			}
-			if proctree.Ended(i.pid()) {
-				return fmt.Errorf("it ended")
-			}
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-limit:
-			return fmt.Errorf("it does not listen after 10 s")
-		}
+// begin starts the program. It ends with the bench, however that ends.
+func (i *instance) begin(ctx context.Context) error {
+	i.run.Cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	i.run.Stdout.Keep, i.run.Stderr.Keep = 2000, 2000
+	if err := i.run.Start(); err != nil {
+		return err
 	}
-}
-
-// listenerAt is the address to ask the kernel for a listener's state with.
-func listenerAt(addr string) rawsock.Addr {
-	_, p, _ := net.SplitHostPort(addr)
-	port, _ := strconv.Atoi(p)
-	return rawsock.NewAddr([4]byte{127, 0, 0, 1}, port)
+	context.AfterFunc(ctx, i.run.Kill)
+	return nil
 }
 
 // stop ends the contestant with everything it started.
 func (i *instance) stop() {
-	if i.cmd == nil {
-		return
+	if i.run != nil {
+		i.run.Kill()
+		_ = os.RemoveAll(i.dir)
 	}
-	if i.cmd.Process != nil {
-		proctree.Kill(i.pid())
-		_ = syscall.Kill(-i.pid(), syscall.SIGKILL) // its process group, orphans included
-		_ = i.cmd.Wait()
-	}
-	_ = os.RemoveAll(i.dir)
 }
 
 // freePort finds a port that nothing uses, below the range the kernel takes
@@ -460,24 +246,4 @@ func (b *bench) freePort() int {
 		}
 	}
 	return 0
-}
-
-// tail keeps the last 2,000 bytes written to it.
-type tail struct {
-	mu sync.Mutex
-	b  []byte
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.b = append(t.b, p...)
-	t.b = t.b[max(0, len(t.b)-2000):]
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.TrimSpace(string(t.b))
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"reverseproxy/scripts/bench/stat"
 )
@@ -25,133 +26,131 @@ const (
 	notMeasured = "not measured"
 )
 
-// goals lists all of them, measured or not.
+// figure is what a goal compares: the median of a row, in a unit.
+type figure struct {
+	name, unit string
+	scale      float64
+	of         func(*row) stat.Spread
+}
+
+var (
+	cpu    = figure{"CPU a request", " µs", 1, func(r *row) stat.Spread { return r.CPU }}
+	rps    = figure{"requests/s", "/s", 1, func(r *row) stat.Spread { return r.RPS }}
+	p99    = figure{"corrected p99", " ms", 1e-3, func(r *row) stat.Spread { return r.P99All }}
+	held   = figure{"memory", " MB", 1e-6, func(r *row) stat.Spread { return r.Held }}
+	speed  = figure{"speed", " MB/s", 1, func(r *row) stat.Spread { return r.MBps }}
+	peak   = figure{"peak memory", " MB", 1e-6, func(r *row) stat.Spread { return r.Peak }}
+	failed = figure{"failed requests", "", 1, func(r *row) stat.Spread {
+		return stat.Of(float64(r.Failed))
+	}}
+)
+
+// aim is a goal before it is measured: a figure of some contestants in some
+// cells, in ratio to that of others (the best of those that were measured), or,
+// with none, as it is.
+type aim struct {
+	ids, cells []string
+	figure     figure
+	atLeast    bool // else at most
+	limit      float64
+	against    []string
+}
+
+var (
+	threaded = []string{"C-threaded"}
+	others   = []string{"nginx", "HAProxy"}
+	each     = []string{"a64", "a256"}
+	body     = []string{"e"}
+	proxies  = []string{"ch2", "ch3", "ch4", "ch5", "ch6", "ch7", "ch8", "ch9"}
+)
+
+var aims = []aim{
+	{[]string{"ch4", "ch5"}, each, cpu, false, 0.9, threaded},
+	{[]string{"ch4", "ch5"}, each, rps, true, 1.05, threaded},
+	{[]string{"ch4", "ch5"}, each, p99, false, 0.2, threaded},
+	{[]string{"ch4", "ch5"}, each, failed, false, 0, nil},
+	{[]string{"ch4", "ch5"}, []string{"d10000"}, held, false, 0.45, threaded},
+	{[]string{"ch2"}, []string{"a64"}, cpu, false, 2.5, []string{"C-balancer"}},
+	{[]string{"ch3-prefork"}, []string{"a64"}, rps, true, 1.7, []string{"C-fork"}},
+	{[]string{"ch3"}, []string{"a64"}, rps, true, 0.5, []string{startsTrue}},
+	{[]string{"ch6", "ch7", "ch8"}, []string{"b64"}, cpu, false, 0.35, []string{"httputil-pool"}},
+	{[]string{"ch9"}, []string{"b64"}, cpu, false, 0.4, []string{"httputil-pool"}},
+	{[]string{"ch10"}, []string{"a64", "b64"}, cpu, false, 1, others},
+	{[]string{"ch10"}, []string{"a64", "b64"}, rps, true, 1, others},
+	{[]string{"ch10"}, []string{"d10000"}, held, false, 0.1, threaded},
+	{proxies, body, speed, true, 1.3, others},
+	{[]string{"ch10"}, body, speed, true, 1, others},
+	{append([]string{"ch10"}, proxies...), body, peak, false, 32, nil},
+}
+
+// startsTrue stands for how many programs that do nothing can be started a
+// second, as ch3 starts its children.
+const startsTrue = "starting /bin/true the same way"
+
+// goals lists all of them, measured or not, for the contestants that take part.
 func goals(r *results) []goal {
-	var g []goal
-	for _, ch := range []string{"ch4", "ch5"} {
-		for _, cell := range []string{"a64", "a256"} {
-			g = append(g, threadedGoals(r, ch, cell)...)
+	var all []goal
+	for _, a := range aims {
+		for _, id := range a.ids {
+			for _, cell := range a.cells {
+				if r.has(id) {
+					all = append(all, r.goal(a, id, cell))
+				}
+			}
 		}
 	}
-	g = append(g, atLeast("ch3 -prefork: requests/s, 64 clients", "fork_proxy.c", 2,
-		rps(r.find("a64", "ch3-prefork")), rps(r.find("a64", "C-fork")), "/s"))
-	g = append(g, atLeast("ch3, a child for each connection: requests/s, 64 clients",
-		"starting /bin/true the same way", 0.5, rps(r.find("a64", "ch3")), r.BinTrue, "/s"))
-	g = append(g, atMost("ch4: memory with 10,000 silent clients", "threaded_proxy.c", 0.5,
-		held(r.find("d10000", "ch4")), held(r.find("d10000", "C-threaded")), " MB"))
-	for _, c := range r.Contestants {
-		if c.Family == "chapter" {
-			g = append(g, bodyGoals(r, c.ID)...)
-		}
-	}
-	for n := 6; n <= 9; n++ {
-		if id := fmt.Sprintf("ch%d", n); r.has(id) {
-			g = append(g, atMost(id+": CPU a request, keep-alive", "httputil.ReverseProxy", 0.5,
-				cpu(r.find("b64", id)), cpu(r.find("b64", "httputil")), " µs"))
-		}
-	}
-	if r.has("ch10") {
-		g = append(g, eventLoopGoals(r)...)
-	}
-	return g
-}
-
-// threadedGoals: as many requests as the C program with threads, at a fifth
-// of its p99, and none failed.
-func threadedGoals(r *results, ch, cell string) []goal {
-	clients := cell[1:] + " clients"
-	mine, c := r.find(cell, ch), r.find(cell, "C-threaded")
-	g := []goal{
-		atLeast(ch+": requests/s, "+clients, "threaded_proxy.c", 1, rps(mine), rps(c), "/s"),
-		atMost(ch+": corrected p99, "+clients, "threaded_proxy.c", 0.2, p99(mine), p99(c), " ms"),
-	}
-	failed := goal{What: ch + ": failed requests, " + clients, Against: "-", Goal: "0", Verdict: notMeasured}
-	if mine != nil && mine.RPS.N > 0 {
-		failed.Value, failed.Figure = float64(mine.Failed), fmt.Sprint(mine.Failed)
-		failed.Verdict = verdict(mine.Failed == 0)
-	}
-	return append(g, failed)
-}
-
-func bodyGoals(r *results, id string) []goal {
-	w := "a body of 1 GiB"
-	for _, c := range r.Cells {
-		if c.ID == "e" && c.Bytes != gib {
-			w = "a body of 128 MiB"
-		}
-	}
-	x := r.find("e", id)
-	g := []goal{atLeast(id+": speed, "+w, "straight to the backend", 0.5,
-		mbps(x), mbps(r.find("e", "straight")), " MB/s")}
-	mem := goal{What: id + ": peak memory, " + w, Against: "-", Goal: "≤ 32 MB", Verdict: notMeasured}
-	if x != nil && x.Peak.N > 0 && x.Failed == 0 {
-		mem.Value = x.Peak.Median / 1e6
-		mem.Figure, mem.Verdict = fmt.Sprintf("%.1f MB", mem.Value), verdict(mem.Value <= 32)
-	}
-	return append(g, mem)
-}
-
-func eventLoopGoals(r *results) []goal {
-	g := []goal{atMost("ch10: memory with 10,000 silent clients", "threaded_proxy.c", 0.1,
-		held(r.find("d10000", "ch10")), held(r.find("d10000", "C-threaded")), " MB")}
-	for _, ref := range []string{"nginx", "HAProxy"} {
-		for _, cell := range []string{"a64", "b64"} {
-			mine, other := r.find(cell, "ch10"), r.find(cell, ref)
-			g = append(g, atMost("ch10: CPU a request, "+cell, ref, 1, cpu(mine), cpu(other), " µs"),
-				atLeast("ch10: requests/s, "+cell, ref, 1, rps(mine), rps(other), "/s"))
-		}
-	}
-	return g
+	return all
 }
 
 func (r *results) has(id string) bool {
-	for _, c := range r.Contestants {
-		if c.ID == id {
-			return true
+	return slices.ContainsFunc(r.Contestants, func(c *contestant) bool { return c.ID == id })
+}
+
+func (r *results) goal(a aim, id, cell string) goal {
+	sign := "≤"
+	if a.atLeast {
+		sign = "≥"
+	}
+	g := goal{What: fmt.Sprintf("%s: %s, %s", id, a.figure.name, r.title(cell)), Against: "-",
+		Goal: fmt.Sprintf("%s %g%s", sign, a.limit, a.figure.unit), Verdict: notMeasured}
+	mine := r.measured(a.figure, cell, id)
+	other := stat.Spread{Median: math.NaN()}
+	if a.against != nil {
+		g.Against, g.Goal = a.against[0], fmt.Sprintf("%s %g ×", sign, a.limit)
+		for _, id := range a.against {
+			s := r.measured(a.figure, cell, id)
+			better := s.Median > other.Median == a.atLeast
+			if s.N > 0 && (math.IsNaN(other.Median) || better) {
+				g.Against, other = id, s
+			}
 		}
+		g.Value = mine.Ratio(other)
+		g.Figure = fmt.Sprintf("%.2f × (%s against %s%s)", g.Value, number(mine.Median),
+			number(other.Median), a.figure.unit)
+	} else {
+		g.Value = mine.Median
+		g.Figure = number(mine.Median) + a.figure.unit
 	}
-	return false
-}
-
-func rps(r *row) stat.Spread  { return part(r, func() stat.Spread { return r.RPS }, 1) }
-func p99(r *row) stat.Spread  { return part(r, func() stat.Spread { return r.P99All }, 1e-3) }
-func cpu(r *row) stat.Spread  { return part(r, func() stat.Spread { return r.CPU }, 1) }
-func held(r *row) stat.Spread { return part(r, func() stat.Spread { return r.Held }, 1e-6) }
-func mbps(r *row) stat.Spread { return part(r, func() stat.Spread { return r.MBps }, 1) }
-
-func part(r *row, get func() stat.Spread, unit float64) stat.Spread {
-	if r == nil || r.Requests == 0 {
-		return stat.Spread{}
+	switch {
+	case mine.N == 0, math.IsNaN(g.Value):
+		g.Value, g.Figure = 0, ""
+	case a.atLeast && g.Value >= a.limit, !a.atLeast && g.Value <= a.limit:
+		g.Verdict = reached
+	default:
+		g.Verdict = notReached
 	}
-	s := get()
-	return stat.Spread{Median: s.Median * unit, Min: s.Min * unit, Max: s.Max * unit, N: s.N}
-}
-
-func atLeast(what, against string, times float64, mine, other stat.Spread, unit string) goal {
-	return compare(what, against, fmt.Sprintf("≥ %g ×", times), mine, other, unit,
-		func(x float64) bool { return x >= times })
-}
-
-func atMost(what, against string, times float64, mine, other stat.Spread, unit string) goal {
-	return compare(what, against, fmt.Sprintf("≤ %g ×", times), mine, other, unit,
-		func(x float64) bool { return x <= times })
-}
-
-func compare(what, against, text string, mine, other stat.Spread, unit string, ok func(float64) bool) goal {
-	g := goal{What: what, Against: against, Goal: text, Verdict: notMeasured}
-	x := mine.Ratio(other)
-	if math.IsNaN(x) {
-		return g
-	}
-	g.Value = x
-	g.Figure = fmt.Sprintf("%.2f × (%s against %s%s)", x, number(mine.Median), number(other.Median), unit)
-	g.Verdict = verdict(ok(x))
 	return g
 }
 
-func verdict(ok bool) string {
-	if ok {
-		return reached
+// measured is a figure of a contestant in a cell; N is 0 if there is none.
+func (r *results) measured(f figure, cell, id string) stat.Spread {
+	if id == startsTrue {
+		return r.BinTrue
 	}
-	return notReached
+	x := r.find(cell, id)
+	if x == nil || x.Requests == 0 {
+		return stat.Spread{}
+	}
+	s := f.of(x)
+	return stat.Spread{Median: s.Median * f.scale, Min: s.Min * f.scale, Max: s.Max * f.scale, N: s.N}
 }

@@ -15,11 +15,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
 	"time"
+
+	"reverseproxy/internal/book"
 )
 
 // options are the command line.
@@ -130,7 +131,7 @@ func run(ctx context.Context, o *options) error {
 		return starts(ctx, strings.Split(o.starts, ","))
 	}
 	raiseFileLimit()
-	root, err := moduleRoot()
+	root, err := book.Root()
 	if err != nil {
 		return err
 	}
@@ -164,19 +165,4 @@ func raiseFileLimit() {
 		l.Cur = l.Max
 		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l)
 	}
-}
-
-// moduleRoot is the folder with go.mod, from here upwards.
-func moduleRoot() (string, error) {
-	dir, err := os.Getwd()
-	for err == nil {
-		if _, e := os.Stat(filepath.Join(dir, "go.mod")); e == nil {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			err = errors.New("run it inside the repository: go.mod was not found here or above")
-		}
-		dir = filepath.Dir(dir)
-	}
-	return "", err
 }

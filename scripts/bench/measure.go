@@ -5,21 +5,20 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
+	"reverseproxy/internal/peers"
+	"reverseproxy/internal/proc"
 	"reverseproxy/scripts/bench/load"
 	"reverseproxy/scripts/bench/origin"
-	"reverseproxy/scripts/bench/proctree"
-	"reverseproxy/scripts/bench/rawsock"
 )
 
 // bench is one run of the program.
@@ -29,7 +28,7 @@ type bench struct {
 	started       time.Time
 	version       string // of the repository
 	port          int    // last one given to a contestant
-	origin        *exec.Cmd
+	origin        *proc.Process
 	backends      []string  // three, of the bench's own backend process
 	nginx         *instance // -backend nginx: serves the small answers
 	smallBackends []string
@@ -93,9 +92,9 @@ func (b *bench) say(format string, args ...any) {
 
 // prepare starts the backends and builds the contestants.
 func (b *bench) prepare(ctx context.Context) error {
-	b.version = firstLine("git", "-C", b.root, "describe", "--always", "--dirty")
+	b.version = peers.Version("git", "-C", b.root, "describe", "--always", "--dirty")
 	var err error
-	if b.origin, b.backends, err = backends(ctx); err != nil {
+	if b.origin, b.backends, err = backends(); err != nil {
 		return err
 	}
 	if b.o.backend == "nginx" {
@@ -159,9 +158,8 @@ func (b *bench) close() {
 	if b.nginx != nil {
 		b.nginx.stop()
 	}
-	if b.origin != nil && b.origin.Process != nil {
-		proctree.Kill(b.origin.Process.Pid)
-		_ = b.origin.Wait()
+	if b.origin != nil {
+		b.origin.Kill()
 	}
 }
 
@@ -316,7 +314,7 @@ type watcher struct {
 	pid       int // 0 for the baseline
 	backend   int
 	comesGoes bool
-	listener  rawsock.Addr
+	port      int
 	stop      chan struct{}
 	wg        sync.WaitGroup
 	most      atomic.Int64 // bytes
@@ -330,16 +328,16 @@ type reading struct {
 	backend   time.Duration
 	busy      time.Duration // of the whole machine
 	overflows int64
-	mem       proctree.Memory
+	mem       proc.Memory
 }
 
 func (b *bench) watch(i *instance, c *contestant, backend int) *watcher {
 	w := &watcher{backend: backend, comesGoes: c.Processes, stop: make(chan struct{})}
-	if i.cmd == nil {
+	if i.run == nil {
 		return w
 	}
-	w.pid = i.pid()
-	w.listener = listenerAt(i.addr)
+	w.pid = i.run.PID()
+	w.port = portOf(i.addr)
 	w.wg.Go(func() { // ends with end()
 		for pause := 200 * time.Millisecond; ; {
 			select {
@@ -348,7 +346,8 @@ func (b *bench) watch(i *instance, c *contestant, backend int) *watcher {
 			case <-time.After(pause):
 			}
 			if !w.comesGoes {
-				raise(&w.threads, int64(proctree.Threads(w.pid)))
+				now, _ := proc.Look(w.pid)
+				raise(&w.threads, int64(now.Threads))
 				continue
 			}
 			start := time.Now()
@@ -365,11 +364,11 @@ func raise(v *atomic.Int64, n int64) {
 }
 
 // mem measures the memory now and keeps the greatest.
-func (w *watcher) mem() proctree.Memory {
+func (w *watcher) mem() proc.Memory {
 	if w.pid == 0 {
-		return proctree.Memory{}
+		return proc.Memory{}
 	}
-	m := proctree.Mem(w.pid)
+	m := proc.Mem(w.pid)
 	raise(&w.most, m.Bytes)
 	raise(&w.processes, int64(m.Processes))
 	raise(&w.threads, int64(m.Threads))
@@ -377,11 +376,11 @@ func (w *watcher) mem() proctree.Memory {
 }
 
 func (w *watcher) read() reading {
-	r := reading{at: time.Now(), busy: proctree.Busy(), backend: proctree.CPU(w.backend), mem: w.mem()}
+	r := reading{at: time.Now(), busy: proc.Busy(), backend: proc.CPU(w.backend), mem: w.mem()}
 	if w.pid != 0 {
-		_, dropped, _ := rawsock.Listener(&w.listener)
+		_, dropped, _ := proc.Queue(w.port)
 		r.overflows = int64(dropped)
-		r.cpu = proctree.CPU(w.pid)
+		r.cpu = proc.CPU(w.pid)
 	}
 	return r
 }
@@ -393,7 +392,7 @@ func (w *watcher) end() {
 
 // peak is the greatest memory: of one process the kernel's own record, of
 // several the most that was seen.
-func (w *watcher) peak(m proctree.Memory) int64 {
+func (w *watcher) peak(m proc.Memory) int64 {
 	if m.Processes == 1 && !w.comesGoes {
 		return max(m.Peak, w.most.Load())
 	}
@@ -402,8 +401,7 @@ func (w *watcher) peak(m proctree.Memory) int64 {
 
 // nginxBackend starts nginx for the small answers, on three ports.
 func (b *bench) nginxBackend(ctx context.Context) error {
-	path := lookPath("nginx")
-	if path == "" {
+	if peers.Find("nginx") == "" {
 		return fmt.Errorf("-backend nginx: nginx is not installed; on Debian: apt-get install nginx-light")
 	}
 	dir := filepath.Join(b.tmp, "backend")
@@ -412,23 +410,28 @@ func (b *bench) nginxBackend(ctx context.Context) error {
 	}
 	listen := ""
 	for range 3 {
-		port := b.freePort()
-		listen += fmt.Sprintf("listen 127.0.0.1:%d backlog=4096; ", port)
-		b.smallBackends = append(b.smallBackends, fmt.Sprintf("127.0.0.1:%d", port))
+		addr := fmt.Sprintf("127.0.0.1:%d", b.freePort())
+		listen += fmt.Sprintf("listen %s backlog=4096; ", addr)
+		b.smallBackends = append(b.smallBackends, addr)
 	}
-	file := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(file, []byte(nginxConf(dir, "", fmt.Sprintf(
+	args, err := peers.Place{Dir: dir}.NginxServing(fmt.Sprintf(
 		`server { %s default_type text/plain; location / { return 200 "%s"; } }`,
-		listen, strings.ReplaceAll(origin.Body, "\n", `\n`)))), 0o600); err != nil {
+		listen, strings.ReplaceAll(origin.Body, "\n", `\n`)))
+	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, path, "-p", dir, "-c", file)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	b.nginx = &instance{cmd: cmd, dir: dir, addr: b.smallBackends[2]}
-	if err := cmd.Start(); err != nil {
+	b.nginx = &instance{run: proc.New(args...), dir: dir}
+	if err := b.nginx.begin(ctx); err != nil {
 		return err
 	}
-	return b.awaitReady(ctx, b.nginx, nil)
+	return b.nginx.run.AwaitListening(startTime, b.smallBackends[2])
+}
+
+// portOf is the port of an address.
+func portOf(addr string) int {
+	_, text, _ := net.SplitHostPort(addr)
+	port, _ := strconv.Atoi(text)
+	return port
 }
 
 // backendsFor are the addresses that serve a path.
@@ -442,7 +445,7 @@ func (b *bench) backendsFor(path string) []string {
 // backendPID is the process behind them.
 func (b *bench) backendPID(path string) int {
 	if path == "/" && b.nginx != nil {
-		return b.nginx.pid()
+		return b.nginx.run.PID()
 	}
-	return b.origin.Process.Pid
+	return b.origin.PID()
 }

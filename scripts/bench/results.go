@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"reverseproxy/internal/peers"
 	"reverseproxy/scripts/bench/load"
 	"reverseproxy/scripts/bench/stat"
 )
@@ -258,7 +259,7 @@ func (b *bench) collect(interrupted bool) *results {
 
 func (b *bench) backendName() string {
 	if b.o.backend == "nginx" {
-		return firstLine("nginx", "-v") + " for the 24-byte answers, the bench's own for /slow and /bytes"
+		return peers.Version("nginx", "-v") + " for the 24-byte answers, the bench's own for /slow and /bytes"
 	}
 	return "the bench's own: HTTP/1.1 on one thread with epoll, in a process of its own"
 }

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"reverseproxy/internal/proc"
 	"reverseproxy/scripts/bench/load"
 	"reverseproxy/scripts/bench/origin"
 	"reverseproxy/scripts/bench/stat"
@@ -97,9 +98,9 @@ func playBackend() error {
 	return origin.Run(lns)
 }
 
-// self is a command that starts this program in the given part. The kernel
-// kills it when the bench dies, however that happens.
-func self(ctx context.Context, args ...string) (*exec.Cmd, error) {
+// self prepares this program in the given part. The kernel kills it when the
+// bench dies, however that happens.
+func self(args ...string) (*proc.Process, error) {
 	exe := selfPath
 	if exe == "" {
 		var err error
@@ -107,11 +108,10 @@ func self(ctx context.Context, args ...string) (*exec.Cmd, error) {
 			return nil, err
 		}
 	}
-	cmd := exec.CommandContext(ctx, exe, args...)
-	cmd.Stderr = os.Stderr
-	// Not in the terminal's group: Ctrl+C is for the bench, which ends them.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	return cmd, nil
+	run := proc.New(append([]string{exe}, args...)...)
+	run.Cmd.Stderr = os.Stderr
+	run.Cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return run, nil
 }
 
 // generate runs a job in a load process. onIdle is called while the silent
@@ -120,63 +120,65 @@ func generate(ctx context.Context, job load.Job, onIdle func(standing int)) (*lo
 	limit := time.Duration(job.WarmupMS+job.RunMS+3*job.TimeoutMS)*time.Millisecond + 20*time.Second
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	cmd, err := self(ctx, roleLoad)
+	run, err := self(roleLoad)
 	if err != nil {
 		return nil, err
 	}
-	in, err := cmd.StdinPipe()
+	in, err := run.Cmd.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
+	said := make(chan message, 2) // all that it says
+	run.Stdout.Line = func(line string) {
+		var m message
+		if json.Unmarshal([]byte(line), &m) == nil {
+			said <- m
+		}
+	}
+	if err := run.Start(); err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	defer func() { _ = cmd.Wait() }()
+	defer run.Kill()
 	if err := json.NewEncoder(in).Encode(job); err != nil {
 		return nil, err
 	}
-	for d := json.NewDecoder(out); ; {
-		var m message
-		if err := d.Decode(&m); err != nil {
-			return nil, errors.Join(ctx.Err(), fmt.Errorf("load process: %w", err))
-		}
-		if m.Result != nil {
-			return m.Result, nil
-		}
-		if m.Idle != nil {
+	for ended := run.Done(); ; {
+		select {
+		case m := <-said:
+			if m.Result != nil {
+				return m.Result, nil
+			}
 			onIdle(*m.Idle)
 			if _, err := io.WriteString(in, "\n"); err != nil {
 				return nil, err
 			}
+		case <-ended:
+			if ended = nil; len(said) == 0 {
+				return nil, fmt.Errorf("load process: %w", errors.Join(ctx.Err(), run.Err()))
+			}
+		case <-ctx.Done():
+			return nil, fmt.Errorf("load process: %w", ctx.Err())
 		}
 	}
 }
 
 // backends starts the backend process and returns its three addresses.
-func backends(ctx context.Context) (*exec.Cmd, []string, error) {
-	cmd, err := self(ctx, roleBackend)
-	if err != nil {
+func backends() (run *proc.Process, addrs []string, err error) {
+	if run, err = self(roleBackend); err != nil {
 		return nil, nil, err
 	}
-	if _, err := cmd.StdinPipe(); err != nil { // held open until the end
+	if _, err := run.Cmd.StdinPipe(); err != nil { // held open until the end
 		return nil, nil, err
 	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
+	if err := run.Start(); err != nil {
 		return nil, nil, err
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, nil, err
+	if !run.Await(startTime, func() bool { return strings.Contains(run.Stdout.String(), "\n") }) {
+		run.Kill()
+		return nil, nil, fmt.Errorf("backend process: %v", run.Err())
 	}
-	var addrs []string
-	if err := json.NewDecoder(out).Decode(&addrs); err != nil || len(addrs) == 0 {
-		return cmd, nil, fmt.Errorf("backend process: %w", err)
-	}
-	return cmd, addrs, nil
+	err = json.Unmarshal([]byte(run.Stdout.String()), &addrs)
+	return run, addrs, err
 }
 
 // playTrue starts /bin/true, or another program, as ch3 starts its children: one after the other,
@@ -235,15 +237,20 @@ type trueResult struct {
 
 func startTrue(ctx context.Context, d time.Duration, program string) (trueResult, error) {
 	var r trueResult
-	cmd, err := self(ctx, roleTrue, d.String(), program)
+	run, err := self(roleTrue, d.String(), program)
 	if err != nil {
 		return r, err
 	}
-	out, err := cmd.Output()
-	if err != nil {
+	if err := run.Start(); err != nil {
 		return r, err
 	}
-	return r, json.Unmarshal([]byte(strings.TrimSpace(string(out))), &r)
+	stop := context.AfterFunc(ctx, run.Kill)
+	defer stop()
+	if err := run.Err(); err != nil {
+		return r, err
+	}
+	err = json.Unmarshal([]byte(run.Stdout.String()), &r)
+	return r, err
 }
 
 // starts compares what it costs to start programs: in turns, three rounds.

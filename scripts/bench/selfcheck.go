@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 
+	"reverseproxy/internal/peers"
 	"reverseproxy/scripts/bench/load"
 	"reverseproxy/scripts/bench/stat"
 )
@@ -49,12 +50,12 @@ func (k *check) ratio(i int) stat.Spread {
 // selfcheck runs the generator and wrk in turns on the same targets and
 // compares requests/s and p99.
 func (b *bench) selfcheck(ctx context.Context) error {
-	wrk := lookPath("wrk")
+	wrk := peers.Find("wrk")
 	if wrk == "" {
 		return errors.New("-selfcheck needs wrk; on Debian: apt-get install wrk")
 	}
 	var err error
-	if b.origin, b.backends, err = backends(ctx); err != nil {
+	if b.origin, b.backends, err = backends(); err != nil {
 		return err
 	}
 	var checks []*check

@@ -95,6 +95,6 @@
 // line that exists. Addresses with a scheme are not looked up.
 //
 // The tests of this package check the code in the same way: the step comments of
-// the chapters against the table of package steps, the size of main.go and of the
+// the chapters against the table of internal/book, the size of main.go and of the
 // differences between chapters, and the direction of imports.
 package main

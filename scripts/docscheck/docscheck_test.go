@@ -14,7 +14,7 @@ import (
 )
 
 const program = `// Problem: none.
-// Run: go run ./ch2_tiny
+// Run: go run ./ch2_basic_proxy
 package main
 
 import "fmt"
@@ -38,8 +38,14 @@ func main() {
 }
 
 func handleClient() {
+	// 10. Close.
+	defer fmt.Println("close")
+
 	// 5. Read.
 	fmt.Println("read")
+
+	// 10. Close another.
+	defer fmt.Println("close")
 
 	// 6. Connect.
 	fmt.Println("connect")
@@ -81,16 +87,21 @@ func readFile(t *testing.T, parts ...string) string {
 }
 
 func TestQuote(t *testing.T) {
-	root := repository(t, map[string]string{"ch2_tiny/main.go": program})
+	root := repository(t, map[string]string{"ch2_basic_proxy/main.go": program})
 	for _, tt := range []struct{ args, want string }{
-		{"ch2_tiny/main.go header", "// Problem: none.\n// Run: go run ./ch2_tiny"},
-		{"ch2_tiny/main.go type limits", "// limits bound it.\ntype limits struct{ bytes int }"},
-		{"ch2_tiny/main.go step 1", "// 1–3. A socket that listens (C: socket, line 1; bind, line 2).\nfmt.Println(\"listen\")\n\nfor range 2 {"},
-		{"ch2_tiny/main.go step 4", "// 4. Wait (C: accept, line 3).\nfmt.Println(\"accept\")\n\nhandleClient()"},
-		{"ch2_tiny/main.go step 5", "// 5. Read.\nfmt.Println(\"read\")"},
-		{"ch2_tiny/main.go step 5..6", "// 5. Read.\nfmt.Println(\"read\")\n\n// 6. Connect.\nfmt.Println(\"connect\")"},
-		{"ch2_tiny/main.go#loop", "for range 2 {\n\t// 4. Wait (C: accept, line 3).\n\tfmt.Println(\"accept\")\n\n\thandleClient()\n}"},
-		{"ch2_tiny/main.go func handleClient", "func handleClient() {\n\t// 5. Read.\n\tfmt.Println(\"read\")\n\n\t// 6. Connect.\n\tfmt.Println(\"connect\")\n}"},
+		{"ch2_basic_proxy/main.go header", "// Problem: none.\n// Run: go run ./ch2_basic_proxy"},
+		{"ch2_basic_proxy/main.go type limits", "// limits bound it.\ntype limits struct{ bytes int }"},
+		{"ch2_basic_proxy/main.go step 1", "// 1–3. A socket that listens (C: socket, line 1; bind, line 2).\nfmt.Println(\"listen\")\n\nfor range 2 {"},
+		{"ch2_basic_proxy/main.go step 4", "// 4. Wait (C: accept, line 3).\nfmt.Println(\"accept\")\n\nhandleClient()"},
+		{"ch2_basic_proxy/main.go step 5", "// 5. Read.\nfmt.Println(\"read\")"},
+		{"ch2_basic_proxy/main.go step 5..6", "// 5. Read.\nfmt.Println(\"read\")\n\n" +
+			"// 10. Close another.\ndefer fmt.Println(\"close\")\n\n// 6. Connect.\nfmt.Println(\"connect\")"},
+		{"ch2_basic_proxy/main.go step 10", "// 10. Close.\ndefer fmt.Println(\"close\")\n\n" +
+			"// 10. Close another.\ndefer fmt.Println(\"close\")"},
+		{"ch2_basic_proxy/main.go#loop", "for range 2 {\n\t// 4. Wait (C: accept, line 3).\n\tfmt.Println(\"accept\")\n\n\thandleClient()\n}"},
+		{"ch2_basic_proxy/main.go func main", "// main starts it.\nfunc main() {\n\t// 1–3. A socket that listens (C: socket, line 1; bind, line 2).\n" +
+			"\tfmt.Println(\"listen\")\n\n\tfor range 2 {\n\t\t// 4. Wait (C: accept, line 3).\n" +
+			"\t\tfmt.Println(\"accept\")\n\n\t\thandleClient()\n\t}\n}"},
 	} {
 		got, err := quote(root, tt.args)
 		if err != nil {
@@ -101,16 +112,16 @@ func TestQuote(t *testing.T) {
 		}
 	}
 	for args, want := range map[string]string{
-		"":                              "quote what",
-		"ch2_tiny/main.go#none":         "no region",
-		"ch2_tiny/main.go func none":    "no func none",
-		"ch2_tiny/main.go step 7":       "no comment numbers step 7",
-		"ch2_tiny/main.go step 4..5":    "one by one",
-		"ch2_tiny/main.go step x":       "is no step",
-		"ch2_tiny/main.go func a b":     "cannot read",
-		"../secret":                     "not a path inside",
-		"missing.go":                    "cannot read missing.go",
-		"ch2_tiny/main.go#loop step 4 ": "not both",
+		"":                                     "quote what",
+		"ch2_basic_proxy/main.go#none":         "no region",
+		"ch2_basic_proxy/main.go func none":    "no func none",
+		"ch2_basic_proxy/main.go step 7":       "no comment numbers step 7",
+		"ch2_basic_proxy/main.go step 4..5":    "one by one",
+		"ch2_basic_proxy/main.go step x":       "is no step",
+		"ch2_basic_proxy/main.go func a b":     "cannot read",
+		"../secret":                            "not a path inside",
+		"missing.go":                           "cannot read missing.go",
+		"ch2_basic_proxy/main.go#loop step 4 ": "not both",
 	} {
 		if _, err := quote(root, args); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want an error with %q", args, err, want)
@@ -120,12 +131,12 @@ func TestQuote(t *testing.T) {
 
 func TestPageIsFilledAndDriftIsSeen(t *testing.T) {
 	root := repository(t, map[string]string{
-		"go.mod":           "module tiny\n\ngo 1.25\n",
-		"ch2_tiny/main.go": program,
-		"ch2_tiny/b.txt":   "one\ntwo\n",
-		"ch2_tiny/c.txt":   "one\n2\n",
-		"docs/page.md": "# Page\n\n- in a list\n\n  <!-- quote ch2_tiny/main.go step 5 -->\n\n  ```go\n  ```\n\n" +
-			"<!-- diff ch2_tiny/b.txt ch2_tiny/c.txt -->\n```diff\n```\n\n" +
+		"go.mod":                  "module tiny\n\ngo 1.25\n",
+		"ch2_basic_proxy/main.go": program,
+		"ch2_basic_proxy/b.txt":   "one\ntwo\n",
+		"ch2_basic_proxy/c.txt":   "one\n2\n",
+		"docs/page.md": "# Page\n\n- in a list\n\n  <!-- quote ch2_basic_proxy/main.go step 5 -->\n\n  ```go\n  ```\n\n" +
+			"<!-- diff ch2_basic_proxy/b.txt ch2_basic_proxy/c.txt -->\n```diff\n```\n\n" +
 			"````md\n<!-- quote an example -->\n````\n",
 	})
 	if ok, out := check(t, root, false); ok || !strings.Contains(out, "docs/page.md:5: the quote has drifted") {
@@ -137,7 +148,7 @@ func TestPageIsFilledAndDriftIsSeen(t *testing.T) {
 	page := readFile(t, root, "docs/page.md")
 	for _, want := range []string{
 		"  ```go\n  // 5. Read.\n  fmt.Println(\"read\")\n  ```\n",
-		"```diff\n--- ch2_tiny/b.txt\n+++ ch2_tiny/c.txt\n@@ -1,2 +1,2 @@\n one\n-two\n+2\n```\n",
+		"```diff\n--- ch2_basic_proxy/b.txt\n+++ ch2_basic_proxy/c.txt\n@@ -1,2 +1,2 @@\n one\n-two\n+2\n```\n",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page misses\n%s\nit is\n%s", want, page)
@@ -147,7 +158,7 @@ func TestPageIsFilledAndDriftIsSeen(t *testing.T) {
 		t.Fatalf("the filled page does not pass:\n%s", out)
 	}
 	drifted := strings.Replace(program, `Println("read")`, `Println("reads")`, 1)
-	if err := os.WriteFile(filepath.Join(root, "ch2_tiny/main.go"), []byte(drifted), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(root, "ch2_basic_proxy/main.go"), []byte(drifted), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	ok, out := check(t, root, false)
@@ -267,11 +278,11 @@ func TestTranscript(t *testing.T) {
 		}
 	}
 	root := repository(t, map[string]string{
-		"go.mod":           "module tiny\n\ngo 1.25\n",
-		"ch2_tiny/main.go": server,
-		"README.md": "<!-- run -->\n```console\n$ go run ./ch2_tiny &\n$ curl -s http://localhost:8080/\n^C\n```\n\n" +
-			"<!-- run go run ./ch2_tiny -exit 3 -->\n```\n```\n\n" +
-			"<!-- run\ngo run ./ch2_tiny -listen localhost:8080 &\nsleep 5 &\ncurl -s \\\n  http://127.0.0.1:8080/\nkill -9 $!\nwait\n-->\n```\n```\n\n" +
+		"go.mod":                  "module tiny\n\ngo 1.25\n",
+		"ch2_basic_proxy/main.go": server,
+		"README.md": "<!-- run -->\n```console\n$ go run ./ch2_basic_proxy &\n$ curl -s http://localhost:8080/\n^C\n```\n\n" +
+			"<!-- run go run ./ch2_basic_proxy -exit 3 -->\n```\n```\n\n" +
+			"<!-- run\ngo run ./ch2_basic_proxy -listen localhost:8080 &\nsleep 5 &\ncurl -s \\\n  http://127.0.0.1:8080/\nkill -9 $!\nwait\n-->\n```\n```\n\n" +
 			"<!-- run -needs no-such-tool no-such-tool -->\n```\nleft alone\n```\n",
 	})
 	t.Setenv("CI", "")
@@ -283,7 +294,7 @@ func TestTranscript(t *testing.T) {
 	}
 	page := readFile(t, root, "README.md")
 	for _, want := range []string{
-		"$ go run ./ch2_tiny &\nReady on 127.0.0.1:8080\n$ curl -s http://localhost:8080/\nhello 1\ngoroutine ",
+		"$ go run ./ch2_basic_proxy &\nReady on 127.0.0.1:8080\n$ curl -s http://localhost:8080/\nhello 1\ngoroutine ",
 		"^C\nSummary: 1 connections", "```\nfailed\nexit status 3\n```", "```\nReady on 127.0.0.1:8080\nhello 1\ngoroutine ",
 		"left alone",
 	} {

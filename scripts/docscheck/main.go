@@ -11,7 +11,8 @@ import (
 	"slices"
 	"strings"
 
-	"reverseproxy/scripts/docscheck/linediff"
+	"reverseproxy/internal/book"
+	"reverseproxy/internal/book/linediff"
 )
 
 func main() {
@@ -29,7 +30,7 @@ func main() {
 	} else if err != nil {
 		os.Exit(2)
 	}
-	root, err := findRoot()
+	root, err := book.Root()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -37,23 +38,6 @@ func main() {
 	c := checker{root: root, update: *update, norun: *norun, out: os.Stdout}
 	if !c.run(flags.Args()) {
 		os.Exit(1)
-	}
-}
-
-// findRoot walks up from the working directory to the one that holds go.mod.
-func findRoot() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir, nil
-		}
-		if filepath.Dir(dir) == dir {
-			return "", fmt.Errorf("no go.mod here or above: run docscheck inside the repository")
-		}
-		dir = filepath.Dir(dir)
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 	"strconv"
 	"strings"
 
-	"reverseproxy/scripts/docscheck/linediff"
-	"reverseproxy/scripts/docscheck/steps"
+	"reverseproxy/internal/book/linediff"
+	"reverseproxy/internal/book/steps"
 )
 
 var regionLine = regexp.MustCompile(`^\s*(?://|#|--|<!--|/\*)\s*(region|endregion)\b[ \t]*([\w.-]*)`)
@@ -104,7 +104,8 @@ func cutHeader(lines []string) []string {
 	return lines
 }
 
-// cutSteps returns the lines of one step, "5", or of several, "5..9", of one function.
+// cutSteps returns the lines of one step, "5", or of several, "5..9", of one
+// function. Of a step that stands in two places it returns both.
 func cutSteps(file string, src []byte, lines []string, which string) ([]string, error) {
 	a, b, isRange := strings.Cut(which, "..")
 	if !isRange {
@@ -115,27 +116,30 @@ func cutSteps(file string, src []byte, lines []string, which string) ([]string, 
 	if errA != nil || errB != nil || last < first {
 		return nil, fmt.Errorf("%q is no step: want 5 or 5..9", which)
 	}
-	sections, err := steps.Parse(file, src)
+	sections, err := steps.Parse(file, src, nil)
 	if err != nil {
 		return nil, err
 	}
-	from, to, in := 0, 0, ""
+	var cut []string
+	in, to := "", 0
 	for _, s := range sections {
 		if s.Last < first || s.First > last {
 			continue
 		}
-		if from == 0 {
-			from, in = s.From, s.Func
-		}
-		if s.Func != in {
+		switch {
+		case cut == nil:
+			in, to = s.Func, s.From-1
+		case s.Func != in:
 			return nil, fmt.Errorf("steps %s stand in %s and in %s: quote them one by one", which, in, s.Func)
+		case first == last && s.From > to+1: // one that stands in two places
+			cut, to = append(cut, ""), s.From-1
 		}
-		to = s.To
+		cut, to = append(cut, lines[to:s.To]...), s.To
 	}
-	if from == 0 {
+	if cut == nil {
 		return nil, fmt.Errorf("no comment numbers step %s", which)
 	}
-	return lines[from-1 : to], nil
+	return cut, nil
 }
 
 // cutDecl returns a declaration with its doc comment.

@@ -1,10 +1,9 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -15,10 +14,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
-	"reverseproxy/scripts/docscheck/linediff"
+	"reverseproxy/internal/book"
+	"reverseproxy/internal/book/linediff"
+	"reverseproxy/internal/proc"
 )
 
 // runner runs transcripts. It builds each program once.
@@ -102,18 +102,23 @@ func (r *runner) play(s script, quick bool) (printed [][]string, err error) {
 // documented are the ports that pages write.
 var documented = []string{"8080", "8000", "8001", "8002", "9090", "9091"}
 
-// defaultFlags give the programs that listen on documented ports other ones.
-// The first whose pattern matches the package's path counts.
-var defaultFlags = []struct {
-	pkg   *regexp.Regexp
-	flags string
-}{
-	{regexp.MustCompile(`^\./ch1_`), "-listen 127.0.0.1:8080"},
-	{regexp.MustCompile(`^\./ch[234]_`), "-listen 127.0.0.1:8080 -backend 127.0.0.1:8000"},
-	{regexp.MustCompile(`^\./ch\d+_`), "-listen 127.0.0.1:8080 " +
-		"-backends 127.0.0.1:8000,127.0.0.1:8001,127.0.0.1:8002"},
-	{regexp.MustCompile(`^\./scripts/backends$`), "-ports 8000,8001,8002"},
-	{regexp.MustCompile(`^\./scripts/reader$`), "-listen 127.0.0.1:9091"},
+// defaultFlags gives a program that listens on documented ports the flags by
+// which it listens on other ones.
+func defaultFlags(pkg string) string {
+	switch pkg {
+	case "./scripts/backends":
+		return " -ports 8000,8001,8002"
+	case "./scripts/reader":
+		return " -listen " + book.Reader
+	}
+	c, ok := book.Find(strings.TrimPrefix(pkg, "./"))
+	switch {
+	case !ok:
+		return ""
+	case !c.Forwards():
+		return " -listen " + book.Listen
+	}
+	return " -listen " + book.Listen + " " + c.BackendFlag() + " " + strings.Join(c.Backends, ",")
 }
 
 // freePorts finds a free port for each documented one. All have four digits, so
@@ -122,7 +127,7 @@ func freePorts() (map[string]string, error) {
 	ports := map[string]string{}
 	for range 10_000 {
 		port := strconv.Itoa(2100 + rand.IntN(5900))
-		if slices.Contains(documented, port) || hasValue(ports, port) {
+		if slices.Contains(documented, port) || slices.Contains(slices.Collect(maps.Values(ports)), port) {
 			continue
 		}
 		l, err := net.Listen("tcp", "127.0.0.1:"+port)
@@ -138,15 +143,6 @@ func freePorts() (map[string]string, error) {
 	return nil, errors.New("no free ports of four digits")
 }
 
-func hasValue(m map[string]string, v string) bool {
-	for _, have := range m {
-		if have == v {
-			return true
-		}
-	}
-	return false
-}
-
 // player runs the commands of one script.
 type player struct {
 	*runner
@@ -157,40 +153,16 @@ type player struct {
 
 // process is a command that runs in the background.
 type process struct {
-	cmd     *exec.Cmd
+	*proc.Process
 	program bool // of this repository
 	simple  bool // nothing but "go run ..."
-	out     output
-	done    chan struct{} // closed when it has ended
-	err     error         // of Wait; read it after done
-	given   int           // bytes of out that are already in the transcript
-	ended   bool          // its end is in the transcript
-}
-
-// output collects what a process prints.
-type output struct {
-	mu   sync.Mutex
-	data bytes.Buffer
-	last time.Time // when it last printed
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.last = time.Now()
-	return o.data.Write(p)
-}
-
-func (o *output) since(offset int) (text string, last time.Time) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return string(o.data.Bytes()[offset:]), o.last
+	given   int  // bytes of its output that are already in the transcript
+	ended   bool // its end is in the transcript
 }
 
 var (
-	goRun     = regexp.MustCompile(`\bgo run (\./[\w./-]+)`)
-	portWord  = regexp.MustCompile(`([?&]\w+=)?\b(` + strings.Join(documented, "|") + `)\b`)
-	readyLine = regexp.MustCompile(`(?m)^Ready on |"event":"ready"`)
+	goRun    = regexp.MustCompile(`\bgo run (\./[\w./-]+)`)
+	portWord = regexp.MustCompile(`([?&]\w+=)?\b(` + strings.Join(documented, "|") + `)\b`)
 )
 
 // command runs one command and returns what it and the background printed.
@@ -207,27 +179,23 @@ func (p *player) command(c command, expect int) ([]string, error) {
 		}
 		return p.settle(expect), nil
 	case c.back:
-		proc, err := p.start(c.text)
+		r, err := p.start(c.text)
 		if err != nil {
 			return nil, err
 		}
-		p.background = append(p.background, proc)
-		p.awaitReady(proc)
+		p.background = append(p.background, r)
+		r.awaitReady()
 		return p.settle(expect), nil
 	}
-	proc, err := p.start(c.text)
+	r, err := p.start(c.text)
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case <-proc.done:
-	case <-time.After(p.timeout):
-		kill(proc.cmd)
-		<-proc.done
+	defer r.Kill()
+	if !r.Wait(p.timeout) {
 		return nil, fmt.Errorf("%q took longer than %v (-timeout gives it more)", c.text, p.timeout)
 	}
-	text, _ := proc.out.since(0)
-	lines := append(linediff.Split(p.documentedPorts(text)), proc.exitLine()...)
+	lines := append(linediff.Split(p.documentedPorts(r.Stdout.String())), r.exitLine()...)
 	if expect >= 0 {
 		expect = max(expect-len(lines), 0)
 	}
@@ -236,9 +204,6 @@ func (p *player) command(c command, expect int) ([]string, error) {
 
 // start starts a command in sh, in a process group of its own.
 func (p *player) start(text string) (*process, error) {
-	proc := &process{done: make(chan struct{})}
-	proc.program = goRun.MatchString(text)
-	proc.simple = strings.HasPrefix(text, "go run ") && !strings.ContainsAny(text, "|;&<>")
 	ready, err := p.prepare(text)
 	if err != nil {
 		return nil, err
@@ -248,22 +213,12 @@ func (p *player) start(text string) (*process, error) {
 			ready = "exec " + ready // so that its pid is $!
 		}
 	}
-	cmd := exec.Command("sh", "-c", ready)
-	cmd.Dir = p.root
-	cmd.Env = append(os.Environ(), "NO_COLOR=1", "TERM=dumb", "TZ=UTC", "LC_ALL=C.UTF-8", "CURL_HOME="+p.dir)
-	cmd.Stdout, cmd.Stderr = &proc.out, &proc.out
-	cmd.WaitDelay = time.Second
-	ownGroup(cmd)
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	proc.cmd = cmd
-	// This goroutine ends with the command.
-	go func() {
-		proc.err = cmd.Wait()
-		close(proc.done)
-	}()
-	return proc, nil
+	r := &process{Process: proc.New("sh", "-c", ready), program: goRun.MatchString(text),
+		simple: strings.HasPrefix(text, "go run ") && !strings.ContainsAny(text, "|;&<>")}
+	r.Cmd.Dir = p.root
+	r.Cmd.Env = append(os.Environ(), "NO_COLOR=1", "TERM=dumb", "TZ=UTC", "LC_ALL=C.UTF-8", "CURL_HOME="+p.dir)
+	r.Cmd.Stderr, r.Cmd.Stdout = &r.Stdout, &r.Stdout
+	return r, r.Start()
 }
 
 // prepare replaces programs by binaries, ports by free ones and $! by a pid.
@@ -275,12 +230,7 @@ func (p *player) prepare(text string) (string, error) {
 		if err != nil {
 			failed = err
 		}
-		for _, d := range defaultFlags {
-			if d.pkg.MatchString(pkg) {
-				return binary + " " + d.flags
-			}
-		}
-		return binary
+		return binary + defaultFlags(pkg)
 	})
 	text = portWord.ReplaceAllStringFunc(text, func(word string) string {
 		if free, ok := p.ports[word]; ok {
@@ -289,7 +239,7 @@ func (p *player) prepare(text string) (string, error) {
 		return word // "?n=8000" is no port
 	})
 	if n := len(p.background); n > 0 {
-		text = strings.ReplaceAll(text, "$!", strconv.Itoa(p.background[n-1].cmd.Process.Pid))
+		text = strings.ReplaceAll(text, "$!", strconv.Itoa(p.background[n-1].PID()))
 	}
 	return text, failed
 }
@@ -322,9 +272,9 @@ func (p *player) documentedPorts(text string) string {
 }
 
 // exitLine is what go run adds when its program fails.
-func (proc *process) exitLine() []string {
+func (r *process) exitLine() []string {
 	var exit *exec.ExitError
-	if !proc.simple || !errors.As(proc.err, &exit) {
+	if !r.simple || !errors.As(r.Err(), &exit) {
 		return nil
 	}
 	if exit.ExitCode() < 0 {
@@ -348,25 +298,12 @@ const (
 var longQuiet = 700 * time.Millisecond
 
 // awaitReady waits for a program's readiness line.
-func (p *player) awaitReady(proc *process) {
+func (r *process) awaitReady() {
 	limit := startPause
-	if proc.program {
+	if r.program {
 		limit = readyTimeout
 	}
-	for start := time.Now(); time.Since(start) < limit; time.Sleep(pollInterval) {
-		if text, _ := proc.out.since(0); readyLine.MatchString(text) || proc.hasEnded() {
-			return
-		}
-	}
-}
-
-func (proc *process) hasEnded() bool {
-	select {
-	case <-proc.done:
-		return true
-	default:
-		return false
-	}
+	_, _ = r.Ready(limit, proc.ReadyLine, 1)
 }
 
 // settle waits until the background has printed the expected number of lines and
@@ -378,10 +315,9 @@ func (p *player) settle(expect int) []string {
 	start := time.Now()
 	for {
 		count, quiet := 0, time.Since(start)
-		for _, proc := range p.background {
-			text, last := proc.out.since(proc.given)
-			count += strings.Count(text, "\n")
-			quiet = min(quiet, time.Since(last))
+		for _, r := range p.background {
+			count += strings.Count(r.Stdout.From(r.given), "\n")
+			quiet = min(quiet, time.Since(r.Stdout.Last()))
 		}
 		enough := longQuiet
 		if expect >= 0 && count >= expect {
@@ -397,17 +333,17 @@ func (p *player) settle(expect int) []string {
 // take returns the lines that background commands have printed since the last time.
 func (p *player) take() []string {
 	var lines []string
-	for _, proc := range p.background {
-		over := proc.hasEnded()
-		text, _ := proc.out.since(proc.given)
+	for _, r := range p.background {
+		over := r.Ended()
+		text := r.Stdout.From(r.given)
 		if !over {
 			text = text[:strings.LastIndex(text, "\n")+1]
 		}
-		proc.given += len(text)
+		r.given += len(text)
 		lines = append(lines, linediff.Split(p.documentedPorts(text))...)
-		if over && !proc.ended {
-			proc.ended = true
-			lines = append(lines, proc.exitLine()...)
+		if over && !r.ended {
+			r.ended = true
+			lines = append(lines, r.exitLine()...)
 		}
 	}
 	return lines
@@ -415,39 +351,21 @@ func (p *player) take() []string {
 
 // interrupt sends Ctrl+C to the last background command that runs and waits for it.
 func (p *player) interrupt() error {
-	for _, proc := range slices.Backward(p.background) {
-		if !proc.hasEnded() {
-			return end(proc)
+	for _, r := range slices.Backward(p.background) {
+		if !r.Ended() {
+			if err := r.Stop(stopTimeout); err != nil {
+				return fmt.Errorf("%s: %w", r.Cmd.Args[len(r.Cmd.Args)-1], err)
+			}
+			return nil
 		}
 	}
 	return errors.New("^C, but nothing runs in the background")
 }
 
-// end interrupts a process as Ctrl+C does, and kills it if that does not end it.
-func end(proc *process) error {
-	interruptGroup(proc.cmd)
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
-	defer cancel()
-	select {
-	case <-proc.done:
-		kill(proc.cmd) // what it left behind
-		return nil
-	case <-ctx.Done():
-		kill(proc.cmd)
-		<-proc.done
-		return fmt.Errorf("%s went on for %v after ^C", proc.cmd.Args[len(proc.cmd.Args)-1], stopTimeout)
-	}
-}
-
 // wait waits for the background commands that are no programs of this repository.
 func (p *player) wait() error {
-	for _, proc := range p.background {
-		if proc.program {
-			continue
-		}
-		select {
-		case <-proc.done:
-		case <-time.After(p.timeout):
+	for _, r := range p.background {
+		if !r.program && !r.Wait(p.timeout) {
 			return fmt.Errorf("wait took longer than %v", p.timeout)
 		}
 	}
@@ -456,9 +374,7 @@ func (p *player) wait() error {
 
 // stop ends everything that still runs, the last first.
 func (p *player) stop() {
-	for _, proc := range slices.Backward(p.background) {
-		if !proc.hasEnded() {
-			_ = end(proc)
-		}
+	for _, r := range slices.Backward(p.background) {
+		_ = r.Stop(stopTimeout)
 	}
 }

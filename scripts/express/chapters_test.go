@@ -26,12 +26,9 @@ const held = 4 * time.Second
 
 // Every chapter is put before Express, which keeps its connections open.
 func TestChaptersBeforeExpress(t *testing.T) {
-	for _, model := range []harness.Model{harness.Basic, harness.Fork, harness.Prefork, harness.Threaded, harness.Balancer} {
+	for _, model := range harness.Proxies() {
 		t.Run(model.Name, func(t *testing.T) {
-			n := 1
-			if model.Plural {
-				n = 3
-			}
+			n := len(model.Backends)
 			express := start(t, n)
 			proxy := harness.Start(t, model, model.BackendFlag(), strings.Join(express.addrs, ","))
 			client := &http.Client{Timeout: 2 * patience, Transport: &http.Transport{DisableKeepAlives: true}}

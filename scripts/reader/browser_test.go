@@ -17,7 +17,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 	"github.com/google/go-cmp/cmp"
 
-	"reverseproxy/scripts/reader/browser"
+	"reverseproxy/internal/browser"
 	"reverseproxy/scripts/reader/cfiles"
 	"reverseproxy/scripts/reader/site"
 )

@@ -22,7 +22,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"reverseproxy/scripts/reader/browser"
+	"reverseproxy/internal/book"
 	"reverseproxy/scripts/reader/site"
 )
 
@@ -72,7 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	} else if err != nil {
 		return 2
 	}
-	if s.site.Root, err = findRoot(); err == nil {
+	if s.site.Root, err = book.Root(); err == nil {
 		switch {
 		case s.screenshots != "":
 			err = screenshots(ctx, s, stdout)
@@ -87,23 +87,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
-}
-
-// findRoot walks up from the working directory to the one that holds go.mod.
-func findRoot() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir, nil
-		}
-		if filepath.Dir(dir) == dir {
-			return "", errors.New("no go.mod here or above: run the reader inside the repository")
-		}
-		dir = filepath.Dir(dir)
-	}
 }
 
 // report prints what there is to say of a built site.
@@ -182,5 +165,5 @@ func screenshots(ctx context.Context, s settings, stdout io.Writer) error {
 	if err := os.MkdirAll(s.screenshots, 0o755); err != nil {
 		return err
 	}
-	return browser.Pictures(ctx, "http://"+server.addr()+"/", s.screenshots, stdout)
+	return takePictures(ctx, "http://"+server.addr()+"/", s.screenshots, stdout)
 }

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"reverseproxy/scripts/docscheck/steps"
+	"reverseproxy/internal/book"
 	"reverseproxy/scripts/reader/cfiles"
 	"reverseproxy/scripts/reader/site"
 )
@@ -23,11 +23,11 @@ func smallBook(t *testing.T) string {
 	root := t.TempDir()
 	cfiles.Write(t, root, "go.mod", "module book\n")
 	for _, dir := range []string{"ch2_basic_proxy", "ch4_threaded"} {
-		chapter, _ := steps.ByDir(dir)
+		chapter, _ := book.Find(dir)
 		var b strings.Builder
 		fmt.Fprintf(&b, "// Problem: %s\npackage main\n\nfunc main() {\n", dir)
-		for _, s := range chapter.Steps {
-			fmt.Fprintf(&b, "\t// %d. Step (C: %s, line %d).\n\tdo(%d)\n\n", s.Number, s.Calls[0].Name, s.Calls[0].Line, s.Number)
+		for n := 1; n <= 10; n++ {
+			fmt.Fprintf(&b, "\t// %d. Step (C: %s).\n\tdo(%d)\n\n", n, chapter.C.Steps[n][0].Name, n)
 		}
 		b.WriteString("}\n" + strings.Repeat("\n// The same in both.\n", 20))
 		cfiles.Write(t, root, dir+"/main.go", b.String())

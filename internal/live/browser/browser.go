@@ -3,12 +3,10 @@
 package browser
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,7 +15,9 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"reverseproxy/internal/browser"
 	"reverseproxy/internal/narrate"
+	"reverseproxy/internal/proc"
 )
 
 const (
@@ -27,39 +27,18 @@ const (
 
 // Find returns the path of Chromium or Chrome, "" if there is none.
 func Find() string {
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	return ""
+	path, _ := browser.Find()
+	return path
 }
 
 // Start starts a headless Chromium with a new profile. Tabs are made from the
 // returned context; cancel ends the browser.
-func Start(ctx context.Context, path string, width, height int) (tab context.Context, cancel func(), err error) {
-	profile, err := os.MkdirTemp("", "live-chromium-")
-	if err != nil {
-		return nil, nil, err
+func Start(ctx context.Context, _ string, width, height int) (tab context.Context, cancel func(), err error) {
+	tab, cancel, err = browser.Start(ctx)
+	if err == nil {
+		err = chromedp.Run(tab, chromedp.EmulateViewport(int64(width), int64(height)))
 	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-		chromedp.Flag("no-first-run", true), chromedp.Flag("force-color-profile", "srgb"),
-		chromedp.WindowSize(width, height))
-	ctx, stop := chromedp.NewExecAllocator(ctx, options...)
-	ctx, end := chromedp.NewContext(ctx)
-	cancel = func() {
-		end()
-		stop()
-		os.RemoveAll(profile)
-	}
-	if err := chromedp.Run(ctx, chromedp.EmulateViewport(int64(width), int64(height))); err != nil {
-		cancel()
-		return nil, nil, fmt.Errorf("cannot start %s: %w", path, err)
-	}
-	return ctx, cancel, nil
+	return tab, cancel, err
 }
 
 // Build compiles the named chapters into dir.
@@ -81,28 +60,29 @@ type Program struct {
 	Page  string // the live page's address, host:port
 	Proxy string // the proxy's address
 
-	cmd  *exec.Cmd
+	run  *proc.Process
 	mu   sync.Mutex
 	said []narrate.Event // its narration so far
-	more chan struct{}   // an event has come
-	done chan struct{}   // closed when its output has ended
 }
 
 // Run starts a chapter's binary with the given flags besides -log json, and
 // waits until it listens and is watched.
 func Run(binary string, args ...string) (*Program, error) {
-	p := &Program{more: make(chan struct{}, 1), done: make(chan struct{})}
-	p.cmd = exec.Command(binary, append([]string{"-log", "json"}, args...)...)
-	p.cmd.Stderr = os.Stderr
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
+	p := &Program{run: proc.New(append([]string{binary, "-log", "json"}, args...)...)}
+	p.run.Cmd.Stderr = os.Stderr
+	p.run.Stdout.Keep = 10_000
+	p.run.Stdout.Line = func(line string) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		var e narrate.Event
+		if json.Unmarshal([]byte(line), &e) == nil {
+			p.said = append(p.said, e)
+		}
+	}
+	if err := p.run.Start(); err != nil {
 		return nil, err
 	}
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go p.listen(out) // ends with the program
-	_, err = p.Wait(readyTimeout, func(events []narrate.Event) bool {
+	_, err := p.Wait(readyTimeout, func(events []narrate.Event) bool {
 		for _, e := range events {
 			switch e.Kind {
 			case narrate.KindReady:
@@ -120,24 +100,6 @@ func Run(binary string, args ...string) (*Program, error) {
 	return p, nil
 }
 
-func (p *Program) listen(out io.Reader) {
-	defer close(p.done)
-	lines := bufio.NewScanner(out)
-	for lines.Scan() {
-		var e narrate.Event
-		if json.Unmarshal(lines.Bytes(), &e) != nil {
-			continue
-		}
-		p.mu.Lock()
-		p.said = append(p.said, e)
-		p.mu.Unlock()
-		select {
-		case p.more <- struct{}{}:
-		default:
-		}
-	}
-}
-
 // Events returns what the program has narrated so far.
 func (p *Program) Events() []narrate.Event {
 	p.mu.Lock()
@@ -146,30 +108,24 @@ func (p *Program) Events() []narrate.Event {
 }
 
 // Wait waits until the narration is as wanted and returns it.
-func (p *Program) Wait(timeout time.Duration, wanted func([]narrate.Event) bool) ([]narrate.Event, error) {
-	limit := time.After(timeout)
-	for {
-		if events := p.Events(); wanted(events) {
-			return events, nil
-		}
-		select {
-		case <-p.more:
-		case <-p.done:
-			if events := p.Events(); wanted(events) {
-				return events, nil
-			}
-			return nil, errors.New("the program has ended")
-		case <-limit:
-			return nil, fmt.Errorf("not within %v", timeout)
-		}
+func (p *Program) Wait(timeout time.Duration, wanted func([]narrate.Event) bool) (events []narrate.Event, err error) {
+	ok := p.run.Await(timeout, func() bool {
+		events = p.Events()
+		return wanted(events)
+	})
+	switch {
+	case ok:
+		return events, nil
+	case p.run.Ended():
+		return nil, errors.New("the program has ended")
 	}
+	return nil, fmt.Errorf("not within %v", timeout)
 }
 
 // Stop interrupts the program and waits for its end.
 func (p *Program) Stop() error {
-	p.cmd.Process.Signal(os.Interrupt)
-	kill := time.AfterFunc(stopTimeout, func() { p.cmd.Process.Kill() })
-	defer kill.Stop()
-	<-p.done
-	return p.cmd.Wait()
+	if err := p.run.Stop(stopTimeout); err != nil {
+		return err
+	}
+	return p.run.Err()
 }

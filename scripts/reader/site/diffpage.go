@@ -4,7 +4,7 @@ import (
 	"html/template"
 	"strings"
 
-	"reverseproxy/scripts/docscheck/linediff"
+	"reverseproxy/internal/book/linediff"
 )
 
 // diffPage is what the template "diff" shows.

@@ -228,6 +228,8 @@ func diffClass(line string) string {
 	return ""
 }
 
+// htmlBlock shows HTML of a document as text, for the book writes none; comments
+// are left out.
 func (d *document) htmlBlock(w util.BufWriter, source []byte, node ast.Node, entering bool) (ast.WalkStatus, error) {
 	block := node.(*ast.HTMLBlock)
 	if entering {
@@ -235,83 +237,18 @@ func (d *document) htmlBlock(w util.BufWriter, source []byte, node ast.Node, ent
 		if block.HasClosure() {
 			raw += string(block.ClosureLine.Value(source))
 		}
-		_, _ = w.WriteString(d.safeHTML(raw))
+		_, _ = w.WriteString(shownHTML(raw))
 	}
 	return ast.WalkContinue, nil
 }
 
 func (d *document) rawHTML(w util.BufWriter, source []byte, node ast.Node, entering bool) (ast.WalkStatus, error) {
 	if entering {
-		_, _ = w.WriteString(d.safeHTML(string(node.(*ast.RawHTML).Segments.Value(source))))
+		_, _ = w.WriteString(shownHTML(string(node.(*ast.RawHTML).Segments.Value(source))))
 	}
 	return ast.WalkSkipChildren, nil
 }
 
-var (
-	htmlComment = regexp.MustCompile(`(?s)<!--.*?-->`)
-	htmlTag     = regexp.MustCompile(`(?s)</?([a-zA-Z][a-zA-Z0-9]*)([^<>]*)>`)
-	htmlAttr    = regexp.MustCompile(`([a-zA-Z-]+)\s*=\s*"([^"]*)"`)
-)
+var htmlComment = regexp.MustCompile(`(?s)<!--.*?-->`)
 
-// allowedTags are the HTML elements that documents may use, allowedAttrs their attributes.
-var (
-	allowedTags = words("a b br center code dd details div dl dt em figcaption figure h1 h2 h3 i img kbd li ol p " +
-		"picture pre source span strong sub summary sup table tbody td th thead tr ul")
-	allowedAttrs = words("align alt colspan height href id media name open rowspan src srcset title width")
-)
-
-func words(list string) map[string]bool {
-	set := map[string]bool{}
-	for _, w := range strings.Fields(list) {
-		set[w] = true
-	}
-	return set
-}
-
-// safeHTML keeps the elements of a document's own HTML that are harmless, turns
-// their links, leaves comments out and escapes the rest.
-func (d *document) safeHTML(raw string) string {
-	raw = htmlComment.ReplaceAllString(raw, "")
-	var out strings.Builder
-	at := 0
-	for _, m := range htmlTag.FindAllStringSubmatchIndex(raw, -1) {
-		out.WriteString(escapeText(raw[at:m[0]]))
-		at = m[1]
-		tag, name, attrs := raw[m[0]:m[1]], strings.ToLower(raw[m[2]:m[3]]), raw[m[4]:m[5]]
-		switch {
-		case !allowedTags[name]:
-			out.WriteString(html.EscapeString(tag))
-		case strings.HasPrefix(tag, "</"):
-			out.WriteString("</" + name + ">")
-		default:
-			out.WriteString("<" + name + d.safeAttrs(attrs) + ">")
-		}
-	}
-	out.WriteString(escapeText(raw[at:]))
-	return out.String()
-}
-
-// escapeText escapes text of HTML, whose entities are kept.
-func escapeText(s string) string { return html.EscapeString(html.UnescapeString(s)) }
-
-func (d *document) safeAttrs(attrs string) string {
-	var out strings.Builder
-	for _, a := range htmlAttr.FindAllStringSubmatch(attrs, -1) {
-		name, value := strings.ToLower(a[1]), html.UnescapeString(a[2])
-		if !allowedAttrs[name] {
-			continue
-		}
-		if name == "href" || name == "src" || name == "srcset" {
-			u, err := url.Parse(value)
-			if err != nil || u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "mailto" {
-				continue
-			}
-			value = d.target(value)
-		}
-		fmt.Fprintf(&out, ` %s="%s"`, name, html.EscapeString(value))
-	}
-	if regexp.MustCompile(`\bopen\b`).MatchString(htmlAttr.ReplaceAllString(attrs, "")) {
-		out.WriteString(" open")
-	}
-	return out.String()
-}
+func shownHTML(raw string) string { return html.EscapeString(htmlComment.ReplaceAllString(raw, "")) }

@@ -1,6 +1,6 @@
 package site
 
-import "reverseproxy/scripts/reader/csource"
+import "reverseproxy/internal/book"
 
 // kernelText says what the kernel does at a row: a few short paragraphs, and what is
 // different about Go's way to ask for it.
@@ -10,7 +10,7 @@ type kernelText struct {
 }
 
 // kernelTexts holds the rows that are the same in every chapter.
-var kernelTexts = map[csource.Row]kernelText{
+var kernelTexts = map[book.Row]kernelText{
 	{Step: 1}: {
 		Does: []string{
 			"Makes a socket: a TCP control block without addresses, two empty buffers, and the lowest free number in the process's table of descriptors. No packet is sent.",
@@ -81,7 +81,7 @@ var kernelTexts = map[csource.Row]kernelText{
 }
 
 // chapterKernelTexts holds what is particular to a chapter.
-var chapterKernelTexts = map[string]map[csource.Row]kernelText{
+var chapterKernelTexts = map[string]map[book.Row]kernelText{
 	"ch1_base": {
 		{Step: 1}: {
 			Does: []string{
@@ -124,6 +124,11 @@ var chapterKernelTexts = map[string]map[csource.Row]kernelText{
 		},
 		{Step: 10, Extra: 1}: {
 			Does: []string{
+				"exit_group ends the process: its descriptors are closed, its memory is given back, and the parent is told by SIGCHLD. What is left is its exit status.",
+			},
+		},
+		{Step: 10, Extra: 2}: {
+			Does: []string{
 				"Drops the parent's reference: the child's is the last. Left out, the client would never see FIN, and the parent would run out of descriptors.",
 				"The child's end sends SIGCHLD. Until the parent asks for the exit status (wait4), a zombie remains: a pid and a status. C never asks.",
 			},
@@ -156,7 +161,7 @@ var chapterKernelTexts = map[string]map[csource.Row]kernelText{
 }
 
 // kernelFor returns the text of a row.
-func kernelFor(dir string, row csource.Row) kernelText {
+func kernelFor(dir string, row book.Row) kernelText {
 	if t, ok := chapterKernelTexts[dir][row]; ok {
 		return t
 	}

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"reverseproxy/scripts/docscheck/steps"
-	"reverseproxy/scripts/reader/csource"
+	"reverseproxy/internal/book"
+	"reverseproxy/internal/book/steps"
 )
 
 // span is a run of lines, counted from 1, both ends included.
@@ -18,8 +18,8 @@ type span struct{ from, to int }
 // goPiece is what a chapter's main.go has for one row, or for several when a Go
 // call folds them.
 type goPiece struct {
-	rows  []csource.Row // in the order of the page
-	spans []span        // in the order of the file
+	rows  []book.Row // in the order of the page
+	spans []span     // in the order of the file
 }
 
 // goCut is a main.go cut into rows. Every line is in exactly one place, blank ones
@@ -30,21 +30,9 @@ type goCut struct {
 	rest   []span // functions without steps, further down
 }
 
-// chapterRows lists the rows of a chapter's page in order.
-func chapterRows(chapter steps.Chapter) []csource.Row {
-	var rows []csource.Row
-	for _, s := range chapter.Steps {
-		rows = append(rows, csource.Row{Step: s.Number})
-		for i := range chapter.Extra(s.Number) {
-			rows = append(rows, csource.Row{Step: s.Number, Extra: i + 1})
-		}
-	}
-	return rows
-}
-
 // cutGo cuts a chapter's main.go.
-func cutGo(chapter steps.Chapter, src []byte) (goCut, error) {
-	sections, err := steps.ParseAll(chapter.Dir+"/main.go", src)
+func cutGo(chapter book.Chapter, src []byte) (goCut, error) {
+	sections, err := steps.Parse(chapter.Dir+"/main.go", src, chapter.C)
 	if err != nil {
 		return goCut{}, err
 	}
@@ -66,7 +54,7 @@ func cutGo(chapter steps.Chapter, src []byte) (goCut, error) {
 		switch {
 		case len(inside) > 0:
 			headEnd = min(headEnd, d.from-1)
-			cut.pieces = append(cut.pieces, cutFunc(chapter, d, inside)...)
+			cut.pieces = append(cut.pieces, cutFunc(d, inside)...)
 		case len(cut.pieces) > 0:
 			cut.rest = append(cut.rest, d)
 		}
@@ -76,7 +64,7 @@ func cutGo(chapter steps.Chapter, src []byte) (goCut, error) {
 	return cut, nil
 }
 
-func compareRows(a, b csource.Row) int {
+func compareRows(a, b book.Row) int {
 	if a.Step != b.Step {
 		return a.Step - b.Step
 	}
@@ -110,7 +98,7 @@ func declarations(src []byte) ([]span, error) {
 
 // cutFunc cuts a function that holds steps. Its opening goes with the first of its
 // rows, what follows a step with that step.
-func cutFunc(chapter steps.Chapter, fn span, sections []steps.Section) []goPiece {
+func cutFunc(fn span, sections []steps.Section) []goPiece {
 	pieces := make([]goPiece, len(sections))
 	first := 0
 	for i, s := range sections {
@@ -118,11 +106,7 @@ func cutFunc(chapter steps.Chapter, fn span, sections []steps.Section) []goPiece
 		if i+1 < len(sections) {
 			end = sections[i+1].From - 1
 		}
-		before := csource.Row{}
-		if i > 0 {
-			before = pieces[i-1].rows[len(pieces[i-1].rows)-1]
-		}
-		pieces[i] = goPiece{rows: sectionRows(chapter, s, before), spans: []span{{s.From, end}}}
+		pieces[i] = goPiece{rows: s.Rows, spans: []span{{s.From, end}}}
 		if compareRows(pieces[i].rows[0], pieces[first].rows[0]) < 0 {
 			first = i
 		}
@@ -133,49 +117,8 @@ func cutFunc(chapter steps.Chapter, fn span, sections []steps.Section) []goPiece
 	return pieces
 }
 
-// sectionRows finds the rows of a section: its numbers and the things between
-// steps that its comment names. One that names nothing goes with the thing after
-// the row before it, or with that row itself.
-func sectionRows(chapter steps.Chapter, s steps.Section, before csource.Row) []csource.Row {
-	var rows []csource.Row
-	for _, row := range chapterRows(chapter) {
-		if row.Extra == 0 && row.Step >= s.First && row.Step <= s.Last && s.First > 0 {
-			rows = append(rows, row)
-		}
-		if row.Extra > 0 && names(chapter.Extra(row.Step)[row.Extra-1], s.C) {
-			rows = append(rows, row)
-		}
-	}
-	if len(rows) > 0 {
-		return rows
-	}
-	next := csource.Row{Step: before.Step, Extra: before.Extra + 1}
-	if len(s.C) == 0 && slices.Contains(chapterRows(chapter), next) {
-		return []csource.Row{next}
-	}
-	for row, step := range chapter.Steps { // a comment that names a step's call only
-		if slices.ContainsFunc(step.Calls, func(c steps.Call) bool { return slices.Contains(s.C, c) }) {
-			return []csource.Row{{Step: row + 1}}
-		}
-	}
-	if before.Step == 0 {
-		before.Step = 1
-	}
-	return []csource.Row{before}
-}
-
-// names says whether a comment names one of the calls of an extra, or its passage.
-func names(e steps.Extra, said []steps.Call) bool {
-	for _, c := range e.Calls {
-		if slices.Contains(said, c) || e.Last > 0 && slices.Contains(said, steps.Call{Name: "lines", Line: c.Line}) {
-			return true
-		}
-	}
-	return false
-}
-
 // rowID is the name of a row in the page: "4", or "4a" for the first thing after it.
-func rowID(row csource.Row) string {
+func rowID(row book.Row) string {
 	if row.Extra == 0 {
 		return fmt.Sprint(row.Step)
 	}

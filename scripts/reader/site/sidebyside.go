@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"reverseproxy/scripts/docscheck/steps"
+	"reverseproxy/internal/book"
 	"reverseproxy/scripts/reader/csource"
 )
 
@@ -87,16 +87,16 @@ func newListing(prefix, lang string, raw []string) listing {
 
 // sideBySide makes the page of a chapter that has a C original.
 func (b *builder) sideBySide(c navChapter) {
-	chapter, ok := steps.ByDir(c.Dir)
-	if !ok {
+	chapter, ok := book.Find(c.Dir)
+	if !ok || chapter.C == nil {
 		return
 	}
-	p := sidePage{Chapter: c, CFile: chapter.CFile, CDir: b.cdir != nil, Up: "../", Diff: c.Diff}
+	p := sidePage{Chapter: c, CFile: chapter.C.File, CDir: b.cdir != nil, Up: "../", Diff: c.Diff}
 	file, alignment := b.loadC(chapter)
 	p.Notes = alignment.Notes
 	p.HasC = file != nil
 	p.Agrees = p.HasC && len(p.Notes) == 0
-	p.CLines = fmt.Sprintf("%d lines", chapter.CLines)
+	p.CLines = fmt.Sprintf("%d lines", chapter.C.Lines)
 	side := &sideBuilder{chapter: chapter, alignment: alignment, file: file}
 	if file != nil {
 		side.c = newListing("c", "c", file.Lines)
@@ -118,7 +118,7 @@ func (b *builder) sideBySide(c navChapter) {
 	}
 	p.Cells = side.cells()
 	prev, next := b.neighbours(c, func(n navChapter) string { return n.Side })
-	b.page(c.Side, "side", chapter.CFile+" beside "+c.Dir, b.render("side.html", p), prev, next)
+	b.page(c.Side, "side", chapter.C.File+" beside "+c.Dir, b.render("side.html", p), prev, next)
 }
 
 // neighbours finds the chapters before and after one that have a certain page.
@@ -140,7 +140,7 @@ func (b *builder) neighbours(c navChapter, url func(navChapter) string) (prev, n
 
 // sideBuilder makes the cells of a page.
 type sideBuilder struct {
-	chapter   steps.Chapter
+	chapter   book.Chapter
 	file      *csource.File
 	alignment csource.Alignment
 	cut       goCut
@@ -177,10 +177,10 @@ func (s *sideBuilder) cells() []cell {
 }
 
 // rows lists the chapter's rows without the steps that neither side has.
-func (s *sideBuilder) rows() []csource.Row {
-	return slices.DeleteFunc(chapterRows(s.chapter), func(row csource.Row) bool {
+func (s *sideBuilder) rows() []book.Row {
+	return slices.DeleteFunc(s.chapter.C.Rows(), func(row book.Row) bool {
 		inGo := slices.ContainsFunc(s.cut.pieces, func(p goPiece) bool { return slices.Contains(p.rows, row) })
-		inC := row.Extra > 0 || len(s.chapter.Steps[row.Step-1].Calls) > 0
+		inC := row.Extra > 0 || len(s.chapter.C.Steps[row.Step]) > 0
 		onlyMissing := row.Step == 3 // Base.c forgets it; that is its lesson
 		return !inGo && !inC && !onlyMissing
 	})
@@ -188,7 +188,7 @@ func (s *sideBuilder) rows() []csource.Row {
 
 // goSpans says how many rows the Go cell that begins at each row covers, 0 where
 // one from above still does.
-func (s *sideBuilder) goSpans(rows []csource.Row) []int {
+func (s *sideBuilder) goSpans(rows []book.Row) []int {
 	spans := make([]int, len(rows))
 	for i := range spans {
 		spans[i] = 1
@@ -242,13 +242,13 @@ func kernelHead() cell {
 }
 
 // name fills the badge and the heading of a row's cell.
-func (s *sideBuilder) name(c *cell, rows ...csource.Row) {
+func (s *sideBuilder) name(c *cell, rows ...book.Row) {
 	var ids, titles []string
 	for _, row := range rows {
 		ids = append(ids, rowID(row))
 		title := stepTitles[row.Step]
 		if row.Extra > 0 {
-			title = s.chapter.Extra(row.Step)[row.Extra-1].Name
+			title = s.chapter.C.After(row.Step)[row.Extra-1].Name
 		}
 		titles = append(titles, title)
 	}
@@ -264,15 +264,13 @@ func (s *sideBuilder) name(c *cell, rows ...csource.Row) {
 }
 
 // cCell shows the C side of a row: code, outline, or what is missing.
-func (s *sideBuilder) cCell(row csource.Row) cell {
+func (s *sideBuilder) cCell(row book.Row) cell {
 	c := cell{Side: "c"}
 	s.name(&c, row)
-	calls, passage := s.chapter.Steps[row.Step-1].Calls, ""
+	calls, passage := s.chapter.C.Calls(row), ""
 	if row.Extra > 0 {
-		e := s.chapter.Extra(row.Step)[row.Extra-1]
-		calls = e.Calls
-		if e.Last > 0 {
-			calls, passage = nil, fmt.Sprintf("lines %d–%d", e.Calls[0].Line, e.Last)
+		if e := s.chapter.C.After(row.Step)[row.Extra-1]; e.Lines[0] > 0 {
+			passage = book.Lines(e.Lines[0], e.Lines[1])
 		}
 	}
 	var spans []span
@@ -293,9 +291,9 @@ func (s *sideBuilder) cCell(row csource.Row) cell {
 	case passage != "":
 		c.Calls = []outlineCall{{"an index, modulo 3", passage}}
 	case len(calls) == 0 && row.Extra > 0:
-		c.Say = []string{"Nothing: " + s.chapter.CFile + " serves one client at a time."}
+		c.Say = []string{"Nothing: " + s.chapter.C.File + " serves one client at a time."}
 	case len(calls) == 0:
-		c.Say = []string{"Missing: " + s.chapter.CFile + " does not call " + stepTitles[row.Step] + "."}
+		c.Say = []string{"Missing: " + s.chapter.C.File + " does not call " + stepTitles[row.Step] + "."}
 	default:
 		if s.file != nil {
 			c.Say = []string{"Not found on lines of its own in this copy. In the original:"}
@@ -306,7 +304,7 @@ func (s *sideBuilder) cCell(row csource.Row) cell {
 }
 
 // outline lists calls with their lines.
-func outline(row csource.Row, calls []steps.Call) []outlineCall {
+func outline(row book.Row, calls []book.Call) []outlineCall {
 	var list []outlineCall
 	for _, call := range calls {
 		peer := ""
@@ -319,7 +317,7 @@ func outline(row csource.Row, calls []steps.Call) []outlineCall {
 }
 
 // goCell shows the Go side of one row, or of several that Go folds.
-func (s *sideBuilder) goCell(rows []csource.Row) cell {
+func (s *sideBuilder) goCell(rows []book.Row) cell {
 	c := cell{Side: "go", Span: len(rows)}
 	s.name(&c, rows...)
 	var spans []span
@@ -340,7 +338,7 @@ func (s *sideBuilder) goCell(rows []csource.Row) cell {
 	return c
 }
 
-func (s *sideBuilder) kernelCell(row csource.Row) cell {
+func (s *sideBuilder) kernelCell(row book.Row) cell {
 	c := cell{Side: "kernel"}
 	s.name(&c, row)
 	t := kernelFor(s.chapter.Dir, row)
@@ -370,7 +368,7 @@ func (s *sideBuilder) goOwner(line int) string {
 	return ""
 }
 
-func rowTitle(row csource.Row) string {
+func rowTitle(row book.Row) string {
 	if row.Extra > 0 {
 		return fmt.Sprintf("what follows step %d", row.Step)
 	}

@@ -18,7 +18,7 @@ import (
 	"strconv"
 	"strings"
 
-	"reverseproxy/scripts/docscheck/steps"
+	"reverseproxy/internal/book"
 	"reverseproxy/scripts/reader/csource"
 )
 
@@ -119,7 +119,7 @@ func openC(dir string) (*os.Root, error) {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("there is no folder %s: -c takes the folder that holds %s and the other C programs", dir, steps.Chapters[0].CFile)
+		return nil, fmt.Errorf("there is no folder %s: -c takes the folder that holds %s and the other C programs", dir, book.Of(1).C.File)
 	case err != nil:
 		return nil, fmt.Errorf("cannot read the folder %s: %w", dir, err)
 	case !info.IsDir():
@@ -165,7 +165,7 @@ func (b *builder) findChapters() {
 		c.Main = err == nil
 		found = append(found, c)
 	}
-	for _, c := range steps.Chapters {
+	for _, c := range book.Originals() {
 		i := slices.IndexFunc(found, func(n navChapter) bool { return n.Dir == c.Dir })
 		if i < 0 {
 			n, _ := strconv.Atoi(chapterName.FindStringSubmatch(c.Dir)[1])
@@ -327,21 +327,21 @@ const (
 )
 
 // loadC reads a chapter's C file and says in a note how it agrees with the book.
-func (b *builder) loadC(chapter steps.Chapter) (*csource.File, csource.Alignment) {
+func (b *builder) loadC(chapter book.Chapter) (*csource.File, csource.Alignment) {
 	if b.cdir == nil {
 		return nil, csource.Alignment{}
 	}
-	b.site.Sources = append(b.site.Sources, b.cname+string(os.PathSeparator)+chapter.CFile)
-	f, err := csource.Load(b.cdir, chapter.CFile)
+	b.site.Sources = append(b.site.Sources, b.cname+string(os.PathSeparator)+chapter.C.File)
+	f, err := csource.Load(b.cdir, chapter.C.File)
 	if err != nil {
 		a := csource.Alignment{Notes: []string{err.Error() + ". Its outline is shown instead"}}
 		b.site.Notes = append(b.site.Notes, a.Notes[0])
 		return nil, a
 	}
-	a := csource.Align(chapter, f)
+	a := csource.Align(chapter.C, f)
 	a.Notes = append(slices.Clone(f.Notes), a.Notes...)
 	for i, n := range a.Notes {
-		a.Notes[i] = chapter.CFile + ": " + n
+		a.Notes[i] = chapter.C.File + ": " + n
 	}
 	b.site.Notes = append(b.site.Notes, a.Notes...)
 	return f, a

@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -17,23 +16,25 @@ import (
 	"syscall"
 	"time"
 
+	"reverseproxy/ch2_basic_proxy/backoff"
 	"reverseproxy/ch2_basic_proxy/forward"
 	"reverseproxy/internal/cli"
 	"reverseproxy/internal/narrate"
 )
 
-var fault = flag.String("fault", "none", "what to do wrong")
+var fault = new(string)
 
 func main() {
 	app := cli.New("127.0.0.1:8000")
-	limits := forward.Flags(flag.CommandLine)
-	app.Parse(limits.Check)
-	app.Prepare()
+	app.Flags.StringVar(fault, "fault", "none", "what to do wrong")
+	settings := forward.Flags(app)
+	app.Start()
 	listener, err := net.Listen("tcp", app.Listen)
 	if err != nil {
 		app.Fatal(err)
 	}
 	app.Ready(listener)
+	pause := backoff.New(app)
 	if *fault == "hasty" {
 		signal.Reset(os.Interrupt) // Ctrl+C ends it at once
 	}
@@ -43,9 +44,10 @@ func main() {
 			if app.Stopped(err) {
 				break
 			}
+			pause.After(err)
 			continue
 		}
-		serve := func(tell *narrate.Conn) { handleClient(app, limits, client, tell) }
+		serve := func(tell *narrate.Conn) { handleClient(app, settings, client, tell) }
 		if *fault == "serial" {
 			serve(app.Log.Accept(client))
 		} else {
@@ -58,7 +60,7 @@ func main() {
 	app.Finish()
 }
 
-func handleClient(app *cli.App, limits *forward.Limits, client net.Conn, tell *narrate.Conn) (err error) {
+func handleClient(app *cli.App, settings *forward.Settings, client net.Conn, tell *narrate.Conn) (err error) {
 	switch *fault {
 	case "none", "serial", "hasty", "rude":
 	case "goroutine":
@@ -68,15 +70,25 @@ func handleClient(app *cli.App, limits *forward.Limits, client net.Conn, tell *n
 	default:
 		client = &faulty{Conn: client, mine: answers.begin()}
 	}
-	x := forward.NewExchange(client, app.Name, limits, tell)
-	defer x.Close(&err)
-	for _, step := range []func() error{x.ReadRequest, func() error { return x.Connect(app.Backends[0]) },
-		x.SendRequest, x.ReadResponse, x.SendResponse} {
-		if err = step(); err != nil {
-			return err
-		}
+	c := forward.NewClient(client, settings, tell)
+	defer c.Close(&err)
+	request, err := forward.ReadRequest(c)
+	if err != nil {
+		return err
 	}
-	return nil
+	backend, err := forward.Connect(app.Backends[0], settings, tell)
+	if err != nil {
+		return err
+	}
+	defer backend.Close()
+	if err := request.Write(backend); err != nil {
+		return err
+	}
+	response, err := forward.ReadResponse(backend, request)
+	if err != nil {
+		return err
+	}
+	return response.Write(c)
 }
 
 // kept keeps descriptors from being closed by the garbage collector.

@@ -1,0 +1,117 @@
+package forward
+
+import (
+	"net"
+	"time"
+
+	"reverseproxy/ch2_basic_proxy/http1"
+	"reverseproxy/internal/narrate"
+)
+
+// dialPause is how long is waited before another look for a free descriptor or
+// port.
+const dialPause = 10 * time.Millisecond
+
+// Backend is a connection to a backend.
+type Backend struct {
+	peer
+	Addr       string // host:port
+	Reused     bool   // it has carried a request before this one
+	Connection string // what requests say of the connection; "close" unless it is changed
+
+	settings *Settings
+	try      *try      // the request it carries, or has carried; nil: none
+	response *Response // to that, once its header has come
+	wrote    bool      // a byte of the request has been written
+	heard    bool      // a byte of the response has come
+	broken   error     // why the request's header could not be written
+	whole    bool      // the response has been read to its end
+}
+
+// Connect is step 6: it connects to the backend at addr (host:port). Without a
+// free descriptor or port it waits for one, within the connect timeout.
+func Connect(addr string, settings *Settings, log *narrate.Conn) (*Backend, error) {
+	e := narrate.Event{Calls: "socket, connect", Peer: addr}
+	conn, err := dial(addr, time.Now().Add(settings.Connect))
+	if err != nil {
+		return nil, stepFailed(log, narrate.Connect, connectError(err, addr), e)
+	}
+	e.Text = "inside net.Dial"
+	log.Step(narrate.Connect, e)
+	b := &Backend{Addr: addr, Connection: "close", settings: settings}
+	b.Conn = conn
+	b.writeIdle = settings.Idle
+	return b, nil
+}
+
+func dial(addr string, by time.Time) (net.Conn, error) {
+	dialer := net.Dialer{
+		Deadline:  by,
+		KeepAlive: -1, // no probes: every wait here has its timeout
+	}
+	for {
+		conn, err := dialer.Dial("tcp", addr)
+		if err == nil || !isExhausted(err) || time.Until(by) < dialPause {
+			return conn, err
+		}
+		time.Sleep(dialPause)
+	}
+}
+
+// begin makes the connection carry a request.
+func (b *Backend) begin(t *try) {
+	b.Reused = b.try != nil
+	b.try, b.response, b.wrote, b.heard, b.whole, b.broken = t, nil, false, false, false, nil
+	b.r, b.w, b.readIdle = 0, 0, 0
+}
+
+// hop is what this proxy says of the connection to the backend.
+func (b *Backend) hop(r *Request) http1.Hop {
+	h := http1.Hop{Via: b.settings.Name, For: r.client.address(), Connection: b.Connection}
+	if r.Host == nil {
+		h.Host = b.Addr
+	}
+	return h
+}
+
+// Reusable reports whether the connection can carry another request, and if not,
+// why (RFC 9112, section 9.3): request and response must have been passed on to
+// their ends, and nothing more may have come. It ends what runs beside them.
+func (b *Backend) Reusable() (ok bool, reason string) {
+	t, r := b.try, b.response
+	if t == nil {
+		return true, "" // it is fresh
+	}
+	t.request.endTry()
+	switch {
+	case b.broken != nil:
+		return false, "it broke while the request was written"
+	case t.err != nil && !b.whole:
+		return false, "its request was given up"
+	case !b.whole:
+		return false, "its response was not read to the end"
+	case !t.complete:
+		return false, "it answered before it had the whole request"
+	case t.request.Upgrade != nil:
+		return false, "it was asked to change the protocol"
+	case r.Framing == http1.UntilClose:
+		return false, "its response ends with the connection"
+	case r.Close:
+		return false, "it said close"
+	case r.Minor == 0 && !r.KeepAlive:
+		return false, "it speaks HTTP/1.0, and did not offer to stay"
+	case len(b.held()) > 0:
+		return false, "it sent more than its response"
+	}
+	return true, ""
+}
+
+// Close is step 10: it ends what is still under way between the client and this
+// backend, and closes the connection.
+func (b *Backend) Close() {
+	if b.try != nil {
+		b.try.request.endTry()
+	}
+	b.Conn.Close()
+	b.free()
+}

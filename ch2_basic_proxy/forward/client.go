@@ -1,0 +1,290 @@
+package forward
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+
+	"reverseproxy/ch2_basic_proxy/http1"
+	"reverseproxy/internal/narrate"
+)
+
+// Sizes and times of a client's connection.
+const (
+	firstRead   = 512              // bytes of the first read
+	lingerPause = 5 * time.Second  // the longest silence of one that is sending a body, as in nginx
+	refusePause = 1 * time.Second  // the same of one whose request could not be read
+	lingerTotal = 30 * time.Second // the longest time of lingering
+)
+
+// Client is a client's connection. It serves one request after another; in
+// chapters 2 to 5 one, after which it is closed.
+type Client struct {
+	peer
+	Connection string // what responses say of the connection; "close" unless it is changed
+
+	settings *Settings
+	log      *narrate.Conn
+	first    [firstRead]byte
+
+	previous, next *Client // while it waits: its neighbours in the settings' list
+
+	request  *Request // the one in hand; nil: none has come whole
+	head     bool     // it is a HEAD request, as far as it has come
+	refused  bool     // it cannot be told where it ends
+	answered int      // status of the response that the client has begun to see
+	whole    bool     // and has seen to its end
+	marked   bool     // which it can tell from the end of the connection
+	before   int64    // bytes sent to it before this request
+}
+
+// NewClient takes a client's connection over, which has just been accepted.
+// From now on it belongs to the Client; Close closes it.
+func NewClient(conn net.Conn, settings *Settings, log *narrate.Conn) *Client {
+	c := &Client{Connection: "close", settings: settings, log: log}
+	c.Conn = conn
+	c.buf = c.first[:]
+	c.writeIdle = settings.Idle
+	return c
+}
+
+// ReadRequest is step 5: it reads a request's header from the client and refuses
+// what must not be forwarded. The Request before it is void from now on.
+func ReadRequest(c *Client) (*Request, error) {
+	c.forget()
+	switch err := c.await(); {
+	case err == nil:
+		c.log.Begin()
+		err = c.readRequest()
+		return c.request, c.tellRequest(err)
+	case isTimeout(err) && !c.settings.stopped():
+		return nil, c.tellRequest(requestError(err))
+	default:
+		return nil, c.tellRequest(errNoRequest)
+	}
+}
+
+// forget forgets the request before, and moves what came behind it to the front.
+func (c *Client) forget() {
+	c.request, c.head, c.refused, c.answered, c.whole = nil, false, false, 0, false
+	c.before = c.sent.Load()
+	c.r, c.w = 0, copy(c.buf, c.held())
+}
+
+// await waits for a request's first bytes. Thousands of clients may be connected
+// and silent, so a waiting one must be cheap: only a small buffer, and so little
+// on the stack that a goroutine's first 2 KiB are enough.
+func (c *Client) await() error {
+	if c.w > 0 {
+		return nil
+	}
+	c.readIdle = 0
+	// The whole header has to be here by then, however slowly it drips in.
+	by := time.Now().Add(c.settings.Request)
+	c.SetReadDeadline(by)
+	if c.settings.wait(c) {
+		c.SetReadDeadline(time.Now().Add(stopGrace))
+	}
+	n, err := c.Conn.Read(c.buf)
+	if c.settings.waited(c) && n > 0 {
+		c.SetReadDeadline(by)
+	}
+	if c.w = n; n > 0 {
+		return nil
+	}
+	return err
+}
+
+// readRequest reads the rest of the header and decides whether the request can
+// be forwarded.
+func (c *Client) readRequest() error {
+	head, err := c.readHead(http1.RefuseRequest)
+	c.head = bytes.HasPrefix(c.buf[c.r-len(head):c.w], []byte("HEAD "))
+	if err != nil {
+		c.refused = true
+		return requestError(err)
+	}
+	r := &Request{client: c}
+	r.Fields = r.fields[:0]
+	if err := r.Parse(head); err != nil {
+		c.refused = true
+		return requestError(err)
+	}
+	if r.Framing == http1.Length {
+		r.body = c.held()[:min(r.Length, int64(len(c.held())))]
+		c.r += len(r.body)
+	}
+	r.read = r.Framing != http1.Chunked && int64(len(r.body)) == r.Length
+	c.request, c.readIdle = r, c.settings.Idle
+	hops, counted := r.MaxForwards()
+	switch {
+	case counted && hops == 0 && string(r.Method) == http.MethodOptions:
+		return refuse(http.StatusOK, "this proxy is the final recipient")
+	case counted && hops == 0:
+		return refuse(http.StatusNotImplemented, "this proxy is the final recipient, and knows no TRACE")
+	case r.Hops() >= maxHops:
+		return refuse(http.StatusLoopDetected, "the request runs in a circle")
+	case c.settings.MaxBody > 0 && r.Length > c.settings.MaxBody:
+		return errBodySize
+	}
+	return nil
+}
+
+// maxHops is how many proxies a request may have passed before it is taken to
+// run in a circle.
+const maxHops = 32
+
+// tellRequest narrates step 5.
+//
+//go:noinline
+func (c *Client) tellRequest(err error) error {
+	e := narrate.Event{Calls: "read"}
+	if err != nil {
+		return stepFailed(c.log, narrate.ReadRequest, err, e)
+	}
+	if c.log.On() {
+		e.Bytes, e.Text = int64(c.request.Size), string(c.request.Method)+" "+string(c.request.Target)
+		c.log.Step(narrate.ReadRequest, e)
+	}
+	return nil
+}
+
+// stepFailed narrates that a step has failed, and returns its error.
+func stepFailed(log *narrate.Conn, step narrate.Step, err error, e narrate.Event) error {
+	if log.On() {
+		e.Err, e.Fault = err.Error(), fault(err)
+		log.Step(step, e)
+	}
+	return err
+}
+
+// address returns the client's address as other hosts may know it: without the
+// port, and without the zone of an IPv6 address, which means something on this
+// host only. It is "" for a client that had left before it was accepted.
+func (c *Client) address() string {
+	if tcp, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap().WithZone("").String()
+	}
+	return ""
+}
+
+// hop is what this proxy says of the client's connection.
+func (c *Client) hop() http1.Hop {
+	return http1.Hop{Via: c.settings.Name, Connection: c.Connection}
+}
+
+// Reusable reports whether the connection can carry another request, and if not,
+// why (RFC 9112, section 9.3): a request must have been answered to its end, and
+// it must be clear where the next begins.
+func (c *Client) Reusable() (ok bool, reason string) {
+	r := c.request
+	switch {
+	case c.refused:
+		return false, "its request was malformed"
+	case r == nil:
+		return false, "it sent no request"
+	case r.Close:
+		return false, "it said close"
+	case r.Minor == 0 && !r.KeepAlive:
+		return false, "it speaks HTTP/1.0, and did not ask to be kept"
+	case c.answered == http.StatusSwitchingProtocols:
+		return false, "it speaks another protocol now"
+	case !c.whole:
+		return false, "its answer is not complete"
+	case !c.marked:
+		return false, "its answer ends with the connection"
+	case !r.read:
+		return false, "its request's body was not read to the end"
+	}
+	return true, ""
+}
+
+// End ends the request in hand: it stops what is still under way and tells the
+// client what failed, if the response has not begun. Called by defer, it also
+// turns a panic into a failure of this request alone.
+func (c *Client) End(failure *error) {
+	if p := recover(); p != nil {
+		*failure = panicError(p)
+	}
+	c.end(failure)
+}
+
+func (c *Client) end(failure *error) {
+	if c.request != nil {
+		c.request.endTry() // a chapter may have forgotten to close the backend
+	}
+	var e *Error
+	if errors.As(*failure, &e) && e.Status != 0 && c.answered == 0 {
+		c.answered, c.whole, c.marked = e.Status, true, true
+		h := c.hop()
+		h.Date = httpDate()
+		c.Write(http1.AppendPage(nil, e.Status, e.Reason, c.head, h))
+	}
+	end := narrate.Event{Status: c.answered, Bytes: c.sent.Load() - c.before, Failed: failed(*failure)}
+	if *failure != nil && c.log.On() {
+		end.Err, end.Fault = (*failure).Error(), fault(*failure)
+	}
+	c.log.End(end)
+}
+
+// Close is step 10: it ends the request in hand, as End does, and closes the
+// connection.
+func (c *Client) Close(failure *error) {
+	if p := recover(); p != nil {
+		*failure = panicError(p)
+	}
+	defer func() {
+		if p := recover(); p != nil { // once more, while cleaning up
+			*failure = panicError(p)
+		}
+		c.Conn.Close()
+		c.log.Close(*failure, failed(*failure), c.answered)
+	}()
+	c.end(failure)
+	if c.unread(*failure) {
+		c.linger()
+	}
+	c.free()
+}
+
+// unread reports whether the client may have sent, or be sending, something
+// that was not read.
+func (c *Client) unread(failure error) bool {
+	var e *Error
+	switch {
+	case errors.As(failure, &e) && (e.Status == 0 || e.Status == http.StatusRequestTimeout || e.Answered):
+		return false // it is gone, or silent, or is to see that something broke
+	case c.request == nil:
+		return failure != nil
+	}
+	return len(c.held()) > 0 || !c.request.read
+}
+
+// linger ends the sending side and reads what still comes, for a while.
+// Closing at once would make the kernel answer the client's bytes with RST,
+// which can destroy the response before the client has read it (RFC 9112,
+// section 9.6).
+func (c *Client) linger() {
+	c.closeWrite()
+	pause := lingerPause
+	if c.request == nil {
+		pause = refusePause
+	}
+	buf := bodyBuffers.Get().(*bodyBuffer)
+	defer bodyBuffers.Put(buf)
+	for end := time.Now().Add(lingerTotal); time.Now().Before(end); {
+		c.SetReadDeadline(time.Now().Add(pause))
+		if c.settings.wait(c) {
+			c.SetReadDeadline(past)
+		}
+		_, err := c.Conn.Read(buf[:])
+		if c.settings.waited(c) || err != nil {
+			return
+		}
+	}
+}
+
+// httpDate returns the time as Date has it (RFC 9110, section 5.6.7).
+func httpDate() string { return time.Now().UTC().Format(http.TimeFormat) }

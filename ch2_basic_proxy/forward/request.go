@@ -1,0 +1,264 @@
+package forward
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"reverseproxy/ch2_basic_proxy/http1"
+	"reverseproxy/internal/narrate"
+)
+
+// halfCloseGrace is how long a client that has sent FIN is waited for without
+// progress.
+const halfCloseGrace = 1 * time.Second
+
+// Request is one request, of which the header has been read. Its body is still
+// on the client's connection.
+type Request struct {
+	http1.Request
+	fields [16]http1.Field // most have no more: no memory of its own for them
+
+	client *Client
+	body   []byte // as much of a body of known length as came with the header
+	taken  bool   // more of it has been read from the connection, and is gone
+	read   bool   // it has been read to its end, or there is none
+	try    *try   // the last one; nil: none
+}
+
+// A try is one request on one backend, and what runs beside the steps: the
+// goroutine that sends the rest of the body, and then watches whether the client
+// leaves. It begins with Request.Write and ends with Backend.Close.
+type try struct {
+	request *Request
+	client  *Client
+	backend *Backend
+
+	finished bool          // endTry has been called
+	ended    chan struct{} // closed when the goroutine has ended; nil if there is none
+	over     chan struct{} // closed when the response's side has ended, or a tunnel begins
+	overOnce sync.Once
+
+	mu         sync.Mutex // guards the rest
+	responding bool       // the response has begun: the server timeout is met
+	complete   bool       // the request has been read and sent to its end
+	switching  bool       // the response is 101: what the client sends next is the tunnel's
+	err        error      // what ended the request's side before its time
+}
+
+// Again reports whether the request can be written once more, to another
+// backend, and if not, why: a body that has left the client's connection is not
+// kept.
+func (r *Request) Again() (ok bool, reason string) {
+	if r.taken {
+		return false, "a part of its body is gone"
+	}
+	return true, ""
+}
+
+// Write is step 7: it writes the request's header to the backend, with as much
+// of the body as is there. The rest of the body follows while the response is
+// awaited, because a backend may answer before it has read it all. That is also
+// why a write that fails is no error yet: the answer may be there already, and
+// step 8 tells.
+func (r *Request) Write(b *Backend) error {
+	r.endTry()
+	if ok, reason := r.Again(); !ok {
+		return &Error{Status: http.StatusBadGateway, Reason: "the request cannot be sent again: " + reason, By: ByProxy}
+	}
+	t := &try{request: r, client: r.client, backend: b}
+	r.try = t
+	b.begin(t)
+
+	buf := headBuffers.Get().(*[headSize]byte)
+	defer headBuffers.Put(buf)
+	out := append(r.Append(buf[:0], b.hop(r)), r.body...)
+	n, err := b.Write(out)
+	b.wrote = n > 0
+	e := narrate.Event{Calls: "write", Bytes: int64(n)}
+	if err != nil && isTimeout(err) {
+		return stepFailed(r.client.log, narrate.ForwardRequest, t.failed(errNotTaken), e)
+	}
+	r.client.log.Step(narrate.ForwardRequest, e)
+
+	b.broken = err
+	if err == nil && !r.read {
+		t.start(t.sendBody)
+		return nil
+	}
+	b.slow = t.watch
+	t.await(err == nil)
+	return nil
+}
+
+var errNotTaken = &Error{Status: http.StatusGatewayTimeout, Reason: "the backend does not take the request", By: ByBackend}
+
+// start lets side run beside the response's side. It ends with the try: end
+// stops the reads and writes it waits in.
+func (t *try) start(side func()) {
+	t.ended, t.over = make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(t.ended)
+		defer func() {
+			if p := recover(); p != nil {
+				t.abandon(panicError(p))
+			}
+		}()
+		side()
+	}()
+}
+
+// watch begins to watch the client. A backend that answers quickly is not worth
+// it: nobody leaves so soon, and who does is noticed when the answer is written.
+func (t *try) watch() { t.start(t.watchClient) }
+
+// sendBody sends the rest of the request's body, starts the server timeout, and
+// then watches the client.
+func (t *try) sendBody() {
+	r, c := t.request, t.client
+	r.taken = true
+	b := body{message: &r.Message, left: r.Length - int64(len(r.body)), out: r.Framing, limit: c.settings.MaxBody}
+	err := b.copy(&t.backend.peer, &c.peer)
+	switch {
+	case err == nil:
+		r.read = true
+		c.log.Body(t.backend.sent.Load())
+		if !t.await(true) {
+			t.watchClient()
+		}
+	case isWriteError(err) && isTimeout(err):
+		t.abandon(errNotTaken)
+	case isWriteError(err):
+		t.await(false) // it does not want the rest; perhaps it has answered
+	default:
+		t.abandon(requestError(err))
+	}
+}
+
+// await starts the server timeout, unless the response has already begun. It
+// reports whether that was 101, so that nobody is to read from the client.
+func (t *try) await(complete bool) (switching bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.complete = complete
+	if !t.responding {
+		t.backend.answerBy(time.Now().Add(t.client.settings.Server))
+	}
+	return t.switching
+}
+
+// begun notes that a response has begun or, after an interim one, that the
+// next is awaited.
+func (t *try) begun(responding bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.responding = responding
+	switch {
+	case t.complete && responding:
+		// The server timeout runs already, and for the whole header.
+	case t.complete || responding:
+		t.backend.answerBy(time.Now().Add(t.client.settings.Server))
+	default:
+		t.backend.answerBy(time.Time{}) // the request is still being sent
+	}
+}
+
+// abandon gives the try up because of the request's side: the backend's work is
+// cancelled, and the response's side learns the reason.
+func (t *try) abandon(err error) {
+	t.mu.Lock()
+	if t.err == nil {
+		t.err = err
+	}
+	t.mu.Unlock()
+	t.backend.stop(true, true)
+}
+
+// failed returns e with what had happened by then; or, if the request's side
+// ended the try, that one's error.
+func (t *try) failed(failure *Error) *Error {
+	t.mu.Lock()
+	if t.err != nil {
+		errors.As(t.err, &failure)
+	}
+	t.mu.Unlock()
+	e := *failure // errors that are variables are shared
+	e.Sent, e.Answered = t.backend.wrote, t.client.answered != 0
+	e.Stale = t.backend.Reused && e.By == ByBackend && !t.backend.heard && !isTimeout(e.Err) && e.Status == http.StatusBadGateway
+	return &e
+}
+
+// watchClient waits, while the backend works, for a client that goes away. What
+// comes is kept: for a tunnel that is its beginning, otherwise it is the next
+// request. When the buffer is full of that, the watch ends.
+func (t *try) watchClient() {
+	c := t.client
+	c.readIdle = 0
+	if c.readBy(time.Time{}) != nil {
+		return // it is all over already
+	}
+	for {
+		if len(c.held()) > 0 && (c.w == len(c.buf) || t.request.Upgrade != nil) {
+			return
+		}
+		switch err := c.fill(); {
+		case err == nil:
+		case isTimeout(err): // end stopped the wait
+			return
+		case err == io.EOF:
+			t.halfClosed()
+			return
+		default:
+			t.abandon(clientGone(err))
+			return
+		}
+	}
+}
+
+// halfClosed decides about a client that has sent FIN. It may be gone, or it
+// may only have nothing more to say (nc -N). TCP does not tell which: it is
+// taken to be gone after a second in which there was nothing to send to it; one
+// that is gone answers what is sent with RST.
+func (t *try) halfClosed() {
+	for {
+		before := t.client.sent.Load()
+		select {
+		case <-t.over:
+			return
+		case <-time.After(halfCloseGrace):
+		}
+		if t.client.sent.Load() == before && !t.client.writing.Load() {
+			t.abandon(refuse(http.StatusRequestTimeout,
+				"the client left, or ended its sending, and no answer came within a second"))
+			return
+		}
+	}
+}
+
+// done says that the response's side needs the request's side no more.
+func (t *try) done() { t.overOnce.Do(func() { close(t.over) }) }
+
+// endTry stops what runs beside the request's last try, and waits for its end.
+func (r *Request) endTry() {
+	t := r.try
+	if t == nil || t.finished {
+		return
+	}
+	t.finished = true
+	t.backend.slow = nil
+	if t.ended == nil {
+		return
+	}
+	t.done()
+	t.client.stop(true, false)
+	t.mu.Lock()
+	sending := !t.complete
+	t.mu.Unlock()
+	if sending {
+		t.backend.stop(true, true)
+	}
+	<-t.ended
+	t.client.resume()
+}

@@ -1,0 +1,145 @@
+package forward
+
+import (
+	"net/http"
+	"time"
+
+	"reverseproxy/ch2_basic_proxy/http1"
+	"reverseproxy/internal/narrate"
+)
+
+// Interim responses (1xx) to one request: so many come in a burst, and then so
+// many a second, before the backend is taken to send nothing else.
+const (
+	interimBurst = 1000
+	interimRate  = 100 // a second
+)
+
+// Response is a response, of which the header has been read. Its body is still
+// on the backend's connection.
+type Response struct {
+	http1.Response
+	fields [16]http1.Field // most have no more: no memory of its own for them
+
+	backend *Backend
+	request *Request
+}
+
+// ReadResponse is step 8: it reads the header of the backend's response to the
+// request that was written to it. Interim responses (100 Continue, 103 Early
+// Hints) are passed on as they come.
+func ReadResponse(b *Backend, r *Request) (*Response, error) {
+	log, e := r.client.log, narrate.Event{Calls: "read"}
+	resp, err := b.readResponse(r)
+	if err != nil {
+		if b.broken != nil && !b.heard {
+			err = b.broken
+		}
+		return nil, stepFailed(log, narrate.ReadResponse, b.try.failed(responseError(err)), e)
+	}
+	if log.On() {
+		e.Bytes, e.Status, e.Text = int64(resp.Size), resp.Status, string(resp.Reason)
+		log.Step(narrate.ReadResponse, e)
+	}
+	return resp, nil
+}
+
+func (b *Backend) readResponse(r *Request) (*Response, error) {
+	resp := &Response{backend: b, request: r}
+	resp.Fields = resp.fields[:0]
+	began := time.Now()
+	for n := 1; ; n++ {
+		if len(b.held()) == 0 {
+			if err := b.fill(); err != nil {
+				return nil, err
+			}
+		}
+		b.heard = true
+		b.try.begun(true)
+		head, err := b.readHead(refuseResponse)
+		if err != nil {
+			return nil, err
+		}
+		if err := resp.Parse(head, string(r.Method)); err != nil {
+			return nil, err
+		}
+		if !resp.Interim() {
+			break
+		}
+		if n > interimBurst && time.Since(began) < time.Duration(n-interimBurst)*time.Second/interimRate {
+			return nil, &Error{Status: http.StatusBadGateway, Reason: "the backend sends interim responses without end", By: ByBackend}
+		}
+		b.try.begun(false)
+		if r.Minor == 1 { // HTTP/1.0 knows no interim responses
+			if _, err := r.client.Write(resp.Append(nil, http1.NoBody, r.client.hop())); err != nil {
+				return nil, clientGone(err)
+			}
+		}
+	}
+	if resp.Status == http.StatusSwitchingProtocols && !resp.Switches(&r.Request) {
+		return nil, &Error{Status: http.StatusBadGateway, Reason: "the backend changed the protocol unasked", By: ByBackend}
+	}
+	b.response, b.readIdle = resp, b.settings.Idle
+	return resp, nil
+}
+
+func refuseResponse(head []byte, _ int) error { return http1.RefuseResponse(head) }
+
+// Write is step 9: it writes the response to the client, header and body, as it
+// comes from the backend. After 101 it carries both directions until they end.
+func (r *Response) Write(c *Client) error {
+	err := r.write(c)
+	e := narrate.Event{Calls: "write", Bytes: c.sent.Load() - c.before, Status: r.Status}
+	if err != nil {
+		return stepFailed(c.log, narrate.SendResponse, r.backend.try.failed(err), e)
+	}
+	c.whole, r.backend.whole = true, true
+	c.log.Step(narrate.SendResponse, e)
+	return nil
+}
+
+func (r *Response) write(c *Client) *Error {
+	b := r.backend
+	out := body{message: &r.Message, left: r.Length, out: r.Framing}
+	switch {
+	case r.request.Minor == 0 && r.Framing == http1.Chunked:
+		out.out = http1.UntilClose // HTTP/1.0 knows no chunks
+	case r.request.Minor == 1 && r.Framing == http1.UntilClose:
+		out.out = http1.Chunked // so that a body cut short does not look complete
+	}
+	c.answered, c.marked = r.Status, out.out != http1.UntilClose
+
+	buf := headBuffers.Get().(*[headSize]byte)
+	defer headBuffers.Put(buf)
+	h := c.hop()
+	if !r.Dated() {
+		h.Date = httpDate()
+	}
+	head := r.Append(buf[:0], out.out, h)
+	if r.Framing == http1.Length { // what is here of the body goes out in the same write
+		part := b.held()[:min(int64(len(b.held())), r.Length)]
+		head = append(head, part...)
+		b.r += len(part)
+		out.left -= int64(len(part))
+	}
+	if _, err := c.Write(head); err != nil {
+		return bodyError(err)
+	}
+	switch {
+	case r.Status == http.StatusSwitchingProtocols:
+		return b.try.tunnel()
+	case c.marked:
+		if err := out.copy(&c.peer, &b.peer); err != nil {
+			return bodyError(err)
+		}
+	default:
+		// The client takes the connection's end for the body's. Until that is
+		// whole, any end is a reset, even that of this process.
+		c.setReset(true)
+		if err := out.copy(&c.peer, &b.peer); err != nil {
+			return bodyError(err)
+		}
+		c.setReset(false)
+	}
+	return nil
+}
