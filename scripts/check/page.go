@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"reverseproxy/scripts/check/suite"
@@ -30,11 +31,15 @@ var sights = []sight{
 	{"Cut", "Less arrived than was sent, or other bytes.",
 		regexp.MustCompile(`bytes instead of|of [0-9]+ body bytes|another body|whole (body|response head|request)|arrived (with|instead)|` +
 			`bytes arrived|before its (body|head)|not what was sent`)},
+	{"No time left", "The case was not run: what hung before had used up the time.", regexp.MustCompile(`^not run`)},
+	{"Closed after one answer", "The connection ended after its first answer.", regexp.MustCompile(`closes after`)},
+	{"Taken for sound", "What was to be refused was answered as if nothing were wrong.",
+		regexp.MustCompile(`answered "HTTP/1.1 [23]|had "HTTP/1.1 2|reach the client: "HTTP/1.1 2`)},
 	{"Passed on as it came", "The other side got the bytes that were to be refused, removed or written anew.",
-		regexp.MustCompile(`(the backends?|the client|the HTTP/1\.0 client) got|forwarded|reached|arrived as|malformed|` +
+		regexp.MustCompile(`(the backends?|the client|the HTTP/1\.0 client) gets?|(the backends?|the client|the HTTP/1\.0 client) got|forwarded|reached|arrived as|malformed|` +
 			`tells? the backend|looks complete|connections? without a request|was taken|were taken|printed`)},
 	{"Silence", "Nothing came, and the connection stayed open: the case gave up waiting.",
-		regexp.MustCompile(`silent|still (open|served|accepted|waiting)|no answer|had (no|"")|waits`)},
+		regexp.MustCompile(`silent|did not reach|i/o timeout|still (open|served|accepted|waiting)|no answer|had (no|"")|waits`)},
 	{"Closed without an answer", "The connection ended and no answer had come.",
 		regexp.MustCompile(`no response|was closed|was reset|nothing:|no status line|broke`)},
 }
@@ -144,17 +149,18 @@ func failuresOf(b *strings.Builder, c *contestant) {
 
 // bySight groups the failures of a C original by what was seen.
 func bySight(b *strings.Builder, failed []suite.Result) {
-	groups := make([][]suite.Result, len(sights))
+	type seen struct{ id, problem string }
+	groups := make([][]seen, len(sights))
 	var rest []suite.Result
 next:
 	for _, r := range failed {
-		text := strings.Join(r.Problems, "\n")
+		problems := r.Problems
 		if r.Died != "" {
-			text = "proxy ended"
+			problems = []string{"the proxy ended: " + r.Died}
 		}
 		for i, s := range sights {
-			if s.seen.MatchString(text) {
-				groups[i] = append(groups[i], r)
+			if at := slices.IndexFunc(problems, s.seen.MatchString); at >= 0 {
+				groups[i] = append(groups[i], seen{r.ID, problems[at]})
 				continue next
 			}
 		}
@@ -165,18 +171,14 @@ next:
 			continue
 		}
 		ids, more := make([]string, 0, len(g)), ""
-		for _, r := range g {
-			ids = append(ids, r.ID)
+		for _, s := range g {
+			ids = append(ids, s.id)
 		}
 		if n := len(ids); n > 14 {
 			ids, more = ids[:12], fmt.Sprintf(" and %d more (see Case by case)", n-12)
 		}
-		example := first(g[0].Problems)
-		if g[0].Died != "" {
-			example = "the program ended: " + g[0].Died
-		}
 		fmt.Fprintf(b, "- **%s.** %s Cases: `%s`%s. *Seen in the first:* %s\n", sights[i].name, sights[i].text,
-			strings.Join(ids, "`, `"), more, code(cut(clean(example), 160)))
+			strings.Join(ids, "`, `"), more, code(cut(clean(g[0].problem), 160)))
 	}
 	eachFailure(b, "", rest)
 }

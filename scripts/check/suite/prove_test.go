@@ -155,7 +155,7 @@ var broken = []struct {
 	{"drops-upgrade", "upgrade-426"},
 	{"te-413", "te-unknown-501 te-not-final-400"},
 	{"takes-empty-ext", "chunk-ext-empty"},
-	{"overhead-in-all", "req-chunk-padded req-chunk-ext-rate resp-chunk-padded resp-chunk-ext-rate"},
+	{"overhead-in-all", "req-chunk-padded req-chunk-blanks req-chunk-ext-rate resp-chunk-padded resp-chunk-blanks resp-chunk-ext-rate"},
 	{"takes-overhead", "limit-chunk-overhead limit-response-overhead"},
 	{"few-interim", "interim-hundred"},
 	{"endless-interim", "interim-endless"},

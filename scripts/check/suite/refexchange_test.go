@@ -160,7 +160,7 @@ func (p *refProxy) copyBody(s *stream, f framing, minor int, emit func([]byte) e
 	return nil
 }
 
-var chunkPattern = regexp.MustCompile(`^0*([0-9a-fA-F]{1,15})(\s*;\s*[\w-]+(\s*=\s*([\w-]+|"[^"]*"))?)*$`)
+var chunkPattern = regexp.MustCompile(`^0*([0-9a-fA-F]{1,15})[ \t]*(\s*;\s*[\w-]+(\s*=\s*([\w-]+|"[^"]*"))?)*$`)
 
 func (p *refProxy) copyChunks(line func() (string, error), copyN func(int64) error, m *Message) error {
 	for over := int64(0); ; {
