@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"reverseproxy/internal/book"
+	"reverseproxy/internal/peers"
 	"reverseproxy/scripts/check/suite"
 )
 
@@ -135,13 +137,14 @@ func failuresOf(b *strings.Builder, c *contestant) {
 			failed = append(failed, r)
 		}
 	}
+	chapter, _ := book.Find(c.name)
 	switch {
 	case len(failed) == 0:
 		b.WriteString("Nothing failed.\n")
 	case strings.HasSuffix(c.name, ".c"):
 		bySight(b, failed)
-	case chapterGaps[c.name] != nil:
-		byGap(b, c, failed)
+	case chapter.Forwards():
+		byGap(b, chapter, failed)
 	default:
 		eachFailure(b, c.name, failed)
 	}
@@ -184,23 +187,22 @@ next:
 }
 
 // byGap groups the failures of a chapter by its named gaps.
-func byGap(b *strings.Builder, c *contestant, failed []suite.Result) {
-	var rest []suite.Result
-	ids := map[string][]string{}
-	for _, r := range failed {
-		g, ok := gapOf(c.name, r.ID)
-		if !ok {
-			rest = append(rest, r)
-			continue
+func byGap(b *strings.Builder, c book.Chapter, failed []suite.Result) {
+	left := failed
+	for _, g := range c.Gaps {
+		var ids []string
+		left = slices.DeleteFunc(slices.Clone(left), func(r suite.Result) bool {
+			of := slices.Contains(g.Cases, r.ID)
+			if of {
+				ids = append(ids, r.ID)
+			}
+			return of
+		})
+		if len(ids) > 0 {
+			fmt.Fprintf(b, "- Named gap: **%s** (closed by %s). Cases: `%s`.\n", g.Name, g.ClosedBy, strings.Join(ids, "`, `"))
 		}
-		ids[g.name] = append(ids[g.name], r.ID)
 	}
-	for _, g := range chapterGaps[c.name] {
-		if l := ids[g.name]; len(l) > 0 {
-			fmt.Fprintf(b, "- Named gap: **%s** (closed by %s). Cases: `%s`.\n", g.name, g.closedBy, strings.Join(l, "`, `"))
-		}
-	}
-	eachFailure(b, "", rest)
+	eachFailure(b, "", left)
 }
 
 // eachFailure lists failures one by one, with the setting or the newer version
@@ -274,12 +276,13 @@ func setups(b *strings.Builder, list []*contestant) {
 		case "nginx":
 			b.WriteString("\n```nginx\n" + printed(nginxConf, nginxServer) + "```\n")
 		case "HAProxy":
-			b.WriteString("\n```\n" + printed(haproxyConf, haproxyServer) + "```\n")
+			b.WriteString("\n```\n" + printed(haproxyConf, haproxyServer) + "\n```\n")
 		}
 	}
 }
 
 // printed is a configuration as the page shows it: one that starts.
 func printed(conf, server string) string {
-	return configured(conf, server, "/tmp", "127.0.0.1:8080", []string{"127.0.0.1:8000", "127.0.0.1:8001", "127.0.0.1:8002"})
+	return peers.Place{Dir: "/tmp", Listen: "127.0.0.1:8080",
+		Backends: []string{"127.0.0.1:8000", "127.0.0.1:8001", "127.0.0.1:8002"}}.Fill(conf, server)
 }

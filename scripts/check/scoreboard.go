@@ -9,9 +9,10 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
+	"reverseproxy/internal/book"
+	"reverseproxy/internal/peers"
 	"reverseproxy/scripts/check/suite"
 )
 
@@ -51,7 +52,8 @@ http {
 // ngx_http_upstream_module.html).
 const nginxConf = nginxHead + `  map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
   upstream backends {
-SERVERS    keepalive 32;
+SERVERS
+    keepalive 32;
   }
   server {
     listen LISTEN;
@@ -74,7 +76,8 @@ SERVERS    keepalive 32;
 
 // nginxPlain is nginx without any setting.
 const nginxPlain = nginxHead + `  upstream backends {
-SERVERS  }
+SERVERS
+  }
   server {
     listen LISTEN;
     location / { proxy_pass http://backends; }
@@ -117,98 +120,51 @@ SERVERS`
 
 // How each of them names a backend; # is its number.
 const (
-	nginxServer   = "    server ADDR;\n"
-	haproxyServer = "  server s# ADDR\n"
+	nginxServer   = "    server ADDR;"
+	haproxyServer = "  server s# ADDR"
 )
 
-// configured fills in a configuration.
-func configured(conf, server, dir, listen string, backends []string) string {
-	servers := ""
-	for i, b := range backends {
-		servers += strings.NewReplacer("#", fmt.Sprint(i+1), "ADDR", b).Replace(server)
-	}
-	return strings.NewReplacer("DIR", dir, "LISTEN", listen, "SERVERS", servers).Replace(conf)
-}
-
-// prepare writes a configuration and returns the command that uses it.
-func prepare(dir, name, conf, server string, argv ...string) func(string, []string) ([]string, error) {
+// inPlace prepares a peer in a folder of its own: several may run at once.
+func inPlace(dir string, argv func(peers.Place) ([]string, error)) func(string, []string) ([]string, error) {
 	return func(listen string, backends []string) ([]string, error) {
-		dir, err := os.MkdirTemp(dir, "run-") // several may run at once
+		dir, err := os.MkdirTemp(dir, "run-")
 		if err != nil {
 			return nil, err
 		}
 		os.Chmod(dir, 0o755) // nginx's worker may be another user
-		text := configured(conf, server, dir, listen, backends)
-		file := filepath.Join(dir, name)
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			return nil, err
-		}
-		args := append([]string(nil), argv...)
-		for i := range args {
-			args[i] = strings.Replace(args[i], "DIR", dir, 1)
-		}
-		return append(args, file), nil
+		return argv(peers.Place{Dir: dir, Listen: listen, Backends: backends})
 	}
 }
-
-// findTool looks for a program, also where Debian keeps daemons.
-func findTool(name string) string {
-	for _, p := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name} {
-		if path, err := exec.LookPath(p); err == nil {
-			return path
-		}
-	}
-	return ""
-}
-
-// versionOf runs a program and takes the first match of its output.
-func versionOf(pattern string, argv ...string) string {
-	out, _ := exec.Command(argv[0], argv[1:]...).CombinedOutput()
-	if m := regexp.MustCompile(pattern).FindSubmatch(out); m != nil {
-		return string(m[1])
-	}
-	return "unknown"
-}
-
-// chapterNames are the chapters that are proxies, in order.
-var chapterNames = []string{"ch2_basic_proxy", "ch3_process_model", "ch4_threaded", "ch5_load_balancer"}
 
 const httputilName = "httputil.ReverseProxy"
 
 // contestants collects everybody who can be started here.
 func (o *options) contestants(dir string) (list []*contestant, missing []string, err error) {
-	for _, name := range chapterNames {
-		if _, err := os.Stat(name); err != nil {
-			missing = append(missing, name+": no such directory")
-			continue
-		}
-		list = append(list, &contestant{name: name, version: "this repository, " + runtime.Version(),
-			how: "`go run ./scripts/check ./" + name + "`", subject: &suite.Subject{Name: name, Chapter: "./" + name}})
+	for _, ch := range book.Proxies() {
+		list = append(list, &contestant{name: ch.Dir, version: "this repository, " + runtime.Version(),
+			how: "`go run ./scripts/check ./" + ch.Dir + "`", subject: &suite.Subject{Name: ch.Dir, Chapter: "./" + ch.Dir}})
 	}
 	for _, p := range []struct {
 		name, tool, version string
+		start               func(p peers.Place, conf string) ([]string, error)
 		conf, plain, server string
-		argv                []string
 	}{
-		{"nginx", "nginx", `nginx/(\S+)`, nginxConf, nginxPlain, nginxServer, []string{"-p", "DIR", "-c"}},
-		{"HAProxy", "haproxy", `version (\S+)`, haproxyConf, haproxyPlain, haproxyServer, []string{"-q", "-f"}},
+		{"nginx", "nginx", peers.Version("nginx", "-v"), peers.Place.Nginx, nginxConf, nginxPlain, nginxServer},
+		{"HAProxy", "haproxy", peers.Version("haproxy", "-v"), peers.Place.HAProxy, haproxyConf, haproxyPlain, haproxyServer},
 	} {
-		tool := findTool(p.tool)
-		if tool == "" {
+		if peers.Find(p.tool) == "" {
 			missing = append(missing, p.name+": not installed")
 			continue
 		}
-		argv := append([]string{tool}, p.argv...)
-		version := versionOf(p.version, tool, "-v")
 		for _, plain := range []bool{false, true} {
-			c := &contestant{name: p.name, version: version, plain: plain, how: "the configuration below, three backends"}
 			conf := p.conf
 			if plain {
 				conf = p.plain
 			}
-			c.subject = &suite.Subject{Name: p.name, Count: 3, Harmless: true, Timeouts: shortSet,
-				Prepare: prepare(dir, p.tool+".conf", conf, p.server, argv...)}
-			list = append(list, c)
+			start := func(place peers.Place) ([]string, error) { return p.start(place, place.Fill(conf, p.server)) }
+			list = append(list, &contestant{name: p.name, version: number.FindString(p.version), plain: plain,
+				how:     "the configuration below, three backends",
+				subject: &suite.Subject{Name: p.name, Count: 3, Harmless: true, Timeouts: shortSet, Prepare: inPlace(dir, start)}})
 		}
 	}
 	std := filepath.Join(dir, "httputilproxy.exe")
@@ -227,68 +183,38 @@ func (o *options) contestants(dir string) (list []*contestant, missing []string,
 			subject: &suite.Subject{Name: httputilName, Count: 3, Argv: append(argv, "-plain"),
 				Timeouts: suite.Timeouts{Header: 3 * time.Second, Server: 2 * time.Second}}}) // none: no need to wait longer
 	if o.cdir != "" {
-		c, absent, err := cContestants(o.cdir, dir)
-		if err != nil {
-			return nil, nil, err
-		}
+		c, absent := cContestants(o.cdir, dir)
 		list, missing = append(list, c...), append(missing, absent...)
 	}
 	return list, missing, nil
 }
 
-// cProxies are the C originals that are proxies, with their backends.
-var cProxies = []struct {
-	file     string
-	backends int
-}{
-	{"Reverse_Proxy.c", 1}, {"fork_proxy.c", 1}, {"threaded_proxy.c", 1}, {"proxy_load_balancer.c", 3},
-}
+// number is a version in what a program prints.
+var number = regexp.MustCompile(`[0-9]+\.[0-9.]+\S*`)
 
-// cContestants compiles the C originals, each time for the ports that the
-// checker has chosen: a temporary copy names them instead of 8080 and 8000.
-func cContestants(cdir, dir string) (list []*contestant, missing []string, err error) {
-	cc := findTool("cc")
-	if cc == "" {
-		return nil, []string{"the C originals: no C compiler"}, nil
+// cContestants are the C originals that are proxies, each compiled for the ports
+// that the checker has chosen.
+func cContestants(cdir, dir string) (list []*contestant, missing []string) {
+	if peers.Find("cc") == "" {
+		return nil, []string{"the C originals: no C compiler"}
 	}
-	for _, p := range cProxies {
-		source, err := os.ReadFile(filepath.Join(cdir, p.file))
-		if err != nil {
-			missing = append(missing, p.file+": not in "+cdir)
+	for _, ch := range book.Proxies() {
+		if ch.C == nil {
 			continue
 		}
-		prepare := func(listen string, backends []string) ([]string, error) {
-			return compile(cc, dir, p.file, source, listen, backends)
+		source := filepath.Join(cdir, ch.C.File)
+		if _, err := os.Stat(source); err != nil {
+			missing = append(missing, ch.C.File+": not in "+cdir)
+			continue
 		}
-		list = append(list, &contestant{name: p.file, version: "compiled by " + versionOf(`(?m)^(.*)$`, cc, "--version"),
+		start := func(p peers.Place) ([]string, error) { return p.C(source) }
+		list = append(list, &contestant{name: ch.C.File, version: "compiled by " + peers.Version("cc", "--version"),
 			how: "a temporary copy with other ports",
-			subject: &suite.Subject{Name: p.file, Count: p.backends, Prepare: prepare,
+			subject: &suite.Subject{Name: ch.C.File, Count: len(ch.Backends), Prepare: inPlace(dir, start),
 				// They have none: no need to wait longer.
 				Timeouts: suite.Timeouts{Header: time.Second, Server: time.Second}}})
 	}
-	return list, missing, nil
-}
-
-// compile builds a copy of a C original for other ports.
-func compile(cc, dir, file string, source []byte, listen string, backends []string) ([]string, error) {
-	port := func(a string) string { return a[strings.LastIndexByte(a, ':')+1:] }
-	text := regexp.MustCompile(`\b8080\b`).ReplaceAllString(string(source), port(listen))
-	for i, b := range backends {
-		text = regexp.MustCompile(fmt.Sprintf(`\b%d\b`, 8000+i)).ReplaceAllString(text, port(b))
-	}
-	dir, err := os.MkdirTemp(dir, "run-") // several may run at once
-	if err != nil {
-		return nil, err
-	}
-	c := filepath.Join(dir, file)
-	if err := os.WriteFile(c, []byte(text), 0o644); err != nil {
-		return nil, err
-	}
-	bin := strings.TrimSuffix(c, ".c")
-	if out, err := exec.Command(cc, "-O2", "-w", "-pthread", "-o", bin, c).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%s does not compile: %s", file, out)
-	}
-	return []string{bin}, nil
+	return list, missing
 }
 
 // writeScoreboard checks everybody and writes the page.

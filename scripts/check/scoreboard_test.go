@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"reverseproxy/internal/peers"
 	"reverseproxy/scripts/check/suite"
 )
 
@@ -25,12 +26,12 @@ func TestPrintedConfigurationsStart(t *testing.T) {
 		{"haproxy", haproxyConf, haproxyServer, []string{"-c", "-q", "-f"}},
 		{"haproxy", haproxyPlain, haproxyServer, []string{"-c", "-q", "-f"}},
 	} {
-		tool := findTool(p.tool)
+		tool := peers.Find(p.tool)
 		needs(t, tool != "", p.tool)
 		dir := t.TempDir()
 		text := strings.ReplaceAll(printed(p.conf, p.server), "/tmp/", dir+"/")
 		file := filepath.Join(dir, "conf")
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(text+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		if out, err := exec.Command(tool, append(p.argv, file)...).CombinedOutput(); err != nil {
