@@ -98,7 +98,7 @@ func levelTable(b *strings.Builder, list []*contestant) {
 	for _, c := range list {
 		s := c.report.Score()
 		all := s.All.Passed + s.All.Failed
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %.0f %% |\n", c.name, c.version, s.Levels["must"], s.Levels["should"],
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %.0f %% |\n", c.row(), c.version, s.Levels["must"], s.Levels["should"],
 			s.Levels["quality"], 100*float64(s.All.Passed)/float64(max(1, all)))
 	}
 	for _, c := range list {

@@ -70,7 +70,7 @@ var sizesAndLimitsCases = group("sizes and limits",
 			})
 			c := t.Dial()
 			c.Send(t.post(closeLine("Transfer-Encoding: chunked\r\n"), ""))
-			if sent := overhead(t, c.stream, func() bool { n, _ := c.state(); return n > 0 }); sent > 0 {
+			if sent := overhead(t, c.stream); sent > 0 {
 				t.Errorf("%d KiB of overhead were taken", sent>>10)
 			}
 		}},
@@ -82,7 +82,7 @@ var sizesAndLimitsCases = group("sizes and limits",
 			x := t.Expect(c)
 			x.Request()
 			x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
-			if sent := overhead(t, x.stream, c.ended); sent > 0 {
+			if sent := overhead(t, x.stream); sent > 0 {
 				t.Errorf("%d KiB of overhead were taken", sent>>10)
 				return
 			}
@@ -281,18 +281,23 @@ func endlessLine(t *T, n int) {
 }
 
 // overhead writes chunks of a byte each, with much around it, until the proxy
-// breaks off or over says so; sent is what was taken if neither happened.
-func overhead(t *T, s *stream, over func() bool) (sent int64) {
+// answers on the same connection or ends it; sent is what was taken if it does
+// neither within two seconds after the last byte.
+func overhead(t *T, s *stream) (sent int64) {
 	many := []byte(strings.Repeat("1;"+strings.Repeat("e", 1000)+"\r\nx\r\n", 64))
 	for sent < 4<<20 {
 		err := s.send(t, many)
-		if s.ended() || over() || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		if n, _ := s.state(); s.ended() || n > 0 || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return 0
 		}
 		sent += int64(len(many))
 		if err != nil {
 			break // neither taken nor refused
 		}
+	}
+	err := s.wait(t.within(2*time.Second), t.done, func(b []byte) bool { return len(b) > 0 })
+	if err == nil || !errors.Is(err, errStalled) {
+		return 0
 	}
 	return sent
 }
