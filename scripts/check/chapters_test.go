@@ -59,7 +59,8 @@ func TestChaptersAgainstTheirGaps(t *testing.T) {
 					continue
 				}
 				got = append(got, r.ID)
-				if !slices.ContainsFunc(chapter.Gaps, func(g *book.Gap) bool { return slices.Contains(g.Cases, r.ID) }) {
+				if !slices.ContainsFunc(chapter.Gaps,
+					func(g *book.Gap) bool { return slices.Contains(g.Cases, r.ID) }) {
 					t.Errorf("%s (%s): %v", r.ID, r.Level, r.Problems)
 					for _, w := range r.Wires {
 						t.Logf("%s\nsent:\n%s\nreceived:\n%s", w.Peer, w.Sent, w.Received)

@@ -48,17 +48,21 @@ func run(args []string, stdout, stderr io.Writer) int {
 	fs.SetOutput(stderr)
 	fs.StringVar(&o.cmd, "cmd", "", "command that starts the proxy; needs -proxy and -backends")
 	fs.StringVar(&o.proxy, "proxy", "", "address `HOST:PORT` the proxy listens on")
-	fs.StringVar(&o.backends, "backends", "", "addresses `HOST:PORT,...` the proxy forwards to; the checker listens there")
-	fs.StringVar(&o.only, "run", "", "run only the cases whose id or group matches this `REGEXP`; with -scoreboard: only the proxies")
+	fs.StringVar(&o.backends, "backends", "", "addresses `HOST:PORT,...` the proxy forwards to; "+
+		"the checker listens there")
+	fs.StringVar(&o.only, "run", "", "run only the cases whose id or group matches this "+
+		"`REGEXP`; with -scoreboard: only the proxies")
 	fs.StringVar(&o.explain, "explain", "", "explain one `CASE` and exit")
 	fs.BoolVar(&o.list, "list", false, "list the cases and exit")
 	fs.BoolVar(&o.json, "json", false, "print the report as JSON")
 	fs.IntVar(&o.first, "first", 3, "explain the first `N` failures, with their bytes")
 	fs.BoolVar(&o.quiet, "q", false, "print the score only")
-	fs.BoolVar(&o.verbose, "v", false, "show each case as it ends, and the bytes of passed ones too")
+	fs.BoolVar(&o.verbose, "v", false, "show each case as it ends, and the bytes of passed ones "+
+		"too")
 	fs.DurationVar(&o.timeout, "timeouts", 16*time.Second,
 		"with -proxy: the longest timeout the proxy is set to; cases about timeouts wait that long")
-	fs.BoolVar(&o.scoreboard, "scoreboard", false, "check the chapters, nginx, HAProxy and others and write docs/scoreboard.md")
+	fs.BoolVar(&o.scoreboard, "scoreboard", false, "check the chapters, nginx, HAProxy and "+
+		"others and write docs/scoreboard.md")
 	fs.StringVar(&o.cdir, "c", "", "with -scoreboard: `DIR` that holds the C originals")
 	fs.StringVar(&o.out, "o", "", "with -scoreboard: `FILE` to write instead of "+scoreboardPage)
 	fs.Usage = func() { usage(fs) }
@@ -147,13 +151,15 @@ func (o *options) subject(chapters []string) (s *suite.Subject, problem string) 
 	case len(chapters) == 1:
 		s.Chapter, s.Name = chapters[0], chapters[0]
 		if info, err := os.Stat(s.Chapter); err != nil || !info.IsDir() {
-			return nil, fmt.Sprintf("%s is not a directory; a chapter is named as ./ch4_threaded", s.Chapter)
+			return nil, fmt.Sprintf("%s is not a directory; a chapter is named as ./ch4_threaded",
+				s.Chapter)
 		}
 		return s, ""
 	case o.proxy == "" && o.cmd == "":
 		return nil, "no proxy named"
 	case o.proxy == "" || o.backends == "":
-		return nil, "-proxy (where the proxy listens) and -backends (where it forwards to) go together"
+		return nil, "-proxy (where the proxy listens) and -backends (where it forwards to) go " +
+			"together"
 	}
 	for _, a := range append([]string{o.proxy}, strings.Split(o.backends, ",")...) {
 		if err := suite.CheckAddr(strings.TrimSpace(a)); err != nil {

@@ -41,7 +41,8 @@ func free(t *testing.T) string {
 func standard(t *testing.T) string {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "proxy.exe")
-	if out, err := exec.Command("go", "build", "-o", bin, "./httputilproxy").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", bin,
+		"./httputilproxy").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return bin
@@ -114,8 +115,10 @@ func TestPortsTaken(t *testing.T) {
 	if code != exitFails || !strings.Contains(stderr, "cannot play the backend") {
 		t.Errorf("backend's port taken: exit %d, said %q", code, stderr)
 	}
-	code, _, stderr = checkIt("-cmd", "echo no luck; exit 3", "-proxy", free(t), "-backends", free(t))
-	if code != exitFails || !strings.Contains(stderr, "ended at once") || !strings.Contains(stderr, "no luck") {
+	code, _, stderr = checkIt("-cmd", "echo no luck; exit 3", "-proxy", free(t), "-backends",
+		free(t))
+	if code != exitFails || !strings.Contains(stderr,
+		"ended at once") || !strings.Contains(stderr, "no luck") {
 		t.Errorf("program that ends: exit %d, said %q", code, stderr)
 	}
 }
@@ -125,7 +128,8 @@ func TestPortsTaken(t *testing.T) {
 func TestCommand(t *testing.T) {
 	bin := standard(t)
 	proxy, backend := free(t), free(t)
-	args := []string{"-cmd", fmt.Sprintf("%s -listen %s -backends %s", bin, proxy, backend), "-proxy", proxy, "-backends", backend}
+	args := []string{"-cmd", fmt.Sprintf("%s -listen %s -backends %s", bin, proxy, backend),
+		"-proxy", proxy, "-backends", backend}
 	code, out, stderr := checkIt(append(args, "-json", "-run", "^(basic|via)-")...)
 	var rep struct {
 		Results []struct {
@@ -141,7 +145,8 @@ func TestCommand(t *testing.T) {
 		t.Errorf("exit %d", code)
 	}
 	for _, r := range rep.Results {
-		if r.ID == "via-request" && (r.Outcome != "fail" || r.Level != "must" || len(r.Wires) == 0 ||
+		if r.ID == "via-request" && (r.Outcome != "fail" || r.Level != "must" ||
+			len(r.Wires) == 0 ||
 			!strings.Contains(r.Wires[0].Sent, `Host: www.example.test\r\n`)) {
 			t.Errorf("via-request: %+v", r)
 		}
@@ -150,7 +155,8 @@ func TestCommand(t *testing.T) {
 		t.Errorf("score %+v", rep.Score.Levels)
 	}
 	code, out, _ = checkIt(append(args, "-run", "^basic-(get|status)$")...)
-	if code != exitOK || !regexp.MustCompile(`(?m)^pass +must +basic-status +\d+ ms$`).MatchString(out) ||
+	if code != exitOK ||
+		!regexp.MustCompile(`(?m)^pass +must +basic-status +\d+ ms$`).MatchString(out) ||
 		strings.Contains(out, "\x1b[") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
@@ -170,9 +176,12 @@ func TestOneShotProgram(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	proxy, backend := free(t), free(t)
-	code, out, stderr := checkIt("-cmd", fmt.Sprintf("%s -once -log off -listen %s -backend %s", bin, proxy, backend),
-		"-proxy", proxy, "-backends", backend, "-run", "^(basic-.*|resp-held-length|req-20000|crosstalk-100|process-lives)$")
-	if code != exitOK || !strings.Contains(out, "serves one client and exits") || !strings.Contains(out, "pass  must    crosstalk-100") {
+	code, out, stderr := checkIt("-cmd", fmt.Sprintf("%s -once -log off -listen %s -backend %s",
+		bin, proxy, backend),
+		"-proxy", proxy, "-backends", backend, "-run",
+		"^(basic-.*|resp-held-length|req-20000|crosstalk-100|process-lives)$")
+	if code != exitOK || !strings.Contains(out,
+		"serves one client and exits") || !strings.Contains(out, "pass  must    crosstalk-100") {
 		t.Errorf("exit %d:\n%s\n%s", code, out, stderr)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	_ "embed" // intro.md
 	"fmt"
 	"os"
 	"regexp"
@@ -21,55 +22,54 @@ type sight struct {
 
 // sights in the order in which they count. What none of them fits is shown by itself.
 var sights = []sight{
-	{"Zombie children", "Children that had ended were still in the process table.", regexp.MustCompile(`zombie`)},
-	{"One client, then the end", "The program had served one client and was gone; the checker started it anew.",
-		regexp.MustCompile(`serves one client and exits`)},
+	{"Zombie children", "Children that had ended were still in the process table.", see(`zombie`)},
+	{"One client, then the end",
+		"The program had served one client and was gone; the checker started it anew.",
+		see(`serves one client and exits`)},
 	{"Death and hanging", "The program died while the case ran, or had to be started again.",
-		regexp.MustCompile(`has died|died or hung|proxy ended`)},
-	{"Others wait", "While one client or backend was slow or silent, another client was not served in time.",
-		regexp.MustCompile(`while the first client is held|eight clients took|while one backend hangs`)},
-	{"Held back", "What the backend had sent did not reach the client while the backend kept its connection open.",
-		regexp.MustCompile(`(held|holds) back|while the backend (thinks|waits)|kept its connection open`)},
+		see(`has died`, `died or hung`, `proxy ended`)},
+	{"Others wait",
+		"While one client or backend was slow or silent, another client was not served in time.",
+		see(`while the first client is held`, `eight clients took`, `while one backend hangs`)},
+	{"Held back", "What the backend had sent did not reach the client while the backend kept " +
+		"its connection open.",
+		see(`(held|holds) back`, `while the backend (thinks|waits)`, `kept its connection open`)},
 	{"Cut", "Less arrived than was sent, or other bytes.",
-		regexp.MustCompile(`bytes instead of|of [0-9]+ body bytes|another body|whole (body|response head|request)|arrived (with|instead)|` +
-			`bytes arrived|before its (body|head)|not what was sent`)},
-	{"No time left", "The case was not run: what hung before had used up the time.", regexp.MustCompile(`^not run`)},
-	{"Closed after one answer", "The connection ended after its first answer.", regexp.MustCompile(`closes after`)},
+		see(`bytes instead of`, `of [0-9]+ body bytes`, `another body`, `bytes arrived`,
+			`whole (body|response head|request)`, `arrived (with|instead)`,
+			`before its (body|head)`)},
+	{"No time left", "The case was not run: what hung before had used up the time.",
+		see(`^not run`)},
+	{"Closed after one answer", "The connection ended after its first answer.",
+		see(`closes after`)},
 	{"Taken for sound", "What was to be refused was answered as if nothing were wrong.",
-		regexp.MustCompile(`answered "HTTP/1.1 [23]|had "HTTP/1.1 2|reach the client: "HTTP/1.1 2`)},
-	{"Passed on as it came", "The other side got the bytes that were to be refused, removed or written anew.",
-		regexp.MustCompile(`(the backends?|the client|the HTTP/1\.0 client) gets?|(the backends?|the client|the HTTP/1\.0 client) got|forwarded|reached|arrived as|malformed|` +
-			`tells? the backend|looks complete|connections? without a request|was taken|were taken|printed`)},
+		see(`answered "HTTP/1.1 [23]`, `had "HTTP/1.1 2`, `reach the client: "HTTP/1.1 2`)},
+	{"Passed on as it came",
+		"The other side got the bytes that were to be refused, removed or written anew.",
+		see(`(the backends?|the client|the HTTP/1\.0 client) (got|gets)`, `forwarded`, `reached`,
+			`arrived as`, `malformed`, `tells? the backend`, `looks complete`,
+			`connections? without a request`, `(was|were) taken`, `printed`)},
 	{"Silence", "Nothing came, and the connection stayed open: the case gave up waiting.",
-		regexp.MustCompile(`silent|did not reach|i/o timeout|still (open|served|accepted|waiting)|no answer|had (no|"")|waits`)},
+		see(`silent`, `did not reach`, `i/o timeout`, `still (open|served|accepted|waiting)`,
+			`no answer`, `had (no|"")`, `waits`)},
 	{"Closed without an answer", "The connection ended and no answer had come.",
-		regexp.MustCompile(`no response|was closed|was reset|nothing:|no status line|broke`)},
+		see(`no response`, `was closed`, `was reset`, `nothing:`, `no status line`, `broke`)},
 }
+
+// see matches any of the patterns.
+func see(patterns ...string) *regexp.Regexp {
+	return regexp.MustCompile(strings.Join(patterns, "|"))
+}
+
+// intro is the beginning of the page.
+//
+//go:embed intro.md
+var intro string
 
 // page writes the scoreboard as Markdown.
 func page(list []*contestant, missing []string) string {
 	var b strings.Builder
-	b.WriteString(`# Scoreboard
-
-Every proxy below went through the same cases of ` + "`scripts/check`" + `. The figures are passed cases of
-those that apply: load balancing needs several backends, a look at the process needs a proxy that the
-checker started. **must** is a MUST of the RFCs that binds a gateway (RFC 9110 §3.7), or what wholeness and
-safety demand; **should** is a SHOULD, a MUST that binds forward proxies only, or a robustness that production
-proxies have; **quality** is what a very good proxy does beyond that, where the RFCs leave a choice.
-
-**Read this first.** The suite and the chapters have one author. The chapters were mended until the suite was
-content with them; nginx, HAProxy and the standard library's proxy were not. So a chapter's score says that it
-does what its author knows about, and a peer's score says where it does something else. nginx, HAProxy and
-httputil are set up as their documentation sets up a reverse proxy with WebSockets and streaming; the rows
-"defaults" are the same programs without settings. Many of their failures are a matter of one more setting, and
-some have been mended since: Debian 12 has nginx 1.22 (of 2022) and HAProxy 2.6 (of 2022). Both are noted with
-the failure. A proxy does more than this suite looks at: TLS, HTTP/2, caching, reloads, years of production.
-
-This page is written by ` + "`go run ./scripts/check -scoreboard`" + ` (with ` + "`-c DIR`" + ` also for the C originals).
-Any single case can be looked at: ` + "`go run ./scripts/check -explain smuggle-cl-te`" + `; with its bytes:
-` + "`go run ./scripts/check -v -run '^smuggle-cl-te$' ./ch4_threaded`" + `.
-
-`)
+	b.WriteString(intro)
 	var ran, rows []*contestant
 	for _, c := range list {
 		if c.report != nil {
@@ -94,11 +94,13 @@ Any single case can be looked at: ` + "`go run ./scripts/check -explain smuggle-
 }
 
 func levelTable(b *strings.Builder, list []*contestant) {
-	b.WriteString("| proxy | version | must | should | quality | of all |\n|---|---|---|---|---|---|\n")
+	b.WriteString("| proxy | version | must | should | quality | of all " +
+		"|\n|---|---|---|---|---|---|\n")
 	for _, c := range list {
 		s := c.report.Score()
 		all := s.All.Passed + s.All.Failed
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %.0f %% |\n", c.row(), c.version, s.Levels["must"], s.Levels["should"],
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %.0f %% |\n", c.row(), c.version,
+			s.Levels["must"], s.Levels["should"],
 			s.Levels["quality"], 100*float64(s.All.Passed)/float64(max(1, all)))
 	}
 	for _, c := range list {
@@ -180,7 +182,8 @@ next:
 		if n := len(ids); n > 14 {
 			ids, more = ids[:12], fmt.Sprintf(" and %d more (see Case by case)", n-12)
 		}
-		fmt.Fprintf(b, "- **%s.** %s Cases: `%s`%s. *Seen in the first:* %s\n", sights[i].name, sights[i].text,
+		fmt.Fprintf(b, "- **%s.** %s Cases: `%s`%s. *Seen in the first:* %s\n", sights[i].name,
+			sights[i].text,
 			strings.Join(ids, "`, `"), more, code(cut(clean(g[0].problem), 160)))
 	}
 	eachFailure(b, "", rest)
@@ -199,7 +202,8 @@ func byGap(b *strings.Builder, c book.Chapter, failed []suite.Result) {
 			return of
 		})
 		if len(ids) > 0 {
-			fmt.Fprintf(b, "- Named gap: **%s** (closed by %s). Cases: `%s`.\n", g.Name, g.ClosedBy, strings.Join(ids, "`, `"))
+			fmt.Fprintf(b, "- Named gap: **%s** (closed by %s). Cases: `%s`.\n", g.Name,
+				g.ClosedBy, strings.Join(ids, "`, `"))
 		}
 	}
 	eachFailure(b, "", left)
@@ -241,7 +245,8 @@ func clean(s string) string {
 
 // matrix shows every case beside every contestant.
 func matrix(b *strings.Builder, list []*contestant) {
-	b.WriteString("\n## Case by case\n\n✓ passed, ✗ failed, · does not apply.\n\n| case | level |")
+	b.WriteString("\n## Case by case\n\n" +
+		"✓ passed, ✗ failed, · does not apply.\n\n| case | level |")
 	for _, c := range list {
 		fmt.Fprintf(b, " %s |", c.name)
 	}
@@ -269,7 +274,8 @@ func setups(b *strings.Builder, list []*contestant) {
 	for _, c := range list {
 		fmt.Fprintf(b, "- %s: %s.\n", c.name, c.how)
 	}
-	b.WriteString("\nnginx and HAProxy run on free ports of the loopback interface; their timeouts are shorter than usual, so that\n" +
+	b.WriteString("\nnginx and HAProxy run on free ports of the loopback interface; their " +
+		"timeouts are shorter than usual, so that\n" +
 		"nobody has to wait for them. The ports are examples here.\n")
 	for _, c := range list {
 		switch c.name {

@@ -107,7 +107,8 @@ func cut(s string, n int) string {
 
 // printCalibration says how patient the checker is, and why.
 func printCalibration(w io.Writer, c suite.Calibration) {
-	fmt.Fprintf(w, "Without a proxy a request takes %v here: the checker waits %v for the next byte.\n",
+	fmt.Fprintf(w, "Without a proxy a request takes %v here: the checker waits %v for the next "+
+		"byte.\n",
 		c.Hop.Round(10*time.Microsecond), c.Patience.Round(100*time.Millisecond))
 	if c.Factor > 1 {
 		fmt.Fprintf(w, "The machine is busy: that is %.1f times the usual.\n", c.Factor)
@@ -169,7 +170,8 @@ func (o *options) print(w io.Writer, rep *suite.Report) {
 		fmt.Fprintf(w, "\n%s %d cases: %s\n", red("not run,"), len(unrun[reason]), reason)
 	}
 	if left := explained[n:]; len(left) > 0 {
-		fmt.Fprintf(w, "\n%s %s\n", bold("What else failed"), faint(fmt.Sprintf("(-first %d explains more, -run NAME only those)", n+10)))
+		fmt.Fprintf(w, "\n%s %s\n", bold("What else failed"), faint(fmt.Sprintf("(-first %d "+
+			"explains more, -run NAME only those)", n+10)))
 		printIDs(w, left)
 	}
 	if len(rep.Results) <= fewCases && !o.verbose {
@@ -207,9 +209,11 @@ func printScore(w io.Writer, rep *suite.Report) {
 	} else if n > 1 {
 		verdict = red(fmt.Sprintf("%d musts failed", n))
 	}
-	fmt.Fprintf(w, "%s: must %s, should %s, quality %s\n", bold("Score of "+rep.Proxy), l["must"], l["should"], l["quality"])
+	fmt.Fprintf(w, "%s: must %s, should %s, quality %s\n", bold("Score of "+rep.Proxy), l["must"],
+		l["should"], l["quality"])
 	fmt.Fprintf(w, "%d cases in %.1f s: %s, %d passed, %d failed, %d not applicable.\n",
-		len(rep.Results), float64(rep.Millis)/1000, verdict, score.All.Passed, score.All.Failed, score.All.Skipped)
+		len(rep.Results), float64(rep.Millis)/1000, verdict,
+		score.All.Passed, score.All.Failed, score.All.Skipped)
 	for _, n := range rep.Notes {
 		fmt.Fprintf(w, "Note: %s.\n", n)
 	}
@@ -218,7 +222,8 @@ func printScore(w io.Writer, rep *suite.Report) {
 // printGroups prints the score of each group.
 func printGroups(w io.Writer, rep *suite.Report) {
 	score := rep.Score()
-	fmt.Fprintf(w, "\n%s %10s %10s %10s\n", bold(fmt.Sprintf("%-24s", "By group")), "must", "should", "quality")
+	fmt.Fprintf(w, "\n%s %10s %10s %10s\n", bold(fmt.Sprintf("%-24s", "By group")), "must",
+		"should", "quality")
 	for _, g := range suite.Groups() {
 		if row, ok := score.Groups[g]; ok {
 			fmt.Fprintf(w, "%-24s %10s %10s %10s\n", g, row["must"], row["should"], row["quality"])
@@ -259,7 +264,8 @@ func (o *options) explainFailure(w io.Writer, r suite.Result) {
 func wires(w io.Writer, r suite.Result, most int) {
 	for i, x := range r.Wires {
 		if i == most {
-			fmt.Fprintf(w, "    %s\n", faint(fmt.Sprintf("and %d more connections; -v shows them", len(r.Wires)-i)))
+			fmt.Fprintf(w, "    %s\n", faint(fmt.Sprintf("and %d more connections; -v shows them",
+				len(r.Wires)-i)))
 			break
 		}
 		to, from := x.Peer+" → proxy", "proxy → "+x.Peer
@@ -322,9 +328,11 @@ func list(w io.Writer, only *regexp.Regexp) int {
 func explain(w, stderr io.Writer, id string) int {
 	for _, c := range suite.Cases() {
 		if c.ID == id {
-			fmt.Fprintf(w, "%s\n  group  %s\n  level  %s: %s\n  rule   %s\n  %s\n", bold(c.ID), c.Group, c.Level,
+			fmt.Fprintf(w, "%s\n  group  %s\n  level  %s: %s\n  rule   %s\n  %s\n", bold(c.ID),
+				c.Group, c.Level,
 				levelMeans(c.Level), c.RFC, c.Why)
-			fmt.Fprintf(w, "\nTo see every byte of it: go run ./scripts/check -v -run '^%s$' PROXY\n", c.ID)
+			fmt.Fprintf(w, "\nTo see every byte of it: go run ./scripts/check -v -run '^%s$' "+
+				"PROXY\n", c.ID)
 			return exitOK
 		}
 	}

@@ -125,7 +125,8 @@ const (
 )
 
 // inPlace prepares a peer in a folder of its own: several may run at once.
-func inPlace(dir string, argv func(peers.Place) ([]string, error)) func(string, []string) ([]string, error) {
+func inPlace(dir string, argv func(peers.Place) ([]string, error)) func(string,
+	[]string) ([]string, error) {
 	return func(listen string, backends []string) ([]string, error) {
 		dir, err := os.MkdirTemp(dir, "run-")
 		if err != nil {
@@ -141,16 +142,20 @@ const httputilName = "httputil.ReverseProxy"
 // contestants collects everybody who can be started here.
 func (o *options) contestants(dir string) (list []*contestant, missing []string, err error) {
 	for _, ch := range book.Proxies() {
-		list = append(list, &contestant{name: ch.Dir, version: "this repository, " + runtime.Version(),
-			how: "`go run ./scripts/check ./" + ch.Dir + "`", subject: &suite.Subject{Name: ch.Dir, Chapter: "./" + ch.Dir}})
+		list = append(list, &contestant{name: ch.Dir,
+			version: "this repository, " + runtime.Version(),
+			how: "`go run ./scripts/check ./" + ch.Dir +
+				"`", subject: &suite.Subject{Name: ch.Dir, Chapter: "./" + ch.Dir}})
 	}
 	for _, p := range []struct {
 		name, tool, version string
 		start               func(p peers.Place, conf string) ([]string, error)
 		conf, plain, server string
 	}{
-		{"nginx", "nginx", peers.Version("nginx", "-v"), peers.Place.Nginx, nginxConf, nginxPlain, nginxServer},
-		{"HAProxy", "haproxy", peers.Version("haproxy", "-v"), peers.Place.HAProxy, haproxyConf, haproxyPlain, haproxyServer},
+		{"nginx", "nginx", peers.Version("nginx", "-v"), peers.Place.Nginx, nginxConf, nginxPlain,
+			nginxServer},
+		{"HAProxy", "haproxy", peers.Version("haproxy", "-v"), peers.Place.HAProxy, haproxyConf,
+			haproxyPlain, haproxyServer},
 	} {
 		if peers.Find(p.tool) == "" {
 			missing = append(missing, p.name+": not installed")
@@ -161,14 +166,20 @@ func (o *options) contestants(dir string) (list []*contestant, missing []string,
 			if plain {
 				conf = p.plain
 			}
-			start := func(place peers.Place) ([]string, error) { return p.start(place, place.Fill(conf, p.server)) }
-			list = append(list, &contestant{name: p.name, version: number.FindString(p.version), plain: plain,
-				how:     "the configuration below, three backends",
-				subject: &suite.Subject{Name: p.name, Count: 3, Harmless: true, Timeouts: shortSet, Prepare: inPlace(dir, start)}})
+			start := func(place peers.Place) ([]string, error) {
+				return p.start(place,
+					place.Fill(conf, p.server))
+			}
+			list = append(list, &contestant{name: p.name, version: number.FindString(p.version),
+				plain: plain,
+				how:   "the configuration below, three backends",
+				subject: &suite.Subject{Name: p.name, Count: 3, Harmless: true,
+					Timeouts: shortSet, Prepare: inPlace(dir, start)}})
 		}
 	}
 	std := filepath.Join(dir, "httputilproxy.exe")
-	if out, err := exec.Command("go", "build", "-o", std, "./scripts/check/httputilproxy").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", std,
+		"./scripts/check/httputilproxy").CombinedOutput(); err != nil {
 		return nil, nil, fmt.Errorf("go build ./scripts/check/httputilproxy failed: %s", out)
 	}
 	argv := []string{std, "-listen", "127.0.0.1:0", "-backends", "%BACKENDS%"}
@@ -177,11 +188,13 @@ func (o *options) contestants(dir string) (list []*contestant, missing []string,
 	timeouts := shortSet
 	timeouts.Idle = 0 // net/http has none for a body
 	list = append(list,
-		&contestant{name: httputilName, version: runtime.Version(), how: "`scripts/check/httputilproxy`, three backends",
+		&contestant{name: httputilName, version: runtime.Version(),
+			how:     "`scripts/check/httputilproxy`, three backends",
 			subject: &suite.Subject{Name: httputilName, Count: 3, Timeouts: timeouts, Argv: set}},
 		&contestant{name: httputilName, version: runtime.Version(), plain: true,
 			subject: &suite.Subject{Name: httputilName, Count: 3, Argv: append(argv, "-plain"),
-				Timeouts: suite.Timeouts{Header: 3 * time.Second, Server: 2 * time.Second}}}) // none: no need to wait longer
+				Timeouts: suite.Timeouts{Header: 3 * time.Second,
+					Server: 2 * time.Second}}}) // none: no need to wait longer
 	if o.cdir != "" {
 		c, absent := cContestants(o.cdir, dir)
 		list, missing = append(list, c...), append(missing, absent...)
@@ -208,9 +221,11 @@ func cContestants(cdir, dir string) (list []*contestant, missing []string) {
 			continue
 		}
 		start := func(p peers.Place) ([]string, error) { return p.C(source) }
-		list = append(list, &contestant{name: ch.C.File, version: "compiled by " + peers.Version("cc", "--version"),
-			how: "a temporary copy with other ports",
-			subject: &suite.Subject{Name: ch.C.File, Count: len(ch.Backends), Prepare: inPlace(dir, start),
+		list = append(list, &contestant{name: ch.C.File,
+			version: "compiled by " + peers.Version("cc", "--version"),
+			how:     "a temporary copy with other ports",
+			subject: &suite.Subject{Name: ch.C.File, Count: len(ch.Backends),
+				Prepare: inPlace(dir, start),
 				// They have none: no need to wait longer.
 				Timeouts: suite.Timeouts{Header: time.Second, Server: time.Second}}})
 	}
@@ -238,7 +253,8 @@ func (o *options) writeScoreboard(stdout, stderr io.Writer) int {
 	}
 	list = slices.DeleteFunc(list, func(c *contestant) bool { return !only.MatchString(c.name) })
 	if len(list) == 0 {
-		fmt.Fprintf(stderr, "check: -run %s matches none of those who can be started here\n", o.only)
+		fmt.Fprintf(stderr, "check: -run %s matches none of those who can be started here\n",
+			o.only)
 		return exitUsage
 	}
 	failed := false
@@ -258,11 +274,13 @@ func (o *options) writeScoreboard(stdout, stderr io.Writer) int {
 			continue
 		}
 		l := c.report.Score().Levels
-		fmt.Fprintf(stdout, "must %-8s should %-7s quality %-7s %5.1f s\n", l["must"], l["should"], l["quality"],
+		fmt.Fprintf(stdout, "must %-8s should %-7s quality %-7s %5.1f s\n", l["must"],
+			l["should"], l["quality"],
 			float64(c.report.Millis)/1000)
 	}
 	if o.only != "" && o.out == "" {
-		fmt.Fprintf(stdout, "%s is left as it is; -o FILE writes a page of these alone\n", scoreboardPage)
+		fmt.Fprintf(stdout, "%s is left as it is; -o FILE writes a page of these alone\n",
+			scoreboardPage)
 		return exitCode(failed)
 	}
 	if o.out == "" {

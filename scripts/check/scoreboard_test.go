@@ -52,13 +52,15 @@ func TestScoreboardOfOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, out, stderr := checkIt("-scoreboard", "-run", "^ch4")
-	if code != exitOK || !strings.Contains(out, "ch4_threaded") || strings.Contains(out, "ch5") || !strings.Contains(out, "left as it is") {
+	if code != exitOK || !strings.Contains(out, "ch4_threaded") || strings.Contains(out,
+		"ch5") || !strings.Contains(out, "left as it is") {
 		t.Errorf("exit %d: %s %s", code, out, stderr)
 	}
 	if after, _ := os.ReadFile(scoreboardPage); !bytes.Equal(before, after) {
 		t.Errorf("%s was written", scoreboardPage)
 	}
-	if code, _, stderr = checkIt("-scoreboard", "-run", "nobody"); code != exitUsage || !strings.Contains(stderr, "none of those") {
+	if code, _, stderr = checkIt("-scoreboard", "-run",
+		"nobody"); code != exitUsage || !strings.Contains(stderr, "none of those") {
 		t.Errorf("-run nobody: exit %d, said %q", code, stderr)
 	}
 }
@@ -82,25 +84,30 @@ func TestMendsNameCases(t *testing.T) {
 // whatever its name makes one expect.
 func TestReasonsAreWhatWasSeen(t *testing.T) {
 	for problem, want := range map[string]string{
-		"the program has 5 zombie children":                                                                "Zombie children",
-		"while the first client is held, another one gets no answer within 2s":                             "Others wait",
-		"the answer was held back while the backend kept its connection open: no response: it went silent": "Held back",
-		"the connection was closed after 4095 of 20000 body bytes":                                         "Cut",
-		"the client got another body than was sent: 4095 bytes instead of 1048576":                         "Cut",
-		`the backend got X-Private: "secret"`:                                                              "Passed on as it came",
-		`the request was forwarded as "GET / HTTP/1.1"`:                                                    "Passed on as it came",
-		"no response: the connection went silent":                                                          "Silence",
-		"no response: the connection was closed":                                                           "Closed without an answer",
-		"something that nobody has thought of":                                                             "*Seen:*",
+		"the program has 5 zombie children":                                    "Zombie children",
+		"while the first client is held, another one gets no answer within 2s": "Others wait",
+		"the answer was held back while the backend kept its connection open: no response: it " +
+			"went silent": "Held back",
+		"the connection was closed after 4095 of 20000 body bytes":                 "Cut",
+		"the client got another body than was sent: 4095 bytes instead of 1048576": "Cut",
+		`the backend got X-Private: "secret"`: "Passed on " +
+			"as it came",
+		`the request was forwarded as "GET / HTTP/1.1"`: "Passed on " +
+			"as it came",
+		"no response: the connection went silent": "Silence",
+		"no response: the connection was closed":  "Closed without an answer",
+		"something that nobody has thought of":    "*Seen:*",
 	} {
 		var b strings.Builder
-		bySight(&b, []suite.Result{{ID: "resp-20000", Outcome: suite.Failed, Problems: []string{problem}}})
+		bySight(&b, []suite.Result{{ID: "resp-20000", Outcome: suite.Failed,
+			Problems: []string{problem}}})
 		if got, _, _ := strings.Cut(b.String(), "\n"); !strings.Contains(got, want) {
 			t.Errorf("%q is filed as %s", problem, got)
 		}
 	}
 	var b strings.Builder
-	bySight(&b, []suite.Result{{ID: "resp-20000", Outcome: suite.Failed, Problems: []string{"x"}, Died: "signal: broken pipe"}})
+	bySight(&b, []suite.Result{{ID: "resp-20000", Outcome: suite.Failed, Problems: []string{"x"},
+		Died: "signal: broken pipe"}})
 	if !strings.Contains(b.String(), "broken pipe") {
 		t.Errorf("a death is filed as %s", b.String())
 	}
@@ -137,13 +144,15 @@ func TestFirstTry(t *testing.T) {
 			}()
 		}
 	}()
-	args := []string{"-proxy", ln.Addr().String(), "-backends", backend, "-run", "^(basics|request framing|smuggling.*|trailers|errors)$"}
+	args := []string{"-proxy", ln.Addr().String(), "-backends", backend, "-run",
+		"^(basics|request framing|smuggling.*|trailers|errors)$"}
 	code, out, stderr := checkIt(args...)
 	lines := strings.Split(out, "\n")
 	if code != exitFails || len(lines) > 160 {
 		t.Errorf("exit %d, %d lines %s", code, len(lines), stderr)
 	}
-	if at := regexp.MustCompile(`(?m)^Score of `).FindStringIndex(out); at == nil || strings.Count(out[:at[0]], "\n") > 6 {
+	if at := regexp.MustCompile(`(?m)^Score of `).FindStringIndex(out); at == nil ||
+		strings.Count(out[:at[0]], "\n") > 6 {
 		t.Errorf("the score does not come first:\n%s", out)
 	}
 	if n := strings.Count(out, "RFC 9"); n < 3 || n > 4 {
@@ -154,7 +163,8 @@ func TestFirstTry(t *testing.T) {
 		t.Errorf("-first 1 explains %d failures", n)
 	}
 	code, out, _ = checkIt(append(args, "-q")...)
-	if n := strings.Count(out, "\n"); code != exitFails || n > 4 || !strings.Contains(out, "musts failed") {
+	if n := strings.Count(out, "\n"); code != exitFails || n > 4 || !strings.Contains(out,
+		"musts failed") {
 		t.Errorf("-q: exit %d, %d lines:\n%s", code, n, out)
 	}
 }

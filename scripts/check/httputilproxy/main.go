@@ -19,7 +19,8 @@ import (
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:8080", "address to listen on")
-	backends := flag.String("backends", "127.0.0.1:8000", "backends, with commas between, taken in turn")
+	backends := flag.String("backends", "127.0.0.1:8000", "backends, with commas between, taken "+
+		"in turn")
 	plain := flag.Bool("plain", false, "no timeouts, no flushing")
 	header := flag.Duration("request-timeout", 10*time.Second, "for a client's header")
 	server := flag.Duration("server-timeout", 15*time.Second, "for a backend's header")
@@ -35,7 +36,8 @@ func main() {
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(targets[(next.Add(1)-1)%uint64(len(targets))])
 			if !*plain {
-				r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"] // SetXForwarded appends
+				// SetXForwarded appends to what came.
+				r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 			}
 			r.SetXForwarded()
 		},

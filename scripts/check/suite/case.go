@@ -102,7 +102,8 @@ func (t *T) Errorf(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	text := fmt.Sprintf(format, args...)
-	if len(t.problems) > 0 && (strings.Contains(text, "by the checker") || strings.Contains(text, "use of closed")) {
+	if len(t.problems) > 0 && (strings.Contains(text, "by the checker") || strings.Contains(text,
+		"use of closed")) {
 		return // what follows when a case is cut short
 	}
 	if len(t.problems) < 8 {

@@ -10,30 +10,35 @@ import (
 )
 
 var concurrencyCases = group("concurrency",
-	beside("free-silent-client", "A client that connects and says nothing delays no other.", func(t *T) func() {
-		c := t.Dial()
-		return c.Close
-	}),
-	beside("free-slow-header", "A client in the middle of its head delays no other.", func(t *T) func() {
-		c := t.Dial()
-		c.Send("GET " + t.Path("slow") + " HTTP/1.1\r\nHo")
-		return c.Close
-	}),
-	beside("free-slow-upload", "A client in the middle of its upload delays no other.", func(t *T) func() {
-		c := t.Dial()
-		c.Send(t.post("Content-Length: 100\r\n", "some"))
-		return c.Close
-	}),
-	beside("free-slow-backend", "A backend that thinks delays only its own client.", func(t *T) func() {
-		c := t.Dial()
-		c.Send(t.Get("slow"))
-		return c.Close
-	}),
-	beside("free-slow-reader", "A client that does not read its download delays no other.", func(t *T) func() {
-		c := t.Dial()
-		c.Send(t.Get("huge"))
-		return c.Close
-	}),
+	beside("free-silent-client", "A client that connects and says nothing delays no other.",
+		func(t *T) func() {
+			c := t.Dial()
+			return c.Close
+		}),
+	beside("free-slow-header", "A client in the middle of its head delays no other.",
+		func(t *T) func() {
+			c := t.Dial()
+			c.Send("GET " + t.Path("slow") + " HTTP/1.1\r\nHo")
+			return c.Close
+		}),
+	beside("free-slow-upload", "A client in the middle of its upload delays no other.",
+		func(t *T) func() {
+			c := t.Dial()
+			c.Send(t.post("Content-Length: 100\r\n", "some"))
+			return c.Close
+		}),
+	beside("free-slow-backend", "A backend that thinks delays only its own client.",
+		func(t *T) func() {
+			c := t.Dial()
+			c.Send(t.Get("slow"))
+			return c.Close
+		}),
+	beside("free-slow-reader", "A client that does not read its download delays no other.",
+		func(t *T) func() {
+			c := t.Dial()
+			c.Send(t.Get("huge"))
+			return c.Close
+		}),
 	beside("free-100-idle", "A hundred idle connections delay no one.", func(t *T) func() {
 		var all []*Client
 		for i := 0; i < 100; i++ {
@@ -50,22 +55,27 @@ var concurrencyCases = group("concurrency",
 		}
 	}),
 	Case{ID: "free-parallel", Level: Quality, RFC: "RFC 9112 §9", Mode: Alone,
-		Why: "Eight clients whose answers take 300 ms each are served in well under the 2.4 s that one after another takes.",
+		Why: "Eight clients whose answers take 300 ms each are served in well under the 2.4 s " +
+			"that one after another takes.",
 		Run: parallel},
 	Case{ID: "burst-200", Level: Should, Limit: 20 * time.Second, RFC: "RFC 9112 §9", Mode: Alone,
-		Why: "200 clients that connect at once are all answered, at the latest when they try again, as browsers do.",
+		Why: "200 clients that connect at once are all answered, at the latest when they try " +
+			"again, as browsers do.",
 		Run: burst},
 )
 
 var crosstalkCases = group("crosstalk",
 	Case{ID: "crosstalk-100", Level: Must, RFC: "RFC 9112 §9", Mode: Alone,
-		Why: "A hundred clients at once: each gets its own answer, its own cookie and nobody else's.",
+		Why: "A hundred clients at once: each gets its own answer, its own cookie and nobody " +
+			"else's.",
 		Run: func(t *T) { crowd(t, 100, 0, 3*time.Millisecond) }},
 	Case{ID: "crosstalk-uploads", Level: Must, RFC: "RFC 9112 §9", Mode: Alone,
-		Why: "Thirty uploads of 64 KiB at once arrive unmixed: a buffer shared between clients shows here.",
+		Why: "Thirty uploads of 64 KiB at once arrive unmixed: a buffer shared between clients " +
+			"shows here.",
 		Run: func(t *T) { crowd(t, 30, 64<<10, 3*time.Millisecond) }},
 	Case{ID: "crosstalk-reuse", Level: Must, RFC: "RFC 9112 §9", Mode: Alone,
-		Why: "Answers stay with their requests when backend connections are kept and some clients leave early.",
+		Why: "Answers stay with their requests when backend connections are kept and some " +
+			"clients leave early.",
 		Run: crosstalkLeavers},
 )
 
@@ -82,28 +92,38 @@ var loadBalancingCases = group("load balancing",
 			}
 		}},
 	Case{ID: "balance-even", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral,
-		Why: "Requests one after another are spread evenly, as round robin does: 30 on 3 are 10, 10 and 10.",
+		Why: "Requests one after another are spread evenly, as round robin does: 30 on 3 are 10, " +
+			"10 and 10.",
 		Run: func(t *T) { t.even(1) }},
 	Case{ID: "balance-even-crowd", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral,
 		Why: "Also from 30 clients at once: a counter that is not atomic shows here.",
 		Run: func(t *T) { t.even(30) }},
-	Case{ID: "balance-refused", Level: Should, RFC: "RFC 9110 §15.6.3", Mode: Alone, Need: NeedsSeveral,
-		Why: "While one backend refuses, the others serve on, and whoever meets the dead one gets an answer (502) at once.",
+	Case{ID: "balance-refused", Level: Should, RFC: "RFC 9110 §15.6.3", Mode: Alone,
+		Need: NeedsSeveral,
+		Why: "While one backend refuses, the others serve on, and whoever meets the dead one " +
+			"gets an answer (502) at once.",
 		Run: func(t *T) { oneDown(t, false) }},
-	Case{ID: "balance-refused-hidden", Level: Quality, RFC: "RFC 9110 §9.2.2", Mode: Alone, Need: NeedsSeveral,
-		Why: "While one backend refuses, no client notices: a refused connection can be tried elsewhere without risk.",
+	Case{ID: "balance-refused-hidden", Level: Quality, RFC: "RFC 9110 §9.2.2", Mode: Alone,
+		Need: NeedsSeveral,
+		Why: "While one backend refuses, no client notices: a refused connection can be tried " +
+			"elsewhere without risk.",
 		Run: func(t *T) { oneDown(t, true) }},
-	Case{ID: "balance-return", Level: Should, Hurts: true, RFC: "–", Mode: Alone, Need: NeedsSeveral,
-		Why: "A backend that comes back gets requests again within 12 s.",
-		Run: comesBack},
-	Case{ID: "balance-slow-one", Level: Quality, Hurts: true, RFC: "–", Mode: Alone, Need: NeedsSeveral,
-		Why: "One backend that hangs does not delay the requests to the others.",
-		Run: oneHangs},
-	Case{ID: "balance-client-fault", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral, Hurts: true,
-		Why: "Clients that leave in the middle of their uploads are no fault of the backends: all of them stay in service.",
+	Case{ID: "balance-return", Level: Should, Hurts: true, RFC: "–", Mode: Alone,
+		Need: NeedsSeveral,
+		Why:  "A backend that comes back gets requests again within 12 s.",
+		Run:  comesBack},
+	Case{ID: "balance-slow-one", Level: Quality, Hurts: true, RFC: "–", Mode: Alone,
+		Need: NeedsSeveral,
+		Why:  "One backend that hangs does not delay the requests to the others.",
+		Run:  oneHangs},
+	Case{ID: "balance-client-fault", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral,
+		Hurts: true,
+		Why: "Clients that leave in the middle of their uploads are no fault of the backends: " +
+			"all of them stay in service.",
 		Run: clientFault},
-	Case{ID: "balance-post-once", Level: Must, Hurts: true, RFC: "RFC 9110 §9.2.2", Mode: Alone, Need: NeedsSeveral,
-		Why: "A POST that one backend has read and not answered is not given to another.",
+	Case{ID: "balance-post-once", Level: Must, Hurts: true, RFC: "RFC 9110 §9.2.2", Mode: Alone,
+		Need: NeedsSeveral,
+		Why:  "A POST that one backend has read and not answered is not given to another.",
 		Run: func(t *T) {
 			for range t.lab.farm.backends {
 				notReplayed(t, false)
@@ -113,44 +133,49 @@ var loadBalancingCases = group("load balancing",
 
 // beside holds one client in a state and asks for a page with another.
 func beside(id, why string, hold func(t *T) (release func())) Case {
-	return Case{ID: id, Level: Quality, RFC: "RFC 9112 §9", Mode: Alone, Why: why, Run: func(t *T) {
-		t.notOneShot()
-		t.Serve(func(x *Exchange) {
-			q := x.requestHead()
-			switch {
-			case strings.HasSuffix(q.Target, "/page"):
-				x.Send(Reply(200, "page"))
-			case strings.HasSuffix(q.Target, "/huge"):
-				x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1000000000\r\n\r\n")
-				flood(x.stream, 64<<20)
-			default:
-				<-t.done // thinks until the case is over
+	return Case{ID: id, Level: Quality, RFC: "RFC 9112 §9", Mode: Alone, Why: why,
+		Run: func(t *T) {
+			t.notOneShot()
+			t.Serve(func(x *Exchange) {
+				q := x.requestHead()
+				switch {
+				case strings.HasSuffix(q.Target, "/page"):
+					x.Send(Reply(200, "page"))
+				case strings.HasSuffix(q.Target, "/huge"):
+					x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\n" +
+						"Content-Length: 1000000000\r\n\r\n")
+					flood(x.stream, 64<<20)
+				default:
+					<-t.done // thinks until the case is over
+				}
+			})
+			release := hold(t)
+			defer release()
+			// The proxy has taken the first client by then.
+			time.Sleep(t.within(60 * time.Millisecond))
+			start := time.Now()
+			c := t.DialBeside()
+			c.Send(t.Get("page"))
+			limit := 2 * time.Second
+			if id == "free-100-idle" {
+				limit = 5 * time.Second // a hundred processes take their time to start
 			}
-		})
-		release := hold(t)
-		defer release()
-		time.Sleep(t.within(60 * time.Millisecond)) // the proxy has taken the first client by now
-		start := time.Now()
-		c := t.DialBeside()
-		c.Send(t.Get("page"))
-		limit := 2 * time.Second
-		if id == "free-100-idle" {
-			limit = 5 * time.Second // a hundred processes take their time to start
-		}
-		t.setSlow(limit)
-		limit = t.within(limit)
-		r := &Response{}
-		r.Problem = "no answer within " + limit.String()
-		if err := c.stream.wait(limit, t.done, func(b []byte) bool { return headEnd(b) >= 0 }); err == nil || !c.ended() {
-			if n, _ := c.state(); n > 0 {
-				r = c.Final("GET")
+			t.setSlow(limit)
+			limit = t.within(limit)
+			r := &Response{}
+			r.Problem = "no answer within " + limit.String()
+			if err := c.stream.wait(limit, t.done,
+				func(b []byte) bool { return headEnd(b) >= 0 }); err == nil || !c.ended() {
+				if n, _ := c.state(); n > 0 {
+					r = c.Final("GET")
+				}
 			}
-		}
-		if r.Status != 200 {
-			t.noteStall()
-			t.Fatalf("while the first client is held, another one gets %s (after %v)", r.Problem+r.Start, time.Since(start).Round(time.Millisecond))
-		}
-	}}
+			if r.Status != 200 {
+				t.noteStall()
+				t.Fatalf("while the first client is held, another one gets %s (after %v)",
+					r.Problem+r.Start, time.Since(start).Round(time.Millisecond))
+			}
+		}}
 }
 
 // notOneShot fails the case for a program that exits after each client.
@@ -182,7 +207,8 @@ func parallel(t *T) {
 	}
 	wg.Wait()
 	if d := time.Since(start); d > 6*think {
-		t.Errorf("eight clients took %v, each answer %v", d.Round(10*time.Millisecond), think.Round(10*time.Millisecond))
+		t.Errorf("eight clients took %v, each answer %v", d.Round(10*time.Millisecond),
+			think.Round(10*time.Millisecond))
 	}
 }
 
@@ -202,7 +228,8 @@ func crowd(t *T, n, size int, delay time.Duration) {
 		}
 		h := fnv.New64a()
 		h.Write(q.Body)
-		x.Send(Reply(200, fmt.Sprintf("%s %s %x", who, q.Target, h.Sum64()), "Set-Cookie: who="+who))
+		x.Send(Reply(200, fmt.Sprintf("%s %s %x", who, q.Target, h.Sum64()),
+			"Set-Cookie: who="+who))
 	})
 	t.setSlow(8 * time.Second) // a serial proxy gets to the last one late
 	gate := make(chan struct{})
@@ -427,7 +454,8 @@ func oneDown(t *T, hidden bool) {
 		}
 	}
 	if want := n - n/len(farm.backends) - 1; good < want {
-		t.Errorf("with one of %d backends down only %d of %d requests were served", len(farm.backends), good, n)
+		t.Errorf("with one of %d backends down only %d of %d requests were served",
+			len(farm.backends), good, n)
 	}
 }
 
@@ -485,7 +513,8 @@ func clientFault(t *T) {
 	}
 	for i, k := range t.spread(6*n, 1) {
 		if k == 0 {
-			t.Errorf("after clients had broken off their uploads, backend %d got no request any more", i+1)
+			t.Errorf("after clients had broken off their uploads, backend %d got no request any "+
+				"more", i+1)
 		}
 	}
 }
@@ -518,7 +547,8 @@ func oneHangs(t *T) {
 		select {
 		case <-answered:
 		case <-time.After(t.within(2 * time.Second)):
-			t.Fatalf("while one backend hangs, only %d of %d requests to the others were answered within 2 s", i, want)
+			t.Fatalf("while one backend hangs, only %d of %d requests to the others were "+
+				"answered within 2 s", i, want)
 		}
 	}
 }

@@ -15,17 +15,21 @@ var upgradeCases = group("upgrade",
 			t.SameBody("the client", r.Body, []byte("no websocket here"))
 		}},
 	Case{ID: "upgrade-426", Level: Must, RFC: "RFC 9110 §15.5.22",
-		Why: "A 426 must name the protocol it asks for: without its Upgrade field the client cannot do what it is told.",
+		Why: "A 426 must name the protocol it asks for: without its Upgrade field the client " +
+			"cannot do what it is told.",
 		Run: func(t *T) {
-			t.Answer(Reply(426, "another protocol, please", "Upgrade: HTTP/3.0", "Connection: Upgrade"))
+			t.Answer(Reply(426, "another protocol, please", "Upgrade: HTTP/3.0", "Connection: "+
+				"Upgrade"))
 			r := t.Do(t.Get("426"), "GET")
 			t.Whole(r, 426)
 			sameFields(t, "the client", &r.Head, "Upgrade: HTTP/3.0")
 		}},
 	Case{ID: "upgrade-grammar", Level: Should, RFC: "RFC 9110 §7.8",
-		Why: "An Upgrade field outside the grammar (foo h2c) is refused or left out: what one server skips another takes for h2c, a tunnel past all filters.",
+		Why: "An Upgrade field outside the grammar (foo h2c) is refused or left out: what one " +
+			"server skips another takes for h2c, a tunnel past all filters.",
 		Run: func(t *T) {
-			for _, v := range []string{"foo h2c", "websocket/", "/13", "\"websocket\"", "websocket;h2c", "web@socket"} {
+			for _, v := range []string{"foo h2c", "websocket/", "/13", "\"websocket\"",
+				"websocket;h2c", "web@socket"} {
 				o := t.attack(t.Get("up", "Connection: Upgrade", "Upgrade: "+v))
 				forwards, _ := o.all()
 				for _, q := range forwards {
@@ -47,7 +51,8 @@ var upgradeCases = group("upgrade",
 			}
 		}},
 	Case{ID: "upgrade-early-bytes", Level: Quality, RFC: "RFC 9110 §7.8",
-		Why: "Bytes that come in one segment with the 101 are the first of the tunnel; a buffer must not keep them.",
+		Why: "Bytes that come in one segment with the 101 are the first of the tunnel; a buffer " +
+			"must not keep them.",
 		Run: func(t *T) {
 			c, x := t.tunnel("first bytes")
 			t.pass("the client", c.reader, "first bytes")
@@ -55,7 +60,8 @@ var upgradeCases = group("upgrade",
 			t.pass("the backend", x.reader, "reply")
 		}},
 	Case{ID: "upgrade-half-close", Level: Quality, RFC: "RFC 9110 §7.8",
-		Why: "When one side has finished sending, the other may go on: a tunnel has two directions.",
+		Why: "When one side has finished sending, the other may go on: a tunnel has two " +
+			"directions.",
 		Run: func(t *T) {
 			c, x := t.tunnel("")
 			c.Send("last words")
@@ -89,7 +95,8 @@ var upgradeCases = group("upgrade",
 
 var keepAliveCases = group("keep-alive",
 	Case{ID: "close-announced", Level: Must, RFC: "RFC 9112 §9.3",
-		Why: "A proxy that closes after its answer says Connection: close; else the client sends its next request into nothing.",
+		Why: "A proxy that closes after its answer says Connection: close; else the client sends " +
+			"its next request into nothing.",
 		Run: func(t *T) {
 			c := t.Dial()
 			r := t.onKept(c, "one")
@@ -166,13 +173,15 @@ var keepAliveCases = group("keep-alive",
 			}
 		}},
 	Case{ID: "pipelining-order", Level: Must, RFC: "RFC 9112 §9.3.2",
-		Why: "Who reads on after the first of several requests sent at once answers them in their order; who closes after it need not.",
+		Why: "Who reads on after the first of several requests sent at once answers them in " +
+			"their order; who closes after it need not.",
 		Run: func(t *T) { pipelined(t, false) }},
 	Case{ID: "pipelining-served", Level: Quality, RFC: "RFC 9112 §9.3.2",
 		Why: "All requests of a pipeline are answered.",
 		Run: func(t *T) { pipelined(t, true) }},
 	Case{ID: "backend-reuse", Level: Should, RFC: "RFC 9112 §9.3", Mode: Alone,
-		Why: "Connections to a backend are kept and used again: a handshake for each request costs the most there.",
+		Why: "Connections to a backend are kept and used again: a handshake for each request " +
+			"costs the most there.",
 		Run: func(t *T) {
 			b := t.lab.farm.backends
 			before := int64(0)
@@ -193,7 +202,8 @@ var keepAliveCases = group("keep-alive",
 			}
 		}},
 	Case{ID: "backend-stale", Level: Should, RFC: "RFC 9112 §9.5",
-		Why:  "A kept backend connection that the backend has closed meanwhile costs no client an error.",
+		Why: "A kept backend connection that the backend has closed meanwhile costs no client " +
+			"an error.",
 		Mode: Alone,
 		Run: func(t *T) {
 			for i := 0; i < 4; i++ {
@@ -210,7 +220,8 @@ var keepAliveCases = group("keep-alive",
 			}
 		}},
 	Case{ID: "backend-close-honoured", Level: Must, RFC: "RFC 9112 §9.6",
-		Why:  "A backend that has said Connection: close gets no second request on that connection.",
+		Why: "A backend that has said Connection: close gets no second request on that " +
+			"connection.",
 		Mode: Alone,
 		Run: func(t *T) {
 			c := t.Dial()
@@ -225,7 +236,8 @@ var keepAliveCases = group("keep-alive",
 			y := t.Accept(c)
 			if y == nil {
 				if n, _ := x.state(); n > 0 {
-					t.Fatalf("the second request came on the connection that the backend wanted closed")
+					t.Fatalf("the second request came on the connection that the backend wanted " +
+						"closed")
 				}
 				t.Fatalf("the second request did not reach the backend")
 			}
@@ -235,7 +247,8 @@ var keepAliveCases = group("keep-alive",
 			t.Whole(c.Final("GET"), 200)
 		}},
 	Case{ID: "backend-released", Level: Should, RFC: "RFC 9112 §9.5", Mode: Alone,
-		Why: "After 40 answers from backends that keep their connections open, few are left open: each one that leaks costs a descriptor.",
+		Why: "After 40 answers from backends that keep their connections open, few are left " +
+			"open: each one that leaks costs a descriptor.",
 		Run: func(t *T) {
 			t.keepers()
 			before := t.lab.open()
@@ -252,7 +265,8 @@ var keepAliveCases = group("keep-alive",
 			t.Errorf("%d backend connections are still open", left)
 		}},
 	Case{ID: "post-not-replayed", Level: Must, Hurts: true, RFC: "RFC 9110 §9.2.2",
-		Why:  "A POST whose answer is lost is not sent again by the proxy: nobody wants to pay twice.",
+		Why: "A POST whose answer is lost is not sent again by the proxy: nobody wants to pay " +
+			"twice.",
 		Mode: Alone,
 		Run:  func(t *T) { notReplayed(t, false) }},
 	Case{ID: "post-not-replayed-kept", Level: Must, Hurts: true, RFC: "RFC 9110 §9.2.2",
@@ -324,7 +338,8 @@ func (t *T) pass(who string, r reader, want string) {
 		if err != nil {
 			how = "; the connection " + howEnded(err)
 		}
-		t.Fatalf("through the tunnel %s got %s instead of %s%s", who, Visible(got, 80), Visible(want, 80), how)
+		t.Fatalf("through the tunnel %s got %s instead of %s%s", who, Visible(got, 80),
+			Visible(want, 80), how)
 	}
 }
 
@@ -389,7 +404,8 @@ func pipelined(t *T, all bool) {
 	for i, n := range names {
 		r := c.Final("GET")
 		if i > 0 && r.Status == 0 && r.Problem != "" {
-			t.Fatalf("request %s was not answered, and the answer before did not say Connection: close: %s", n, r.Problem)
+			t.Fatalf("request %s was not answered, and the answer before did not say Connection: "+
+				"close: %s", n, r.Problem)
 		}
 		t.Whole(r, 200)
 		t.SameBody("the client", r.Body, []byte("answer "+n))

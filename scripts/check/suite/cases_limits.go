@@ -24,45 +24,58 @@ var sizesAndLimitsCases = group("sizes and limits",
 			}
 			t.Whole(c.Final("GET"), 200)
 		}},
-	bigHead("limit-field-5000", "A field of 5,000 bytes passes: cookies get that long, and no buffer of 4,096 must cut it.", 1, 5000),
-	bigHead("limit-fields-80", "Eighty fields pass: proxies in a chain and browsers add them.", 80, 40),
-	bigHead("limit-head-12k", "A head of 12 KiB passes: browsers with many cookies send that.", 6, 2000),
+	bigHead("limit-field-5000", "A field of 5,000 bytes passes: cookies get that long, and no "+
+		"buffer of 4,096 must cut it.", 1, 5000),
+	bigHead("limit-fields-80", "Eighty fields pass: proxies in a chain and browsers add them.",
+		80, 40),
+	bigHead("limit-head-12k", "A head of 12 KiB passes: browsers with many cookies send that.", 6,
+		2000),
 	Case{ID: "limit-uri-long", Level: Should, RFC: "RFC 9112 §3",
 		Why: "A target of 2 MiB is refused (414, or 400/431), not kept in memory and not cut.",
 		Run: func(t *T) {
-			tooLong(t, "GET "+t.Path(strings.Repeat("a", 2<<20))+" HTTP/1.1\r\nHost: "+Host+"\r\n\r\n", false)
+			tooLong(t, "GET "+t.Path(strings.Repeat("a",
+				2<<20))+" HTTP/1.1\r\nHost: "+Host+"\r\n\r\n", false)
 		}},
 	Case{ID: "limit-uri-414", Level: Must, RFC: "RFC 9112 §3",
-		Why: "A target longer than any that the proxy wishes to parse must be answered with 414 URI Too Long.",
+		Why: "A target longer than any that the proxy wishes to parse must be answered with 414 " +
+			"URI Too Long.",
 		Run: func(t *T) {
-			tooLong(t, "GET "+t.Path(strings.Repeat("a", 2<<20))+" HTTP/1.1\r\nHost: "+Host+"\r\n\r\n", true, 414)
+			tooLong(t, "GET "+t.Path(strings.Repeat("a",
+				2<<20))+" HTTP/1.1\r\nHost: "+Host+"\r\n\r\n", true, 414)
 		}},
 	Case{ID: "limit-head-long", Level: Must, RFC: "RFC 9110 §5.4",
-		Why: "A head larger than the proxy wishes to process (2 MiB) is refused with a 4xx: fields that are ignored open the way for smuggling.",
+		Why: "A head larger than the proxy wishes to process (2 MiB) is refused with a 4xx: " +
+			"fields that are ignored open the way for smuggling.",
 		Run: func(t *T) { tooLong(t, t.Get("long", longFields()...), false) }},
 	Case{ID: "limit-head-431", Level: Quality, RFC: "RFC 6585 §5",
-		Why: "For fields that are too large the right answer is 431 Request Header Fields Too Large.",
+		Why: "For fields that are too large the right answer is 431 Request Header Fields Too " +
+			"Large.",
 		Run: func(t *T) { tooLong(t, t.Get("long", longFields()...), true, 431) }},
 	Case{ID: "limit-head-endless", Level: Should, RFC: "RFC 9112 §2.3",
-		Why: "A head without end is cut off after some megabytes at most: else one client fills the memory.",
+		Why: "A head without end is cut off after some megabytes at most: else one client fills " +
+			"the memory.",
 		Run: endlessHead},
 	Case{ID: "limit-response-head", Level: Should, Hurts: true, RFC: "RFC 9110 §5.4",
 		Why: "A response head of 3,500 bytes passes.",
 		Run: func(t *T) { bigReplyHead(t, 3, 1000) }},
 	Case{ID: "limit-response-head-16k", Level: Quality, Hurts: true, RFC: "RFC 9110 §5.4",
-		Why: "A response head of 16 KiB passes: applications with long cookies and policies send that.",
+		Why: "A response head of 16 KiB passes: applications with long cookies and policies send " +
+			"that.",
 		Run: func(t *T) { bigReplyHead(t, 8, 1900) }},
 	Case{ID: "limit-response-endless", Level: Should, Hurts: true, RFC: "RFC 9110 §15.6.3",
 		Why: "A backend whose head has no end gets the client a 502, and not all of the memory.",
 		Run: endlessReplyHead},
 	Case{ID: "limit-line-9000", Level: Quality, RFC: "RFC 9112 §3",
-		Why: "A request line of 9,000 bytes is refused with 414 (or 431, 400) as soon as it is too long, not when its line end or a timeout has come.",
+		Why: "A request line of 9,000 bytes is refused with 414 (or 431, 400) as soon as it is " +
+			"too long, not when its line end or a timeout has come.",
 		Run: func(t *T) { endlessLine(t, 9000) }},
 	Case{ID: "limit-line-64k", Level: Should, RFC: "RFC 9112 §3",
-		Why: "A request line without an end is refused by 64 KiB, at once: whoever waits for its end waits for an attacker.",
+		Why: "A request line without an end is refused by 64 KiB, at once: whoever waits for its " +
+			"end waits for an attacker.",
 		Run: func(t *T) { endlessLine(t, 64<<10) }},
 	Case{ID: "limit-chunk-overhead", Level: Quality, RFC: "RFC 9112 §7.1.1",
-		Why: "An upload of nothing but overhead (1,000 bytes of extension for each byte of data) is refused: it costs the proxy work and moves nothing.",
+		Why: "An upload of nothing but overhead (1,000 bytes of extension for each byte of data) " +
+			"is refused: it costs the proxy work and moves nothing.",
 		Run: func(t *T) {
 			t.Serve(func(x *Exchange) {
 				x.Request()
@@ -91,7 +104,8 @@ var sizesAndLimitsCases = group("sizes and limits",
 			}
 		}},
 	Case{ID: "limit-chunk-ext", Level: Quality, RFC: "RFC 9112 §7.1.1",
-		Why: "A chunk extension of 4 MiB is refused: a recipient ought to limit what it throws away.",
+		Why: "A chunk extension of 4 MiB is refused: a recipient ought to limit what it throws " +
+			"away.",
 		Run: func(t *T) {
 			t.Serve(func(x *Exchange) {
 				x.Request()
@@ -114,7 +128,8 @@ var sizesAndLimitsCases = group("sizes and limits",
 
 var errorsCases = group("errors",
 	Case{ID: "error-refused", Level: Should, RFC: "RFC 9110 §15.6.3", Mode: Alone,
-		Why: "When the backend refuses the connection the client gets 502 (or 503), not an empty reply.",
+		Why: "When the backend refuses the connection the client gets 502 (or 503), not an empty " +
+			"reply.",
 		Run: func(t *T) {
 			r := t.withBackendsDown(t.Get("down"), "GET")
 			if r.Status != 502 && r.Status != 503 && r.Status != 504 {
@@ -122,7 +137,8 @@ var errorsCases = group("errors",
 			}
 		}},
 	Case{ID: "error-body", Level: Quality, RFC: "RFC 9110 §15.6", Mode: Alone,
-		Why: "An error comes with a short body that says why, and does not tell the client the backend's address.",
+		Why: "An error comes with a short body that says why, and does not tell the client the " +
+			"backend's address.",
 		Run: func(t *T) {
 			r := t.withBackendsDown(t.Get("down"), "GET")
 			if r.Status < 500 || r.Problem != "" {
@@ -133,7 +149,8 @@ var errorsCases = group("errors",
 			}
 			for _, a := range t.lab.farm.Addrs() {
 				if strings.Contains(string(r.Body), a) {
-					t.Errorf("the body tells the backend's address %s: %s", a, Visible(string(r.Body), 120))
+					t.Errorf("the body tells the backend's address %s: %s", a,
+						Visible(string(r.Body), 120))
 				}
 			}
 		}},
@@ -153,21 +170,26 @@ var errorsCases = group("errors",
 			})
 		}},
 	Case{ID: "error-head-malformed", Level: Must, RFC: "RFC 9110 §9.3.2",
-		Why: "The 400 to a HEAD request that has to be refused (two Hosts, two lengths) has no content either.",
+		Why: "The 400 to a HEAD request that has to be refused (two Hosts, two lengths) has no " +
+			"content either.",
 		Run: func(t *T) {
-			for _, lines := range []string{"Host: evil.example\r\n", "Content-Length: 5\r\nContent-Length: 7\r\n"} {
+			for _, lines := range []string{"Host: evil.example\r\n", "Content-Length: " +
+				"5\r\nContent-Length: 7\r\n"} {
 				c := t.Dial()
-				c.Send("HEAD " + t.Path("h") + " HTTP/1.1\r\nHost: " + Host + "\r\n" + lines + "\r\n")
+				c.Send("HEAD " + t.Path("h") + " HTTP/1.1\r\nHost: " + Host + "\r\n" + lines +
+					"\r\n")
 				r := c.Final("HEAD")
 				refusedWell(t, r)
 				if rest, _ := c.AwaitEnd(quietClient); rest != "" {
-					t.Errorf("after the head of the %d the client got %s", r.Status, Visible(rest, 100))
+					t.Errorf("after the head of the %d the client got %s", r.Status, Visible(rest,
+						100))
 				}
 				c.Close()
 			}
 		}},
 	Case{ID: "error-recovers", Level: Should, RFC: "RFC 9110 §15.6.3", Mode: Alone,
-		Why: "When the backend is back, it is used again within 12 s: nobody has to restart the proxy.",
+		Why: "When the backend is back, it is used again within 12 s: nobody has to restart the " +
+			"proxy.",
 		Run: func(t *T) {
 			t.withBackendsDown(t.Get("down"), "GET")
 			t.Answer(Reply(200, "back"))
@@ -184,7 +206,8 @@ var errorsCases = group("errors",
 			}
 		}},
 	Case{ID: "error-400-answered", Level: Should, RFC: "RFC 9112 §3",
-		Why: "What is no HTTP request is answered with 400 and closed, so that its sender learns what is wrong.",
+		Why: "What is no HTTP request is answered with 400 and closed, so that its sender learns " +
+			"what is wrong.",
 		Run: func(t *T) {
 			c := t.Dial()
 			c.Send("hello, is anybody there?\r\n\r\n")
@@ -197,10 +220,12 @@ var errorsCases = group("errors",
 			}
 		}},
 	Case{ID: "error-tls", Level: Should, RFC: "RFC 9112 §3",
-		Why: "A TLS handshake on the plain port ends quickly and reaches no backend: people type https by mistake.",
+		Why: "A TLS handshake on the plain port ends quickly and reaches no backend: people type " +
+			"https by mistake.",
 		Run: func(t *T) {
 			c := t.Dial()
-			c.Send("\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03" + string(pattern(4, 150)) + t.token + "\r\n\r\n")
+			c.Send("\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03" + string(pattern(4,
+				150)) + t.token + "\r\n\r\n")
 			if _, ended := c.AwaitEnd(3 * time.Second); !ended {
 				t.Errorf("the connection was still open after 3 s")
 			}
@@ -209,25 +234,31 @@ var errorsCases = group("errors",
 			}
 		}},
 	Case{ID: "error-tls-at-once", Level: Should, RFC: "RFC 9112 §2.2",
-		Why: "The hello of a TLS handshake is answered with 400 at once, not after a timeout: curl https:// on the plain port is told what is wrong.",
+		Why: "The hello of a TLS handshake is answered with 400 at once, not after a timeout: " +
+			"curl https:// on the plain port is told what is wrong.",
 		Run: func(t *T) {
 			// A hello as it is: no line end in it, and none behind it.
-			hello := "\x16\x03\x01\x00\xbd\x01\x00\x00\xb9\x03\x03" + strings.ReplaceAll(string(pattern(4, 180)), "\n", "x")
+			hello := "\x16\x03\x01\x00\xbd\x01\x00\x00\xb9\x03\x03" +
+				strings.ReplaceAll(string(pattern(4, 180)), "\n", "x")
 			wantAtOnce(t, hello, 400)
 		}},
 	Case{ID: "error-other-protocols", Level: Should, RFC: "RFC 9112 §2.2",
-		Why: "A client of another protocol (SSH, SMTP, Redis, SOCKS) is answered with a 4xx or closed at once: as soon as no request can come of it.",
+		Why: "A client of another protocol (SSH, SMTP, Redis, SOCKS) is answered with a 4xx or " +
+			"closed at once: as soon as no request can come of it.",
 		Run: func(t *T) {
-			for _, opening := range []string{"SSH-2.0-OpenSSH_9.2p1\r\n", "EHLO mail.example.test\r\n", "*1\r\n$4\r\nPING\r\n", "\x05\x01\x00"} {
+			for _, opening := range []string{"SSH-2.0-OpenSSH_9.2p1\r\n",
+				"EHLO mail.example.test\r\n", "*1\r\n$4\r\nPING\r\n", "\x05\x01\x00"} {
 				wantAtOnce(t, opening, 0)
 			}
 		}},
 	Case{ID: "error-lingering", Level: Quality, RFC: "RFC 9112 §9.6",
-		Why: "A refusal in the middle of an upload reaches the client: closing at once with unread bytes resets the connection and destroys the answer.",
+		Why: "A refusal in the middle of an upload reaches the client: closing at once with " +
+			"unread bytes resets the connection and destroys the answer.",
 		Run: func(t *T) {
 			t.Answer(Reply(200, "ok"))
 			c := t.Dial()
-			c.Send("POST " + t.Path("l") + " HTTP/1.1\r\nHost: " + Host + "\r\nContent-Length: 5\r\nContent-Length: 100000\r\n\r\n")
+			c.Send("POST " + t.Path("l") + " HTTP/1.1\r\nHost: " + Host + "\r\nContent-Length: " +
+				"5\r\nContent-Length: 100000\r\n\r\n")
 			var err error
 			for i := 0; i < 10 && err == nil; i++ {
 				err = c.Send(strings.Repeat("x", 10000))
@@ -237,7 +268,8 @@ var errorsCases = group("errors",
 				t.Fatalf("the 400 did not reach the client: %q %s", r.Start, r.Problem)
 			}
 			if err != nil {
-				t.Errorf("the connection was reset while the client sent its 100,000 bytes (%v): most clients report that, not the 400", err)
+				t.Errorf("the connection was reset while the client sent its 100,000 bytes (%v): "+
+					"most clients report that, not the 400", err)
 			}
 		}},
 )
@@ -255,7 +287,8 @@ func wantAtOnce(t *T, opening string, status int) {
 		return
 	}
 	if n == 0 {
-		t.Errorf("%v after %s the client had no answer; the connection %s", limit, Visible(opening, 40), howEnded(err))
+		t.Errorf("%v after %s the client had no answer; the connection %s", limit,
+			Visible(opening, 40), howEnded(err))
 		return
 	}
 	r := c.Final("GET")
@@ -276,7 +309,8 @@ func endlessLine(t *T, n int) {
 	c.stream.wait(limit, t.done, func(b []byte) bool { return headEnd(b) >= 0 })
 	got, _ := c.state()
 	if head := string(c.take(got)); !strings.HasPrefix(head, "HTTP/1.1 4") {
-		t.Errorf("%v after %d bytes without a line end the client had %s", limit, n, Visible(head, 60))
+		t.Errorf("%v after %d bytes without a line end the client had %s", limit, n, Visible(head,
+			60))
 	}
 }
 
@@ -287,7 +321,8 @@ func overhead(t *T, s *stream) (sent int64) {
 	many := []byte(strings.Repeat("1;"+strings.Repeat("e", 1000)+"\r\nx\r\n", 64))
 	for sent < 4<<20 {
 		err := s.send(t, many)
-		if n, _ := s.state(); s.ended() || n > 0 || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		if n, _ := s.state(); s.ended() || n > 0 || err != nil && !errors.Is(err,
+			os.ErrDeadlineExceeded) {
 			return 0
 		}
 		sent += int64(len(many))
@@ -381,7 +416,8 @@ func endlessHead(t *T) {
 func bigReplyHead(t *T, n, size int) {
 	var fields []string
 	for i := 0; i < n; i++ {
-		fields = append(fields, fmt.Sprintf("X-Big-%d: %s", i, strings.Repeat(string(rune('a'+i)), size)))
+		fields = append(fields, fmt.Sprintf("X-Big-%d: %s", i, strings.Repeat(string(rune('a'+i)),
+			size)))
 	}
 	t.Answer(Reply(200, "ok", fields...))
 	r := t.Do(t.Get("big"), "GET")

@@ -140,7 +140,8 @@ func (c *Client) Final(method string) *Response {
 			return r
 		}
 		if size += len(r.Raw); size > maxInterim {
-			r.Interim, r.Problem = interim, fmt.Sprintf("no final response after %d interim ones", len(interim))
+			r.Interim, r.Problem = interim, fmt.Sprintf("no final response after %d interim ones",
+				len(interim))
 			return r
 		}
 		interim = append(interim, r)

@@ -270,7 +270,8 @@ func (x *Exchange) Close() {
 				if err != nil {
 					break
 				}
-				x.stream.wait(time.Until(until), x.t.done, func(p []byte) bool { return len(p) > 0 })
+				x.stream.wait(time.Until(until), x.t.done,
+					func(p []byte) bool { return len(p) > 0 })
 				select {
 				case <-x.t.done:
 					until = time.Now()

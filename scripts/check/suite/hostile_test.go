@@ -72,7 +72,8 @@ func pass(c net.Conn, backend string, then func(client, backend net.Conn)) {
 		return
 	}
 	defer b.Close()
-	if strings.Contains(string(head[:n]), "/hello ") || strings.Contains(string(head[:n]), "/first ") ||
+	if strings.Contains(string(head[:n]), "/hello ") || strings.Contains(string(head[:n]),
+		"/first ") ||
 		strings.Contains(string(head[:n]), "/second ") {
 		b.Write(head[:n])
 		io.Copy(c, b)
@@ -92,20 +93,24 @@ func TestWhateverTheProxyDoes(t *testing.T) {
 		"body to the close": {ok + "\r\n", "endless"},
 		"length":            {ok + "Content-Length: 9000000000000000\r\n\r\n", "endless"},
 		"chunks":            {ok + "Transfer-Encoding: chunked\r\n\r\n", "7\r\nendless\r\n"},
-		"one chunk":         {ok + "Transfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n", "endless"},
-		"extension":         {ok + "Transfer-Encoding: chunked\r\n\r\n5;a=", "endless"},
-		"trailers":          {ok + "Transfer-Encoding: chunked\r\n\r\n0\r\n", "X-Endless: 1\r\n"},
-		"head":              {ok, "X-Endless: 1\r\n"},
-		"line":              {"HTTP/1.1 200 ", "endless"},
-		"interim":           {"", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"},
-		"answers":           {"", ok + "Content-Length: 2\r\n\r\nok"},
+		"one chunk": {ok + "Transfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n",
+			"endless"},
+		"extension": {ok + "Transfer-Encoding: chunked\r\n\r\n5;a=", "endless"},
+		"trailers":  {ok + "Transfer-Encoding: chunked\r\n\r\n0\r\n", "X-Endless: 1\r\n"},
+		"head":      {ok, "X-Endless: 1\r\n"},
+		"line":      {"HTTP/1.1 200 ", "endless"},
+		"interim":   {"", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"},
+		"answers":   {"", ok + "Content-Length: 2\r\n\r\nok"},
 	}
 	toBackend := map[string]struct{ first, again string }{
-		"request body":     {"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000000000000\r\n\r\n", "endless"},
-		"request chunks":   {"POST %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n"},
-		"request trailers": {"POST %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "X-Endless: 1\r\n"},
-		"request head":     {"GET %s HTTP/1.1\r\n", "X-Endless: 1\r\n"},
-		"requests":         {"", "GET %s HTTP/1.1\r\nHost: a\r\n\r\n"},
+		"request body": {"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: " +
+			"9000000000000000\r\n\r\n", "endless"},
+		"request chunks": {"POST %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+			"1\r\nx\r\n"},
+		"request trailers": {"POST %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: " +
+			"chunked\r\n\r\n0\r\n", "X-Endless: 1\r\n"},
+		"request head": {"GET %s HTTP/1.1\r\n", "X-Endless: 1\r\n"},
+		"requests":     {"", "GET %s HTTP/1.1\r\nHost: a\r\n\r\n"},
 	}
 	check := func(t *testing.T, gated bool, serve func(c net.Conn, backend string)) {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -264,13 +269,15 @@ func TestHostilePrograms(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes up to a minute")
 	}
-	for _, how := range []string{"ignores -h", "floods -h", "leaves a child at -h", "floods stdout", "says ready for ever",
+	for _, how := range []string{"ignores -h", "floods -h", "leaves a child at -h",
+		"floods stdout", "says ready for ever",
 		"never says ready", "says ready and dies"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module hostile\n"), 0o644)
-			os.WriteFile(filepath.Join(dir, "main.go"), []byte(strings.Replace(hostile, "HOW", how, 1)), 0o644)
+			os.WriteFile(filepath.Join(dir, "main.go"), []byte(strings.Replace(hostile, "HOW",
+				how, 1)), 0o644)
 			s := &Subject{Name: how, Chapter: dir}
 			defer s.Clean()
 			if err := s.Build(); err != nil {
@@ -334,7 +341,8 @@ time.sleep(1000)
 		t.Fatal(err)
 	}
 	_, err = Run(s, Options{})
-	if err == nil || !strings.Contains(err.Error(), "python") || !strings.Contains(err.Error(), "process ") {
+	if err == nil || !strings.Contains(err.Error(), "python") || !strings.Contains(err.Error(),
+		"process ") {
 		t.Errorf("a port that another program holds: said %v", err)
 	}
 	if !listens(addr) {
@@ -364,7 +372,8 @@ func TestCommandsAsAShell(t *testing.T) {
 		"ulimit -c 0 && REFPROXY_BACKENDS=%[2]s REFPROXY_LISTEN=%[3]s %[1]s",
 	} {
 		listen, backend := freePort(), freePort()
-		s := &Subject{Name: form, Command: fmt.Sprintf(form, self, backend, listen), Proxy: listen, Backends: []string{backend}}
+		s := &Subject{Name: form, Command: fmt.Sprintf(form, self, backend, listen),
+			Proxy: listen, Backends: []string{backend}}
 		rep, err := Run(s, Options{Only: gateOnly})
 		if err != nil {
 			t.Errorf("%s: %v", form, err)

@@ -100,7 +100,8 @@ func (l *Lab) dial(limit time.Duration) (net.Conn, error) {
 		tries = 2 // it was started for this client, or serves another one
 	}
 	for i := 0; i < tries; i++ {
-		c, err := net.DialTimeout("tcp", l.where(), min(limit, max(l.patience(), time.Until(l.deadline))))
+		c, err := net.DialTimeout("tcp", l.where(), min(limit, max(l.patience(),
+			time.Until(l.deadline))))
 		if err == nil {
 			return c, nil
 		}

@@ -117,7 +117,8 @@ func (m *Message) add(p []byte) bool {
 		m.Body = append(m.Body, p...)
 	}
 	if m.BodyLen > limit {
-		m.Problem = fmt.Sprintf("the body has no end: the checker reads no more than %d MiB", limit>>20)
+		m.Problem = fmt.Sprintf("the body has no end: the checker reads no more than %d MiB",
+			limit>>20)
 	}
 	return m.Problem == ""
 }
@@ -128,7 +129,8 @@ func (r reader) readLength(m *Message, n int64) {
 	for left := n; left > 0; {
 		p, err := r.some(left)
 		if err != nil {
-			m.Problem = fmt.Sprintf("the connection %s after %d of %d body bytes", howEnded(err), n-left, n)
+			m.Problem = fmt.Sprintf("the connection %s after %d of %d body bytes", howEnded(err),
+				n-left, n)
 			return
 		}
 		if !m.add(p) {
@@ -147,7 +149,8 @@ func (r reader) readClose(m *Message) {
 			return
 		}
 		if err != nil {
-			m.Problem = fmt.Sprintf("the connection %s after %d bytes of a body that ends with the connection",
+			m.Problem = fmt.Sprintf("the connection %s after %d bytes of a body that ends with "+
+				"the connection",
 				howEnded(err), m.BodyLen)
 			return
 		}
@@ -172,7 +175,8 @@ func (r reader) readChunked(m *Message) {
 		for left := n; left > 0; {
 			p, err := r.some(left)
 			if err != nil {
-				m.Problem = fmt.Sprintf("the connection %s inside a chunk, after %d body bytes", howEnded(err), m.BodyLen)
+				m.Problem = fmt.Sprintf("the connection %s inside a chunk, after %d body bytes",
+					howEnded(err), m.BodyLen)
 				return
 			}
 			if !m.add(p) {
@@ -193,7 +197,8 @@ func (r reader) readChunked(m *Message) {
 func (r reader) chunkSize(m *Message) (n int64, ok bool) {
 	line, err := r.line()
 	if err != nil {
-		m.Problem = fmt.Sprintf("the connection %s before the last chunk, after %d body bytes", howEnded(err), m.BodyLen)
+		m.Problem = fmt.Sprintf("the connection %s before the last chunk, after %d body bytes",
+			howEnded(err), m.BodyLen)
 		return 0, false
 	}
 	text, crlf := strings.CutSuffix(string(line), "\r\n")
@@ -216,7 +221,8 @@ func (r reader) trailers(m *Message) {
 	for {
 		line, err := r.line()
 		if err != nil {
-			m.Problem = fmt.Sprintf("the connection %s before the empty line after the last chunk", howEnded(err))
+			m.Problem = fmt.Sprintf("the connection %s before the empty line after the last chunk",
+				howEnded(err))
 			return
 		}
 		if s := string(line); s == "\r\n" || s == "\n" {
@@ -280,7 +286,8 @@ func (r reader) responseBody(m *Response) {
 	m.Odd = append(m.Odd, f.faults...)
 	switch {
 	case f.chunked || m.Has("Transfer-Encoding") && len(m.List("Transfer-Encoding")) > 0 &&
-		strings.EqualFold(m.List("Transfer-Encoding")[len(m.List("Transfer-Encoding"))-1], "chunked"):
+		strings.EqualFold(m.List("Transfer-Encoding")[len(m.List("Transfer-Encoding"))-1],
+			"chunked"):
 		r.readChunked(&m.Message)
 	case f.length >= 0 && !m.Has("Transfer-Encoding"):
 		r.readLength(&m.Message, f.length)

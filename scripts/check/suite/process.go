@@ -111,7 +111,8 @@ func (p *process) start(deadline time.Time) error {
 			p.killRest()
 		}
 		if time.Now().After(until) {
-			return fmt.Errorf("%w (a program without SO_REUSEADDR cannot bind its port for 60 s after traffic: wait a minute)", err)
+			return fmt.Errorf("%w (a program without SO_REUSEADDR cannot bind its port for 60 s "+
+				"after traffic: wait a minute)", err)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -177,7 +178,8 @@ func (p *process) awaitReady(until time.Time) error {
 			p.addr = a
 			return nil
 		case <-gone:
-			return fmt.Errorf("%s ended at once (%s): %s", p.name(), p.state, Visible(out.last(), 250))
+			return fmt.Errorf("%s ended at once (%s): %s", p.name(), p.state, Visible(out.last(),
+				250))
 		case <-late:
 			p.kill()
 			what := "does not listen on " + p.addr

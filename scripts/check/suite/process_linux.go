@@ -112,7 +112,8 @@ func marked(mark string) (pids []int) {
 // every connection. inode is the socket's number, 0 when there is none.
 func listening(family byte, port int) (inode uint32, err error) {
 	const netlinkSockDiag, sockDiagByFamily, stateListen = 4, 20, 1 << 10
-	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, netlinkSockDiag)
+	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC,
+		netlinkSockDiag)
 	if err != nil {
 		return 0, err
 	}
@@ -123,7 +124,8 @@ func listening(family byte, port int) (inode uint32, err error) {
 	binary.NativeEndian.PutUint16(req[6:], syscall.NLM_F_REQUEST|syscall.NLM_F_DUMP)
 	req[16], req[17] = family, syscall.IPPROTO_TCP
 	binary.NativeEndian.PutUint32(req[20:], stateListen)
-	if err := syscall.Sendto(fd, req, 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
+	if err := syscall.Sendto(fd, req, 0,
+		&syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
 		return 0, err
 	}
 	buf := make([]byte, 64<<10)

@@ -55,7 +55,8 @@ func refSubject(t *testing.T, backends int, faults ...string) *Subject {
 			p.ln.Close()
 		}
 	})
-	return &Subject{Name: "reference " + strings.Join(faults, " "), Count: backends, Timeouts: shortTimeouts,
+	return &Subject{Name: "reference " + strings.Join(faults, " "), Count: backends,
+		Timeouts: shortTimeouts,
 		running: func(addrs []string, to Timeouts) (string, error) {
 			p, err := startRef("127.0.0.1:0", addrs, to, faults...)
 			if err != nil {
@@ -146,7 +147,8 @@ var broken = []struct {
 	{"no-errors", "error-refused abort-close-silent error-400-answered"},
 	{"error-tells", "error-body"},
 	{"error-head-body", "error-head error-head-malformed"},
-	{"waits-for-lines", "error-tls-at-once error-other-protocols limit-line-9000 resp-garbage-at-once"},
+	{"waits-for-lines", "error-tls-at-once error-other-protocols limit-line-9000 " +
+		"resp-garbage-at-once"},
 	{"endless-head", "limit-line-64k"},
 	{"takes-high-bytes", "line-high-bytes"},
 	{"takes-leading-lf", "line-leading-lf"},
@@ -155,7 +157,8 @@ var broken = []struct {
 	{"drops-upgrade", "upgrade-426"},
 	{"te-413", "te-unknown-501 te-not-final-400"},
 	{"takes-empty-ext", "chunk-ext-empty"},
-	{"overhead-in-all", "req-chunk-padded req-chunk-blanks req-chunk-ext-rate resp-chunk-padded resp-chunk-blanks resp-chunk-ext-rate"},
+	{"overhead-in-all", "req-chunk-padded req-chunk-blanks req-chunk-ext-rate resp-chunk-padded " +
+		"resp-chunk-blanks resp-chunk-ext-rate"},
 	{"takes-overhead", "limit-chunk-overhead limit-response-overhead"},
 	{"few-interim", "interim-hundred"},
 	{"endless-interim", "interim-endless"},
@@ -221,9 +224,12 @@ func TestBrokenProxiesAreCaught(t *testing.T) {
 func TestHopelessProxies(t *testing.T) {
 	t.Parallel()
 	cases := map[string]func(net.Conn){
-		"closes at once":  func(c net.Conn) { c.Close() },
-		"answers garbage": func(c net.Conn) { c.Write([]byte("\x00\xffgarbage\r\n\r\n")); c.Close() },
-		"hangs":           func(c net.Conn) { time.Sleep(time.Hour) },
+		"closes at once": func(c net.Conn) { c.Close() },
+		"answers garbage": func(c net.Conn) {
+			c.Write([]byte("\x00\xffgarbage\r\n\r\n"))
+			c.Close()
+		},
+		"hangs": func(c net.Conn) { time.Sleep(time.Hour) },
 		"always 200": func(c net.Conn) {
 			c.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
 			c.Close()
@@ -256,7 +262,8 @@ func TestHopelessProxies(t *testing.T) {
 				}
 			}()
 			start := time.Now()
-			rep, err := Run(&Subject{Name: name, Proxy: ln.Addr().String(), Backends: []string{"127.0.0.1:0"}}, Options{})
+			rep, err := Run(&Subject{Name: name, Proxy: ln.Addr().String(),
+				Backends: []string{"127.0.0.1:0"}}, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -303,7 +310,8 @@ func TestCasesAreDescribed(t *testing.T) {
 			t.Errorf("case %s is there twice", c.ID)
 		}
 		seen[c.ID] = true
-		if c.RFC == "" || len(c.Why) < 30 || !strings.ContainsAny(c.Why[len(c.Why)-1:], ".?") || !known[c.Group] {
+		if c.RFC == "" || len(c.Why) < 30 || !strings.ContainsAny(c.Why[len(c.Why)-1:],
+			".?") || !known[c.Group] {
 			t.Errorf("case %s: rule %q, why %q, group %q", c.ID, c.RFC, c.Why, c.Group)
 		}
 	}

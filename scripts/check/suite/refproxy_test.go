@@ -153,7 +153,8 @@ func (p *refProxy) hopeless(b []byte) int {
 	line, _, ended := bytes.Cut(bytes.TrimPrefix(b, []byte("\r\n")), []byte("\n"))
 	method, rest, spaced := strings.Cut(string(line), " ")
 	switch {
-	case ended && len(line) == 0 && !p.fault["takes-leading-lf"], len(line) > 0 && line[0] != '\r' && !isToken(method):
+	case ended && len(line) == 0 && !p.fault["takes-leading-lf"], len(line) > 0 &&
+		line[0] != '\r' && !isToken(method):
 		return 400
 	case ended && len(line) > 0 && (!spaced || !strings.Contains(rest, " ")):
 		return 400
@@ -239,7 +240,8 @@ func (p *refProxy) parseFraming(q *refReq) int {
 	q.frame = q.Head.frame()
 	q.close = q.minor == 0 || q.Names("Connection", "close")
 	if q.Names("Connection", "upgrade") && !p.fault["no-upgrade"] {
-		if q.upgrade = q.Get("Upgrade"); !upgradePattern.MatchString(q.upgrade) && !p.fault["takes-any-upgrade"] {
+		if q.upgrade = q.Get("Upgrade"); !upgradePattern.MatchString(q.upgrade) &&
+			!p.fault["takes-any-upgrade"] {
 			q.upgrade = ""
 		}
 	}
@@ -271,7 +273,8 @@ func (p *refProxy) fail(c *stream, status int, head bool) {
 	if p.fault["error-tells"] {
 		body += "backend " + p.backends[0] + "\n"
 	}
-	text := fmt.Sprintf("HTTP/1.1 %d Error\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", status, len(body))
+	text := fmt.Sprintf("HTTP/1.1 %d Error\r\nContent-Length: %d\r\nConnection: close\r\n\r\n",
+		status, len(body))
 	if !head || p.fault["error-head-body"] {
 		text += body
 	}
@@ -380,7 +383,8 @@ func (p *refProxy) exchange(c *stream, q *refReq) (again bool) {
 	var buffered []byte
 	if p.fault["buffers-request"] {
 		m := &Message{}
-		if err := p.copyBody(c, q.frame, q.minor, func(b []byte) error { m.add(b); return nil }, m); err != nil {
+		if err := p.copyBody(c, q.frame, q.minor, func(b []byte) error { m.add(b); return nil },
+			m); err != nil {
 			return false
 		}
 		buffered = m.Body

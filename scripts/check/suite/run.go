@@ -92,7 +92,8 @@ var (
 func (l *Lab) runOnce(c *Case, o *Options) Result {
 	t := &T{lab: l, c: c, done: make(chan struct{}), incoming: make(chan *Exchange, 512)}
 	t.token = fmt.Sprintf("zq%sn%dk", runID, caseSeq.Add(1))
-	res := Result{ID: c.ID, Group: c.Group, Level: c.Level, RFC: c.RFC, Why: c.Why, started: time.Now()}
+	res := Result{ID: c.ID, Group: c.Group, Level: c.Level, RFC: c.RFC, Why: c.Why,
+		started: time.Now()}
 	l.farm.register(t)
 	var once sync.Once
 	over := func() { once.Do(func() { close(t.done) }) }
@@ -257,7 +258,8 @@ func Run(s *Subject, o Options) (*Report, error) {
 	rep.Serial = main.serial
 	rep.Notes = notes(labs)
 	if f := pulse.stretched(); f > 1.5 {
-		rep.Notes = append(rep.Notes, fmt.Sprintf("the machine was busy: patience was up to %.1f times the usual", f))
+		rep.Notes = append(rep.Notes, fmt.Sprintf("the machine was busy: patience was up to %.1f "+
+			"times the usual", f))
 	}
 	rep.Results = r.ordered()
 	rep.Millis = time.Since(start).Milliseconds()
@@ -439,8 +441,9 @@ func (r *runner) help(l *Lab, queue chan *Case, n int, wg *sync.WaitGroup) {
 				return // then the others do it
 			}
 			defer other.Close()
-			other.serial, other.oneShot, other.ejects, other.fast = l.serial, l.oneShot, l.ejects, l.fast
-			other.stalls, other.first, other.pulse, other.doubts = l.stalls, l.first, l.pulse, l.doubts
+			other.serial, other.oneShot, other.ejects = l.serial, l.oneShot, l.ejects
+			other.stalls, other.first, other.fast = l.stalls, l.first, l.fast
+			other.pulse, other.doubts = l.pulse, l.doubts
 			r.drain(other, queue)
 			l.adopt(other)
 		}()
@@ -645,12 +648,15 @@ func notes(labs []*Lab) []string {
 	for _, l := range labs {
 		l.mu.Lock()
 		if l.oneShot {
-			out = append(out, fmt.Sprintf("the program serves one client and exits: the checker started it %d times", l.runs))
+			out = append(out, fmt.Sprintf("the program serves one client and exits: the checker "+
+				"started it %d times", l.runs))
 		} else if l.serial && !l.fast {
-			out = append(out, "the proxy serves one client at a time: the cases were run one after another")
+			out = append(out, "the proxy serves one client at a time: the cases were run one "+
+				"after another")
 		}
 		if n := len(l.restarts); n > 0 {
-			out = append(out, fmt.Sprintf("the proxy died or hung %d times and was started again; first: %s", n, l.restarts[0]))
+			out = append(out, fmt.Sprintf("the proxy died or hung %d times and was started "+
+				"again; first: %s", n, l.restarts[0]))
 		}
 		l.mu.Unlock()
 	}

@@ -55,7 +55,8 @@ func (s *Subject) Build() error {
 	}
 	info, err := os.Stat(s.Chapter)
 	if err != nil || !info.IsDir() {
-		return fmt.Errorf("%s is no directory: name a chapter such as ./ch4_threaded, or use -proxy and -backends", s.Chapter)
+		return fmt.Errorf("%s is no directory: name a chapter such as ./ch4_threaded, or use "+
+			"-proxy and -backends", s.Chapter)
 	}
 	dir, err := os.MkdirTemp("", "check-")
 	if err != nil {
@@ -110,7 +111,10 @@ func (s *Subject) open(deadline time.Time) ([]*Lab, error) {
 	case s.Chapter != "":
 		return s.openChapter(deadline)
 	case len(s.Argv) > 0:
-		return openFrom(func() (*Lab, error) { return openStarted(s.Argv, freeAddrs(s.Count), deadline, s.Timeouts) })
+		return openFrom(func() (*Lab, error) {
+			return openStarted(s.Argv, freeAddrs(s.Count),
+				deadline, s.Timeouts)
+		})
 	case s.running != nil:
 		return s.openTwice(deadline)
 	case s.Prepare != nil:
@@ -136,7 +140,8 @@ func freeAddrs(n int) []string {
 // openTwice starts proxies inside this process: with long and with short
 // timeouts, as openChapter does.
 func (s *Subject) openTwice(deadline time.Time) ([]*Lab, error) {
-	long := Timeouts{Header: 10 * time.Second, Server: 10 * time.Second, Idle: 10 * time.Second, Connect: 5 * time.Second}
+	long := Timeouts{Header: 10 * time.Second, Server: 10 * time.Second, Idle: 10 * time.Second,
+		Connect: 5 * time.Second}
 	labs, err := openFrom(func() (*Lab, error) { return s.openRunning(deadline, long) })
 	if err != nil {
 		return nil, err
@@ -258,9 +263,11 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 		argv = append(argv, "-backend", "%BACKENDS%")
 	case !ended:
 		return nil, fmt.Errorf("%s -h has not ended after %v; -h should list the flags and exit. "+
-			"A program without flags is checked with -cmd, -proxy and -backends", s.Chapter, helpTime)
+			"A program without flags is checked with -cmd, -proxy and -backends",
+			s.Chapter, helpTime)
 	default:
-		return nil, fmt.Errorf("%s -h names neither a flag -backend nor -backends: it is no proxy, or one to be "+
+		return nil, fmt.Errorf("%s -h names neither a flag -backend nor -backends: it is no "+
+			"proxy, or one to be "+
 			"checked with -cmd, -proxy and -backends", s.Chapter)
 	}
 	if has("log") {
@@ -289,7 +296,10 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 			*f.set = f.d
 		}
 	}
-	quick, err := openFrom(func() (*Lab, error) { return openStarted(argv, backends, deadline, to) })
+	quick, err := openFrom(func() (*Lab, error) {
+		return openStarted(argv, backends, deadline,
+			to)
+	})
 	if err != nil {
 		labs[0].Close()
 		return nil, err
@@ -306,7 +316,8 @@ func (s *Subject) openAddress(deadline time.Time) (*Lab, error) {
 		if h := holderOf(s.Proxy); h.pid > 0 {
 			who = h.String()
 		}
-		return nil, fmt.Errorf("%s already listens on %s: stop it, or leave out -cmd to test it", who, s.Proxy)
+		return nil, fmt.Errorf("%s already listens on %s: stop it, or leave out -cmd to test it",
+			who, s.Proxy)
 	}
 	farm, err := NewFarm(s.Backends)
 	if err != nil {
@@ -322,7 +333,8 @@ func (s *Subject) openAddress(deadline time.Time) (*Lab, error) {
 		c, err := l.dial(dialTime)
 		if err != nil {
 			farm.Close()
-			return nil, fmt.Errorf("nothing listens on %s: start the proxy first, or let -cmd start it (%w)", s.Proxy, err)
+			return nil, fmt.Errorf("nothing listens on %s: start the proxy first, or let -cmd "+
+				"start it (%w)", s.Proxy, err)
 		}
 		c.Close()
 		return l, nil
