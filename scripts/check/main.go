@@ -13,9 +13,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"reverseproxy/scripts/check/suite"
@@ -28,7 +30,18 @@ const (
 	exitUsage = 2
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	interrupt := make(chan os.Signal, 1)
+	signal.Notify(interrupt, os.Interrupt, syscall.SIGTERM)
+	// Ends with the program. What the checker has started does not get the Ctrl+C
+	// of its terminal: left alone, it would hold its port.
+	go func() {
+		<-interrupt
+		suite.EndAll()
+		os.Exit(exitFails)
+	}()
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // options are the flags of the command.
 type options struct {

@@ -159,7 +159,7 @@ func (o *options) print(w io.Writer, rep *suite.Report) {
 			unrun[r.Reason] = append(unrun[r.Reason], r.ID)
 		}
 	}
-	n := min(o.first, len(explained))
+	n := max(0, min(o.first, len(explained)))
 	if n > 0 {
 		fmt.Fprintf(w, "\n%s\n", bold("What failed first"))
 	}

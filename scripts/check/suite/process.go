@@ -144,6 +144,8 @@ func (p *process) launch(keep int) error {
 	cmd.Stdout, cmd.Stderr = out, out
 	ownGroup(cmd)
 	cmd.WaitDelay = 500 * time.Millisecond
+	started.Lock()
+	defer started.Unlock()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("cannot start %s: %w", p.name(), err)
 	}
@@ -151,6 +153,7 @@ func (p *process) launch(keep int) error {
 	p.mu.Lock()
 	p.cmd, p.gone, p.output = cmd, gone, out
 	p.mu.Unlock()
+	started.all[p] = true
 	// Ends when the process ends.
 	go func() {
 		err := cmd.Wait()
@@ -178,6 +181,10 @@ func (p *process) awaitReady(until time.Time) error {
 			p.addr = a
 			return nil
 		case <-gone:
+			if h := holderOf(p.addr); h.ours {
+				return fmt.Errorf("%s ended at once and left %s listening on %s: "+
+					"start it so that it stays in the foreground", p.name(), h, p.addr)
+			}
 			return fmt.Errorf("%s ended at once (%s): %s", p.name(), p.state, Visible(out.last(),
 				250))
 		case <-late:
@@ -259,6 +266,25 @@ func (p *process) stop() {
 	}
 	p.kill()
 	p.killRest()
+	started.Lock()
+	defer started.Unlock()
+	delete(started.all, p)
+}
+
+// started holds the processes that have not been stopped yet.
+var started = struct {
+	sync.Mutex
+	all map[*process]bool
+}{all: map[*process]bool{}}
+
+// EndAll ends every program that the suite has started, and lets it start none
+// any more: for a checker that is told to end itself.
+func EndAll() {
+	started.Lock() // for good
+	for p := range started.all {
+		p.kill()
+		p.killRest()
+	}
 }
 
 // killRest ends the children of the program that have left its process group
@@ -270,9 +296,7 @@ func (p *process) killRest() {
 			return
 		}
 		for _, pid := range left {
-			if proc, err := os.FindProcess(pid); err == nil {
-				proc.Kill()
-			}
+			killPID(pid)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
