@@ -13,8 +13,9 @@ import (
 // direction runs beside this one.
 func (t *try) tunnel() *Error {
 	client, backend := &t.client.peer, &t.backend.peer
-	t.backend.slow = nil
-	if t.ended != nil { // what comes from the client is the tunnel's now
+	if t.ended == nil {
+		t.backend.slow = nil // nobody is to watch the client
+	} else { // what comes from the client is the tunnel's now
 		t.done()
 		t.mu.Lock()
 		t.switching = true
