@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"io"
 	"testing"
 	"time"
 
@@ -32,4 +33,28 @@ func TestBothSidesNoticeAReset(t *testing.T) {
 	client.end(page("502 Bad Gateway", "the backend broke the connection"))
 	client.Close()
 	r.wantBackendsFault(502)
+}
+
+// A tunnel that one side does not take from is that side's failure.
+func TestTunnelThatIsNotTakenFrom(t *testing.T) {
+	t.Parallel()
+	for _, by := range []Side{ByClient, ByBackend} {
+		t.Run(string(by), func(t *testing.T) {
+			t.Parallel()
+			limits := generous()
+			limits.Idle = short
+			r := newRig(t, limits)
+			client := r.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+			backend := r.accept()
+			backend.until("\r\n\r\n")
+			backend.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+			client.until("\r\n\r\n")
+			from := client
+			if by == ByClient {
+				from = backend
+			}
+			io.CopyN(from, zeros{}, 64<<20) // more than the kernel holds
+			r.wantError(by, -1)
+		})
+	}
 }

@@ -107,7 +107,10 @@ func tunnelError(err error, p *peer, by Side) *Error {
 	case isTimeout(err) && p.stopped():
 		return &Error{Reason: "the tunnel broke off", Err: errStopped, By: by}
 	case isTimeout(err):
-		return &Error{Reason: "the tunnel stood still too long", By: ByClient}
+		if !isWriteError(err) { // both were silent, and it is the client's tunnel
+			by = ByClient
+		}
+		return &Error{Reason: "the tunnel stood still too long", By: by}
 	}
 	return &Error{Reason: "the tunnel broke off", Err: err, By: by}
 }
