@@ -90,20 +90,18 @@ func (r *Response) parseLine(b []byte) (rest []byte, err *Error) {
 	if end < 0 && len(b) >= MaxLine {
 		return nil, errStatusLine
 	}
-	behind := b[len(start):]
-	if behind[0] != ' ' && behind[0] != '\r' && behind[0] != '\n' {
-		return nil, errStatusLine
-	}
-	line := behind
+	line, bare := b[len(start):], false
 	if end >= 0 {
-		if line, rest, err = cutLine(behind); err != nil {
-			return nil, err
-		}
+		line, rest, bare = b[len(start):end], b[end+1:], b[end-1] != '\r'
 	}
-	for i, c := range line {
-		if isControl[c] && !(end < 0 && c == '\r' && i == len(line)-1) {
-			return nil, errReason
-		}
+	line = bytes.TrimSuffix(line, []byte("\r"))
+	switch {
+	case len(line) > 0 && line[0] != ' ':
+		return nil, errStatusLine
+	case !printable(line):
+		return nil, errReason
+	case bare:
+		return nil, errBareLF
 	}
 	r.Reason = bytes.TrimPrefix(line, []byte(" "))
 	return rest, nil
