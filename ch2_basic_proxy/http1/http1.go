@@ -20,7 +20,7 @@ import (
 
 // Sizes of what a header may take.
 const (
-	MaxLine   = 8 << 10  // bytes of a request's first line; a longer one is answered with 414
+	MaxLine   = 8 << 10  // bytes of a first line; a longer one is answered with 414 (or 502)
 	MaxHead   = 64 << 10 // bytes of a header; a larger one is answered with 431 (or 502)
 	MaxFields = 200      // fields of a header or a trailer section; more are answered likewise
 )
