@@ -63,6 +63,9 @@ func (b *Backend) begin(t *try) {
 	b.Reused = b.try != nil
 	b.try, b.response, b.wrote, b.heard, b.whole, b.broken = t, nil, false, false, false, nil
 	b.r, b.w, b.readIdle = 0, 0, 0
+	if b.Reused {
+		b.readBy(time.Time{}) // the limit of the request before
+	}
 }
 
 // hop is what this proxy says of the connection to the backend.

@@ -71,19 +71,19 @@ func (c *Client) forget() {
 	c.request, c.head, c.refused, c.answered, c.whole = nil, false, false, 0, false
 	c.before = c.sent.Load()
 	c.r, c.w = 0, copy(c.buf, c.held())
+	c.readIdle = 0
 }
 
 // await waits for a request's first bytes. Thousands of clients may be connected
 // and silent, so a waiting one must be cheap: only a small buffer, and so little
 // on the stack that a goroutine's first 2 KiB are enough.
 func (c *Client) await() error {
-	if c.w > 0 {
-		return nil
-	}
-	c.readIdle = 0
 	// The whole header has to be here by then, however slowly it drips in.
 	by := time.Now().Add(c.settings.Request)
 	c.SetReadDeadline(by)
+	if c.w > 0 {
+		return nil
+	}
 	if c.settings.wait(c) {
 		c.SetReadDeadline(time.Now().Add(stopGrace))
 	}
