@@ -67,8 +67,10 @@ func RefuseResponse(head []byte, from int) error {
 		if len(line) == 0 || line[0] == ' ' || line[0] == '\t' {
 			return nil // folded: forgiven
 		}
-		_, err := parseField(line)
-		return err
+		if _, err := parseField(line); err != nil {
+			return &Error{502, err.Reason}
+		}
+		return nil
 	})
 }
 
