@@ -2,6 +2,7 @@ package forward
 
 import (
 	"io"
+	"net"
 	"testing"
 	"time"
 
@@ -123,4 +124,33 @@ func TestHalfARequestBehindAnother(t *testing.T) {
 		t.Errorf("%v, then after %v %v", err, time.Since(start), late)
 	}
 	end.Close()
+}
+
+// A fault in the code that one direction of a tunnel meets ends that tunnel, not
+// the program.
+func TestPanicInTunnel(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, generous(), func(r *rig) {
+		r.before = func(x *Request) error { x.client.Conn = explosive{x.client.Conn}; return nil }
+	})
+	client := r.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+	backend := r.accept()
+	backend.until("\r\n\r\n")
+	backend.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+	client.until("\r\n\r\n")
+	client.send("boom")
+	client.gone()
+	backend.gone()
+	r.wantError(ByProxy, 500)
+}
+
+// explosive is a connection that cannot read "boom".
+type explosive struct{ net.Conn }
+
+func (e explosive) Read(b []byte) (int, error) {
+	n, err := e.Conn.Read(b)
+	if string(b[:n]) == "boom" {
+		panic("boom")
+	}
+	return n, err
 }

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"net"
+	"strings"
 	"time"
 
 	"reverseproxy/ch2_basic_proxy/http1"
@@ -72,7 +73,9 @@ func (b *Backend) begin(t *try) {
 func (b *Backend) hop(r *Request) http1.Hop {
 	h := http1.Hop{Via: b.settings.Name, For: r.client.address(), Connection: b.Connection}
 	if r.Host == nil {
-		h.Host = b.Addr
+		// An IPv6 address's zone means something on this host only.
+		before, zone, _ := strings.Cut(b.Addr, "%")
+		h.Host = before + zone[max(strings.IndexByte(zone, ']'), 0):]
 	}
 	return h
 }

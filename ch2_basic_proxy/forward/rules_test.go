@@ -28,6 +28,8 @@ func TestNonsenseIsRefusedAtOnce(t *testing.T) {
 		{"CONNECT", "CONNECT a:443 HTTP/1.1\r\n", "501 Not Implemented", "CONNECT is for forward proxies"},
 		{"no field", line + "Host: a\r\nhello\r\n", bad, "a field's name is malformed"},
 		{"a control byte", line + "Host: \x1b\r\n", bad, "a control byte in a field's value"},
+		{"binary behind the request line", line + "\x00", bad, "a bare CR or a NUL in the header"},
+		{"a control byte in a line that is not whole", line + "Host: a\x1b", bad, "a control byte in a field's value"},
 		{"9,000 bytes without a line", strings.Repeat("x", 9000), "414 URI Too Long", "the request line is longer than 8 KiB"},
 		{"a target of 9,000 bytes", "GET /" + strings.Repeat("x", 9000), "414 URI Too Long", "the request line is longer than 8 KiB"},
 		{"a header of 64 KiB", line + "X: " + strings.Repeat("x", 65<<10), "431 Request Header Fields Too Large", "the header is larger than 64 KiB"},
@@ -52,6 +54,7 @@ func TestNonsenseIsRefusedAtOnce(t *testing.T) {
 		{"no field", "HTTP/1.1 200 OK\r\nfoo bar\r\n", "the backend's response is malformed"},
 		{"no field, behind a bare LF", "HTTP/1.1 200 OK\nX: y\n z\nfoo\n", "the backend's response is malformed"},
 		{"a control byte", "HTTP/1.1 200 OK\r\nX: \x00\r\n", "the backend's response is malformed"},
+		{"a control byte in a line that is not whole", "HTTP/1.1 200 OK\r\nX: \x00", "the backend's response is malformed"},
 		{"a status line of 9,000 bytes", "HTTP/1.1 200 " + strings.Repeat("x", 9000), "the backend's response is malformed"},
 		{"a header of 64 KiB", status + "X: " + strings.Repeat("x", 65<<10), "the backend's header is larger than 64 KiB"},
 	} {
@@ -280,6 +283,11 @@ func TestAddressWithoutZone(t *testing.T) {
 	c = NewClient(addressed{}, generous(), nil)
 	if got := c.address(); got != "" {
 		t.Errorf("%q for a client that is gone", got)
+	}
+	// A request without a Host gets the backend's.
+	b := &Backend{Addr: "[fe80::1%eth0]:8000", settings: generous()}
+	if got := b.hop(&Request{client: c}).Host; got != "[fe80::1]:8000" {
+		t.Errorf("Host: %s", got)
 	}
 }
 

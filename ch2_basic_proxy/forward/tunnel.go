@@ -41,11 +41,17 @@ func (t *try) tunnel() *Error {
 	// Ends when the client ends its sending, or when stop is called for an
 	// error of the other direction.
 	go func() {
-		err := pipe(backend, client, &last, ByBackend, ByClient)
-		if err != nil {
-			stopBoth(client, backend)
-		}
-		up <- err
+		var err *Error
+		defer func() {
+			if p := recover(); p != nil {
+				err = panicError(p)
+			}
+			if err != nil {
+				stopBoth(client, backend)
+			}
+			up <- err
+		}()
+		err = pipe(backend, client, &last, ByBackend, ByClient)
 	}()
 	down := pipe(client, backend, &last, ByClient, ByBackend)
 	if down != nil {

@@ -112,24 +112,31 @@ func HeadEnd(b []byte, from int) int {
 }
 
 // refuse looks at the beginning of a header: checks its first line with first,
-// and with next each line behind it that is whole. What was right up to from is
-// not looked at again.
-func refuse(head []byte, from int, first func() *Error, next func(line []byte) *Error) error {
+// with next each line behind it that is whole, and the beginning of one for bytes
+// that none has. What was right up to from is not looked at again.
+func refuse(head []byte, from int, first func() *Error, next func(line []byte) *Error) *Error {
 	line := bytes.IndexByte(head, '\n') + 1
 	if line == 0 || line > from {
 		if err := first(); err != nil {
 			return err
 		}
-		from = line
 	}
-	if line > 0 && bytes.IndexByte(head[from:], '\n') >= 0 {
-		rest := head[bytes.LastIndexByte(head[:from], '\n')+1:]
+	if line == 0 {
+		return nil // first knows the most bytes
+	}
+	from = max(from-1, line) // a CR may have been the last byte, and this no LF
+	rest := head[from:]
+	if bytes.IndexByte(rest, '\n') >= 0 {
+		rest = head[bytes.LastIndexByte(head[:from], '\n')+1:]
 		for n := bytes.IndexByte(rest, '\n') + 1; n > 0; n = bytes.IndexByte(rest, '\n') + 1 {
 			if err := next(rest[:n]); err != nil {
 				return err
 			}
 			rest = rest[n:]
 		}
+	}
+	if rest = bytes.TrimSuffix(rest, []byte("\r")); !printable(rest) {
+		return lineError(rest, errControl)
 	}
 	if len(head) >= MaxHead {
 		return ErrHeadSize

@@ -85,13 +85,17 @@ func RefuseRequest(head []byte, from int) error {
 		_, err := new(Request).parseLine(head)
 		return err
 	}
-	return refuse(head, from, first, func(line []byte) *Error {
+	err := refuse(head, from, first, func(line []byte) *Error {
 		line, _, err := cutLine(line)
 		if err == nil && len(line) > 0 {
 			_, err = parseField(line)
 		}
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	return nil
 }
 
 // parseLine parses "METHOD SP target SP HTTP/1.x CRLF" (RFC 9112, section 3), or

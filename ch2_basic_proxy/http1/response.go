@@ -62,16 +62,21 @@ func RefuseResponse(head []byte, from int) error {
 		}
 		return err
 	}
-	return refuse(head, from, first, func(line []byte) *Error {
+	err := refuse(head, from, first, func(line []byte) *Error {
 		line = bytes.TrimSuffix(line[:len(line)-1], []byte("\r"))
 		if len(line) == 0 || line[0] == ' ' || line[0] == '\t' {
 			return nil // folded: forgiven
 		}
-		if _, err := parseField(line); err != nil {
-			return &Error{502, err.Reason}
-		}
-		return nil
+		_, err := parseField(line)
+		return err
 	})
+	switch err {
+	case nil:
+		return nil
+	case ErrHeadSize:
+		return err
+	}
+	return &Error{502, err.Reason}
 }
 
 // parseLine parses "HTTP/1.x SP status SP reason CRLF" (RFC 9112, section 4), or
