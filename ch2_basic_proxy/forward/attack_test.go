@@ -3,6 +3,7 @@ package forward
 import (
 	"io"
 	"net"
+	"runtime"
 	"testing"
 	"time"
 
@@ -153,4 +154,30 @@ func (e explosive) Read(b []byte) (int, error) {
 		panic("boom")
 	}
 	return n, err
+}
+
+// A tunnel may be silent for hours, beside thousands of others: it holds little
+// memory.
+func TestSilentTunnelIsCheap(t *testing.T) { // not beside other tests, whose memory would count
+	const tunnels, most = 200, 24 << 10
+	heap := func() int {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	r := newRig(t, generous())
+	before := heap()
+	for range tunnels {
+		client := r.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		backend := r.accept()
+		backend.until("\r\n\r\n")
+		backend.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n.")
+		client.until("\r\n\r\n.") // both directions are open
+	}
+	if each := (heap() - before) / tunnels; each > most {
+		t.Errorf("each tunnel holds %d bytes, want at most %d", each, most)
+	} else {
+		t.Logf("each tunnel holds %d bytes", each)
+	}
 }

@@ -108,7 +108,6 @@ func (r *Response) write(c *Client) *Error {
 	c.answered, c.marked = r.Status, out.out != http1.UntilClose
 
 	buf := headBuffers.Get().(*[headSize]byte)
-	defer headBuffers.Put(buf)
 	h := c.hop()
 	if !r.Dated() {
 		h.Date = httpDate()
@@ -120,7 +119,9 @@ func (r *Response) write(c *Client) *Error {
 		b.r += len(part)
 		out.left -= int64(len(part))
 	}
-	if _, err := c.Write(head); err != nil {
+	_, err := c.Write(head)
+	headBuffers.Put(buf) // the body may take long
+	if err != nil {
 		return bodyError(err)
 	}
 	switch {

@@ -85,8 +85,8 @@ var errStopped = errors.New("the other direction has ended")
 // Silence is an error only when both directions are silent. writes and reads
 // say whose failure one of dst and of src is.
 func pipe(dst, src *peer, last *atomic.Int64, writes, reads Side) *Error {
-	buf := bodyBuffers.Get().(*bodyBuffer)
-	defer bodyBuffers.Put(buf)
+	buf := headBuffers.Get().(*[headSize]byte) // small: it is held through all silence
+	defer headBuffers.Put(buf)
 	for {
 		n, err := src.Read(buf[:])
 		if n > 0 {
