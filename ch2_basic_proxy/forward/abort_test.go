@@ -436,8 +436,10 @@ func TestLingers(t *testing.T) {
 	backend.send(ok)
 	client.expect(okOut)
 	time.Sleep(2 * time.Second) // nginx waits for 5
-	client.send("56789")
-	client.end("") // and no reset
+	client.send("567")
+	time.Sleep(100 * time.Millisecond) // for a reset to arrive
+	client.send("89")
+	client.end("")
 	client.Close()
 	r.wantSuccess()
 }
