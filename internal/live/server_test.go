@@ -56,13 +56,15 @@ func send(t *testing.T, s *Server, method, path, body string, fields map[string]
 	return resp.StatusCode, string(answer)
 }
 
-// TestAddressThatCannotBeHad: the error says who wanted it; cli adds the cure.
-func TestAddressThatCannotBeHad(t *testing.T) {
+func TestPortInUseNamesTheCure(t *testing.T) {
 	s := start(t, Config{})
-	for _, addr := range []string{s.Addr(), "192.0.2.1:0"} {
-		if _, err := Start(addr, Config{}); err == nil || !strings.Contains(err.Error(), "live page") {
-			t.Errorf("%s: error %v does not name the live page", addr, err)
-		}
+	_, err := Start(s.Addr(), Config{})
+	if err == nil || !strings.Contains(err.Error(), "-watch 127.0.0.1:0") {
+		t.Errorf("error %q does not name the cure", err)
+	}
+	if _, err := Start("192.0.2.1:0", Config{}); err == nil || !strings.Contains(err.Error(),
+		"-watch") {
+		t.Errorf("error %q does not name the flag", err)
 	}
 }
 
