@@ -2,6 +2,7 @@ package live_test
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -33,7 +34,13 @@ const (
 	root        = "../.."
 )
 
-var chapters = []string{"ch1_base", "ch2_basic_proxy", "ch3_process_model", "ch4_threaded", "ch5_load_balancer"}
+// probes are the functions that the tests call in the page.
+//
+//go:embed testdata/probes.js
+var probes string
+
+var chapters = []string{"ch1_base", "ch2_basic_proxy", "ch3_process_model", "ch4_threaded",
+	"ch5_load_balancer"}
 
 // TestInBrowser drives the live page of every chapter in a real browser.
 func TestInBrowser(t *testing.T) {

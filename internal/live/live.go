@@ -111,7 +111,8 @@ func startWith(addr string, c Config, lim limits) (*Server, error) {
 	l, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("the live page cannot listen on %s, the port is in use: "+
-			"stop the program that has it or choose another port, -watch 127.0.0.1:0 for any free one", addr)
+			"stop the program that has it or choose another port, "+
+			"-watch 127.0.0.1:0 for any free one", addr)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the live page cannot listen on %s: %v; "+

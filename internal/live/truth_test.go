@@ -1,7 +1,6 @@
 package live_test
 
 import (
-	_ "embed"
 	"fmt"
 	"strings"
 	"sync"
@@ -16,11 +15,6 @@ import (
 	"reverseproxy/internal/live"
 	"reverseproxy/internal/narrate"
 )
-
-// probes are the functions that the tests call in the page.
-//
-//go:embed testdata/probes.js
-var probes string
 
 // eachFrame calls the named probes in each frame that the page draws; what is
 // returned ends that and reports the faults they found.

@@ -19,7 +19,8 @@ type Summary struct {
 
 // String returns the summary line.
 func (s Summary) String() string {
-	return fmt.Sprintf("Summary: %s, %s, %d failed, at most %d at once, CPU %.3f s, peak memory %.1f MB",
+	return fmt.Sprintf("Summary: %s, %s, %d failed, at most %d at once, "+
+		"CPU %.3f s, peak memory %.1f MB",
 		count(s.Connections, "connection"), count(s.Requests, "request"), s.Failed, s.MostAtOnce,
 		s.CPUSeconds, float64(s.PeakMemory)/1e6)
 }

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	readyTimeout = 20 * time.Second // for a program to say that it is ready
-	stopTimeout  = 10 * time.Second // for a program to end after an interrupt
+	readyTimeout = 60 * time.Second // for a program to say that it is ready
+	stopTimeout  = 30 * time.Second // for a program to end after an interrupt
 )
 
 // Find returns the path of Chromium or Chrome, "" if there is none.
@@ -37,13 +37,15 @@ func Find() string {
 
 // Start starts a headless Chromium with a new profile. Tabs are made from the
 // returned context; cancel ends the browser.
-func Start(ctx context.Context, path string, width, height int) (tab context.Context, cancel func(), err error) {
+func Start(ctx context.Context, path string, width, height int) (
+	tab context.Context, cancel func(), err error) {
 	profile, err := os.MkdirTemp("", "live-chromium-")
 	if err != nil {
 		return nil, nil, err
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoSandbox,
+		chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
 		chromedp.Flag("no-first-run", true), chromedp.Flag("force-color-profile", "srgb"),
@@ -146,7 +148,8 @@ func (p *Program) Events() []narrate.Event {
 }
 
 // Wait waits until the narration is as wanted and returns it.
-func (p *Program) Wait(timeout time.Duration, wanted func([]narrate.Event) bool) ([]narrate.Event, error) {
+func (p *Program) Wait(timeout time.Duration, wanted func([]narrate.Event) bool) (
+	[]narrate.Event, error) {
 	limit := time.After(timeout)
 	for {
 		if events := p.Events(); wanted(events) {

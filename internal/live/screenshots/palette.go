@@ -25,7 +25,7 @@ func paletted(full image.Image) *image.Paletted {
 		if count[a] != count[b] {
 			return count[a] > count[b]
 		}
-		return uint32(a.R)<<16|uint32(a.G)<<8|uint32(a.B) < uint32(b.R)<<16|uint32(b.G)<<8|uint32(b.B)
+		return number(a) < number(b)
 	})
 	palette := color.Palette{}
 	for _, c := range colors[:min(256, len(colors))] {
@@ -47,3 +47,5 @@ func paletted(full image.Image) *image.Paletted {
 func rgba(m image.Image, x, y int) color.RGBA {
 	return color.RGBAModel.Convert(m.At(x, y)).(color.RGBA)
 }
+
+func number(c color.RGBA) uint32 { return uint32(c.R)<<16 | uint32(c.G)<<8 | uint32(c.B) }
