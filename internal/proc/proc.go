@@ -60,9 +60,9 @@ func (p *Process) Start() error {
 	p.mark = fmt.Sprintf("PROC_RUN=%d.%d", os.Getpid(), runs.Add(1))
 	p.Cmd.Env = append(p.Cmd.Environ(), p.mark)
 	ownGroup(p.Cmd)
-	if err := p.Cmd.Start(); err != nil {
+	if p.err = p.Cmd.Start(); p.err != nil {
 		close(p.done)
-		return err
+		return p.err
 	}
 	// Ends when the program and everything that holds its output have ended.
 	go func() {
@@ -76,6 +76,17 @@ func (p *Process) Start() error {
 func Run(args ...string) (*Process, error) {
 	p := New(args...)
 	return p, p.Start()
+}
+
+// Build compiles packages as a student would, in a folder of the repository. args
+// are those of go build after -o.
+func Build(dir, output string, args ...string) error {
+	cmd := exec.Command("go", append([]string{"build", "-o", output}, args...)...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
 }
 
 // Limited is the command line that runs a program with at most so many
@@ -145,7 +156,8 @@ func (p *Process) Await(limit time.Duration, look func() bool) bool {
 
 // Ready waits until stdout has n lines like line and returns the address that
 // each names.
-func (p *Process) Ready(limit time.Duration, line *regexp.Regexp, n int) (addrs []string, err error) {
+func (p *Process) Ready(limit time.Duration, line *regexp.Regexp, n int) (addrs []string,
+	err error) {
 	ok := p.Await(limit, func() bool {
 		text := p.Stdout.String()
 		text = text[:strings.LastIndexByte(text, '\n')+1]
@@ -212,7 +224,11 @@ func (p *Process) Stop(limit time.Duration) error {
 
 // Kill ends the program and all that it has started, and waits for it.
 func (p *Process) Kill() {
-	if p.Cmd.Process == nil || p.killed.Swap(true) {
+	if p.Cmd.Process == nil {
+		return
+	}
+	if p.killed.Swap(true) {
+		<-p.done
 		return
 	}
 	killGroup(p.Cmd)

@@ -22,6 +22,7 @@ import (
 	"syscall"
 
 	"reverseproxy/internal/backends"
+	"reverseproxy/internal/book"
 )
 
 const (
@@ -101,7 +102,8 @@ func splitPorts(list string) ([]string, error) {
 	for i, port := range ports {
 		n, err := strconv.ParseUint(strings.TrimSpace(port), 10, 16)
 		if err != nil {
-			return nil, fmt.Errorf("-ports: %q is no port number from 0 to 65535; write for example -ports %s",
+			return nil, fmt.Errorf("-ports: %q is no port number from 0 to 65535; write for "+
+				"example -ports %s",
 				port, defaultPorts)
 		}
 		port = strconv.FormatUint(n, 10)
@@ -121,7 +123,8 @@ func cure(err error) string {
 		return "backends: " + err.Error()
 	}
 	if listen.InUse {
-		return fmt.Sprintf("backends: something already listens on %s, perhaps these backends in another "+
+		return fmt.Sprintf("backends: something already listens on %s, perhaps these backends in "+
+			"another "+
 			"terminal: use those, or choose other ports, for example -ports 8100,8101,8102",
 			listen.Addr)
 	}
@@ -133,16 +136,17 @@ func announce(w io.Writer, addrs []string) {
 	for _, addr := range addrs {
 		fmt.Fprintf(w, "Ready on %s    try: curl http://%s/api/data\n", addr, addr)
 	}
+	several, one := book.Of(5), book.Of(4)
 	flags := ""
-	if list := strings.Join(addrs, ","); list != "127.0.0.1:8000,127.0.0.1:8001,127.0.0.1:8002" {
+	if list := strings.Join(addrs, ","); list != strings.Join(several.Backends, ",") {
 		flags = " -backends " + list
 	}
-	fmt.Fprintf(w, "Next, in another terminal:  go run ./ch5_load_balancer%s\n", flags)
+	fmt.Fprintf(w, "Next, in another terminal:  go run ./%s%s\n", several.Dir, flags)
 	flags = ""
-	if addrs[0] != "127.0.0.1:8000" {
+	if addrs[0] != one.Backends[0] {
 		flags = " -backend " + addrs[0]
 	}
-	fmt.Fprintf(w, "or, with one backend only:  go run ./ch4_threaded%s\n", flags)
+	fmt.Fprintf(w, "or, with one backend only:  go run ./%s%s\n", one.Dir, flags)
 	fmt.Fprintln(w, "Ctrl+C ends the backends.")
 }
 

@@ -14,10 +14,10 @@
 //
 // # Quotes
 //
-//	<!-- quote ch4_threaded/main.go#accept-loop -->  lines between "// region accept-loop" and "// endregion"
-//	<!-- quote ch4_threaded/main.go func serve -->   the function with its doc comment; Type.Method for methods
+//	<!-- quote ch4_threaded/main.go#accept-loop -->  // region accept-loop to // endregion
+//	<!-- quote ch4_threaded/main.go func serve -->   a function with its comment; Type.Method
 //	<!-- quote ch4_threaded/main.go type limits -->  also "const NAME" and "var NAME"
-//	<!-- quote ch4_threaded/main.go step 5 -->       from the comment "// 5. ..." to before the next step
+//	<!-- quote ch4_threaded/main.go step 5 -->       from the comment "// 5. ..." to the next
 //	<!-- quote ch4_threaded/main.go step 5..9 -->    several steps of one function
 //	<!-- quote ch4_threaded/main.go header -->       the comment that opens the file
 //	<!-- quote go.mod -->                            the whole file
@@ -91,8 +91,8 @@
 // # Links
 //
 // Relative links and images must lead to an existing file or directory of the
-// repository, "#name" to a heading (GitHub's rules for its name) or an id, "#L10" to a
-// line that exists. Addresses with a scheme are not looked up.
+// repository, "#name" to a heading (GitHub's rules for its name), "#L10" to a line that
+// exists. Addresses with a scheme are not looked up. Pages hold no HTML but comments.
 //
 // The tests of this package check the code in the same way: the step comments of
 // the chapters against the table of internal/book, the size of main.go and of the

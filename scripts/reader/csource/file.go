@@ -3,7 +3,6 @@ package csource
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"regexp"
@@ -11,19 +10,15 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of what is read; the originals have 60 to 146 lines of at most 110 bytes.
-const (
-	MaxBytes = 1 << 20 // bytes of a file
-	maxLines = 5_000   // lines that are shown
-	maxWidth = 400     // runes of a line that are shown
-)
+// MaxBytes bounds the size of a file; the originals have less than 6,000 bytes.
+const MaxBytes = 64 << 10
 
 // File is a C file, read and scanned.
 type File struct {
 	Name     string
-	Lines    []string // cut to maxWidth runes
+	Lines    []string
 	Newlines int      // as wc -l counts them
-	Notes    []string // what was cut off
+	Notes    []string // what is shown in another way
 	scan     Scan
 }
 
@@ -39,14 +34,10 @@ func Load(dir *os.Root, name string) (*File, error) {
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is no regular file", name)
 	case info.Size() > MaxBytes:
-		return nil, fmt.Errorf("%s has %d bytes, more than %d: not one of the originals", name, info.Size(), MaxBytes)
+		return nil, fmt.Errorf("%s has %d bytes, more than %d: not one of the originals", name,
+			info.Size(), MaxBytes)
 	}
-	file, err := dir.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("%s cannot be read: %w", name, cause(err))
-	}
-	defer file.Close()
-	src, err := io.ReadAll(io.LimitReader(file, MaxBytes))
+	src, err := dir.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("%s cannot be read: %w", name, cause(err))
 	}
@@ -79,21 +70,6 @@ func Parse(name, src string) (*File, error) {
 	src = strings.ReplaceAll(src, "\r\n", "\n")
 	f.scan = ScanCalls(src)
 	f.Lines = strings.Split(strings.TrimSuffix(src, "\n"), "\n")
-	if len(f.Lines) > maxLines {
-		f.Notes = append(f.Notes, fmt.Sprintf("only its first %d lines are shown", maxLines))
-		f.Lines = f.Lines[:maxLines]
-		f.scan = ScanCalls(strings.Join(f.Lines, "\n"))
-	}
-	long := 0
-	for i, l := range f.Lines {
-		if r := []rune(l); len(r) > maxWidth {
-			f.Lines[i] = string(r[:maxWidth]) + "…"
-			long++
-		}
-	}
-	if long > 0 {
-		f.Notes = append(f.Notes, fmt.Sprintf("%d lines longer than %d characters are cut off", long, maxWidth))
-	}
 	return f, nil
 }
 
@@ -147,7 +123,8 @@ func (f *File) between(a, b Found) int {
 		}
 	}
 	for n := a.Line + 1; n < b.Line && cut == 0; n++ {
-		if f.blank(n) && f.scan.Depth[n-1] <= max(a.Depth, b.Depth) && !f.blank(n+1) && !f.concludes(n+1, b) {
+		if f.blank(n) && f.scan.Depth[n-1] <= max(a.Depth, b.Depth) && !f.blank(n+1) &&
+			!f.concludes(n+1, b) {
 			cut = n + 1
 		}
 	}

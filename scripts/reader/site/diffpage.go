@@ -52,20 +52,11 @@ func (b *builder) diffPage(d navDiff) {
 		r.A, r.AIn = expandTabs(r.A), indentOf(linesA, r.ANo)
 		r.B, r.BIn = expandTabs(r.B), indentOf(linesB, r.BNo)
 	}
-	var prev, next *navPage
-	for i, other := range b.nav.Diffs {
-		if other.URL != d.URL {
-			continue
-		}
-		if i > 0 {
-			p := b.nav.Diffs[i-1]
-			prev = &navPage{Title: short(p.A) + " → " + short(p.B), URL: p.URL}
-		}
-		if i+1 < len(b.nav.Diffs) {
-			n := b.nav.Diffs[i+1]
-			next = &navPage{Title: short(n.A) + " → " + short(n.B), URL: n.URL}
-		}
+	var pages []navPage
+	for _, n := range b.nav.Diffs {
+		pages = append(pages, navPage{Title: short(n.A) + " → " + short(n.B), URL: n.URL})
 	}
+	prev, next := around(pages, d.URL)
 	b.page(d.URL, "diff", "From "+d.A+" to "+d.B, b.render("diff.html", v), prev, next)
 }
 
@@ -80,7 +71,8 @@ func diffRows(lines []linediff.Line, a, b []template.HTML) []diffRow {
 	near := make([]bool, len(lines))
 	for i, l := range lines {
 		// A change makes the lines around it near.
-		for j := max(i-nearLines, 0); l.Kind != linediff.Same && j <= min(i+nearLines, len(lines)-1); j++ {
+		for j := max(i-nearLines, 0); l.Kind != linediff.Same &&
+			j <= min(i+nearLines, len(lines)-1); j++ {
 			near[j] = true
 		}
 	}
@@ -90,7 +82,8 @@ func diffRows(lines []linediff.Line, a, b []template.HTML) []diffRow {
 	var rows []diffRow
 	for i := 0; i < len(lines); {
 		if lines[i].Kind == linediff.Same {
-			row := diffRow{Class: "same", ANo: lines[i].A, A: at(a, lines[i].A), BNo: lines[i].B, B: at(b, lines[i].B)}
+			row := diffRow{Class: "same", ANo: lines[i].A, A: at(a, lines[i].A), BNo: lines[i].B,
+				B: at(b, lines[i].B)}
 			if !near[i] {
 				row.Class = "same far"
 				if i == 0 || near[i-1] {
