@@ -36,7 +36,6 @@ var (
 	errLength   = bad("the Content-Length is not a number")
 	errHops     = bad("the Max-Forwards is not one number")
 	errLineSize = &Error{414, "the request line is longer than 8 KiB"}
-	errHeadSize = &Error{431, "the header is larger than 64 KiB"}
 )
 
 // Parse reads a whole header, up to where HeadEnd says it ends, and checks it.
