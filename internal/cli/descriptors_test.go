@@ -32,7 +32,8 @@ func TestDescriptorsAreReserved(t *testing.T) {
 		t.Run(fmt.Sprintf("%s demo %t", test.m.Name, test.demo), func(t *testing.T) {
 			l := harness.Launch{Model: test.m, Plain: true,
 				Flags: []string{"-connect-timeout", "2s", "-log", "off",
-					"-request-timeout", "60s", "-server-timeout", "60s"}, // however slow this machine is
+					// however slow this machine is
+					"-request-timeout", "60s", "-server-timeout", "60s"},
 				Under: []string{"sh", "-c", `ulimit -n 1024; exec "$0" "$@"`}}
 			var p *harness.Proxy
 			target, endless := "/", "/endless"
