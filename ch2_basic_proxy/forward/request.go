@@ -247,8 +247,8 @@ func (r *Request) endTry() {
 		return
 	}
 	t.finished = true
-	t.backend.slow = nil
-	if t.ended == nil {
+	if t.ended == nil { // nothing runs beside it, and nothing is to begin
+		t.backend.slow = nil
 		return
 	}
 	t.done()

@@ -56,7 +56,7 @@ func (b *Backend) readResponse(r *Request) (*Response, error) {
 		}
 		b.heard = true
 		b.try.begun(true)
-		head, err := b.readHead(refuseResponse)
+		head, err := b.readHead(http1.RefuseResponse)
 		if err != nil {
 			return nil, err
 		}
@@ -82,8 +82,6 @@ func (b *Backend) readResponse(r *Request) (*Response, error) {
 	b.response, b.readIdle = resp, b.settings.Idle
 	return resp, nil
 }
-
-func refuseResponse(head []byte, _ int) error { return http1.RefuseResponse(head) }
 
 // Write is step 9: it writes the response to the client, header and body, as it
 // comes from the backend. After 101 it carries both directions until they end.

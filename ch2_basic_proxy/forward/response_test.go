@@ -156,7 +156,7 @@ func TestMalformedResponses(t *testing.T) {
 		{"coding in HTTP/1.0", "HTTP/1.0 200 OK\r\n" + chunks + "\r\n0\r\n\r\n", malformed},
 		{"header too large", status + "X: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", large},
 		{"201 fields", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X:\r\n", 201) + "\r\n", malformed},
-		{"status line too large", "HTTP/1.1 200 " + strings.Repeat("x", 64<<10) + "\r\n\r\n", large},
+		{"status line too large", "HTTP/1.1 200 " + strings.Repeat("x", 8<<10) + "\r\n\r\n", malformed},
 		{"empty lines without end", strings.Repeat("\r\n", 40<<10), large},
 		{"unasked 101", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", unasked},
 		{"a body behind 103", "HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\nhello" + ok, malformed},

@@ -49,6 +49,10 @@ func TestNonsenseIsRefusedAtOnce(t *testing.T) {
 		{"HTTP/2", "HTTP/2", "the backend's response is malformed"},
 		{"status 2x", "HTTP/1.1 2x", "the backend's response is malformed"},
 		{"status 2000", "HTTP/1.1 2000", "the backend's response is malformed"},
+		{"no field", "HTTP/1.1 200 OK\r\nfoo bar\r\n", "the backend's response is malformed"},
+		{"no field, behind a bare LF", "HTTP/1.1 200 OK\nX: y\n z\nfoo\n", "the backend's response is malformed"},
+		{"a control byte", "HTTP/1.1 200 OK\r\nX: \x00\r\n", "the backend's response is malformed"},
+		{"a status line of 9,000 bytes", "HTTP/1.1 200 " + strings.Repeat("x", 9000), "the backend's response is malformed"},
 		{"a header of 64 KiB", status + "X: " + strings.Repeat("x", 65<<10), "the backend's header is larger than 64 KiB"},
 	} {
 		t.Run("from the backend: "+c.name, func(t *testing.T) {
@@ -102,6 +106,7 @@ func TestChunkOverheadIsARate(t *testing.T) {
 	const chunk = 4 << 10
 	for name, size := range map[string]string{
 		"padded sizes": fmt.Sprintf("%012x", chunk),
+		"20 digits":    fmt.Sprintf("%020x", chunk),
 		"extensions":   fmt.Sprintf("%x;%s", chunk, strings.Repeat("x", 80)),
 		"both":         fmt.Sprintf("%012x ; a=\"b c\" ; d", chunk),
 	} {
@@ -172,6 +177,12 @@ func TestWhatBelongsTogether(t *testing.T) {
 		{"200 offers nothing", get, getOut, status + "Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n", false,
 			status + via + "Content-Length: 0\r\n" + closing},
 		{"407 says how", get, getOut, "HTTP/1.1 407 Proxy Authentication Required\r\nDate: x\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n", false,
+			"HTTP/1.1 407 Proxy Authentication Required\r\nDate: x\r\nProxy-Authenticate: Basic\r\n" + via + "Content-Length: 0\r\n" + closing},
+		{"what a status demands is not for one connection only", get, getOut, "HTTP/1.1 401 Unauthorized\r\nDate: x\r\nConnection: WWW-Authenticate, Date, X\r\n" +
+			"WWW-Authenticate: Basic\r\nX: y\r\nContent-Length: 0\r\n\r\n", false,
+			"HTTP/1.1 401 Unauthorized\r\nDate: x\r\nWWW-Authenticate: Basic\r\n" + via + "Content-Length: 0\r\n" + closing},
+		{"407 says how, whatever Connection says", get, getOut, "HTTP/1.1 407 Proxy Authentication Required\r\nDate: x\r\nProxy-Authenticate: Basic\r\n" +
+			"Connection: X, Proxy-Authenticate\r\nContent-Length: 0\r\n\r\n", false,
 			"HTTP/1.1 407 Proxy Authentication Required\r\nDate: x\r\nProxy-Authenticate: Basic\r\n" + via + "Content-Length: 0\r\n" + closing},
 		{"Trailer for a client that gets none", head10, out10, status + "Trailer: T\r\n" + chunks + "\r\n0\r\nT: 1\r\n\r\n", false,
 			status + via + closing},

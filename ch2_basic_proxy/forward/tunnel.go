@@ -13,8 +13,9 @@ import (
 // direction runs beside this one.
 func (t *try) tunnel() *Error {
 	client, backend := &t.client.peer, &t.backend.peer
-	t.backend.slow = nil
-	if t.ended != nil { // what comes from the client is the tunnel's now
+	if t.ended == nil {
+		t.backend.slow = nil // nobody is to watch the client
+	} else { // what comes from the client is the tunnel's now
 		t.done()
 		t.mu.Lock()
 		t.switching = true
@@ -106,7 +107,10 @@ func tunnelError(err error, p *peer, by Side) *Error {
 	case isTimeout(err) && p.stopped():
 		return &Error{Reason: "the tunnel broke off", Err: errStopped, By: by}
 	case isTimeout(err):
-		return &Error{Reason: "the tunnel stood still too long", By: ByClient}
+		if !isWriteError(err) { // both were silent, and it is the client's tunnel
+			by = ByClient
+		}
+		return &Error{Reason: "the tunnel stood still too long", By: by}
 	}
 	return &Error{Reason: "the tunnel broke off", Err: err, By: by}
 }

@@ -140,7 +140,7 @@ func (c *Chunks) take(line []byte) *Error {
 		switch {
 		case n == 0, n < len(line) && line[n] != ';' && line[n] != ' ' && line[n] != '\t':
 			return errChunkSize
-		case err != nil, n > maxChunkDigits:
+		case err != nil:
 			return badChunk("a size that is not below 2^63")
 		case !extensions(line[n:]):
 			return badChunk("a malformed extension")
@@ -171,9 +171,6 @@ func (c *Chunks) take(line []byte) *Error {
 	}
 	return nil
 }
-
-// maxChunkDigits is how many digits a size may have, leading zeros included.
-const maxChunkDigits = 16
 
 var (
 	errChunkSize    = badChunk("a size that is not a hexadecimal number")

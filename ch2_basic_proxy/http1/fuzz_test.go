@@ -261,7 +261,7 @@ func FuzzResponse(f *testing.F) {
 			method = "HEAD"
 		}
 		var resp Response
-		at, err := head(data, pieces(data, oneByte), func(b []byte, _ int) error { return RefuseResponse(b) },
+		at, err := head(data, pieces(data, oneByte), RefuseResponse,
 			func(b []byte) error { return resp.Parse(b, method) })
 		if err != nil {
 			var e *Error
@@ -451,7 +451,7 @@ func FuzzPieces(f *testing.F) {
 		}
 		response := func(ends []int) (r result) {
 			var p Response
-			at, err := head(data, ends, func(b []byte, _ int) error { return RefuseResponse(b) },
+			at, err := head(data, ends, RefuseResponse,
 				func(b []byte) error { return p.Parse(b, "GET") })
 			if r.Refused = err != nil && err != errCut; err == nil {
 				r.At = at

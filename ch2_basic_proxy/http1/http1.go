@@ -20,7 +20,7 @@ import (
 
 // Sizes of what a header may take.
 const (
-	MaxLine   = 8 << 10  // bytes of a request's first line; a longer one is answered with 414
+	MaxLine   = 8 << 10  // bytes of a first line; a longer one is answered with 414 (or 502)
 	MaxHead   = 64 << 10 // bytes of a header; a larger one is answered with 431 (or 502)
 	MaxFields = 200      // fields of a header or a trailer section; more are answered likewise
 )
@@ -109,6 +109,32 @@ func HeadEnd(b []byte, from int) int {
 			return i + 2
 		}
 	}
+}
+
+// refuse looks at the beginning of a header: checks its first line with first,
+// and with next each line behind it that is whole. What was right up to from is
+// not looked at again.
+func refuse(head []byte, from int, first func() *Error, next func(line []byte) *Error) error {
+	line := bytes.IndexByte(head, '\n') + 1
+	if line == 0 || line > from {
+		if err := first(); err != nil {
+			return err
+		}
+		from = line
+	}
+	if line > 0 && bytes.IndexByte(head[from:], '\n') >= 0 {
+		rest := head[bytes.LastIndexByte(head[:from], '\n')+1:]
+		for n := bytes.IndexByte(rest, '\n') + 1; n > 0; n = bytes.IndexByte(rest, '\n') + 1 {
+			if err := next(rest[:n]); err != nil {
+				return err
+			}
+			rest = rest[n:]
+		}
+	}
+	if len(head) >= MaxHead {
+		return ErrHeadSize
+	}
+	return nil
 }
 
 // parseFields parses the lines behind the first, up to the empty one (RFC 9112,

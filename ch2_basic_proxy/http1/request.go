@@ -81,42 +81,17 @@ func (r *Request) parse(head []byte) *Error {
 // that no request line has, at a malformed line, at too many bytes. from is how
 // many bytes of head an earlier call has looked at.
 func RefuseRequest(head []byte, from int) error {
-	from = min(max(from, 0), len(head))
-	line := bytes.IndexByte(head, '\n') + 1
-	if line == 0 || line > from {
-		var r Request
-		if _, err := r.parseLine(head); err != nil {
-			return err
-		}
+	first := func() *Error {
+		_, err := new(Request).parseLine(head)
+		return err
 	}
-	if line > 0 && bytes.IndexByte(head[from:], '\n') >= 0 {
-		if err := refuseLines(head[line:], from-line); err != nil {
-			return err
+	return refuse(head, from, first, func(line []byte) *Error {
+		line, _, err := cutLine(line)
+		if err == nil && len(line) > 0 {
+			_, err = parseField(line)
 		}
-	}
-	if len(head) >= MaxHead {
-		return ErrHeadSize
-	}
-	return nil
-}
-
-// refuseLines checks the whole lines of fields, from the one that byte from of b
-// is in.
-func refuseLines(b []byte, from int) *Error {
-	b = b[bytes.LastIndexByte(b[:max(from, 0)], '\n')+1:]
-	for bytes.IndexByte(b, '\n') >= 0 {
-		line, rest, err := cutLine(b)
-		if err != nil {
-			return err
-		}
-		if len(line) > 0 {
-			if _, err := parseField(line); err != nil {
-				return err
-			}
-		}
-		b = rest
-	}
-	return nil
+		return err
+	})
 }
 
 // parseLine parses "METHOD SP target SP HTTP/1.x CRLF" (RFC 9112, section 3), or

@@ -53,20 +53,28 @@ func (r *Response) parse(head []byte) *Error {
 }
 
 // RefuseResponse looks at the beginning of a response whose header is not whole
-// yet, and returns an *Error as soon as it can become none.
-func RefuseResponse(head []byte) error {
-	var r Response
-	if _, err := r.parseLine(head); err != nil && (err != errBareLF) {
+// yet, and returns an *Error as soon as it can become none; see RefuseRequest.
+func RefuseResponse(head []byte, from int) error {
+	first := func() *Error {
+		_, err := new(Response).parseLine(head)
+		if err == errBareLF {
+			return nil // forgiven
+		}
 		return err
 	}
-	if len(head) >= MaxHead {
-		return ErrHeadSize
-	}
-	return nil
+	return refuse(head, from, first, func(line []byte) *Error {
+		line = bytes.TrimSuffix(line[:len(line)-1], []byte("\r"))
+		if len(line) == 0 || line[0] == ' ' || line[0] == '\t' {
+			return nil // folded: forgiven
+		}
+		_, err := parseField(line)
+		return err
+	})
 }
 
 // parseLine parses "HTTP/1.x SP status SP reason CRLF" (RFC 9112, section 4), or
-// as much of it as is there. The space before an empty reason may be missing.
+// as much of it as is there, but not more than MaxLine bytes. The space before an
+// empty reason may be missing.
 func (r *Response) parseLine(b []byte) (rest []byte, err *Error) {
 	const start = "HTTP/1.1 200"
 	if !like(b[:min(len(b), len(start))], start) || len(b) > 5 && b[5] != '1' ||
@@ -78,21 +86,22 @@ func (r *Response) parseLine(b []byte) (rest []byte, err *Error) {
 	}
 	r.Minor = min(int(b[7]-'0'), 1)
 	r.Status = int(b[9]-'0')*100 + int(b[10]-'0')*10 + int(b[11]-'0')
-	behind := b[len(start):]
-	if behind[0] != ' ' && behind[0] != '\r' && behind[0] != '\n' {
+	end := bytes.IndexByte(b[:min(len(b), MaxLine)], '\n')
+	if end < 0 && len(b) >= MaxLine {
 		return nil, errStatusLine
 	}
-	end := bytes.IndexByte(behind, '\n')
-	line := behind
+	line, bare := b[len(start):], false
 	if end >= 0 {
-		if line, rest, err = cutLine(behind); err != nil {
-			return nil, err
-		}
+		line, rest, bare = b[len(start):end], b[end+1:], b[end-1] != '\r'
 	}
-	for i, c := range line {
-		if isControl[c] && !(end < 0 && c == '\r' && i == len(line)-1) {
-			return nil, errReason
-		}
+	line = bytes.TrimSuffix(line, []byte("\r"))
+	switch {
+	case len(line) > 0 && line[0] != ' ':
+		return nil, errStatusLine
+	case !printable(line):
+		return nil, errReason
+	case bare:
+		return nil, errBareLF
 	}
 	r.Reason = bytes.TrimPrefix(line, []byte(" "))
 	return rest, nil

@@ -95,6 +95,8 @@ func (r *Response) Append(b []byte, framing Framing, h Hop) []byte {
 	b = append(b, ' ')
 	b = append(append(b, r.Reason...), "\r\n"...)
 	named := r.named()
+	delete(named, "date")
+	delete(named, demanded[r.Status])
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		switch {
@@ -129,6 +131,12 @@ func (r *Response) Append(b []byte, framing Framing, h Hop) []byte {
 		b = append(append(append(b, "Upgrade: "...), r.Upgrade...), "\r\n"...)
 	}
 	return appendEnd(b, option)
+}
+
+// demanded has the field that a status demands, whatever Connection says of it
+// (RFC 9110, sections 11.6.1, 11.7.1, 15.3.7, 15.5.6). That of 426 is Upgrade.
+var demanded = map[int]string{
+	206: "content-range", 401: "www-authenticate", 405: "allow", 407: "proxy-authenticate",
 }
 
 // options returns a Connection with one option more.
