@@ -142,7 +142,7 @@ func silentAtTheEnd(t T, m Model) {
 	p := StartWithBackend(t, m)
 	c := p.Dial(t)
 	p.WaitEvent(t, "the silent client is accepted",
-		func(e narrate.Event) bool { return e.Step == narrate.Accept || m.Forks && e.State == narrate.Started })
+		func(e narrate.Event) bool { return e.Step == narrate.Accept })
 	start := time.Now()
 	e := p.Interrupt(t)
 	if d := time.Since(start); d > 4*time.Second {
