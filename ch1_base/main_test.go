@@ -24,7 +24,8 @@ func TestPrintsWhatItGets(t *testing.T) {
 		t.Errorf("exit status %d, stderr %q", e.Code, e.Stderr)
 	}
 	for _, want := range []string{
-		"| GET / HTTP/1.1\n", "| Host: proxy.test\n", `| X-Title: \x1b]0;zq\a\xff\x9b2J` + "\n", "Summary: 1 connection, 1 request, 0 failed, ",
+		"| GET / HTTP/1.1\n", "| Host: proxy.test\n", `| X-Title: \x1b]0;zq\a\xff\x9b2J` + "\n",
+		"Summary: 1 connection, 1 request, 0 failed, ",
 	} {
 		if !strings.Contains(e.Stdout, want) {
 			t.Errorf("stdout lacks %q:\n%s", want, e.Stdout)
@@ -39,14 +40,16 @@ func TestReadsAtMostABuffer(t *testing.T) {
 	c.Send(strings.Repeat("x", 5000)) // more than one read takes
 	c.Gone()
 	e := p.Wait(t)
-	read := p.WaitEvent(t, "read", func(e narrate.Event) bool { return e.Step == narrate.ReadRequest })
+	read := p.WaitEvent(t, "read",
+		func(e narrate.Event) bool { return e.Step == narrate.ReadRequest })
 	if e.Code != 0 || read.Bytes < 1 || read.Bytes > bufferSize {
 		t.Errorf("exit status %d, read %d bytes", e.Code, read.Bytes)
 	}
 }
 
 func TestSkipListen(t *testing.T) {
-	harness.RefusesToStart(t, harness.Base, 1, []string{"-skip-listen"}, "accept", "invalid argument", "listen", "Base.c", "-skip-listen")
+	harness.RefusesToStart(t, harness.Base, 1, []string{"-skip-listen"}, "accept",
+		"invalid argument", "listen", "Base.c", "-skip-listen")
 }
 
 func TestSilentClient(t *testing.T) {
@@ -87,7 +90,8 @@ func TestClientThatResets(t *testing.T) {
 			t.Errorf("exit status %d, stderr %q, summary %+v", e.Code, e.Stderr, e.Summary)
 		}
 		for _, e := range p.Events() {
-			if e.Fault == "proxy" || e.Step == narrate.Accept && !strings.HasPrefix(e.Peer, "127.0.0.1:") {
+			if e.Fault == "proxy" || e.Step == narrate.Accept &&
+				!strings.HasPrefix(e.Peer, "127.0.0.1:") {
 				t.Errorf("%+v", e)
 			}
 		}
@@ -133,5 +137,6 @@ func TestFlags(t *testing.T) {
 		}
 	}
 	harness.RefusesToStart(t, harness.Base, 1, []string{"-listen", "[::1]:0"}, "IPv4")
-	harness.RefusesToStart(t, harness.Base, 1, []string{"-listen", "192.0.2.1:0"}, "192.0.2.1", "-listen")
+	harness.RefusesToStart(t, harness.Base, 1, []string{"-listen", "192.0.2.1:0"}, "192.0.2.1",
+		"-listen")
 }

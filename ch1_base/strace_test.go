@@ -33,7 +33,8 @@ func TestNarrationIsTrue(t *testing.T) {
 			calls = append(calls, e.Calls)
 		}
 	}
-	if diff := cmp.Diff([]string{"socket", "bind", "listen", "accept", "read", "close"}, calls); diff != "" {
+	if diff := cmp.Diff([]string{"socket", "bind", "listen", "accept", "read", "close"},
+		calls); diff != "" {
 		t.Errorf("calls named by the narration, want (-), got (+):\n%s", diff)
 	}
 }

@@ -24,7 +24,8 @@ func TestOnce(t *testing.T) {
 	if e.Code != 0 || e.Summary == nil || e.Summary.Connections != 1 {
 		t.Errorf("exit status %d, summary %+v", e.Code, e.Summary)
 	}
-	worker := p.WaitEvent(t, "close", func(e narrate.Event) bool { return e.Step == narrate.Close }).Worker
+	worker := p.WaitEvent(t, "close",
+		func(e narrate.Event) bool { return e.Step == narrate.Close }).Worker
 	if worker != "main goroutine" {
 		t.Errorf("it was served by %q, want the main goroutine", worker)
 	}

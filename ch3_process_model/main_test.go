@@ -31,7 +31,8 @@ func TestLives(t *testing.T) {
 }
 
 func TestBadFlags(t *testing.T) {
-	for _, flags := range [][]string{{"-max-children", "0"}, {"-max-children", "all"}, {"-prefork", "-1"}, {"-prefork", "some"}} {
+	for _, flags := range [][]string{{"-max-children", "0"}, {"-max-children", "all"},
+		{"-prefork", "-1"}, {"-prefork", "some"}} {
 		harness.RefusesToStart(t, harness.Fork, 2, flags, flags[0])
 	}
 }
@@ -62,7 +63,8 @@ func hold(t *testing.T, p *harness.Proxy, target string) held {
 func (h held) release(t *testing.T) {
 	t.Helper()
 	h.backend.Send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-	if got := h.client.Response("GET"); got.Status != 200 || got.Body != "ok" || got.End != "closed" {
+	if got := h.client.Response("GET"); got.Status != 200 || got.Body != "ok" ||
+		got.End != "closed" {
 		t.Errorf("connection %d ends with %+v", h.conn, got)
 	}
 }
@@ -106,11 +108,13 @@ func TestNoChildAndNoZombieIsLeft(t *testing.T) {
 	close(jobs)
 	all.Wait()
 	p.WaitEvents(t, "a child is reaped", n+1, func(e narrate.Event) bool {
-		return e.Kind == narrate.KindWorker && strings.HasPrefix(e.Text, "exited and was reaped: exit status 0")
+		return e.Kind == narrate.KindWorker && strings.HasPrefix(e.Text, "exited and was reaped: "+
+			"exit status 0")
 	})
 	p.WaitChildren(t, 0)
 	p.WaitDescriptors(t, before)
-	if s := p.Interrupt(t).Summary; int(s.Connections) != n+1 || s.Failed != 0 || s.CPUSeconds < 0.1 {
+	if s := p.Interrupt(t).Summary; int(s.Connections) != n+1 || s.Failed != 0 ||
+		s.CPUSeconds < 0.1 {
 		t.Errorf("summary, children's CPU time included: %+v", s)
 	}
 }
@@ -140,13 +144,15 @@ func TestKilledChildCostsOneClient(t *testing.T) {
 			unlucky.backend.Gone()
 			name := fmt.Sprintf("child %d", unlucky.pid)
 			report := p.WaitEvent(t, "the parent's report", func(e narrate.Event) bool {
-				return e.Kind == narrate.KindWorker && e.Worker == name && strings.HasPrefix(e.Text, "exited")
+				return e.Kind == narrate.KindWorker && e.Worker == name &&
+					strings.HasPrefix(e.Text, "exited")
 			})
 			if !strings.HasSuffix(report.Text, "reaped: "+test.status) {
 				t.Errorf("the parent reports %q, want %q", report.Text, test.status)
 			}
 			end := p.WaitEvent(t, "close", closed(unlucky.conn))
-			if !end.Failed || !strings.Contains(end.Err, name) || !strings.Contains(end.Err, test.status) {
+			if !end.Failed || !strings.Contains(end.Err, name) ||
+				!strings.Contains(end.Err, test.status) {
 				t.Errorf("its close: %+v", end)
 			}
 			if test.signal == syscall.SIGQUIT {
@@ -190,7 +196,8 @@ func TestChildHoldsOnlyItsOwn(t *testing.T) {
 		t.Errorf("the parent has %d sockets, want 1", n)
 	}
 	pids := p.Children(t)
-	if len(pids) != 2 || first.pid == second.pid || !contains(pids, first.pid) || !contains(pids, second.pid) {
+	if len(pids) != 2 || first.pid == second.pid || !contains(pids, first.pid) ||
+		!contains(pids, second.pid) {
 		t.Errorf("the workers are %d and %d, the children %v", first.pid, second.pid, pids)
 	}
 	first.release(t)

@@ -28,9 +28,9 @@ func main() {
 	p.slots = workers.Flags(app)
 	app.Start()
 
-	// 1–3. Create a socket, bind it to an address, listen: net.Listen makes
-	// all three calls (C: socket, bind, listen).
-	listener, err := net.Listen("tcp", app.Listen)
+	// 1–3. Create a socket, bind it to an address, listen: net.Listen, one
+	// call below, makes all three calls (C: socket, bind, listen).
+	listener, err := forward.Listen(app.Listen)
 	if err != nil {
 		app.Fatal(err)
 	}

@@ -153,14 +153,16 @@ func TestSummaryTellsItsOwnMemory(t *testing.T) {
 	for i := 0; i < len(large); i += 4096 {
 		large[i] = 1
 	}
-	p := harness.Launch{Model: harness.Threaded, Flags: harness.Threaded.Demo(1), Plain: true}.Start(t)
+	p := harness.Launch{Model: harness.Threaded, Flags: harness.Threaded.Demo(1),
+		Plain: true}.Start(t)
 	if got := p.Get(t, "/bytes?n=16"); got.Status != 200 {
 		t.Fatalf("%+v", got)
 	}
 	peak := p.PeakMemory(t)
 	s := p.Interrupt(t).Summary
 	if s.PeakMemory < peak || s.PeakMemory > peak+20<<20 {
-		t.Errorf("the summary says %.1f MB, it was %.1f MB", float64(s.PeakMemory)/1e6, float64(peak)/1e6)
+		t.Errorf("the summary says %.1f MB, it was %.1f MB", float64(s.PeakMemory)/1e6,
+			float64(peak)/1e6)
 	}
 	runtime.KeepAlive(large)
 }

@@ -47,7 +47,8 @@ func TestInTurn(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the backends of 30 requests, want (-), got (+):\n%s", diff)
 	}
-	routes := p.WaitEvents(t, "route", 30, func(e narrate.Event) bool { return e.Kind == narrate.KindRoute })
+	routes := p.WaitEvents(t, "route", 30,
+		func(e narrate.Event) bool { return e.Kind == narrate.KindRoute })
 	for i, e := range routes {
 		if e.Peer != p.Backends[i%3] {
 			t.Errorf("route %d: %s, want %s", i, e.Peer, p.Backends[i%3])
@@ -82,7 +83,8 @@ func TestInTurnFrom30ClientsAtOnce(t *testing.T) {
 		t.Errorf("30 clients at once, want (-), got (+):\n%s", diff)
 	}
 	e := p.Interrupt(t)
-	if !regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(tally) + `\nSummary: 30 connections`).MatchString(e.Stdout) {
+	if !regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(tally) +
+		`\nSummary: 30 connections`).MatchString(e.Stdout) {
 		t.Errorf("no line %q before the summary:\n%s", tally, e.Stdout)
 	}
 }
@@ -95,7 +97,8 @@ func TestDeadBackendKeepsItsTurn(t *testing.T) {
 	dead := gone.Backends[0]
 	gone.Interrupt(t)
 
-	p := harness.Start(t, harness.Balancer, "-backends", demo.Backends[0]+","+dead+", "+demo.Backends[2])
+	p := harness.Start(t, harness.Balancer, "-backends",
+		demo.Backends[0]+","+dead+", "+demo.Backends[2])
 	var got []int
 	for range 6 {
 		got = append(got, p.Get(t, "/api/data").Status)

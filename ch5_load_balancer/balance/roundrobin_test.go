@@ -49,7 +49,8 @@ func TestEvenFromManyGoroutines(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if diff := cmp.Diff(map[string]int{"a:1": 10 * each, "b:2": 10 * each, "c:3": 10 * each}, counts); diff != "" {
+	if diff := cmp.Diff(map[string]int{"a:1": 10 * each, "b:2": 10 * each, "c:3": 10 * each},
+		counts); diff != "" {
 		t.Errorf("want (-), got (+):\n%s", diff)
 	}
 }

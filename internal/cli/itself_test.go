@@ -42,7 +42,8 @@ func TestReaches(t *testing.T) {
 		on := netip.MustParseAddrPort(test.listener)
 		check := func(spelling string, want bool) {
 			all := targets(t.Context(), spelling)
-			got := slices.ContainsFunc(all, func(to netip.AddrPort) bool { return reaches(to, on, own) })
+			got := slices.ContainsFunc(all,
+				func(to netip.AddrPort) bool { return reaches(to, on, own) })
 			if got != want {
 				t.Errorf("listens on %s, backend %s (%v): itself %t", on, spelling, all, got)
 			}

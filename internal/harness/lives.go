@@ -31,6 +31,7 @@ var Lives = []Life{
 	{"Ctrl+C, and again on the same port", ctrlC},
 	{"summary in words", summaryInWords},
 	{"Ctrl+C with a request in flight", inFlight},
+	{"Ctrl+C with a silent client", silentAtTheEnd},
 	{"port in use", portInUse},
 	{"bad flags", badFlags},
 	{"help", help},
@@ -132,6 +133,24 @@ func inFlight(t T, m Model) {
 		if left := p.Family(); len(left) > 0 {
 			t.Errorf("%v: left over: %v", sig, left)
 		}
+	}
+}
+
+// silentAtTheEnd presses Ctrl+C while a client is connected that has said nothing,
+// as a browser's spare connection: it is closed at once, and nothing has failed.
+func silentAtTheEnd(t T, m Model) {
+	p := StartWithBackend(t, m)
+	c := p.Dial(t)
+	p.WaitEvent(t, "the silent client is accepted",
+		func(e narrate.Event) bool { return e.Step == narrate.Accept })
+	start := time.Now()
+	e := p.Interrupt(t)
+	if d := time.Since(start); d > 4*time.Second {
+		t.Errorf("the end came only after %v: it waited for a client that had said nothing", d)
+	}
+	c.Gone()
+	if e.Code != 0 || e.Summary == nil || e.Summary.Failed != 0 {
+		t.Errorf("exit status %d, summary %+v", e.Code, e.Summary)
 	}
 }
 

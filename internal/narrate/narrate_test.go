@@ -84,10 +84,14 @@ func TestTextLines(t *testing.T) {
 		{step(ReadRequest, Event{Request: 1, Bytes: 84}), "#7    5 📦 Received 84 bytes\n"},
 		{step(ReadRequest, Event{Bytes: 1}), "#7    5 📦 Received 1 byte\n"},
 		{step(ReadRequest, Event{Request: 2, Bytes: 84}), "#7.2  5 📦 Received 84 bytes\n"},
-		{step(Connect, Event{Request: 2, Try: 1, Peer: "b:1", Calls: "connect", Text: "inside net.Dial"}), "#7.2  6 ✅ Connected to b:1 (connect, inside net.Dial)\n"},
-		{step(Connect, Event{Request: 2, Try: 2, Peer: "b:1", Calls: "connect", Text: "inside net.Dial"}), "#7.2  6 ✅ Connected to b:1 [try 2]\n"},
-		{step(Connect, Event{Request: 2, Peer: "b:1", Reused: true}), "#7.2  6 ✅ Reused an idle connection to b:1\n"},
-		{step(Close, Event{Request: 3, Status: 200, Elapsed: 850}), "#7   10 🔒 Connection closed after 850 µs, 3 requests\n"},
+		{step(Connect, Event{Request: 2, Try: 1, Peer: "b:1", Calls: "connect",
+			Text: "inside net.Dial"}), "#7.2  6 ✅ Connected to b:1 (connect, inside net.Dial)\n"},
+		{step(Connect, Event{Request: 2, Try: 2, Peer: "b:1", Calls: "connect",
+			Text: "inside net.Dial"}), "#7.2  6 ✅ Connected to b:1 [try 2]\n"},
+		{step(Connect, Event{Request: 2, Peer: "b:1", Reused: true}), "#7.2  6 ✅ Reused an idle " +
+			"connection to b:1\n"},
+		{step(Close, Event{Request: 3, Status: 200, Elapsed: 850}), "#7   10 🔒 Connection closed " +
+			"after 850 µs, 3 requests\n"},
 		{Event{Kind: KindRequest, Conn: 7, Request: 1, Status: 200}, ""},
 		{Event{Kind: KindIdle, Conn: 7, Request: 2, Status: 200},
 			"#7.2    💤 Answered with 200, waiting for another request\n"},
@@ -292,11 +296,14 @@ func TestSummaryCounts(t *testing.T) {
 
 func TestSummaryLine(t *testing.T) {
 	for want, s := range map[string]Summary{
-		"Summary: 12 connections, 31 requests, 0 failed, at most 3 at once,\n         CPU 0.050 s, peak memory 14.2 MB": {
+		"Summary: 12 connections, 31 requests, 0 failed, at most 3 at once,\n         CPU 0.050 " +
+			"s, peak memory 14.2 MB": {
 			Connections: 12, Requests: 31, MostAtOnce: 3, CPUSeconds: 0.05, PeakMemory: 14_200_000},
-		"Summary: 1 connection, 1 request, 1 failed, at most 1 at once,\n         CPU 0.000 s, peak memory 0.0 MB": {
+		"Summary: 1 connection, 1 request, 1 failed, at most 1 at once,\n         CPU 0.000 s, " +
+			"peak memory 0.0 MB": {
 			Connections: 1, Requests: 1, Failed: 1, MostAtOnce: 1},
-		"Summary: 0 connections, 0 requests, 0 failed, at most 0 at once,\n         CPU 0.000 s, peak memory 0.0 MB": {},
+		"Summary: 0 connections, 0 requests, 0 failed, at most 0 at once,\n         CPU 0.000 s, " +
+			"peak memory 0.0 MB": {},
 	} {
 		if got := s.String(); got != want {
 			t.Errorf("%q, want %q", got, want)
@@ -423,7 +430,8 @@ func TestRequests(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("want (-), got (+):\n%s", diff)
 	}
-	if s := n.Summary(); s.Connections != 1 || s.Requests != 2 || s.Failed != 1 || s.MostAtOnce != 1 {
+	if s := n.Summary(); s.Connections != 1 || s.Requests != 2 || s.Failed != 1 ||
+		s.MostAtOnce != 1 {
 		t.Errorf("%+v: the failure was counted by CutOff, and counts once", s)
 	}
 }

@@ -172,7 +172,8 @@ func (n *Narrator) begin() {
 // here.
 func (n *Narrator) Resume(id uint64, accepted time.Time) *Conn {
 	n.begin()
-	return &Conn{ID: id, n: n, owed: true, start: accepted, last: time.Now(), due: accepted.Add(n.Pause())}
+	return &Conn{ID: id, n: n, owed: true, start: accepted, last: time.Now(),
+		due: accepted.Add(n.Pause())}
 }
 
 // AcceptedAt returns when the connection was accepted; zero if nobody listens.

