@@ -23,7 +23,9 @@ const (
 // chapters 2 to 5 one, after which it is closed.
 type Client struct {
 	peer
-	Connection string // what responses say of the connection; "close" unless it is changed
+	Connection string    // what responses say of the connection: "close" unless it is changed to ""
+	Since      time.Time // when it was accepted
+	Requests   int       // requests that have begun on it
 
 	settings *Settings
 	log      *narrate.Conn
@@ -43,7 +45,7 @@ type Client struct {
 // NewClient takes a client's connection over, which has just been accepted.
 // From now on it belongs to the Client; Close closes it.
 func NewClient(conn net.Conn, settings *Settings, log *narrate.Conn) *Client {
-	c := &Client{Connection: "close", settings: settings, log: log}
+	c := &Client{Connection: "close", Since: time.Now(), settings: settings, log: log}
 	c.Conn = conn
 	c.buf = c.first[:]
 	c.writeIdle = settings.Idle
@@ -56,10 +58,11 @@ func ReadRequest(c *Client) (*Request, error) {
 	c.forget()
 	switch err := c.await(); {
 	case err == nil:
+		c.Requests++
 		c.log.Begin()
 		err = c.readRequest()
 		return c.request, c.tellRequest(err)
-	case isTimeout(err) && !c.settings.stopped():
+	case isTimeout(err) && !c.settings.stopping.Load():
 		return nil, c.tellRequest(requestError(err))
 	default:
 		return nil, c.tellRequest(errNoRequest)
@@ -77,20 +80,27 @@ func (c *Client) forget() {
 // and silent, so a waiting one must be cheap: only a small buffer, and so little
 // on the stack that a goroutine's first 2 KiB are enough.
 func (c *Client) await() error {
-	if c.w > 0 {
-		return nil
-	}
-	c.readIdle = 0
 	// The whole header has to be here by then, however slowly it drips in.
 	by := time.Now().Add(c.settings.Request)
+	if c.w > 0 {
+		return c.SetReadDeadline(by)
+	}
+	err := c.waitUntil(by)
+	if err == nil && c.settings.stopping.Load() {
+		c.SetReadDeadline(by) // Stop may have changed it
+	}
+	return err
+}
+
+// waitUntil waits for the first bytes, until that time or Stop.
+func (c *Client) waitUntil(by time.Time) error {
+	c.readIdle = 0
 	c.SetReadDeadline(by)
 	if c.settings.wait(c) {
 		c.SetReadDeadline(time.Now().Add(stopGrace))
 	}
 	n, err := c.Conn.Read(c.buf)
-	if c.settings.waited(c) && n > 0 {
-		c.SetReadDeadline(by)
-	}
+	c.settings.waited(c)
 	if c.w = n; n > 0 {
 		return nil
 	}
@@ -116,7 +126,8 @@ func (c *Client) readRequest() error {
 		r.body = c.held()[:min(r.Length, int64(len(c.held())))]
 		c.r += len(r.body)
 	}
-	r.read = r.Framing != http1.Chunked && int64(len(r.body)) == r.Length
+	r.rest = body{message: &r.Message, left: r.Length - int64(len(r.body)), out: r.Framing, limit: c.settings.MaxBody}
+	r.read = r.Framing != http1.Chunked && r.rest.left == 0
 	c.request, c.readIdle = r, c.settings.Idle
 	hops, counted := r.MaxForwards()
 	switch {
@@ -170,10 +181,52 @@ func (c *Client) address() string {
 	return ""
 }
 
-// hop is what this proxy says of the client's connection.
+// hop is what this proxy says of the client's connection: to one that is to be
+// kept, "close" where it will not be all the same, and "keep-alive" where the
+// client would not know (RFC 9112, section 9.3).
 func (c *Client) hop() http1.Hop {
-	return http1.Hop{Via: c.settings.Name, Connection: c.Connection}
+	h, r := http1.Hop{Via: c.settings.Name, Connection: c.Connection}, c.request
+	switch {
+	case h.Connection == "close":
+	case r == nil, r.Close, r.Minor == 0 && !r.KeepAlive, c.settings.stopping.Load():
+		h.Connection = "close"
+	case r.Minor == 0:
+		h.Connection = "keep-alive"
+	}
+	return h
 }
+
+// Next waits for the next request of a client that has been answered, no longer
+// than idle, and reports whether one has begun.
+func (c *Client) Next(idle time.Duration) bool {
+	c.forget()
+	if c.w > 0 {
+		return true
+	}
+	c.log.Idle(true)
+	return c.waitUntil(time.Now().Add(idle)) == nil
+}
+
+// Drain reads what is left of the request's body, up to where the next request
+// begins. It reports whether that was there within the time, and no longer than
+// most bytes.
+func (c *Client) Drain(most int64, within time.Duration) bool {
+	r := c.request
+	if r == nil || r.rest.lost || r.rest.left > most {
+		return false
+	}
+	r.rest.limit = r.rest.total + most
+	c.readIdle = 0
+	c.SetReadDeadline(time.Now().Add(within))
+	r.read = r.rest.copy(&peer{Conn: nowhere{}}, &c.peer) == nil
+	return r.read
+}
+
+// nowhere is a connection that takes everything.
+type nowhere struct{ net.Conn }
+
+func (nowhere) Write(b []byte) (int, error)      { return len(b), nil }
+func (nowhere) SetWriteDeadline(time.Time) error { return nil }
 
 // Reusable reports whether the connection can carry another request, and if not,
 // why (RFC 9112, section 9.3): a request must have been answered to its end, and
@@ -280,7 +333,8 @@ func (c *Client) linger() {
 			c.SetReadDeadline(past)
 		}
 		_, err := c.Conn.Read(buf[:])
-		if c.settings.waited(c) || err != nil {
+		c.settings.waited(c)
+		if err != nil || c.settings.stopping.Load() {
 			return
 		}
 	}

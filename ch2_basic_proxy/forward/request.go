@@ -23,7 +23,8 @@ type Request struct {
 
 	client *Client
 	body   []byte // as much of a body of known length as came with the header
-	taken  bool   // more of it has been read from the connection, and is gone
+	rest   body   // what of it is still on the connection
+	taken  bool   // a part of that has been read, and is gone
 	read   bool   // it has been read to its end, or there is none
 	try    *try   // the last one; nil: none
 }
@@ -119,8 +120,7 @@ func (t *try) watch() { t.start(t.watchClient) }
 func (t *try) sendBody() {
 	r, c := t.request, t.client
 	r.taken = true
-	b := body{message: &r.Message, left: r.Length - int64(len(r.body)), out: r.Framing, limit: c.settings.MaxBody}
-	err := b.copy(&t.backend.peer, &c.peer)
+	err := r.rest.copy(&t.backend.peer, &c.peer)
 	switch {
 	case err == nil:
 		r.read = true

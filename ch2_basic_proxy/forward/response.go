@@ -112,6 +112,9 @@ func (r *Response) write(c *Client) *Error {
 	buf := headBuffers.Get().(*[headSize]byte)
 	defer headBuffers.Put(buf)
 	h := c.hop()
+	if !c.marked {
+		h.Connection = "close"
+	}
 	if !r.Dated() {
 		h.Date = httpDate()
 	}
