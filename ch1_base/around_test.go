@@ -9,7 +9,9 @@ import (
 )
 
 func TestCheckTimeout(t *testing.T) {
-	for d, right := range map[time.Duration]bool{time.Second: true, 1: true, 0: false, -time.Second: false} {
+	for d, right := range map[time.Duration]bool{
+		time.Second: true, 1: true, 0: false, -time.Second: false,
+	} {
 		if err := checkTimeout(d); (err == nil) != right {
 			t.Errorf("%v: %v", d, err)
 		}

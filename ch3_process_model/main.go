@@ -1,5 +1,5 @@
 // Problem: while one client is served, all others wait.
-// New idea: a child process for each connection inherits the client's socket.
+// New idea: a child process for each connection inherits its socket.
 // Still open: to start a process costs milliseconds (ch4).
 // C: fork_proxy.c, steps 1–3 lines 21–41, 4 line 51, 5–10 lines 69–137
 // Run: go run ./ch3_process_model -demo
@@ -29,7 +29,10 @@ func main() {
 	p.family = family.Flags(app)
 	app.Start()
 	if p.family.IsChild() { // in C, fork has returned 0
-		p.child()
+		for conn, log := range p.family.Clients() { // -prefork: many
+			p.handleClient(conn, log)
+		}
+		os.Exit(p.family.Status()) // 0: the client is answered (C: exit)
 	}
 	p.family.Prepare()
 
@@ -79,10 +82,8 @@ func (p *proxy) start(conn net.Conn, log *narrate.Conn) error {
 		return err
 	}
 	defer socket.Close()
-
-	// fork alone would copy one of this process's threads; Go needs all.
-	// So the child is this program from its beginning (fork and exec),
-	// which inherits the socket as its file 3 (C: fork).
+	// fork alone would copy one thread; Go needs all of them. So the child
+	// is this program anew, with the socket as its file 3 (C: fork).
 	cmd := exec.Command(p.family.Program(), p.family.Args()...)
 	cmd.ExtraFiles = []*os.File{socket}
 	child := p.family.Child(cmd, conn, log) // with a pipe to narrate by
@@ -91,21 +92,11 @@ func (p *proxy) start(conn net.Conn, log *narrate.Conn) error {
 	}
 	go func() { // ends with the child
 		defer p.family.End()
-		child.Relay() // its narration
-		// Wait takes the exit status; without it a zombie would stay in
-		// the process table (C: wait, missing).
-		child.Wait()
-		child.Report()
+		child.Relay()  // its narration
+		child.Wait()   // or a zombie would stay (C: wait, missing)
+		child.Report() // how it has ended
 	}()
 	return nil
-}
-
-// child is what a child does: it serves the client that it has inherited.
-func (p *proxy) child() {
-	for conn, log := range p.family.Clients() { // -prefork: it accepts
-		p.handleClient(conn, log)
-	}
-	os.Exit(p.family.Status()) // 0: the client has its answer (C: exit)
 }
 
 // handleClient serves one client: one request, one response.

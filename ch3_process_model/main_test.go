@@ -67,6 +67,12 @@ func (h held) release(t *testing.T) {
 	}
 }
 
+func state(state string) func(narrate.Event) bool {
+	return func(e narrate.Event) bool { return e.State == state }
+}
+
+func accepted(e narrate.Event) bool { return e.Step == narrate.Accept }
+
 func closed(conn uint64) func(narrate.Event) bool {
 	return func(e narrate.Event) bool { return e.Step == narrate.Close && e.Conn == conn }
 }
@@ -214,7 +220,7 @@ func TestMaxChildren(t *testing.T) {
 	b.Request()
 	held{client: third, backend: b}.release(t)
 	second.release(t)
-	p.WaitEvents(t, "a child is reaped", 3, func(e narrate.Event) bool { return strings.HasPrefix(e.Text, "exited") })
+	p.WaitEvents(t, "a child is reaped", 3, state(narrate.Exited))
 	running := 0
 	for _, e := range p.Events() {
 		switch {
@@ -244,7 +250,7 @@ func TestStandingChildIsReplaced(t *testing.T) {
 			return e.Worker == name && strings.HasPrefix(e.Text, "exited")
 		})
 	}
-	p.WaitEvents(t, "a child is started", 9, func(e narrate.Event) bool { return e.Text == "started" })
+	p.WaitEvents(t, "a child is started", 9, state(narrate.Started))
 	after := p.WaitChildren(t, 4)
 	if contains(after, before[0]) {
 		t.Errorf("children %v before, %v after", before, after)
@@ -325,15 +331,15 @@ func TestFamilyIsTerminated(t *testing.T) {
 					c.Send("GET /early HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
 					early = append(early, c)
 				}
-				p.WaitEvents(t, "all are accepted", 4, func(e narrate.Event) bool { return e.Step == narrate.Accept })
+				p.WaitEvents(t, "all are accepted", 4, accepted)
 				for _, pid := range append(p.Children(t), p.PID()) {
 					syscall.Kill(pid, syscall.SIGTERM)
 				}
 				h.release(t)
-				for _, c := range early {
+				for range early {
 					b := p.Backend.Accept(t)
 					b.Request()
-					held{client: c, backend: b}.backend.Send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+					b.Send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 				}
 				for _, c := range early {
 					if got := c.Response("GET"); got.Status != 200 || got.Body != "ok" {
@@ -341,7 +347,7 @@ func TestFamilyIsTerminated(t *testing.T) {
 					}
 				}
 				e := p.Wait(t)
-				if e.Code != 0 || e.Summary == nil || e.Summary.Connections != 4 || e.Summary.Failed != 0 {
+				if s := e.Summary; e.Code != 0 || s == nil || s.Connections != 4 || s.Failed != 0 {
 					t.Errorf("exit status %d, summary %+v", e.Code, e.Summary)
 				}
 				p.WaitFamilyGone(t)
@@ -355,13 +361,16 @@ func TestFamilyIsTerminated(t *testing.T) {
 func TestTerminatedChild(t *testing.T) {
 	harness.NeedProc(t)
 	p := harness.StartWithBackend(t, harness.Prefork)
-	pid := p.WaitChildren(t, 4)[0]
+	h := hold(t, p, "/first")
+	h.release(t)
+	pid := h.pid // it runs, for it has served
+	p.WaitEvent(t, "close", closed(h.conn))
 	syscall.Kill(pid, syscall.SIGTERM)
-	e := p.WaitEvent(t, "its end", func(e narrate.Event) bool { return e.State == narrate.Exited })
+	e := p.WaitEvent(t, "its end", state(narrate.Exited))
 	if e.Worker != fmt.Sprint("child ", pid) || !strings.HasSuffix(e.Text, "exit status 0") {
 		t.Errorf("%+v, want the end of child %d", e, pid)
 	}
-	p.WaitEvents(t, "a child is started", 5, func(e narrate.Event) bool { return e.State == narrate.Started })
+	p.WaitEvents(t, "a child is started", 5, state(narrate.Started))
 	hold(t, p, "/next").release(t)
 	p.Interrupt(t)
 }
@@ -406,19 +415,21 @@ func TestProgramDeleted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := harness.Launch{Model: m, Under: []string{"sh", "-c", `shift; exec "$0" "$@"`, copied}}.StartWithBackend(t)
+		under := []string{"sh", "-c", `shift; exec "$0" "$@"`, copied}
+		p := harness.Launch{Model: m, Under: under}.StartWithBackend(t)
 		hold(t, p, "/before").release(t)
 		os.Remove(copied)
 		if m.Standing > 0 {
 			syscall.Kill(p.WaitChildren(t, m.Standing)[0], syscall.SIGKILL)
-			p.WaitEvents(t, "a child is started", m.Standing+1, func(e narrate.Event) bool { return e.State == narrate.Started })
+			p.WaitEvents(t, "a child is started", m.Standing+1, state(narrate.Started))
 		}
 		hold(t, p, "/deleted").release(t)
 		if err := os.WriteFile(copied, []byte("#!/bin/sh\nexit 3\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		h := hold(t, p, "/replaced")
-		if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", h.pid)); string(name) != "ch3_process_mod\n" {
+		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", h.pid))
+		if string(name) != "ch3_process_mod\n" {
 			t.Errorf("%s: ps and pkill know the child as %q", m.Name, name)
 		}
 		h.release(t)
@@ -430,8 +441,8 @@ func TestProgramDeleted(t *testing.T) {
 func TestNoTemporaryFolder(t *testing.T) {
 	env := []string{"TMPDIR=/does/not/exist"}
 	if runtime.GOOS != "linux" {
-		p := harness.Launch{Model: harness.Prefork, Env: env}.Spawn(t)
-		if e := p.Wait(t); e.Code != 1 || strings.Contains(e.Stdout, "Ready") || strings.Count(e.Stderr, "\n") != 1 {
+		e := harness.Launch{Model: harness.Prefork, Env: env}.Spawn(t).Wait(t)
+		if e.Code != 1 || e.Stdout != "" || strings.Count(e.Stderr, "\n") != 1 {
 			t.Errorf("%+v, want exit status 1 and the reason, before it is ready", e)
 		}
 		return
@@ -447,14 +458,15 @@ func TestPreforkFitsDescriptors(t *testing.T) {
 	harness.NeedProc(t)
 	m := harness.Prefork
 	m.Flags, m.Standing = []string{"-prefork", "100"}, 10 // 64 - 24 - 2*4 descriptors, 3 for each
-	p := harness.Launch{Model: m, Under: []string{"sh", "-c", `ulimit -n 64; exec "$0" "$@"`}}.StartWithBackend(t)
+	under := []string{"sh", "-c", `ulimit -n 64; exec "$0" "$@"`}
+	p := harness.Launch{Model: m, Under: under}.StartWithBackend(t)
 	p.WaitChildren(t, m.Standing)
 	hold(t, p, "/held").release(t)
 	problems := 0
 	for _, e := range p.Events() {
 		if e.Kind == narrate.KindProblem {
 			problems++
-			if !strings.Contains(e.Err, "ulimit -n") || !strings.Contains(e.Err, "10 standing") {
+			if !strings.Contains(e.Err, "ulimit -n") || !strings.Contains(e.Err, "room for 10 ") {
 				t.Errorf("problem: %s", e.Err)
 			}
 		}
@@ -486,16 +498,13 @@ func TestKilledUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	dead := 0
-	for deadline := time.Now().Add(harness.Patience); dead < 100 && time.Now().Before(deadline); {
-		for _, pid := range p.Children(t) {
-			syscall.Kill(pid, syscall.SIGKILL)
-			dead++
-			time.Sleep(time.Duration(dead%7) * 500 * time.Microsecond) // anywhere in their work
-		}
+	p.WaitEvents(t, "a child is started", m.Standing, state(narrate.Started))
+	for reaped := 0; reaped < 60; reaped++ {
+		pids := p.Children(t)
+		syscall.Kill(pids[reaped%len(pids)], syscall.SIGKILL)
+		p.WaitEvents(t, "a child is reaped", reaped+1, state(narrate.Exited))
 	}
 	close(over)
-	p.WaitEvents(t, "a child is reaped", dead/2, func(e narrate.Event) bool { return e.State == narrate.Exited })
 	all.Wait()
 	start := time.Now()
 	e := p.Interrupt(t)
@@ -519,8 +528,10 @@ func TestKilledUnderLoad(t *testing.T) {
 			t.Errorf("connection %d is not closed", conn)
 		}
 	}
-	if s := e.Summary; int(s.Connections) != len(conns) || int(s.Requests) != requests || int(s.Failed) != failed || failed == 0 {
-		t.Errorf("summary %+v, but told: %d connections, %d requests, %d failed", s, len(conns), requests, failed)
+	if s := e.Summary; int(s.Connections) != len(conns) || int(s.Requests) != requests ||
+		int(s.Failed) != failed || failed == 0 {
+		t.Errorf("summary %+v, but told: %d connections, %d requests, %d failed",
+			s, len(conns), requests, failed)
 	}
 }
 
@@ -539,7 +550,7 @@ func TestRefusedClientIsNotHeld(t *testing.T) {
 		t.Errorf("a client for whom no child can be started reads %+v", got)
 	}
 	start := time.Now()
-	p.WaitEvent(t, "its close", func(e narrate.Event) bool { return e.Step == narrate.Close && e.Status == 503 })
+	p.WaitEvent(t, "its close", closed(2))
 	if d := time.Since(start); d > 4*time.Second {
 		t.Errorf("its socket is held for %v more; it is silent, and 1 s is enough", d)
 	}

@@ -128,7 +128,7 @@ func TestKilledAtEveryMoment(t *testing.T) {
 			}
 			for conn, closed := range closed {
 				if closed != 1 {
-					t.Errorf("%s, after %d moments: %d is closed %d times", name, moments, conn, closed)
+					t.Errorf("%s, after %d: %d is closed %d times", name, moments, conn, closed)
 				}
 			}
 		}

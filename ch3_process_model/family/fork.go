@@ -95,7 +95,7 @@ func (c *Child) Start() error {
 	c.Stderr = os.Stderr              // for a panic's last words
 	c.SysProcAttr = ownProcessGroup() // so that it does not get the terminal's Ctrl+C
 	if err == nil {
-		err = c.Cmd.Start()
+		err = f.start(c)
 	}
 	if err != nil {
 		ours.Close()
@@ -103,11 +103,20 @@ func (c *Child) Start() error {
 		return err
 	}
 	c.pipe = ours
-	f.mu.Lock()
-	f.children[c] = true
-	f.mu.Unlock()
 	f.app.Log.WorkerNote(c.job.Conn, c.name(), narrate.Started, "started")
 	return nil
+}
+
+// start starts a child so that it is not missing from the list when all are to
+// be killed.
+func (f *Family) start(c *Child) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := c.Cmd.Start()
+	if err == nil {
+		f.children[c] = true
+	}
+	return err
 }
 
 // Relay passes on what the child tells, until it ends.

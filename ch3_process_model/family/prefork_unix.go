@@ -52,15 +52,11 @@ func (f *Family) Prefork(listener net.Listener) bool {
 	}
 	n := f.fit(f.prefork)
 	if n < f.prefork {
-		f.app.Log.Problem("The limit on open files (ulimit -n) has room for %d standing children", n)
-	}
-	socket, err := duplicate(listener)
-	if err != nil {
-		f.app.Fatal(err)
+		f.app.Log.Problem("The limit on open files (ulimit -n) has room for %d children", n)
 	}
 	var all sync.WaitGroup
 	for slot := range n {
-		all.Go(func() { f.standOne(socket, slot) }) // ends after Ctrl+C
+		all.Go(func() { f.standOne(listener, slot) }) // ends after Ctrl+C
 	}
 	all.Wait()
 	return true
@@ -75,11 +71,11 @@ const (
 // standOne keeps one child standing. One that dies at once is replaced after a
 // pause that doubles each time, so that a broken program does not start
 // thousands of processes a second.
-func (f *Family) standOne(socket *os.File, slot int) {
+func (f *Family) standOne(listener net.Listener, slot int) {
 	pause := firstPause
 	for !f.stopping() {
 		started := time.Now()
-		if err := f.stand(socket, slot); err != nil {
+		if err := f.stand(listener, slot); err != nil && !f.stopping() {
 			f.app.Log.Problem("No child could be started: %v; next try in %v", err, pause)
 		}
 		if time.Since(started) > maxPause {
@@ -94,28 +90,44 @@ func (f *Family) standOne(socket *os.File, slot int) {
 }
 
 // stand starts a standing child and sees to its end.
-func (f *Family) stand(socket *os.File, slot int) error {
+func (f *Family) stand(listener net.Listener, slot int) error {
 	cmd := exec.Command(f.Program(), f.Args()...)
 	c := &Child{Cmd: cmd, family: f, job: job{Standing: true, Slot: slot}}
-	end, lifeline, err := os.Pipe()
+	before := f.board.slots[slot].load() // what others have counted in this place
+	lifeline, err := f.startStanding(c, listener)
 	if err != nil {
 		return err
 	}
-	c.ExtraFiles = []*os.File{socket, f.boardFile, end}
-	f.starting.Lock() // one after the other: each start takes some descriptors for a moment
-	err = c.Start()
-	end.Close()
-	f.starting.Unlock()
-	if err != nil {
-		lifeline.Close()
-		return err
-	}
-	f.attend(c, lifeline)
+	f.attend(c, lifeline, before)
 	return nil
 }
 
+// startStanding starts c with the listening socket, the scoreboard and the life
+// line, whose other end it returns. It does so for one child after the other:
+// each start takes some more descriptors for a moment.
+func (f *Family) startStanding(c *Child, listener net.Listener) (lifeline *os.File, err error) {
+	f.starting.Lock()
+	defer f.starting.Unlock()
+	socket, err := duplicate(listener)
+	if err != nil {
+		return nil, err
+	}
+	defer socket.Close()
+	end, lifeline, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer end.Close()
+	c.ExtraFiles = []*os.File{socket, f.boardFile, end}
+	if err := c.Start(); err != nil {
+		lifeline.Close()
+		return nil, err
+	}
+	return lifeline, nil
+}
+
 // attend passes on what a standing child tells until it ends, and reaps it.
-func (f *Family) attend(c *Child, lifeline *os.File) {
+func (f *Family) attend(c *Child, lifeline *os.File, before narrate.Totals) {
 	done := make(chan struct{})
 	// Ends with attend: cutting the life line is how the child learns that it
 	// is to stop, whether by Ctrl+C or because this process has died.
@@ -126,8 +138,6 @@ func (f *Family) attend(c *Child, lifeline *os.File) {
 		}
 		lifeline.Close()
 	}()
-	slot := &f.board.slots[c.job.Slot]
-	before := slot.load()
 	conn := uint64(0) // the number of the latest connection
 	c.relay(func(e narrate.Event) {
 		c.told.add(e)
@@ -140,7 +150,7 @@ func (f *Family) attend(c *Child, lifeline *os.File) {
 	c.Wait()
 	close(done)
 	c.forget()
-	f.settle(c, slot, before, conn)
+	f.settle(c, &f.board.slots[c.job.Slot], before, conn)
 }
 
 // settle counts and tells what a standing child has begun and not finished, if

@@ -33,8 +33,10 @@ type Slots struct {
 // Flags registers -max-conns and -os-threads and returns the Slots that they set.
 func Flags(app *cli.App) *Slots {
 	p := &Slots{app: app}
-	app.CountVar(&p.max, "max-conns", 10000, "most `connections` at once; further clients wait")
-	app.Flags.BoolVar(&p.pinned, "os-threads", false, "give each goroutine a thread, as the C program does")
+	app.CountVar(&p.max, "max-conns", 10000,
+		"most `connections` at once; further clients wait")
+	app.Flags.BoolVar(&p.pinned, "os-threads", false,
+		"give each goroutine a thread, as the C program does")
 	app.Worker = func() string {
 		if p.pinned {
 			return threadName()

@@ -86,7 +86,9 @@ func TestFailedAcceptTakesNoSlot(t *testing.T) {
 }
 
 func TestWorkersName(t *testing.T) {
-	for value, pattern := range map[string]string{"false": `^(main )?goroutine( \d+)?$`, "true": `^thread( \d+)?$`} {
+	for value, pattern := range map[string]string{
+		"false": `^(main )?goroutine( \d+)?$`, "true": `^thread( \d+)?$`,
+	} {
 		_, app := newPool(t, map[string]string{"os-threads": value})
 		if got := app.Worker(); !regexp.MustCompile(pattern).MatchString(got) {
 			t.Errorf("-os-threads=%s: worker %q", value, got)

@@ -139,7 +139,8 @@ func TestConnectionIsKept(t *testing.T) {
 func TestUnreadableParametersAreExplained(t *testing.T) {
 	g, c := start(t, 1), client(t)
 	for _, path := range []string{"/slow?ms=1;n=2", "/bytes?n=%zz", "/status/"} {
-		if res, body := get(t, c, "http://"+g.Addrs()[0]+path); res.StatusCode != 400 || !strings.HasSuffix(body, ".\n") {
+		if res, body := get(t, c, "http://"+g.Addrs()[0]+path); res.StatusCode != 400 ||
+			!strings.HasSuffix(body, ".\n") {
 			t.Errorf("%s: %d %q, want 400 with a sentence", path, res.StatusCode, body)
 		}
 	}
@@ -343,7 +344,8 @@ func TestStopUnderLoadLeavesNothing(t *testing.T) {
 					continue
 				}
 				_ = conn.SetDeadline(time.Now().Add(patience))
-				fmt.Fprint(conn, "GET /bytes?n=100000 HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n")
+				fmt.Fprint(conn, "GET /bytes?n=100000 HTTP/1.1\r\nHost: demo\r\n"+
+					"Connection: close\r\n\r\n")
 				_, err = io.Copy(io.Discard, conn)
 				conn.Close()
 				if errors.Is(err, os.ErrDeadlineExceeded) {

@@ -104,7 +104,8 @@ func (l *life) route(w http.ResponseWriter, r *http.Request) error {
 		if code, ok := strings.CutPrefix(path, "/status/"); ok {
 			return l.status(w, r, code)
 		}
-		text(w, http.StatusNotFound, fmt.Sprintf("Backend %s has nothing at %s; / lists what it has.",
+		text(w, http.StatusNotFound, fmt.Sprintf("Backend %s has nothing at %s; / lists what it "+
+			"has.",
 			l.backend.port, visible(path)))
 		return nil
 	}
@@ -239,7 +240,8 @@ func (l *life) status(w http.ResponseWriter, r *http.Request, digits string) err
 	code, err := strconv.Atoi(digits)
 	if err != nil || len(digits) != 3 || code < 100 || code > 599 ||
 		code == http.StatusSwitchingProtocols {
-		return badRequest(fmt.Sprintf("%s is no status that can be sent here: give 200 to 599, or 100, "+
+		return badRequest(fmt.Sprintf("%s is no status that can be sent here: give 200 to 599, "+
+			"or 100, "+
 			"or 102 to 199 (101 belongs to /ws).", visible(digits)))
 	}
 	h := w.Header()
@@ -393,7 +395,8 @@ func number(r *http.Request, name string, byDefault, low, high int64) (int64, er
 	}
 	n, err := strconv.ParseInt(query.Get(name), 10, 64)
 	if err != nil || n < low || n > high {
-		return 0, badRequest(fmt.Sprintf("The parameter %s must be a whole number from %d to %d, not \"%s\".",
+		return 0, badRequest(fmt.Sprintf("The parameter %s must be a whole number from %d to %d, "+
+			"not \"%s\".",
 			name, low, high, visible(query.Get(name))))
 	}
 	return n, nil

@@ -53,11 +53,13 @@ type Gap struct {
 // The named gaps.
 var (
 	OneRequest = &Gap{"one request a connection, on both sides", "ch6",
-		[]string{"keep-alive-client", "keep-alive-post", "keep-alive-head", "pipelining-served", "backend-reuse"}}
+		[]string{"keep-alive-client", "keep-alive-post", "keep-alive-head", "pipelining-served",
+			"backend-reuse"}}
 	OneClient = &Gap{"one slow client blocks all", "ch3, ch4",
 		[]string{"free-silent-client", "free-slow-header", "free-slow-upload", "free-slow-backend",
 			"free-slow-reader", "free-100-idle", "free-parallel"}}
-	DeadBackend = &Gap{"a dead backend still gets its turn", "ch7, ch8", []string{"balance-refused-hidden"}}
+	DeadBackend = &Gap{"a dead backend still gets its turn", "ch7, ch8",
+		[]string{"balance-refused-hidden"}}
 )
 
 // Chapters is the table, in the order of the book.
@@ -87,8 +89,9 @@ var Chapters = []Chapter{
 		About:    "a proxy with a goroutine for each connection",
 		Worker:   "a goroutine for each connection",
 		Backends: backends[:1],
-		Modes:    []Mode{{"os-threads", []string{"-os-threads"}, "an OS thread for each connection"}},
-		Gaps:     []*Gap{OneRequest},
+		Modes: []Mode{{"os-threads", []string{"-os-threads"},
+			"an OS thread for each connection"}},
+		Gaps: []*Gap{OneRequest},
 	},
 	{
 		Number: 5, Dir: "ch5_load_balancer", Bound: "-max-conns", C: balancer,

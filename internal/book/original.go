@@ -40,7 +40,7 @@ type Row struct {
 type Original struct {
 	File   string // "Reverse_Proxy.c"
 	Lines  int    // how many it has
-	Client [2]int // first and last line of the part that serves a client, if it is set apart
+	Client [2]int // first and last line of the function that serves a client, if there is one
 	Steps  [11][]Call
 	Extras []Extra
 }
@@ -63,7 +63,7 @@ var basic = &Original{
 }
 
 var fork = &Original{
-	File: "fork_proxy.c", Lines: 146, Client: [2]int{65, 139},
+	File: "fork_proxy.c", Lines: 146,
 	Steps: [11][]Call{
 		1: {{"socket", 21}}, 2: {{"bind", 33}}, 3: {{"listen", 41}}, 4: {{"accept", 51}},
 		5: {{"read", 69}}, 6: {{"socket", 82}, {"connect", 95}}, 7: {{"write", 105}},
@@ -72,7 +72,8 @@ var fork = &Original{
 	Extras: []Extra{
 		{After: 4, Name: "a process for the client", Calls: []Call{{"fork", 59}}},
 		{After: 10, Name: "the child's end", Calls: []Call{{"exit", 138}}},
-		{After: 10, Name: "the parent's copy", Words: "parent's copy", Calls: []Call{{"close", 142}}},
+		{After: 10, Name: "the parent's copy", Words: "parent's copy",
+			Calls: []Call{{"close", 142}}},
 	},
 }
 

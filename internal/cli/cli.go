@@ -35,7 +35,7 @@ type App struct {
 	Flags    *flag.FlagSet     // what Start parses
 	Args     []string          // with it: the command line, without the program's name
 	Worker   func() string     // names the worker that calls it; set it before Start
-	Workers  func() string     // says in words who serves a connection, for the live page; may be nil
+	Workers  func() string     // says who serves a connection, for the live page; may be nil
 	Child    bool              // a child of this program: it starts neither backends nor live page
 
 	backends string // -backend or -backends, as given
@@ -66,20 +66,24 @@ func New(backendAddrs ...string) *App {
 	a.Flags = flag.NewFlagSet(a.Name, flag.ContinueOnError)
 	a.Flags.SetOutput(io.Discard) // a mistake is told in one sentence
 	fs := a.Flags
-	fs.StringVar(&a.Listen, "listen", "127.0.0.1:8080", "`address` to accept clients on; port 0 takes a free one")
+	fs.StringVar(&a.Listen, "listen", "127.0.0.1:8080",
+		"`address` to accept clients on; port 0 takes a free one")
 	switch len(backendAddrs) {
 	case 0:
 	case 1:
 		fs.StringVar(&a.backends, "backend", backendAddrs[0], "`address` of the backend")
 	default:
-		fs.StringVar(&a.backends, "backends", strings.Join(backendAddrs, ","), "`addresses` of the backends, separated by commas")
+		fs.StringVar(&a.backends, "backends", strings.Join(backendAddrs, ","),
+			"`addresses` of the backends, separated by commas")
 	}
 	if len(backendAddrs) > 0 {
 		fs.BoolVar(&a.demo, "demo", false, "start the backends too, in this process")
 	}
-	fs.StringVar(&a.watch, "watch", "", "`address` for the live page, such as 127.0.0.1:9090; empty: none")
+	fs.StringVar(&a.watch, "watch", "",
+		"`address` for the live page, such as 127.0.0.1:9090; empty: none")
 	fs.StringVar(&a.format, "log", "text", "`format` of the narration: text, json or off")
-	fs.Func("slow-motion", "`pause` after each step, such as 500ms, for the classroom", func(s string) (err error) {
+	pause := "`pause` after each step, such as 500ms, for the classroom"
+	fs.Func("slow-motion", pause, func(s string) (err error) {
 		if a.slow, err = time.ParseDuration(s); err != nil {
 			return fmt.Errorf("it must be a time such as 500ms or 2s")
 		}

@@ -34,7 +34,8 @@ func TestDefaults(t *testing.T) {
 	if err := a.checkFlags(); err != nil {
 		t.Fatal(err)
 	}
-	if a.Listen != "127.0.0.1:8080" || strings.Join(a.Backends, " ") != "127.0.0.1:8000 127.0.0.1:8001" {
+	if a.Listen != "127.0.0.1:8080" ||
+		strings.Join(a.Backends, " ") != "127.0.0.1:8000 127.0.0.1:8001" {
 		t.Errorf("listens on %s, backends %v", a.Listen, a.Backends)
 	}
 }
@@ -72,30 +73,36 @@ func TestCheckFlags(t *testing.T) {
 	} {
 		a, _ := newApp(t, map[string]string{test.flag: test.value}, test.backends...)
 		err := a.checkFlags()
-		if (err == nil) != (test.complaint == "") || err != nil && !strings.Contains(err.Error(), test.complaint) {
-			t.Errorf("-%s %q: %v, want a complaint with %q", test.flag, test.value, err, test.complaint)
+		if (err == nil) != (test.complaint == "") ||
+			err != nil && !strings.Contains(err.Error(), test.complaint) {
+			t.Errorf("-%s %q: %v, want a complaint with %q",
+				test.flag, test.value, err, test.complaint)
 		}
 	}
 }
 
 func TestExplain(t *testing.T) {
 	listen := func(err error) error { return &net.OpError{Op: "listen", Err: err} }
-	inUse := os.NewSyscallError("bind", syscall.EADDRINUSE)
+	bind := func(err error) error { return os.NewSyscallError("bind", err) }
+	inUse, noAddress := bind(syscall.EADDRINUSE), listen(bind(syscall.EADDRNOTAVAIL))
+	foreign := "not an address of this machine"
 	for _, test := range []struct {
 		err   error
 		words []string
 	}{
 		{listen(inUse), []string{"port 1 ", "in use", "-listen 127.0.0.1:0"}},
 		{inUse, []string{"port 1 ", "in use"}}, // ch1
-		{&backends.ListenError{Addr: "192.0.2.1:2", Err: listen(inUse)}, []string{"port 2 ", "demo backend", "-demo"}},
+		{&backends.ListenError{Addr: "192.0.2.1:2", Err: listen(inUse)},
+			[]string{"port 2 ", "demo backend", "-demo"}},
 		{errWatch{listen(inUse)}, []string{"port 3 ", "live page", "-watch 127.0.0.1:0"}},
-		{errWatch{listen(os.NewSyscallError("bind", syscall.EADDRNOTAVAIL))}, []string{"192.0.2.1:3", "not an address of this machine", "-watch"}},
-		{listen(os.NewSyscallError("bind", syscall.EACCES)), []string{"port 1 ", "not permitted", "-listen"}},
-		{listen(os.NewSyscallError("bind", syscall.EADDRNOTAVAIL)), []string{"192.0.2.1:1", "not an address of this machine"}},
-		{listen(&net.DNSError{Err: "no such host", Name: "x"}), []string{"192.0.2.1:1", "not an address of this machine"}},
+		{errWatch{noAddress}, []string{"192.0.2.1:3", foreign, "-watch"}},
+		{listen(bind(syscall.EACCES)), []string{"port 1 ", "not permitted", "-listen"}},
+		{noAddress, []string{"192.0.2.1:1", foreign}},
+		{listen(&net.DNSError{Err: "no such host", Name: "x"}), []string{"192.0.2.1:1", foreign}},
 		{errors.New("something else"), []string{"something else"}},
 	} {
-		a, _ := newApp(t, map[string]string{"listen": "192.0.2.1:1", "watch": "192.0.2.1:3"}, "127.0.0.1:8000")
+		flags := map[string]string{"listen": "192.0.2.1:1", "watch": "192.0.2.1:3"}
+		a, _ := newApp(t, flags, "127.0.0.1:8000")
 		got := a.explain(test.err)
 		for _, word := range test.words {
 			if !strings.Contains(got, word) {
@@ -111,14 +118,15 @@ func TestPortOwner(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux tells who listens")
 	}
+	self := fmt.Sprintf("cli.test (process %d)", os.Getpid())
 	for _, host := range []string{"127.0.0.1", "[::1]", "0.0.0.0", ""} {
 		l, err := net.Listen("tcp", host+":0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, port, _ := net.SplitHostPort(l.Addr().String())
-		if got, _ := portOwner(host + ":" + port); got != fmt.Sprintf("cli.test (process %d)", os.Getpid()) {
-			t.Errorf("%s: %q does not name this process, %d", l.Addr(), got, os.Getpid())
+		if got, _ := portOwner(host + ":" + port); got != self {
+			t.Errorf("%s: %q, want %q", l.Addr(), got, self)
 		}
 		if got, _ := portOwner(":" + port); got == "" {
 			t.Errorf("%s: in the way of a listener on every address, but not named", l.Addr())
@@ -173,7 +181,8 @@ func TestHooksAppend(t *testing.T) {
 	}
 	a.Finish()
 	a.Finish() // the summary is printed once
-	if got := out.String(); !strings.HasPrefix(got, "Before it 1\nBefore it 2\nSummary: 0 connections") ||
+	want := "Before it 1\nBefore it 2\nSummary: 0 connections"
+	if got := out.String(); !strings.HasPrefix(got, want) ||
 		strings.Count(got, "\n") != 4 {
 		t.Errorf("%q", got)
 	}
@@ -186,7 +195,8 @@ func TestCountVar(t *testing.T) {
 	if n != 7 {
 		t.Errorf("default %d", n)
 	}
-	for value, right := range map[string]bool{"1": true, "20000": true, "0": false, "-1": false, "x": false, "1.5": false} {
+	for value, right := range map[string]bool{"1": true, "20000": true,
+		"0": false, "-1": false, "x": false, "1.5": false} {
 		if err := a.Flags.Set("count", value); (err == nil) != right {
 			t.Errorf("%s: %v", value, err)
 		}
@@ -209,7 +219,8 @@ func TestFitDescriptors(t *testing.T) {
 	}
 	all := fit(1<<30, 2, nil)
 	for name, less := range map[string]int{
-		"three each": fit(1<<30, 3, nil), "with a live page": fit(1<<30, 2, map[string]string{"watch": "127.0.0.1:9090"}),
+		"three each":         fit(1<<30, 3, nil),
+		"with a live page":   fit(1<<30, 2, map[string]string{"watch": "127.0.0.1:9090"}),
 		"with demo backends": fit(1<<30, 2, map[string]string{"demo": "true"}),
 		"with a name":        fit(1<<30, 2, map[string]string{"backend": "backend.test:80"}),
 	} {
@@ -217,7 +228,7 @@ func TestFitDescriptors(t *testing.T) {
 			t.Errorf("%s: %d, without: %d", name, less, all)
 		}
 	}
-	if none := fit(1, 1<<40, nil); none != 1 {
+	if none := fit(2, 1<<30, nil); none != 1 {
 		t.Errorf("no room: %d, want the one that cannot be less", none)
 	}
 }

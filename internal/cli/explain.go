@@ -31,7 +31,8 @@ func (a *App) explain(err error) string {
 	var op *net.OpError
 	var call *os.SyscallError
 	if errors.As(err, &op) && op.Op == "listen" || errors.As(err, &call) && call.Syscall == "bind" {
-		return cannotListen(err, a.Listen, "", "choose another port with -listen 127.0.0.1:0", "-listen 127.0.0.1:8080")
+		return cannotListen(err, a.Listen, "",
+			"choose another port with -listen 127.0.0.1:0", "-listen 127.0.0.1:8080")
 	}
 	return err.Error()
 }
@@ -45,18 +46,23 @@ func cannotListen(err error, addr, purpose, cure, example string) string {
 	case addressInUse(err):
 		owner, nobody := portOwner(addr)
 		if nobody {
-			return fmt.Sprintf("port %s%s is in use, but by no program that listens there now: a connection that ended "+
-				"less than a minute ago may hold it (TIME_WAIT); wait, or %s", port, purpose, cure)
+			return fmt.Sprintf("port %s%s is in use, but by no program that listens there now: "+
+				"a connection that ended less than a minute ago may hold it (TIME_WAIT); "+
+				"wait, or %s",
+				port, purpose, cure)
 		}
 		if owner == "" {
 			owner = "another program"
 		}
 		// A line of its own: how long the first is depends on the owner.
-		return fmt.Sprintf("%s has port %s%s in use;\n    end it, or %s", owner, port, purpose, cure)
+		return fmt.Sprintf("%s has port %s%s in use;\n    end it, or %s",
+			owner, port, purpose, cure)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Sprintf("listening on port %s%s is not permitted; choose one above 1023 with %s", port, purpose, example)
+		return fmt.Sprintf("listening on port %s%s is not permitted; choose one above 1023 with %s",
+			port, purpose, example)
 	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.As(err, &dns):
-		return fmt.Sprintf("%s%s is not an address of this machine; choose one with %s", addr, purpose, example)
+		return fmt.Sprintf("%s%s is not an address of this machine; choose one with %s",
+			addr, purpose, example)
 	}
 	return err.Error()
 }

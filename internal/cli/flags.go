@@ -19,7 +19,8 @@ func (a *App) parse() {
 		a.usage()
 		os.Exit(0)
 	case err != nil:
-		if name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); unknown {
+		const unknown = "flag provided but not defined: -"
+		if name, ok := strings.CutPrefix(err.Error(), unknown); ok {
 			err = a.noFlag(name)
 		}
 		badUsage(err)
@@ -51,7 +52,9 @@ func (a *App) checkFlags() error {
 			return err
 		}
 		if freePort(addr) && !a.demo {
-			return fmt.Errorf("%s %s: nothing can listen on port 0; only with -demo it means any free port", a.backendFlag(), addr)
+			return fmt.Errorf("%s %s: nothing can listen on port 0; "+
+				"only with -demo it means any free port",
+				a.backendFlag(), addr)
 		}
 		a.Backends = append(a.Backends, addr)
 	}

@@ -13,11 +13,13 @@ import (
 // nobody knows yet, is left to the connections.
 const resolveTime = 1 * time.Second
 
+func lookUps() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), resolveTime)
+}
+
 // resolve returns the addresses behind addr (host:port); none if they cannot be
 // known now. An empty host is the address empty.
-func resolve(addr string, empty netip.Addr) (all []netip.AddrPort) {
-	ctx, cancel := context.WithTimeout(context.Background(), resolveTime)
-	defer cancel()
+func resolve(ctx context.Context, addr string, empty netip.Addr) (all []netip.AddrPort) {
 	host, service, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil
@@ -31,16 +33,25 @@ func resolve(addr string, empty netip.Addr) (all []netip.AddrPort) {
 		ips, _ = net.DefaultResolver.LookupNetIP(ctx, "ip", host) // an address is its own answer
 	}
 	for _, ip := range ips {
-		all = append(all, netip.AddrPortFrom(ip.Unmap(), uint16(port)))
+		if ip = ip.Unmap(); ip.IsLoopback() {
+			ip = ip.WithZone("") // ::1%lo is ::1
+		}
+		all = append(all, netip.AddrPortFrom(ip, uint16(port)))
 	}
 	return all
 }
 
 // targets returns where connections to addr go to. No host is this machine.
-func targets(addr string) []netip.AddrPort { return resolve(addr, netip.IPv4Unspecified()) }
+func targets(ctx context.Context, addr string) []netip.AddrPort {
+	return resolve(ctx, addr, netip.IPv4Unspecified())
+}
 
 // places returns where a listener on addr listens. No host is every address.
-func places(addr string) []netip.AddrPort { return resolve(addr, netip.IPv6Unspecified()) }
+func places(addr string) []netip.AddrPort {
+	ctx, cancel := lookUps()
+	defer cancel()
+	return resolve(ctx, addr, netip.IPv6Unspecified())
+}
 
 // covers reports whether a listener on the address on also has the address ip:
 // 0.0.0.0 has all of IPv4, [::] has all.
@@ -57,7 +68,8 @@ func collide(a, b string) bool {
 
 // overlap is collide for one address each. Port 0 is any free one.
 func overlap(a, b netip.AddrPort) bool {
-	return a.Port() == b.Port() && a.Port() != 0 && (covers(a.Addr(), b.Addr()) || covers(b.Addr(), a.Addr()))
+	return a.Port() == b.Port() && a.Port() != 0 &&
+		(covers(a.Addr(), b.Addr()) || covers(b.Addr(), a.Addr()))
 }
 
 // reaches reports whether a connection to target ends at the socket that
@@ -76,7 +88,8 @@ func reaches(target, listener netip.AddrPort, own []netip.Addr) bool {
 	}
 	return slices.ContainsFunc(here, func(ip netip.Addr) bool {
 		return listener.Addr() == ip ||
-			covers(listener.Addr(), ip) && (ip.IsLoopback() || slices.Contains(own, ip.WithZone("")))
+			covers(listener.Addr(), ip) &&
+				(ip.IsLoopback() || slices.Contains(own, ip.WithZone("")))
 	})
 }
 
@@ -96,8 +109,10 @@ func ownAddrs() (own []netip.Addr) {
 // program runs, and a name of several addresses is tried address by address:
 // both are looked up for each connection.
 func (a *App) pinNames() {
+	ctx, cancel := lookUps()
+	defer cancel()
 	for i, backend := range a.Backends {
-		if to := targets(backend); len(to) == 1 && to[0].Addr().IsLoopback() {
+		if to := targets(ctx, backend); len(to) == 1 && to[0].Addr().IsLoopback() {
 			a.Backends[i] = to[0].String()
 		}
 	}
@@ -110,11 +125,14 @@ func (a *App) refuseItself(listener string) {
 	if err != nil {
 		return
 	}
+	ctx, cancel := lookUps()
+	defer cancel()
 	own := ownAddrs()
+	itself := func(to netip.AddrPort) bool { return reaches(to, on, own) }
 	for _, backend := range a.Backends {
-		if slices.ContainsFunc(targets(backend), func(to netip.AddrPort) bool { return reaches(to, on, own) }) {
-			a.Fatal(fmt.Errorf("the backend %s is this proxy itself, which listens on %s; name another with %s",
-				backend, listener, a.backendFlag()))
+		if slices.ContainsFunc(targets(ctx, backend), itself) {
+			a.Fatal(fmt.Errorf("the backend %s is this proxy itself, which listens on %s; "+
+				"name another with %s", backend, listener, a.backendFlag()))
 		}
 	}
 }

@@ -19,18 +19,21 @@ func TestReaches(t *testing.T) {
 		others   []string
 	}{
 		{"127.0.0.1:8080",
-			[]string{"127.0.0.1:8080", "localhost:8080", ":8080", "0.0.0.0:8080", "[::ffff:127.0.0.1]:8080",
-				"127.0.0.1:http-alt", "LOCALHOST:8080", "127.0.0.1:08080"},
-			[]string{"127.0.0.2:8080", "192.0.2.2:8080", "198.51.100.7:8080", "[::1]:8080", "127.0.0.1:8081", "localhost:8000"}},
+			[]string{"127.0.0.1:8080", "localhost:8080", ":8080", "0.0.0.0:8080",
+				"[::ffff:127.0.0.1]:8080", "127.0.0.1:http-alt",
+				"LOCALHOST:8080", "127.0.0.1:08080"},
+			[]string{"127.0.0.2:8080", "192.0.2.2:8080", "198.51.100.7:8080", "[::1]:8080",
+				"127.0.0.1:8081", "localhost:8000"}},
 		{"[::1]:8080",
-			[]string{"[::1]:8080", "[::]:8080", "[0:0:0:0:0:0:0:1]:8080"},
+			[]string{"[::1]:8080", "[::]:8080", "[0:0:0:0:0:0:0:1]:8080", "[::1%lo]:8080"},
 			[]string{"127.0.0.1:8080", "0.0.0.0:8080", "[::1]:80"}},
 		{"0.0.0.0:8080",
-			[]string{"127.0.0.1:8080", "127.0.0.2:8080", "localhost:8080", ":8080", "0.0.0.0:8080", "192.0.2.2:8080"},
+			[]string{"127.0.0.1:8080", "127.0.0.2:8080", "localhost:8080", ":8080", "0.0.0.0:8080",
+				"192.0.2.2:8080"},
 			[]string{"198.51.100.7:8080", "[::1]:8080", "[2001:db8::2]:8080", "192.0.2.2:8000"}},
 		{"[::]:8080",
-			[]string{"127.0.0.1:8080", "127.9.9.9:8080", "[::1]:8080", "[::]:8080", "0.0.0.0:8080", "192.0.2.2:8080",
-				"[2001:db8::2]:8080", "[fe80::1%eth0]:8080", "localhost:8080"},
+			[]string{"127.0.0.1:8080", "127.9.9.9:8080", "[::1]:8080", "[::]:8080", "0.0.0.0:8080",
+				"192.0.2.2:8080", "[2001:db8::2]:8080", "[fe80::1%eth0]:8080", "localhost:8080"},
 			[]string{"198.51.100.7:8080", "[2001:db8::3]:8080", "127.0.0.1:8081"}},
 		{"192.0.2.2:8080",
 			[]string{"192.0.2.2:8080"},
@@ -38,9 +41,10 @@ func TestReaches(t *testing.T) {
 	} {
 		on := netip.MustParseAddrPort(test.listener)
 		check := func(spelling string, want bool) {
-			got := slices.ContainsFunc(targets(spelling), func(to netip.AddrPort) bool { return reaches(to, on, own) })
+			all := targets(t.Context(), spelling)
+			got := slices.ContainsFunc(all, func(to netip.AddrPort) bool { return reaches(to, on, own) })
 			if got != want {
-				t.Errorf("listens on %s, backend %s (%v): itself %t, want %t", on, spelling, targets(spelling), got, want)
+				t.Errorf("listens on %s, backend %s (%v): itself %t", on, spelling, all, got)
 			}
 		}
 		for _, spelling := range test.itself {
@@ -65,7 +69,7 @@ func TestOwnAddrs(t *testing.T) {
 		}
 	}
 	name, _ := os.Hostname()
-	for _, to := range targets(net.JoinHostPort(name, "8080")) {
+	for _, to := range targets(t.Context(), net.JoinHostPort(name, "8080")) {
 		if !reaches(to, on, own) {
 			t.Errorf("%s (%v) is not seen as this machine", name, to)
 		}
@@ -97,9 +101,10 @@ func TestCollide(t *testing.T) {
 // TestPinNames: only a name of this machine is looked up once and for all.
 func TestPinNames(t *testing.T) {
 	a, _ := newApp(t, nil, "127.0.0.1:8000")
-	a.Backends = []string{"127.0.0.1:http-alt", "[::1]:8000", "198.51.100.7:80", "nowhere.invalid:80", ":8000"}
+	others := []string{"[::1]:8000", "198.51.100.7:80", "nowhere.invalid:80", ":8000"}
+	a.Backends = append([]string{"127.0.0.1:http-alt"}, others...)
 	a.pinNames()
-	want := []string{"127.0.0.1:8080", "[::1]:8000", "198.51.100.7:80", "nowhere.invalid:80", ":8000"}
+	want := append([]string{"127.0.0.1:8080"}, others...)
 	if !slices.Equal(a.Backends, want) {
 		t.Errorf("%v, want %v", a.Backends, want)
 	}

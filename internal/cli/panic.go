@@ -25,7 +25,7 @@ func TellPanic(value any) {
 
 func tellPanic(w io.Writer, value any, frames *runtime.Frames) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "panic: %s\n", narrate.Wrap(narrate.Clean(fmt.Sprint(value)), len("panic: "), 4))
+	fmt.Fprintln(&b, narrate.Wrap("panic: "+narrate.Clean(fmt.Sprint(value)), 0, 4))
 	panicked := false
 	for more := true; more; {
 		var f runtime.Frame
@@ -35,7 +35,8 @@ func tellPanic(w io.Writer, value any, frames *runtime.Frames) {
 			panicked = panicked || f.Function == "runtime.gopanic"
 		case !panicked || !own(f.Function):
 		default:
-			fmt.Fprintf(&b, "    at %s:%d, in %s\n", shortPath(f.File), f.Line, shortName(f.Function))
+			fmt.Fprintf(&b, "    at %s:%d, in %s\n",
+				shortPath(f.File), f.Line, shortName(f.Function))
 			more = more && packageOf(f.Function) != "main"
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -34,11 +35,15 @@ func TestPanicIsShown(t *testing.T) {
 			{"index", "_ = os.Args[len(os.Args)]", "index out of range"},
 			{"inside", "strings.Repeat(p.app.Name, -1)", "negative Repeat count"}, // in the library
 		} {
+			if mistake.name != "nil" && chapter.Dir != harness.Threaded.Dir {
+				continue // one mistake will do for the others
+			}
 			t.Run(chapter.Dir+" "+mistake.name, func(t *testing.T) {
 				t.Parallel()
 				program, line := planted(t, chapter.Dir, mistake.code)
 				stderr := crash(t, program)
-				for _, word := range []string{mistake.value, fmt.Sprintf("main.go:%d", line), "handleClient"} {
+				at := fmt.Sprintf("main.go:%d", line)
+				for _, word := range []string{mistake.value, at, "handleClient"} {
 					if !strings.Contains(stderr, word) {
 						t.Errorf("stderr does not mention %q:\n%s", word, stderr)
 					}
@@ -108,14 +113,15 @@ func crash(t *testing.T, program string) string {
 	lines := bufio.NewReader(stdout)
 	ready, _ := lines.ReadString('\n')
 	addr := strings.Fields(ready + " Ready on nothing")[2]
-	response, err := http.Get("http://" + addr + "/")
+	conn, err := net.Dial("tcp", addr)
 	if err != nil {
-		t.Errorf("no answer: %v", err)
-	} else {
-		response.Body.Close()
-		if response.StatusCode != http.StatusInternalServerError {
-			t.Errorf("answered with %d, want 500", response.StatusCode)
-		}
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || response.StatusCode != http.StatusInternalServerError {
+		t.Errorf("answered with %v (%v), want 500", response, err)
 	}
 	cmd.Process.Signal(os.Interrupt)
 	io.Copy(io.Discard, lines)

@@ -49,6 +49,9 @@ func programName(pid string) string {
 // /proc/net/tcp: its columns are number, local address, remote address, state
 // (0A is LISTEN) ... and, as the tenth, the inode.
 func listeningInode(wanted []netip.AddrPort) string {
+	inTheWay := func(on netip.AddrPort) bool {
+		return slices.ContainsFunc(wanted, func(w netip.AddrPort) bool { return overlap(w, on) })
+	}
 	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		f, err := os.Open(file)
 		if err != nil {
@@ -57,8 +60,7 @@ func listeningInode(wanted []netip.AddrPort) string {
 		defer f.Close()
 		for lines := bufio.NewScanner(f); lines.Scan(); {
 			col := strings.Fields(lines.Text())
-			if len(col) > 9 && col[3] == "0A" &&
-				slices.ContainsFunc(wanted, func(w netip.AddrPort) bool { return overlap(w, kernelAddr(col[1])) }) {
+			if len(col) > 9 && col[3] == "0A" && inTheWay(kernelAddr(col[1])) {
 				return col[9]
 			}
 		}

@@ -14,7 +14,8 @@ import (
 	"reverseproxy/internal/harness"
 )
 
-var proxies = []harness.Model{harness.Basic, harness.Fork, harness.Prefork, harness.Threaded, harness.Balancer}
+var proxies = []harness.Model{harness.Basic, harness.Fork, harness.Prefork, harness.Threaded,
+	harness.Balancer}
 
 // freePort returns a port that nobody listens on.
 func freePort(t *testing.T) string {
@@ -35,15 +36,16 @@ func TestItself(t *testing.T) {
 		t.Run(m.Name, func(t *testing.T) {
 			t.Parallel()
 			for _, test := range []struct{ listen, backend string }{
-				{"127.0.0.1", "localhost"}, {"", "127.0.0.1"}, {"", "[::1]"}, {"0.0.0.0", "127.0.0.2"}, {"localhost", "0.0.0.0"},
+				{"127.0.0.1", "localhost"}, {"", "127.0.0.1"}, {"", "[::1]"},
+				{"0.0.0.0", "127.0.0.2"}, {"localhost", "0.0.0.0"},
 			} {
 				port := freePort(t)
 				backend := test.backend + ":" + port
 				if m.BackendFlag() == "-backends" {
 					backend = "127.0.0.1:1," + backend
 				}
-				harness.RefusesToStart(t, m, 1, []string{"-listen", test.listen + ":" + port, m.BackendFlag(), backend},
-					port, "itself", m.BackendFlag())
+				flags := []string{"-listen", test.listen + ":" + port, m.BackendFlag(), backend}
+				harness.RefusesToStart(t, m, 1, flags, port, "itself", m.BackendFlag())
 			}
 			if runtime.GOOS != "linux" {
 				return // elsewhere 127.0.0.2 is no address
@@ -97,27 +99,35 @@ func TestWidth(t *testing.T) {
 			p := harness.Start(t, m, flags...)
 			if m.Folder == "ch1_base" { // accepts one client
 				c := p.Dial(t)
-				c.Send("GET / HTTP/1.1\r\nUser-Agent: " + strings.Repeat("word/1.2 ", 20) + "\r\nCookie: " +
-					strings.Repeat("x", 190) + "\r\n\r\n")
+				c.Send("GET / HTTP/1.1\r\nUser-Agent: " + strings.Repeat("word/1.2 ", 20) +
+					"\r\nCookie: " + strings.Repeat("x", 190) + "\r\n\r\n")
 				c.Gone()
 				checkWidth(t, "stdout", p.Wait(t).Stdout)
 			} else {
-				for _, target := range []string{"/api/data", "/" + strings.Repeat("long/", 100), "/?" + strings.Repeat("x", 300),
-					"/" + strings.Repeat("%20", 30) + "a b", "/status/404", "/drop?after=10"} {
+				for _, target := range []string{
+					"/api/data", "/" + strings.Repeat("long/", 100),
+					"/?" + strings.Repeat("x", 300),
+					"/" + strings.Repeat("%20", 30) + "a b", "/status/404", "/drop?after=10",
+				} {
 					p.TryGet(target) // how it ends is told, and that is what counts
 				}
 				p.WaitLine(t, `^#6 +10 `)
 				e := p.Interrupt(t)
 				checkWidth(t, "stdout", e.Stdout)
 
-				p = harness.Start(t, m, "-log", "text", "-listen", "[::]:0", m.BackendFlag(), "127.0.0.1:"+freePort(t))
+				p = harness.Start(t, m, "-log", "text", "-listen", "[::]:0",
+					m.BackendFlag(), "127.0.0.1:"+freePort(t))
 				p.TryGet("/" + strings.Repeat("long/", 100))
 				p.WaitLine(t, `^#1 +10 `)
 				checkWidth(t, "a refused connection", p.Interrupt(t).Stdout)
 			}
-			for _, flags := range [][]string{{"-h"}, {"-listen", taken.Addr().String()}, {"-listen", "192.0.2.1:1"}, {"-watch", "x"},
-				{"-lsiten", ":1"}, {"-request-timeout", "0"}, {"-log", strings.Repeat("x", 100)}} {
-				e := harness.Launch{Model: m, Flags: append([]string{"-log", "text"}, flags...)}.Spawn(t).Wait(t)
+			for _, flags := range [][]string{
+				{"-h"}, {"-listen", taken.Addr().String()}, {"-listen", "192.0.2.1:1"},
+				{"-watch", "x"},
+				{"-lsiten", ":1"}, {"-request-timeout", "0"}, {"-log", strings.Repeat("x", 100)},
+			} {
+				l := harness.Launch{Model: m, Flags: append([]string{"-log", "text"}, flags...)}
+				e := l.Spawn(t).Wait(t)
 				checkWidth(t, strings.Join(flags, " "), e.Stdout+e.Stderr)
 			}
 		})
@@ -149,9 +159,11 @@ func TestTwoChaptersAtOnce(t *testing.T) {
 		t.Skip("only Linux tells who listens")
 	}
 	port := freePort(t)
-	first := harness.Start(t, harness.Threaded, "-log", "text", "-demo", "-backend", "127.0.0.1:"+port, "-watch", "127.0.0.1:0")
-	page := strings.TrimSuffix(strings.TrimPrefix(first.WaitLine(t, `^Watch`), "Watch live on http://"), "/")
-	owner := fmt.Sprintf("ch2_basic_proxy: %s (process %d) has port ", filepath.Base(harness.Build(t, "ch4_threaded")), first.PID())
+	first := harness.Start(t, harness.Threaded, "-log", "text", "-watch", "127.0.0.1:0",
+		"-demo", "-backend", "127.0.0.1:"+port)
+	_, page, _ := strings.Cut(strings.TrimSuffix(first.WaitLine(t, `^Watch`), "/"), "http://")
+	name := filepath.Base(harness.Build(t, "ch4_threaded"))
+	owner := fmt.Sprintf("ch2_basic_proxy: %s (process %d) has port ", name, first.PID())
 	for _, flags := range [][]string{
 		{"-demo", "-backend", "127.0.0.1:" + port},
 		{"-demo", "-backend", "localhost:" + port},
@@ -171,7 +183,9 @@ func TestWrongFlags(t *testing.T) {
 		flag string
 		said string
 	}{
-		{harness.Base, "-demo", "ch1_base has no flag -demo, because it forwards nothing; did you mean ch2_basic_proxy?"},
+		{harness.Base, "-demo",
+			"ch1_base has no flag -demo, because it forwards nothing; " +
+				"did you mean ch2_basic_proxy?"},
 		{harness.Threaded, "-backends=127.0.0.1:1", "did you mean -backend?"},
 		{harness.Balancer, "--backend=127.0.0.1:1", "did you mean -backends?"},
 		{harness.Balancer, "-max-con", "did you mean -max-conns?"},

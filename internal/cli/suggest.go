@@ -18,13 +18,15 @@ func (a *App) noFlag(name string) error {
 		return fmt.Errorf("%s; did you mean -%s?", text, near)
 	}
 	for _, c := range book.Chapters {
-		if c.Bound == "-"+name || slices.ContainsFunc(c.Modes, func(m book.Mode) bool { return m.Flags[0] == "-"+name }) {
+		chooses := func(m book.Mode) bool { return m.Flags[0] == "-"+name }
+		if c.Bound == "-"+name || slices.ContainsFunc(c.Modes, chooses) {
 			return fmt.Errorf("%s; did you mean %s, which has it?", text, c.Dir)
 		}
 	}
 	switch name {
 	case "demo", "backend", "backends": // so this is ch1
-		return fmt.Errorf("%s, because it forwards nothing; did you mean %s?", text, book.Proxies()[0].Dir)
+		return fmt.Errorf("%s, because it forwards nothing; did you mean %s?",
+			text, book.Proxies()[0].Dir)
 	}
 	return errors.New(text)
 }

@@ -10,10 +10,13 @@ func TestMistakes(t *testing.T) {
 		a, b string
 		want int
 	}{
-		{"", "", 0}, {"log", "log", 0}, {"log", "lgo", 1}, {"log", "lo", 1}, {"log", "loog", 1}, {"log", "lot", 1},
-		{"listen", "lisetn", 1}, {"backends", "backend", 1}, {"demo", "", 4}, {"demo", "log", 4},
+		{"", "", 0}, {"log", "log", 0}, {"log", "lgo", 1},
+		{"log", "lo", 1}, {"log", "loog", 1}, {"log", "lot", 1},
+		{"listen", "lisetn", 1},
+		{"backends", "backend", 1}, {"demo", "", 4}, {"demo", "log", 4},
 	} {
-		if n, back := mistakes(test.a, test.b), mistakes(test.b, test.a); n != test.want || back != test.want {
+		n, back := mistakes(test.a, test.b), mistakes(test.b, test.a)
+		if n != test.want || back != test.want {
 			t.Errorf("%q, %q: %d and %d, want %d", test.a, test.b, n, back, test.want)
 		}
 	}
@@ -21,7 +24,8 @@ func TestMistakes(t *testing.T) {
 
 // TestDidYouMean: a flag with a mistake in it, or of another chapter.
 func TestDidYouMean(t *testing.T) {
-	none, one, several := []string{}, []string{"127.0.0.1:1"}, []string{"127.0.0.1:1", "127.0.0.1:2"}
+	several := []string{"127.0.0.1:1", "127.0.0.1:2"}
+	none, one := several[:0], several[:1]
 	for _, test := range []struct {
 		backends   []string
 		name, want string // "": no guess
@@ -46,7 +50,8 @@ func TestDidYouMean(t *testing.T) {
 	} {
 		a, _ := newApp(t, nil, test.backends...)
 		got := a.noFlag(test.name).Error()
-		if !strings.Contains(got, "has no flag -"+test.name) || !strings.HasSuffix(got, test.want) ||
+		if !strings.Contains(got, "has no flag -"+test.name) ||
+			!strings.HasSuffix(got, test.want) ||
 			strings.Contains(got, "did you mean") != (test.want != "") {
 			t.Errorf("-%s: %q, want %q at its end", test.name, got, test.want)
 		}

@@ -16,7 +16,8 @@ func TestMain(m *testing.M) { Main(m) }
 // broken is the proxy of testdata with one of its faults.
 func broken(fault string) Model {
 	m := Threaded
-	m.Name, m.Folder, m.Flags = "broken -fault "+fault, "internal/harness/testdata/broken", []string{"-fault", fault}
+	m.Name, m.Folder, m.Flags = "broken -fault "+fault, "internal/harness/testdata/broken",
+		[]string{"-fault", fault}
 	return m
 }
 
@@ -77,7 +78,8 @@ func TestScenariosFindFaults(t *testing.T) {
 		if !healthy[f.scenario] {
 			healthy[f.scenario] = true
 			if complaints := try(t, f.scenario, "none"); len(complaints) > 0 {
-				t.Errorf("%q complains of a proxy without a fault:\n%s", f.scenario, strings.Join(complaints, "\n"))
+				t.Errorf("%q complains of a proxy without a fault:\n%s", f.scenario,
+					strings.Join(complaints, "\n"))
 			}
 		}
 	}
@@ -96,7 +98,8 @@ func TestScenariosFindFaults(t *testing.T) {
 	all.Wait()
 	for i, f := range faults {
 		if complaints[i] == "" || !strings.Contains(complaints[i], f.complaint) {
-			t.Errorf("%s, with the fault %q, complains: %q, want %q", f.scenario, f.fault, complaints[i], f.complaint)
+			t.Errorf("%s, with the fault %q, complains: %q, want %q", f.scenario, f.fault,
+				complaints[i], f.complaint)
 		}
 	}
 }
@@ -122,7 +125,8 @@ func TestGoroutinesAreCounted(t *testing.T) {
 
 // TestRacesAndPanicsFail proves that a program's last words fail a test.
 func TestRacesAndPanicsFail(t *testing.T) {
-	for _, words := range []string{"WARNING: DATA RACE", "panic: at the disco", "fatal error: all goroutines are asleep"} {
+	for _, words := range []string{"WARNING: DATA RACE", "panic: at the disco",
+		"fatal error: all goroutines are asleep"} {
 		complaints := Try(func(t T) {
 			p := Start(t, broken("none"), broken("none").Demo(1)...)
 			p.run.Stderr.Write([]byte(words + "\n"))

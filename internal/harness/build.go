@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+
+	"reverseproxy/internal/proc"
 )
 
 // built holds the programs that this test process has built.
@@ -59,17 +61,12 @@ func build(t T, folder string, race bool) string {
 		t.Fatalf("a folder for the programs: %v", err)
 	}
 	p.once.Do(func() {
-		p.path = filepath.Join(dir, filepath.Base(folder))
-		args := []string{"build", "-o", p.path}
+		p.path = filepath.Join(dir, fmt.Sprintf("%s-%t.exe", filepath.Base(folder), race))
+		args := []string{"./" + folder}
 		if race {
-			p.path += "-race"
-			args = []string{"build", "-race", "-o", p.path}
+			args = []string{"-race", "./" + folder}
 		}
-		cmd := exec.Command("go", append(args, "./"+folder)...)
-		cmd.Dir = Root()
-		if out, err := cmd.CombinedOutput(); err != nil {
-			p.err = fmt.Errorf("go build ./%s: %v\n%s", folder, err, out)
-		}
+		p.err = proc.Build(Root(), p.path, args...)
 	})
 	if p.err != nil {
 		t.Fatalf("%v", p.err)

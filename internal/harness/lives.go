@@ -65,7 +65,8 @@ func ctrlC(t T, m Model) {
 	}
 	children := p.Children(t)
 	e := p.Interrupt(t)
-	if e.Summary == nil || e.Summary.Connections != 5 || e.Summary.Failed != 0 || e.Summary.MostAtOnce < 1 {
+	if e.Summary == nil || e.Summary.Connections != 5 || e.Summary.Failed != 0 ||
+		e.Summary.MostAtOnce < 1 {
 		t.Errorf("summary after 5 clients: %+v", e.Summary)
 	}
 	if left := p.Family(); len(left) > 0 {
@@ -86,7 +87,8 @@ func ctrlC(t T, m Model) {
 }
 
 var summaryLine = regexp.MustCompile(
-	`(?m)^Summary: 2 connections, 2 requests, 1 failed, at most [12] at once,\n         CPU \d+\.\d{3} s, peak memory \d+\.\d MB$`)
+	`(?m)^Summary: 2 connections, 2 requests, 1 failed, at most [12] at once,\n` +
+		`         CPU \d+\.\d{3} s, peak memory \d+\.\d MB$`)
 
 func summaryInWords(t T, m Model) {
 	for _, format := range []string{"text", "off"} {
@@ -95,7 +97,8 @@ func summaryInWords(t T, m Model) {
 		malformed(t, p)
 		e := p.Interrupt(t)
 		if n := len(summaryLine.FindAllString(e.Stdout, -1)); n != 1 {
-			t.Errorf("-log %s: %d summary lines for 2 connections, 1 failed, in:\n%s", format, n, e.Stdout)
+			t.Errorf("-log %s: %d summary lines for 2 connections, 1 failed, in:\n%s", format, n,
+				e.Stdout)
 		}
 		if at := summaryLine.FindStringIndex(e.Stdout); at != nil && at[1] != len(e.Stdout)-1 {
 			t.Errorf("-log %s: behind the summary stands %q", format, e.Stdout[at[1]:])
@@ -192,7 +195,8 @@ func RefusesToStart(t T, m Model, code int, flags []string, words ...string) {
 	p := Launch{Model: m, Flags: flags}.Spawn(t)
 	e := p.Wait(t)
 	if e.Code != code {
-		t.Errorf("%v: exit status %d, want %d; stdout %q, stderr %q", flags, e.Code, code, e.Stdout, e.Stderr)
+		t.Errorf("%v: exit status %d, want %d; stdout %q, stderr %q", flags, e.Code, code, e.Stdout,
+			e.Stderr)
 	}
 	said := strings.ReplaceAll(e.Stderr, "\n    ", " ") // a long line goes on in the next
 	for _, word := range words {
@@ -218,7 +222,8 @@ func portInUse(t T, m Model) {
 	}
 	RefusesToStart(t, m, 1, []string{"-listen", l.Addr().String()}, words...)
 	if m.Forwards() {
-		RefusesToStart(t, m, 1, []string{"-demo", m.BackendFlag(), l.Addr().String()}, port, "-demo")
+		RefusesToStart(t, m, 1, []string{"-demo", m.BackendFlag(), l.Addr().String()}, port,
+			"-demo")
 	}
 	if m.Standing == 0 {
 		RefusesToStart(t, m, 1, []string{"-watch", l.Addr().String()}, port, "-watch")
@@ -267,7 +272,8 @@ func help(t T, m Model) {
 	}
 	flags := []string{"listen", "watch", "log", "slow-motion", "request-timeout"}
 	if m.Forwards() {
-		flags = append(flags, m.BackendFlag()[1:], "demo", "connect-timeout", "server-timeout", "idle-timeout", "max-body")
+		flags = append(flags, m.BackendFlag()[1:], "demo", "connect-timeout", "server-timeout",
+			"idle-timeout", "max-body")
 	}
 	text := e.Stdout + e.Stderr
 	for _, name := range flags {
@@ -304,7 +310,9 @@ func narrationOff(t T, m Model) {
 	p := StartWithBackend(t, m, "-log", "off")
 	p.serveOne(t)
 	e := p.Interrupt(t)
-	want := regexp.MustCompile(`^Ready on \S+.*\n(Turns: .*\n)?Summary: 1 connection, 1 request, 0 failed, .*\n +CPU .*\n$`)
+	want := regexp.MustCompile(
+		`^Ready on \S+.*\n(Turns: .*\n)?` +
+			`Summary: 1 connection, 1 request, 0 failed, .*\n +CPU .*\n$`)
 	if !want.MatchString(e.Stdout) {
 		t.Errorf("-log off prints:\n%s", e.Stdout)
 	}
@@ -320,14 +328,16 @@ func noBackend(t T, m Model) {
 	if !strings.Contains(got.Body, "refused") || strings.Contains(got.Body, b.Addr) {
 		t.Errorf("the client is told %q; it must learn the reason, but no address", got.Body)
 	}
-	e := p.WaitEvent(t, "a failed connect", func(e narrate.Event) bool { return e.Step == narrate.Connect && e.Err != "" })
+	e := p.WaitEvent(t, "a failed connect",
+		func(e narrate.Event) bool { return e.Step == narrate.Connect && e.Err != "" })
 	_, port, _ := net.SplitHostPort(b.Addr)
 	for _, word := range []string{b.Addr, "go run ./scripts/backends -ports " + port} {
 		if !strings.Contains(e.Err, word) {
 			t.Errorf("the log does not name %q: %s", word, e.Err)
 		}
 	}
-	closing := p.WaitEvent(t, "close", func(e narrate.Event) bool { return e.Step == narrate.Close })
+	closing := p.WaitEvent(t, "close",
+		func(e narrate.Event) bool { return e.Step == narrate.Close })
 	if !closing.Failed || closing.Status != 502 {
 		t.Errorf("close: %+v", closing)
 	}
@@ -391,17 +401,20 @@ func silentClient(t T, m Model) {
 	}
 	p := StartWithBackend(t, m, "-request-timeout", timeout.String())
 	silent := p.Dial(t)
-	first := p.WaitEvent(t, "the silent client is accepted", func(e narrate.Event) bool { return e.Step == narrate.Accept })
+	first := p.WaitEvent(t, "the silent client is accepted",
+		func(e narrate.Event) bool { return e.Step == narrate.Accept })
 	p.serveOne(t)
 	got := silent.Response("GET")
 	same(t, "what the silent client reads", 408, got.Status)
 	same(t, "and then", "closed", got.End)
-	closed := p.WaitEvents(t, "both are closed", 2, func(e narrate.Event) bool { return e.Step == narrate.Close })
+	closed := p.WaitEvents(t, "both are closed", 2,
+		func(e narrate.Event) bool { return e.Step == narrate.Close })
 	if served := closed[0].Conn != first.Conn; served == m.Serial {
 		t.Errorf("served before the silent client was cut off: %t, want %t", served, !m.Serial)
 	}
 	for _, e := range closed {
-		if e.Conn == first.Conn && (e.Elapsed < timeout.Microseconds() || e.Status != 408 || !e.Failed) {
+		if e.Conn == first.Conn &&
+			(e.Elapsed < timeout.Microseconds() || e.Status != 408 || !e.Failed) {
 			t.Errorf("close of the silent client: %+v", e)
 		}
 	}
@@ -466,5 +479,6 @@ func fewDescriptors(t T, m Model) {
 func itself(t T, m Model) {
 	b := NewBackend(t)
 	b.listener.Close() // a port that is free now
-	RefusesToStart(t, m, 1, []string{"-listen", b.Addr, m.BackendFlag(), b.Addr}, b.Addr, "itself", "-backend")
+	RefusesToStart(t, m, 1, []string{"-listen", b.Addr, m.BackendFlag(), b.Addr}, b.Addr, "itself",
+		"-backend")
 }

@@ -95,7 +95,8 @@ func (c *Conn) Request() Request {
 	if len(r.TransferEncoding) > 0 {
 		fields["Transfer-Encoding"] = strings.Join(r.TransferEncoding, ", ")
 	}
-	return Request{r.Method + " " + r.RequestURI + " " + r.Proto, fields, string(body), flat(r.Trailer)}
+	return Request{r.Method + " " + r.RequestURI + " " + r.Proto, fields, string(body),
+		flat(r.Trailer)}
 }
 
 // Response is a response as a client received it, without what differs from run
@@ -114,7 +115,8 @@ func (c *Conn) Response(method string) Response {
 	c.t.Helper()
 	r, body, err := c.TryResponse(method)
 	if err != nil {
-		c.t.Fatalf("the client reads no whole response: %v (after %d bytes of the body)", err, len(body))
+		c.t.Fatalf("the client reads no whole response: %v (after %d bytes of the body)", err,
+			len(body))
 	}
 	fields := flat(r.Header)
 	delete(fields, "Date")
@@ -246,7 +248,8 @@ func (p *Proxy) TryGet(target string) (string, error) {
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(2 * Patience))
-	if _, err := io.WriteString(conn, "GET "+target+" HTTP/1.1\r\nHost: proxy.test\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(conn,
+		"GET "+target+" HTTP/1.1\r\nHost: proxy.test\r\n\r\n"); err != nil {
 		return "", err
 	}
 	r, err := http.ReadResponse(bufio.NewReader(conn), nil)

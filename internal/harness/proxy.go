@@ -40,7 +40,8 @@ var (
 // Chapter is the chapter with a number, run with some flags.
 func Chapter(number int, flags ...string) Model {
 	c := book.Of(number)
-	return Model{Chapter: c, Folder: c.Dir, Flags: flags, Name: strings.Join(append([]string{c.Dir}, flags...), " ")}
+	return Model{Chapter: c, Folder: c.Dir, Flags: flags,
+		Name: strings.Join(append([]string{c.Dir}, flags...), " ")}
 }
 
 // standing is ch3 with n standing children.
@@ -108,7 +109,8 @@ func (l Launch) StartWithBackend(t T) *Proxy {
 
 // Demo returns the flags that start n demo backends on free ports.
 func (m Model) Demo(n int) []string {
-	return []string{"-demo", m.BackendFlag(), strings.Join(strings.Fields(strings.Repeat("127.0.0.1:0 ", n)), ",")}
+	return []string{"-demo", m.BackendFlag(),
+		strings.Join(strings.Fields(strings.Repeat("127.0.0.1:0 ", n)), ",")}
 }
 
 // Start starts the program and waits until it is ready.
@@ -216,7 +218,8 @@ func (p *Proxy) WaitEvent(t T, what string, match func(narrate.Event) bool) narr
 }
 
 // WaitEvents waits until n events match and returns those that do.
-func (p *Proxy) WaitEvents(t T, what string, n int, match func(narrate.Event) bool) []narrate.Event {
+func (p *Proxy) WaitEvents(t T, what string, n int,
+	match func(narrate.Event) bool) []narrate.Event {
 	t.Helper()
 	var found []narrate.Event
 	next := 0
@@ -253,7 +256,8 @@ func (p *Proxy) WaitLine(t T, pattern string) string {
 		return false
 	})
 	if !ok {
-		t.Fatalf("%s printed no line like %q in time; its last lines:\n%s", p.Model.Name, pattern, p.run.Stdout.Tail())
+		t.Fatalf("%s printed no line like %q in time; its last lines:\n%s", p.Model.Name, pattern,
+			p.run.Stdout.Tail())
 	}
 	return found
 }
@@ -262,7 +266,8 @@ func (p *Proxy) WaitLine(t T, pattern string) string {
 func (p *Proxy) WaitStderr(t T, s string) {
 	t.Helper()
 	if !p.run.Await(Patience, func() bool { return strings.Contains(p.Stderr(), s) }) {
-		t.Fatalf("%s wrote nothing like %q to stderr in time, but:\n%s", p.Model.Name, s, p.run.Stderr.Tail())
+		t.Fatalf("%s wrote nothing like %q to stderr in time, but:\n%s", p.Model.Name, s,
+			p.run.Stderr.Tail())
 	}
 }
 
@@ -306,7 +311,8 @@ func (p *Proxy) Interrupt(t T) Exit {
 	p.CtrlC()
 	e := p.Wait(t)
 	if e.Code != 0 {
-		t.Errorf("%s: exit status %d after Ctrl+C, want 0; stderr:\n%s", p.Model.Name, e.Code, e.Stderr)
+		t.Errorf("%s: exit status %d after Ctrl+C, want 0; stderr:\n%s", p.Model.Name, e.Code,
+			e.Stderr)
 	}
 	return e
 }
@@ -329,7 +335,8 @@ func (p *Proxy) Goroutines(t T) map[string]int {
 		syscall.Kill(child, syscall.SIGQUIT)
 		name := fmt.Sprintf("child %d", child)
 		p.WaitEvent(t, name+" has ended", func(e narrate.Event) bool {
-			return e.Kind == narrate.KindWorker && e.Worker == name && strings.HasPrefix(e.Text, "exited")
+			return e.Kind == narrate.KindWorker && e.Worker == name &&
+				strings.HasPrefix(e.Text, "exited")
 		})
 		p.Signal(syscall.SIGKILL)
 	} else {

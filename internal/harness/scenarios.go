@@ -39,7 +39,8 @@ type Scenario struct {
 var Scenarios = []Scenario{
 	{"request for data", Demo, apiData},
 	{"download of 1 MiB", Demo, func(t T, p *Proxy) { download(t, p, "/bytes?n=1048576", 1<<20) }},
-	{"download of 1 MiB, chunked", Demo, func(t T, p *Proxy) { download(t, p, "/bytes?chunked=1&n=1048576", 1<<20) }},
+	{"download of 1 MiB, chunked", Demo,
+		func(t T, p *Proxy) { download(t, p, "/bytes?chunked=1&n=1048576", 1<<20) }},
 	{"large download in constant memory", Measured, largeDownload},
 	{"large upload in constant memory", Measured, largeUpload},
 	{"POST of 20,000 bytes", Played, post20000},
@@ -236,7 +237,8 @@ func largeUpload(t T, p *Proxy) {
 	sent := make(chan error, 1)
 	// Ends when the proxy has taken the whole body, or breaks off.
 	go func() {
-		_, err := fmt.Fprintf(c, "POST /upload HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: %d\r\n\r\n", n)
+		_, err := fmt.Fprintf(c, "POST /upload HTTP/1.1\r\nHost: proxy.test\r\n"+
+			"Content-Length: %d\r\n\r\n", n)
 		if err == nil {
 			_, err = io.Copy(c.TCPConn, backends.Content(n))
 		}
@@ -260,7 +262,8 @@ func largeUpload(t T, p *Proxy) {
 func (p *Proxy) checkMemory(t T) {
 	t.Helper()
 	if peak := p.PeakMemory(t); peak > maxResident {
-		t.Errorf("%s has had %.1f MB resident, at most %d MB are allowed", p.Model.Name, float64(peak)/1e6, maxResident>>20)
+		t.Errorf("%s has had %.1f MB resident, at most %d MB are allowed", p.Model.Name,
+			float64(peak)/1e6, maxResident>>20)
 	}
 }
 
@@ -292,21 +295,26 @@ func post20000(t T, p *Proxy) {
 func chunkedBothWays(t T, p *Proxy) {
 	up, down := strings.Repeat("up ", 30000), strings.Repeat("down ", 30000)
 	request, response := exchange(t, p, "POST",
-		"POST /chunks HTTP/1.1\r\nHost: proxy.test\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"+
+		"POST /chunks HTTP/1.1\r\nHost: proxy.test\r\nTransfer-Encoding: chunked\r\n"+
+			"Trailer: X-Sum\r\n\r\n"+
 			Chunked(up, 7777, "X-Sum: 1"),
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Count\r\n\r\n"+Chunked(down, 999, "X-Count: 2"))
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Count\r\n\r\n"+Chunked(down,
+			999, "X-Count: 2"))
 	same(t, "the request's body", up, request.Body)
 	same(t, "the request's trailer", map[string]string{"X-Sum": "1"}, request.Trailer)
 	same(t, "the request's coding", "chunked", request.Fields["Transfer-Encoding"])
-	same(t, "the response", Response{Status: 200, Body: down, End: "closed", Trailer: map[string]string{"X-Count": "2"},
-		Fields: map[string]string{"Transfer-Encoding": "chunked", "Connection": "close"}}, response)
+	same(t, "the response", Response{Status: 200, Body: down, End: "closed",
+		Trailer: map[string]string{"X-Count": "2"},
+		Fields:  map[string]string{"Transfer-Encoding": "chunked", "Connection": "close"}},
+		response)
 }
 
 func echoTrailer(t T, p *Proxy) {
 	c := p.Dial(t)
 	defer c.Close()
 	body := strings.Repeat("x", 5000)
-	c.Send("POST /echo HTTP/1.1\r\nHost: proxy.test\r\nTE: trailers\r\nConnection: TE\r\nTransfer-Encoding: chunked\r\n" +
+	c.Send("POST /echo HTTP/1.1\r\nHost: proxy.test\r\nTE: trailers\r\nConnection: TE\r\n" +
+		"Transfer-Encoding: chunked\r\n" +
 		"Trailer: X-Sum\r\n\r\n" + Chunked(body, 1000, "X-Sum: 17"))
 	got := c.Response("POST")
 	if got.Status != 200 || !strings.HasSuffix(got.Body, "\r\n\r\n"+body) {
@@ -327,10 +335,12 @@ func withoutBody(t T, p *Proxy) {
 		"HTTP/1.1 204 No Content\r\nX-Why: nothing\r\n\r\n")
 	same(t, "the 204", Response{Status: 204, End: "closed",
 		Fields: map[string]string{"X-Why": "nothing", "Connection": "close"}}, response)
-	_, response = exchange(t, p, "GET", "GET / HTTP/1.1\r\nHost: proxy.test\r\nIf-None-Match: \"a\"\r\n\r\n",
+	_, response = exchange(t, p, "GET",
+		"GET / HTTP/1.1\r\nHost: proxy.test\r\nIf-None-Match: \"a\"\r\n\r\n",
 		"HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\nContent-Length: 999\r\n\r\n")
 	same(t, "the 304", Response{Status: 304, End: "closed",
-		Fields: map[string]string{"Etag": `"a"`, "Content-Length": "999", "Connection": "close"}}, response)
+		Fields: map[string]string{"Etag": `"a"`, "Content-Length": "999", "Connection": "close"}},
+		response)
 }
 
 func oldClient(t T, p *Proxy) {
@@ -353,7 +363,8 @@ func untilClose(t T, p *Proxy) {
 func expectContinue(t T, p *Proxy) {
 	c := p.Dial(t)
 	defer c.Close()
-	c.Send("POST /careful HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+	c.Send("POST /careful HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 4\r\n" +
+		"Expect: 100-continue\r\n\r\n")
 	b := p.Backend.Accept(t)
 	if head := b.Head(); !strings.Contains(strings.ToLower(head), "expect: 100-continue\r\n") {
 		t.Errorf("Expect has not reached the backend:\n%s", head)
@@ -392,7 +403,8 @@ func firstEvent(t T, p *Proxy) {
 func keepAliveBackend(t T, p *Proxy) {
 	for _, response := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n2\r\n" +
+			"ok\r\n0\r\n\r\n",
 		"HTTP/1.1 304 Not Modified\r\nConnection: keep-alive\r\n\r\n",
 	} {
 		c := p.Dial(t)
@@ -435,7 +447,8 @@ func earlyResponse(t T, p *Proxy) {
 	}()
 	b := p.Backend.Accept(t)
 	b.Head()
-	b.Send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 7\r\nConnection: close\r\n\r\ntoo big")
+	b.Send(
+		"HTTP/1.1 413 Content Too Large\r\nContent-Length: 7\r\nConnection: close\r\n\r\ntoo big")
 	r, body, err := c.TryResponse("POST")
 	if err != nil || r.StatusCode != 413 || body != "too big" {
 		t.Errorf("the early answer: %+v, %q, %v", r, body, err)
@@ -497,8 +510,10 @@ func backendCloses(t T, p *Proxy) {
 func brokenOff(t T, p *Proxy, end func(b *Conn)) {
 	for _, test := range []struct{ framing, version, response string }{
 		{"Content-Length", "HTTP/1.1", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\npart"},
-		{"chunked", "HTTP/1.1", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n"},
-		{"chunked to HTTP/1.0", "HTTP/1.0", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n"},
+		{"chunked", "HTTP/1.1",
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n"},
+		{"chunked to HTTP/1.0", "HTTP/1.0", "HTTP/1.1 200 OK\r\n" +
+			"Transfer-Encoding: chunked\r\n\r\n4\r\npart\r\n"},
 	} {
 		c := p.Dial(t)
 		c.Send("GET / " + test.version + "\r\nHost: proxy.test\r\n\r\n")

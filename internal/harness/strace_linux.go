@@ -22,7 +22,8 @@ func Traced(t *testing.T, l Launch) (Launch, func() []string) {
 	Need(t, "strace")
 	file := filepath.Join(t.TempDir(), "trace")
 	l.Under = []string{"strace", "-f", "-s", "1000", "-o", file,
-		"-e", "trace=socket,bind,listen,accept,accept4,connect,read,readv,recvfrom,write,writev,sendto,splice,close"}
+		"-e", "trace=socket,bind,listen,accept,accept4,connect,read,readv,recvfrom,write,writev," +
+			"sendto,splice,close"}
 	return l, func() []string {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -79,7 +80,8 @@ func parseTrace(text string) []string {
 }
 
 // tracedCalls returns what one system call adds to the list.
-func tracedCalls(sockets map[int]*tracedSocket, name string, fd, result int, args, rest string) []tracedCall {
+func tracedCalls(sockets map[int]*tracedSocket, name string, fd, result int, args,
+	rest string) []tracedCall {
 	s := sockets[fd]
 	switch name {
 	case "socket":

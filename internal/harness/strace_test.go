@@ -30,7 +30,8 @@ func TestParseTrace(t *testing.T) {
 11 write(1, "{\"event\":\"step\",\"conn\":1,\"step\":10}\n", 9) = 9
 11 close(3) = 0
 `
-	want := "socket, bind, listen, told 1, accept, read client, socket, connect, close backend, told 10"
+	want := "socket, bind, listen, told 1, accept, read client, socket, connect, close backend, " +
+		"told 10"
 	if diff := cmp.Diff(want, strings.Join(parseTrace(trace), ", ")); diff != "" {
 		t.Error(diff)
 	}

@@ -73,6 +73,7 @@ func TestTextLines(t *testing.T) {
 		{Event{Kind: KindWorker, Conn: 7, Worker: "child 99", Text: "started"}, "#7      👷 child 99 started\n"},
 		{step(Accept, Event{}), "#7    4 ✅ Accepted a connection\n"},
 		{step(ReadRequest, Event{Request: 1, Bytes: 84}), "#7    5 📦 Received 84 bytes\n"},
+		{step(ReadRequest, Event{Bytes: 1}), "#7    5 📦 Received 1 byte\n"},
 		{step(ReadRequest, Event{Request: 2, Bytes: 84}), "#7.2  5 📦 Received 84 bytes\n"},
 		{step(Connect, Event{Request: 2, Try: 1, Peer: "b:1", Calls: "connect", Text: "inside net.Dial"}), "#7.2  6 ✅ Connected to b:1 (connect, inside net.Dial)\n"},
 		{step(Connect, Event{Request: 2, Try: 2, Peer: "b:1", Calls: "connect", Text: "inside net.Dial"}), "#7.2  6 ✅ Connected to b:1 [try 2]\n"},

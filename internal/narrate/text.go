@@ -50,7 +50,7 @@ func describe(e Event) string {
 	case KindRoute:
 		icon, text = "➡️ ", "Routing to backend "+e.Peer
 	case KindBody:
-		icon, text = "📤", fmt.Sprintf("Forwarded the request's body (%d bytes)", e.Bytes)
+		icon, text = "📤", "Forwarded the request's body ("+count(e.Bytes, "byte")+")"
 	case KindIdle:
 		icon, text = "💤", "Waiting for another request"
 		if e.Status != 0 {
@@ -125,7 +125,7 @@ func describeStep(e Event) string {
 			b.WriteString(" from " + e.Peer)
 		}
 	case ReadRequest:
-		fmt.Fprintf(&b, "Received %d bytes", e.Bytes)
+		b.WriteString("Received " + count(e.Bytes, "byte"))
 	case Connect:
 		if e.Reused {
 			b.WriteString("Reused an idle connection to " + e.Peer)
@@ -133,11 +133,11 @@ func describeStep(e Event) string {
 			b.WriteString("Connected to " + e.Peer)
 		}
 	case ForwardRequest:
-		fmt.Fprintf(&b, "Forwarded the request to the backend (%d bytes)", e.Bytes)
+		b.WriteString("Forwarded the request to the backend (" + count(e.Bytes, "byte") + ")")
 	case ReadResponse:
-		fmt.Fprintf(&b, "Received from the backend (%d bytes)", e.Bytes)
+		b.WriteString("Received from the backend (" + count(e.Bytes, "byte") + ")")
 	case SendResponse:
-		fmt.Fprintf(&b, "Sent the response to the client (%d bytes)", e.Bytes)
+		b.WriteString("Sent the response to the client (" + count(e.Bytes, "byte") + ")")
 	case Close:
 		b.WriteString("Connection closed after " + Elapsed(e.Elapsed))
 		switch {

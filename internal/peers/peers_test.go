@@ -5,16 +5,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"reverseproxy/internal/harness"
 )
 
 // The ports of a C program are replaced as whole numbers only.
 func TestC(t *testing.T) {
-	if Find("cc") == "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no C compiler")
-		}
-		t.Skip("no C compiler")
-	}
+	harness.Need(t, "cc")
 	src := filepath.Join(t.TempDir(), "p.c")
 	code := "#include <stdio.h>\nint main(void) { int b[] = {8000, 8001, 8002};\n" +
 		"printf(\"%d %d %d %d 18080\\n\", 8080, b[0], b[1], b[2]); return 0; }\n"

@@ -100,7 +100,8 @@ func eachListener(fd int, each func(message []byte)) error {
 			case size < unix.SizeofNlMsghdr, size > len(b):
 				return nil
 			}
-			if m := b[unix.SizeofNlMsghdr:size]; len(m) >= diagMessage && m[diagState] == stateListen {
+			if m := b[unix.SizeofNlMsghdr:size]; len(m) >= diagMessage &&
+				m[diagState] == stateListen {
 				each(m)
 			}
 			b = b[min((size+3)&^3, len(b)):]

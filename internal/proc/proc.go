@@ -78,6 +78,17 @@ func Run(args ...string) (*Process, error) {
 	return p, p.Start()
 }
 
+// Build compiles packages as a student would, in a folder of the repository. args
+// are those of go build after -o.
+func Build(dir, output string, args ...string) error {
+	cmd := exec.Command("go", append([]string{"build", "-o", output}, args...)...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
 // Limited is the command line that runs a program with at most so many
 // descriptors (ulimit -n).
 func Limited(descriptors int, args ...string) []string {
@@ -145,7 +156,8 @@ func (p *Process) Await(limit time.Duration, look func() bool) bool {
 
 // Ready waits until stdout has n lines like line and returns the address that
 // each names.
-func (p *Process) Ready(limit time.Duration, line *regexp.Regexp, n int) (addrs []string, err error) {
+func (p *Process) Ready(limit time.Duration, line *regexp.Regexp, n int) (addrs []string,
+	err error) {
 	ok := p.Await(limit, func() bool {
 		text := p.Stdout.String()
 		text = text[:strings.LastIndexByte(text, '\n')+1]

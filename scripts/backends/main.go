@@ -101,7 +101,8 @@ func splitPorts(list string) ([]string, error) {
 	for i, port := range ports {
 		n, err := strconv.ParseUint(strings.TrimSpace(port), 10, 16)
 		if err != nil {
-			return nil, fmt.Errorf("-ports: %q is no port number from 0 to 65535; write for example -ports %s",
+			return nil, fmt.Errorf("-ports: %q is no port number from 0 to 65535; write for "+
+				"example -ports %s",
 				port, defaultPorts)
 		}
 		port = strconv.FormatUint(n, 10)
@@ -121,7 +122,8 @@ func cure(err error) string {
 		return "backends: " + err.Error()
 	}
 	if listen.InUse {
-		return fmt.Sprintf("backends: something already listens on %s, perhaps these backends in another "+
+		return fmt.Sprintf("backends: something already listens on %s, perhaps these backends in "+
+			"another "+
 			"terminal: use those, or choose other ports, for example -ports 8100,8101,8102",
 			listen.Addr)
 	}

@@ -1,44 +1,24 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"reverseproxy/internal/harness"
 	"reverseproxy/internal/proc"
 )
 
 // patience is how long a test waits for something that happens at once.
 const patience = 20 * time.Second
 
-// binary is the program under test, built by TestMain.
-var binary string
-
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "backends")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		binary = filepath.Join(dir, "backends.exe") // Windows wants the suffix, others do not mind
-		if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { harness.Main(m) }
 
 // program is a running copy of the binary.
 type program struct{ *proc.Process }
@@ -46,7 +26,7 @@ type program struct{ *proc.Process }
 // launch starts the binary; the test kills it if it is still there at the end.
 func launch(t *testing.T, args ...string) *program {
 	t.Helper()
-	p, err := proc.Run(append([]string{binary}, args...)...)
+	p, err := proc.Run(append([]string{harness.Build(t, "scripts/backends")}, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +111,8 @@ func TestPortInUse(t *testing.T) {
 		", perhaps these backends in " +
 		"another terminal: use those, or choose other ports, for example -ports 8100,8101,8102\n"
 	if code != 1 || out != "" || p.Stderr.String() != want {
-		t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and %q", code, out, p.Stderr.String(), want)
+		t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and %q", code, out, p.Stderr.String(),
+			want)
 	}
 }
 
@@ -140,7 +121,8 @@ func TestAddressOfAnotherMachine(t *testing.T) {
 	out, code := p.end(t)
 	if code != 1 || out != "" || strings.Count(p.Stderr.String(), "\n") != 1 ||
 		!strings.Contains(p.Stderr.String(), "-host") {
-		t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and one sentence", code, out, p.Stderr.String())
+		t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and one sentence", code, out,
+			p.Stderr.String())
 	}
 }
 
@@ -153,7 +135,8 @@ func TestBadFlags(t *testing.T) {
 	} {
 		p := launch(t, args...)
 		if out, code := p.end(t); code != 2 || out != "" || p.Stderr.String() == "" {
-			t.Errorf("%q: exit code %d, stdout %q, stderr %q, want 2", args, code, out, p.Stderr.String())
+			t.Errorf("%q: exit code %d, stdout %q, stderr %q, want 2", args, code, out,
+				p.Stderr.String())
 		}
 	}
 }

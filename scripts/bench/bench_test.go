@@ -7,9 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -21,32 +19,23 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"reverseproxy/internal/harness"
 	"reverseproxy/internal/peers"
 	"reverseproxy/internal/proc"
 	"reverseproxy/scripts/bench/load"
 	"reverseproxy/scripts/bench/stat"
 )
 
-// The bench starts itself again for its parts. A test binary would do, but
-// with the race detector it is slow to start; so the real program is built.
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "bench-test-")
-		if err != nil {
-			panic(err)
-		}
-		defer os.RemoveAll(dir)
-		withPNG = false // package plots tests that
-		selfPath = filepath.Join(dir, "bench")
-		if out, err := exec.Command("go", "build", "-o", selfPath, ".").CombinedOutput(); err != nil {
-			panic(string(out))
-		}
-		return m.Run()
-	}())
+	withPNG = false // package plots tests that
+	harness.Main(m)
 }
 
+// options4test is the command line. The bench starts itself again for its parts; a
+// test binary would do, but with the race detector it is slow to start.
 func options4test(t *testing.T, args ...string) *options {
 	t.Helper()
+	selfPath = harness.BuildPlain(t, "scripts/bench")
 	o, err := parse(args)
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +91,8 @@ func TestSmoke(t *testing.T) {
 	if x := r.find("c8", "straight"); x != nil {
 		t.Error("the baseline has no backlog of its own to show")
 	}
-	for _, name := range []string{"report.html", "bench-timelines.svg", "bench-throughput-others.svg", "bench-burst-others.svg"} {
+	for _, name := range []string{"report.html", "bench-timelines.svg",
+		"bench-throughput-others.svg", "bench-burst-others.svg"} {
 		if s, err := os.Stat(filepath.Join(dir, name)); err != nil || s.Size() < 2000 {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -128,12 +118,15 @@ func left(t *testing.T) {
 // running. The bench runs as a process of its own, as in a terminal.
 func TestInterrupt(t *testing.T) {
 	dir := t.TempDir()
-	run := proc.New(selfPath, "-quick", "-only", "^(straight|httputil)$", "-workloads", "af", "-rounds", "50", "-o", dir)
+	run := proc.New(harness.BuildPlain(t, "scripts/bench"), "-quick", "-only",
+		"^(straight|httputil)$", "-workloads", "af",
+		"-rounds", "50", "-o", dir)
 	run.Cmd.Env = append(os.Environ(), "TMPDIR="+dir)
 	if err := run.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if !run.Await(60*time.Second, func() bool { return strings.Contains(run.LastWords(), "round 2 of 50") }) {
+	if !run.Await(60*time.Second,
+		func() bool { return strings.Contains(run.LastWords(), "round 2 of 50") }) {
 		t.Errorf("no second round: %s", run.LastWords())
 	}
 	below := proc.Descendants(run.PID())
@@ -176,13 +169,14 @@ func cmdline(pid string) string {
 // The names in results.json are an interface: other programs read it. A
 // change of meaning needs another schemaVersion.
 func TestSchema(t *testing.T) {
-	want := `bin_true_starts_per_second cells command complete contestants finished goals machine problems
-		rounds rows samples schema started backend why_incomplete other_cpu_share`
+	want := `bin_true_starts_per_second cells command complete contestants finished goals machine
+		problems rounds rows samples schema started backend why_incomplete other_cpu_share`
 	same(t, "results", want, results{})
-	same(t, "row", `base cell contestant cpu_s cpu_us_per_request failed held_memory_bytes idle_clients latency_hdr
-		listen_overflows max_us megabytes_per_second memory_per_client_bytes note p50_us p999_us p99_us p99_corrected_us
-		peak_memory_bytes processes ratio_cpu ratio_memory ratio_requests_per_second requests
-		requests_per_second seconds threads timeline zombies`, row{})
+	same(t, "row", `base cell contestant cpu_s cpu_us_per_request failed held_memory_bytes
+		idle_clients latency_hdr listen_overflows max_us megabytes_per_second
+		memory_per_client_bytes note p50_us p999_us p99_us p99_corrected_us
+		peak_memory_bytes processes ratio_cpu ratio_memory ratio_requests_per_second
+		requests requests_per_second seconds threads timeline zombies`, row{})
 	same(t, "spread", "max median min n", stat.Spread{})
 	same(t, "goal", "against figure goal value verdict what", goal{})
 	same(t, "cell", "bytes clients id idle rate title workload", cell{})
@@ -216,7 +210,8 @@ func TestSummarize(t *testing.T) {
 	take := func(id string, round int, rps, cpu float64, failed int64) *sample {
 		h := load.NewHistogram()
 		h.Record(int64(round) * 1_000_000)
-		s := &sample{Cell: "a64", Contestant: id, Round: round, RPS: rps, CPU: cpu, Requests: 10, Failed: failed, Latency: h}
+		s := &sample{Cell: "a64", Contestant: id, Round: round, RPS: rps, CPU: cpu, Requests: 10,
+			Failed: failed, Latency: h}
 		if failed > 0 {
 			s.Failures = map[string]int64{"timeout": failed}
 		}
@@ -261,7 +256,8 @@ func TestCorrectedPercentile(t *testing.T) {
 	if n := c.TotalCount(); n < 196 || n > 200 { // the histogram rounds
 		t.Errorf("%d values, want about 198", n)
 	}
-	if raw, p75 := h.Percentile(99), c.Percentile(75); raw > 1100 || p75 < 450_000 || p75 > 550_000 {
+	if raw, p75 := h.Percentile(99), c.Percentile(75); raw > 1100 || p75 < 450_000 ||
+		p75 > 550_000 {
 		t.Errorf("p99 before %v µs, want 1000; p75 after %v µs, want 500,000", raw, p75)
 	}
 	if same := correct(load.NewHistogram(), 0); same.TotalCount() != 0 {
@@ -271,8 +267,9 @@ func TestCorrectedPercentile(t *testing.T) {
 
 func TestGoals(t *testing.T) {
 	one := func(id, cell string, rps, p99 float64) *row {
-		return &row{Cell: cell, Contestant: id, Requests: 100, RPS: stat.Of(rps), P99All: stat.Of(p99),
-			MBps: stat.Of(rps), Peak: stat.Of(p99 * 1e6)}
+		return &row{Cell: cell, Contestant: id, Requests: 100, RPS: stat.Of(rps),
+			P99All: stat.Of(p99),
+			MBps:   stat.Of(rps), Peak: stat.Of(p99 * 1e6)}
 	}
 	r := &results{Rows: []*row{one("ch4", "a64", 900, 100), one("C-threaded", "a64", 800, 1000),
 		one("ch5", "a64", 700, 300), one("ch3", "a64", 150, 0), one("ch4", "e", 900, 40),
@@ -287,15 +284,21 @@ func TestGoals(t *testing.T) {
 		}
 	}
 	want := map[string]string{
-		"ch4: requests/s, a64 ≥ 1.05 × C-threaded":                     "reached 1.12 × (900 against 800/s)",
-		"ch4: corrected p99, a64 ≤ 0.2 × C-threaded":                   "reached 0.10 × (0.10 against 1.00 ms)",
-		"ch4: failed requests, a64 ≤ 0 -":                              "reached 0.00",
-		"ch5: requests/s, a64 ≥ 1.05 × C-threaded":                     "not reached 0.88 × (700 against 800/s)",
-		"ch5: corrected p99, a64 ≤ 0.2 × C-threaded":                   "not reached 0.30 × (0.30 against 1.00 ms)",
-		"ch5: failed requests, a64 ≤ 0 -":                              "reached 0.00",
-		"ch3: requests/s, a64 ≥ 0.5 × starting /bin/true the same way": "not reached 0.38 × (150 against 400/s)",
-		"ch4: speed, e ≥ 1.3 × nginx":                                  "reached 1.50 × (900 against 600 MB/s)",
-		"ch4: peak memory, e ≤ 32 MB -":                                "not reached 40.0 MB",
+		"ch4: requests/s, a64 ≥ 1.05 × C-threaded": "reached 1.12 × (900 " +
+			"against 800/s)",
+		"ch4: corrected p99, a64 ≤ 0.2 × C-threaded": "reached 0.10 × (0.10 " +
+			"against 1.00 ms)",
+		"ch4: failed requests, a64 ≤ 0 -": "reached 0.00",
+		"ch5: requests/s, a64 ≥ 1.05 × C-threaded": "not reached 0.88 × (700 " +
+			"against 800/s)",
+		"ch5: corrected p99, a64 ≤ 0.2 × C-threaded": "not reached 0.30 × " +
+			"(0.30 against 1.00 ms)",
+		"ch5: failed requests, a64 ≤ 0 -": "reached 0.00",
+		"ch3: requests/s, a64 ≥ 0.5 × starting /bin/true the same way": "not reached 0.38 × (150 " +
+			"against 400/s)",
+		"ch4: speed, e ≥ 1.3 × nginx": "reached 1.50 × (900 " +
+			"against 600 MB/s)",
+		"ch4: peak memory, e ≤ 32 MB -": "not reached 40.0 MB",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got\n%s", d)
@@ -308,7 +311,8 @@ func TestStylesDiffer(t *testing.T) {
 	for id := range maps.Keys(styles) {
 		r.Contestants = append(r.Contestants, &contestant{ID: id})
 	}
-	r.Contestants = append(r.Contestants, &contestant{ID: "ch6"}, &contestant{ID: "ch7"}, &contestant{ID: "ch8"}, &contestant{ID: "ch9"})
+	r.Contestants = append(r.Contestants, &contestant{ID: "ch6"}, &contestant{ID: "ch7"},
+		&contestant{ID: "ch8"}, &contestant{ID: "ch9"})
 	for i, a := range r.Contestants {
 		for _, b := range r.Contestants[:i] {
 			if cmp.Equal(r.style(a.ID), r.style(b.ID)) {
@@ -332,51 +336,10 @@ func TestStrideReachesAll(t *testing.T) {
 
 // A socket the kernel turns clients away from is seen, and which it is.
 func TestBadOptions(t *testing.T) {
-	for _, args := range [][]string{{"-only", "("}, {"-workloads", "xyz"}, {"-backend", "apache"}, {"stray"}} {
+	for _, args := range [][]string{{"-only", "("}, {"-workloads", "xyz"}, {"-backend", "apache"},
+		{"stray"}} {
 		if _, err := parse(args); err == nil {
 			t.Errorf("%v was accepted", args)
-		}
-	}
-}
-
-// CPU time and memory of a process with children are those of all of them.
-func TestProcessTree(t *testing.T) {
-	cmd := exec.Command("sh", "-c", "sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done' & wait; echo done; read x")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { in.Close(); _ = cmd.Wait() }()
-	var b [5]byte
-	if _, err := out.Read(b[:]); err != nil {
-		t.Fatal(err)
-	}
-	if cpu := proc.CPU(cmd.Process.Pid); cpu < 20*time.Millisecond {
-		t.Errorf("CPU %v: the child that was waited for is missing", cpu)
-	}
-	m := proc.Mem(os.Getpid())
-	if m.Processes < 2 || m.RSS < 1<<20 || m.Bytes > m.RSS {
-		t.Errorf("%+v", m)
-	}
-	if ln, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
-		defer ln.Close()
-		at := portOf(ln.Addr().String())
-		if c, err := net.Dial("tcp", ln.Addr().String()); err == nil {
-			defer c.Close()
-		}
-		if queued, dropped, err := proc.Queue(at); queued != 1 || dropped != 0 || err != nil {
-			t.Errorf("one connection waits to be accepted: %d queued, %d dropped, %v", queued, dropped, err)
-		}
-		ln.Close()
-		if _, _, err := proc.Queue(at); err == nil {
-			t.Error("a closed listener was found")
 		}
 	}
 }
@@ -385,12 +348,10 @@ func TestProcessTree(t *testing.T) {
 // -selfcheck with room for a machine that has other things to do.
 func TestAgreesWithWrk(t *testing.T) {
 	wrk := peers.Find("wrk")
-	switch {
-	case wrk == "" && os.Getenv("CI") == "true":
-		t.Fatal("no wrk")
-	case wrk == "":
-		t.Skip("wrk is not installed; on Debian: apt-get install wrk")
-	case testing.Short():
+	if wrk == "" {
+		harness.Missing(t, "wrk is not installed; on Debian: apt-get install wrk")
+	}
+	if testing.Short() {
 		t.Skip("takes seconds")
 	}
 	b := &bench{o: options4test(t), tmp: t.TempDir()}
@@ -405,7 +366,8 @@ func TestAgreesWithWrk(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !k.print() {
-		t.Errorf("requests/s %v against %v, p99 %v against %v", k.ours[0], k.wrk[0], k.ours[1], k.wrk[1])
+		t.Errorf("requests/s %v against %v, p99 %v against %v", k.ours[0], k.wrk[0], k.ours[1],
+			k.wrk[1])
 	}
 }
 
@@ -414,22 +376,26 @@ func TestAgreesWithWrk(t *testing.T) {
 func TestWriteDocs(t *testing.T) {
 	dir := t.TempDir()
 	page := filepath.Join(dir, docsPage)
-	text := "# Title\n<!-- bench machine -->\nold\n<!-- /bench -->\nbetween\n<!-- bench a64 -->\n<!-- /bench -->\n" +
+	text := "# Title\n<!-- bench machine -->\nold\n<!-- /bench -->\nbetween\n<!-- bench a64 -->\n" +
+		"<!-- /bench -->\n" +
 		"![x](img/bench-cpu.svg)\n"
 	if err := os.WriteFile(page, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cells := []*cell{{ID: "a64", Workload: "a", Title: "Sixty-four"}}
 	cs := []*contestant{{ID: "ch4", Family: "chapter"}}
-	samples := []*sample{{Cell: "a64", Contestant: "ch4", RPS: 1234, CPU: 99, Requests: 10, Latency: load.NewHistogram()}}
-	r := &results{Cells: cells, Contestants: cs, Rows: summarize(cells, cs, samples), Machine: map[string]string{},
+	samples := []*sample{{Cell: "a64", Contestant: "ch4", RPS: 1234, CPU: 99, Requests: 10,
+		Latency: load.NewHistogram()}}
+	r := &results{Cells: cells, Contestants: cs, Rows: summarize(cells, cs, samples),
+		Machine: map[string]string{},
 		Command: "go run ./scripts/bench -c /home/x/c -o /tmp/y -docs docs -rounds 5"}
 	if err := r.writeDocs(dir); err != nil {
 		t.Fatal(err)
 	}
 	b, _ := os.ReadFile(page)
 	got := string(b)
-	for _, want := range []string{"# Title\n", "\nbetween\n", "| ch4 | 1,234 |", "`go run ./scripts/bench -c DIR -rounds 5`"} {
+	for _, want := range []string{"# Title\n", "\nbetween\n", "| ch4 | 1,234 |",
+		"`go run ./scripts/bench -c DIR -rounds 5`"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is missing in\n%s", want, got)
 		}

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -101,7 +100,8 @@ func (b *bench) references() []*contestant {
 	util := filepath.Join(b.tmp, "httputil")
 	args := func(extra ...string) func(*setup) ([]string, error) {
 		return func(s *setup) ([]string, error) {
-			return append([]string{"-listen", "127.0.0.1:0", "-backend", s.Backends[0]}, extra...), nil
+			return append([]string{"-listen", "127.0.0.1:0", "-backend", s.Backends[0]}, extra...),
+				nil
 		}
 	}
 	nginx := func(s *setup) ([]string, error) { return s.one().NginxFast(s.keepAlive) }
@@ -109,14 +109,17 @@ func (b *bench) references() []*contestant {
 	cs := []*contestant{
 		{ID: "httputil", Model: "httputil.ReverseProxy, 15 lines", Version: runtime.Version(),
 			binary: util, args: args()},
-		{ID: "httputil-pool", Model: "the same with 256 idle backend connections", Version: runtime.Version(),
-			binary: util, args: args("-pool", "256"), only: "b"},
+		{ID: "httputil-pool", Model: "the same with 256 idle backend connections",
+			Version: runtime.Version(),
+			binary:  util, args: args("-pool", "256"), only: "b"},
 	}
 	if v := peers.Version("nginx", "-v"); v != "" {
-		cs = append(cs, &contestant{ID: "nginx", Model: "event loop, 1 worker", Version: v, args: nginx})
+		cs = append(cs, &contestant{ID: "nginx", Model: "event loop, 1 worker", Version: v,
+			args: nginx})
 	}
 	if v := peers.Version("haproxy", "-v"); v != "" {
-		cs = append(cs, &contestant{ID: "HAProxy", Model: "event loop, 1 thread", Version: v, args: haproxy})
+		cs = append(cs, &contestant{ID: "HAProxy", Model: "event loop, 1 thread", Version: v,
+			args: haproxy})
 	}
 	for _, c := range cs {
 		c.Family, c.KeepAlive = "reference", true
@@ -132,7 +135,7 @@ func (s *setup) one() peers.Place {
 }
 
 // build compiles the chapters and the httputil program as a student would.
-func (b *bench) build(ctx context.Context, cs []*contestant) []*contestant {
+func (b *bench) build(cs []*contestant) []*contestant {
 	failed := map[string]bool{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -147,13 +150,11 @@ func (b *bench) build(ctx context.Context, cs []*contestant) []*contestant {
 			pkg = "./scripts/bench/httputil"
 		}
 		wg.Go(func() { // ends with its build
-			cmd := exec.CommandContext(ctx, "go", "build", "-o", c.binary, pkg)
-			cmd.Dir = b.root
-			if out, err := cmd.CombinedOutput(); err != nil {
+			if err := proc.Build(b.root, c.binary, pkg); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				failed[c.binary] = true
-				b.say("%s does not build and is left out: %s", pkg, out)
+				b.say("%s is left out: %v", pkg, err)
 			}
 		})
 	}
@@ -186,7 +187,8 @@ func (b *bench) start(ctx context.Context, c *contestant, job load.Job) (*instan
 	if err != nil {
 		return nil, err
 	}
-	at := peers.Place{Dir: dir, Listen: fmt.Sprintf("127.0.0.1:%d", b.freePort()), Backends: backends}
+	at := peers.Place{Dir: dir, Listen: fmt.Sprintf("127.0.0.1:%d", b.freePort()),
+		Backends: backends}
 	args, err := c.args(&setup{at, job.KeepAlive})
 	if err != nil {
 		return nil, err

@@ -51,7 +51,8 @@ func (r *results) writeDocs(dir string) error {
 		return []byte(string(m[1]) + "\n" + body + "\n" + string(m[3]))
 	})
 	if len(missing) > 0 {
-		return fmt.Errorf("%s asks for %s, which this run has not", page, strings.Join(missing, ", "))
+		return fmt.Errorf("%s asks for %s, which this run has not", page,
+			strings.Join(missing, ", "))
 	}
 	return os.WriteFile(page, text, 0o644)
 }
@@ -98,7 +99,8 @@ func (r *results) docsTable(name string) string {
 func (r *results) docsMachine() string {
 	m := r.Machine
 	return fmt.Sprintf("%s. %s virtual cores (%s), %s of memory, Linux %s, %s.\n"+
-		"Medians of %d rounds, `%s`.\nBackend: %s.\n", r.Started.Format("2 January 2006"), m["cores"], m["cpu"],
+		"Medians of %d rounds, `%s`.\nBackend: %s.\n", r.Started.Format("2 January 2006"),
+		m["cores"], m["cpu"],
 		m["memory"], m["kernel"], m["go"], r.Rounds, plainCommand(r.Command), r.Backend)
 }
 

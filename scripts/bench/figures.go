@@ -104,15 +104,18 @@ func (r *results) figures() []*plots.Figure {
 	for _, g := range groups {
 		add(r.latency(g, "r", "bench-rate-"+g.key, "Latency at "+r.title("r")+": "+g.title))
 	}
-	add(r.dots("a64", "bench-cpu", "CPU time of the proxy a request, one request a connection, 64 clients",
+	add(r.dots("a64", "bench-cpu", "CPU time of the proxy a request, one request a connection, "+
+		"64 clients",
 		plots.Axis{Label: "µs of CPU a request (log scale)", Log: true}, " µs", 1,
 		func(x *row) stat.Spread { return x.CPU }))
-	add(r.dots("b64", "bench-cpu-keepalive", "CPU time of the proxy a request, keep-alive, 64 clients",
+	add(r.dots("b64", "bench-cpu-keepalive", "CPU time of the proxy a request, keep-alive, 64 "+
+		"clients",
 		plots.Axis{Label: "µs of CPU a request"}, " µs", 1,
 		func(x *row) stat.Spread { return x.CPU }))
 	for _, cell := range []string{"d10000", "d1000"} {
 		add(r.dots(cell, "bench-memory-"+cell[1:], "Memory a connection, "+r.title(cell),
-			plots.Axis{Label: "kB a silent client, or a child process (log scale)", Log: true}, " kB", 1e-3, func(x *row) stat.Spread {
+			plots.Axis{Label: "kB a silent client, or a child process (log scale)", Log: true},
+			" kB", 1e-3, func(x *row) stat.Spread {
 				if x.Requests == 0 && !r.manyProcesses(x.Contestant) {
 					return stat.Spread{} // it has not accepted them: nothing to compare
 				}
@@ -130,7 +133,8 @@ func (r *results) figures() []*plots.Figure {
 
 // manyProcesses reports a contestant with a process for each connection.
 func (r *results) manyProcesses(id string) bool {
-	return slices.ContainsFunc(r.Contestants, func(c *contestant) bool { return c.ID == id && c.Processes })
+	return slices.ContainsFunc(r.Contestants,
+		func(c *contestant) bool { return c.ID == id && c.Processes })
 }
 
 func (r *results) title(cell string) string {
@@ -162,7 +166,8 @@ func (r *results) throughput(g group) (*plots.Figure, error) {
 	}
 	for _, w := range r.Cells {
 		if w.Workload == "a" {
-			ticks = append(ticks, plot.Tick{Value: float64(w.Clients), Label: fmt.Sprint(w.Clients)})
+			ticks = append(ticks,
+				plot.Tick{Value: float64(w.Clients), Label: fmt.Sprint(w.Clients)})
 		}
 	}
 	if top == 0 {
@@ -215,7 +220,8 @@ func (r *results) latency(g group, cell, name, title string) (*plots.Figure, err
 			ticks = append(ticks, plot.Tick{Value: v, Label: t.s})
 		}
 	}
-	return plots.Lines(name, title, "Latency in milliseconds against the percentile, one line a proxy",
+	return plots.Lines(name, title,
+		"Latency in milliseconds against the percentile, one line a proxy",
 		plots.Axis{Label: "per cent of the requests that took no longer", Max: end, Ticks: ticks},
 		plots.Axis{Label: "milliseconds", Log: true}, series)
 }
@@ -230,7 +236,8 @@ func (r *results) dots(cell, name, title string, x plots.Axis, unit string, scal
 				continue
 			}
 			dots = append(dots, plots.Dot{Name: c.ID, Style: r.style(c.ID), Value: s.Median * scale,
-				Lo: max(s.Min*scale, 0.01), Hi: s.Max * scale, Label: plots.Short(s.Median*scale) + unit})
+				Lo: max(s.Min*scale, 0.01), Hi: s.Max * scale,
+				Label: plots.Short(s.Median*scale) + unit})
 		}
 	}
 	if len(dots) == 0 {
@@ -255,7 +262,8 @@ func (r *results) timelines() (*plots.Figure, error) {
 	if len(panels) == 0 {
 		return nil, nil
 	}
-	return plots.Timelines("bench-timelines", "Eight clients at once, the backend takes 200 ms: one bar a client",
+	return plots.Timelines("bench-timelines",
+		"Eight clients at once, the backend takes 200 ms: one bar a client",
 		"For each proxy, eight bars that show how long each client waited for what", panels)
 }
 
@@ -283,7 +291,8 @@ func (r *results) burst(g group) (*plots.Figure, error) {
 		total := x.Requests + x.Failed
 		for i := 1; i <= 60; i++ {
 			share := float64(i) / 60 * float64(x.Requests) / float64(total)
-			v := x.Latency.Percentile(share * 100 * float64(total) / float64(max(1, x.Latency.TotalCount())))
+			v := x.Latency.Percentile(share * 100 * float64(total) / float64(max(1,
+				x.Latency.TotalCount())))
 			s.X, s.Y = append(s.X, v/1e3), append(s.Y, share*100)
 		}
 		series = append(series, s)

@@ -152,5 +152,6 @@ func (r *results) measured(f figure, cell, id string) stat.Spread {
 		return stat.Spread{}
 	}
 	s := f.of(x)
-	return stat.Spread{Median: s.Median * f.scale, Min: s.Min * f.scale, Max: s.Max * f.scale, N: s.N}
+	return stat.Spread{Median: s.Median * f.scale, Min: s.Min * f.scale, Max: s.Max * f.scale,
+		N: s.N}
 }

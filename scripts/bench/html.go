@@ -40,25 +40,33 @@ type htmlTable struct {
 var sections = []struct{ workloads, pictures, title, text string }{
 	{"a", "bench-throughput bench-latency bench-cpu.", "One request a connection",
 		"Each client connects, sends one request, reads the answer, and begins again. " +
-			"Latency counts from before the connect. \"p99 corr.\" adds the requests that a client did not send " +
-			"while it waited (coordinated omission). The whiskers are the least and the greatest of the rounds."},
+			"Latency counts from before the connect. \"p99 corr.\" adds the requests that a " +
+			"client did not send " +
+			"while it waited (coordinated omission). The whiskers are the least and the greatest " +
+			"of the rounds."},
 	{"r", "bench-rate", "Constant rate",
-		"Requests begin on a schedule, answered or not, and the latency counts from the scheduled time: " +
-			"a proxy that stalls is charged for everyone it kept waiting (no coordinated omission)."},
+		"Requests begin on a schedule, answered or not, and the latency counts from the " +
+			"scheduled time: a proxy that stalls is charged for everyone it kept waiting " +
+			"(no coordinated omission)."},
 	{"b", "bench-cpu-keepalive", "Keep-alive",
 		"64 clients keep their connections. What closes after each request takes no part."},
 	{"c", "bench-timelines", "Eight clients at once",
-		"All eight connect at the same moment; the backend takes 200 ms for each. One client at a time is a " +
-			"staircase, any concurrency a wall. Waiting in the backlog is the time from the finished handshake until " +
-			"the request is at the backend. Who is long connecting has lost his handshake to a full backlog " +
+		"All eight connect at the same moment; the backend takes 200 ms for each. One client at " +
+			"a time is a " +
+			"staircase, any concurrency a wall. Waiting in the backlog is the time from the " +
+			"finished handshake until " +
+			"the request is at the backend. Who is long connecting has lost his handshake to a " +
+			"full backlog " +
 			"and tried again after a second."},
 	{"d", "bench-memory", "Silent clients",
-		"Clients that connect and say nothing, while one other client sends requests. Memory is the resident set; " +
+		"Clients that connect and say nothing, while one other client sends requests. Memory is " +
+			"the resident set; " +
 			"of several processes, pages they share are counted once (PSS)."},
 	{"e", "bench-body", "A large body",
 		"One download through the proxy. The peak memory shows whether the body is streamed."},
 	{"f", "bench-burst", "A burst",
-		"A thousand connections at the same moment. A backlog of 5 or 10 overflows, and the client's kernel " +
+		"A thousand connections at the same moment. A backlog of 5 or 10 overflows, and the " +
+			"client's kernel " +
 			"tries again after 1, 3, 7 seconds."},
 }
 
@@ -73,7 +81,8 @@ func (r *results) writeHTML(dir string, figs []*plots.Figure) error {
 		s := section{Title: d.title, Text: d.text}
 		for _, f := range figs {
 			for _, p := range strings.Fields(d.pictures) {
-				if strings.HasPrefix(f.Name+".", p) && !(p == "bench-cpu" && f.Name == "bench-cpu-keepalive") {
+				if strings.HasPrefix(f.Name+".", p) &&
+					!(p == "bench-cpu" && f.Name == "bench-cpu-keepalive") {
 					s.Figures = append(s.Figures, &picture{f.Alt, template.HTML(f.Inline())})
 				}
 			}

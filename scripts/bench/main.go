@@ -45,21 +45,28 @@ func parse(args []string) (*options, error) {
 	o := &options{}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	only := fs.String("only", "", "run the contestants whose name matches this `regexp`")
-	fs.StringVar(&o.out, "o", "bench-out", "`directory` for report.html, results.json and the plots")
-	fs.StringVar(&o.cdir, "c", "", "`directory` with the C originals; they are compiled with cc -O2")
+	fs.StringVar(&o.out, "o", "bench-out",
+		"`directory` for report.html, results.json and the plots")
+	fs.StringVar(&o.cdir, "c", "",
+		"`directory` with the C originals; they are compiled with cc -O2")
 	fs.IntVar(&o.rounds, "rounds", 0, "`rounds` over all contestants (default 3, with -quick 1)")
-	fs.StringVar(&o.workloads, "workloads", "", "`letters` of the workloads, of abcdefr (default: all)")
+	fs.StringVar(&o.workloads, "workloads", "",
+		"`letters` of the workloads, of abcdefr (default: all)")
 	fs.BoolVar(&o.quick, "quick", false, "a first impression in less than a minute")
 	fs.DurationVar(&o.budget, "budget", 0, "`time` to measure in (default 9m20s, with -quick 45s)")
 	fs.StringVar(&o.backend, "backend", "own", "backend of the small answers: `own` or nginx")
 	fs.Float64Var(&o.rate, "rate", 2000, "requests a `second` of workload r")
 	fs.BoolVar(&o.selfcheck, "selfcheck", false, "compare the load generator with wrk, and end")
-	fs.StringVar(&o.from, "from", "", "measure nothing; make the report of this results.json `file` anew")
-	fs.StringVar(&o.docs, "docs", "", "also put pictures and tables into `directory`/models_compared.md")
-	fs.StringVar(&o.starts, "starts", "", "compare what starting these `programs` costs (comma-separated), and end")
+	fs.StringVar(&o.from, "from", "",
+		"measure nothing; make the report of this results.json `file` anew")
+	fs.StringVar(&o.docs, "docs", "",
+		"also put pictures and tables into `directory`/models_compared.md")
+	fs.StringVar(&o.starts, "starts", "",
+		"compare what starting these `programs` costs (comma-separated), and end")
 	fs.BoolVar(&o.list, "list", false, "list contestants and workloads, and end")
 	fs.Usage = func() {
-		fmt.Fprint(fs.Output(), "go run ./scripts/bench [flags]: race the proxies and write a report\n\n")
+		fmt.Fprint(fs.Output(), "go run ./scripts/bench [flags]: race the proxies and write a "+
+			"report\n\n")
 		fs.PrintDefaults()
 		fmt.Fprint(fs.Output(), "\nWorkloads:\n"+workloadHelp)
 	}

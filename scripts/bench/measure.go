@@ -58,8 +58,9 @@ type sample struct {
 	CPU        float64 `json:"cpu_us_per_request"` // of the proxy with its children
 	CPUSeconds float64 `json:"cpu_s"`
 	Peak       int64   `json:"peak_memory_bytes"`
-	Held       int64   `json:"held_memory_bytes,omitempty"`       // while the silent clients stand
-	PageTables int64   `json:"held_page_tables_bytes,omitempty"`  // the kernel's part that grows with processes
+	Held       int64   `json:"held_memory_bytes,omitempty"` // while the silent clients stand
+	// the kernel's part that grows with processes
+	PageTables int64   `json:"held_page_tables_bytes,omitempty"`
 	PerClient  float64 `json:"memory_per_client_bytes,omitempty"` // or per child process
 	Processes  int     `json:"processes"`                         // most seen
 	Threads    int     `json:"threads"`                           // most seen
@@ -102,7 +103,8 @@ func (b *bench) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	all := []*contestant{{ID: "straight", Family: "baseline", Model: "no proxy: straight to the backend",
+	all := []*contestant{{ID: "straight", Family: "baseline", Model: "no proxy: straight to the " +
+		"backend",
 		KeepAlive: true}}
 	all = append(all, b.chapters()...)
 	all = append(all, b.originals()...)
@@ -118,7 +120,7 @@ func (b *bench) prepare(ctx context.Context) error {
 	}
 	if !b.o.list {
 		b.progress("building %d programs", len(chosen))
-		chosen = b.build(ctx, chosen)
+		chosen = b.build(chosen)
 	}
 	b.contestants, b.cells = chosen, b.o.cells()
 	b.plan()
@@ -270,7 +272,8 @@ func (b *bench) sample(ctx context.Context, w *cell, c *contestant) *sample {
 	after := watch.read()
 	watch.end()
 	s.fill(w, res, before, after)
-	s.Peak, s.Processes, s.Threads = watch.peak(after.mem), int(watch.processes.Load()), int(watch.threads.Load())
+	s.Peak, s.Processes, s.Threads = watch.peak(after.mem), int(watch.processes.Load()),
+		int(watch.threads.Load())
 	s.Zombies = after.mem.Zombies
 	return s
 }
@@ -282,7 +285,8 @@ func (s *sample) fill(w *cell, res *load.Result, before, after reading) {
 		s.RPS = float64(res.Requests) / s.Seconds
 	}
 	s.Latency = res.Latency
-	s.P50, s.P99, s.P999 = res.Latency.Percentile(50), res.Latency.Percentile(99), res.Latency.Percentile(99.9)
+	s.P50, s.P99, s.P999 = res.Latency.Percentile(50), res.Latency.Percentile(99),
+		res.Latency.Percentile(99.9)
 	s.Max = res.Latency.Percentile(100)
 	if w.closedLoop() && s.RPS > 0 {
 		s.P99All = correct(res.Latency, int64(float64(w.Clients)/s.RPS*1e6)).Percentile(99)
@@ -297,7 +301,8 @@ func (s *sample) fill(w *cell, res *load.Result, before, after reading) {
 	wall := after.at.Sub(before.at).Seconds()
 	s.GeneratorCPU = float64(res.CPUNS) / 1e9 / wall
 	s.BackendCPU = (after.backend - before.backend).Seconds() / wall
-	own := (after.cpu - before.cpu + after.backend - before.backend).Seconds() + float64(res.CPUNS)/1e9
+	own := (after.cpu - before.cpu + after.backend - before.backend).Seconds() +
+		float64(res.CPUNS)/1e9
 	s.OtherCPU = max(0, (after.busy-before.busy).Seconds()-own) / wall / float64(runtime.NumCPU())
 	s.Overflows = after.overflows - before.overflows
 	if w.Workload == "c" || w.Workload == "f" {
@@ -402,7 +407,8 @@ func (w *watcher) peak(m proc.Memory) int64 {
 // nginxBackend starts nginx for the small answers, on three ports.
 func (b *bench) nginxBackend(ctx context.Context) error {
 	if peers.Find("nginx") == "" {
-		return fmt.Errorf("-backend nginx: nginx is not installed; on Debian: apt-get install nginx-light")
+		return fmt.Errorf("-backend nginx: nginx is not installed; on Debian: apt-get install " +
+			"nginx-light")
 	}
 	dir := filepath.Join(b.tmp, "backend")
 	if err := os.Mkdir(dir, 0o755); err != nil {

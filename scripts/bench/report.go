@@ -24,7 +24,8 @@ func (b *bench) report(interrupted bool) error {
 			return err
 		}
 	}
-	fmt.Printf("\nWritten: %s, results.json and the plots beside it\n", filepath.Join(b.o.out, "report.html"))
+	fmt.Printf("\nWritten: %s, results.json and the plots beside it\n",
+		filepath.Join(b.o.out, "report.html"))
 	return nil
 }
 

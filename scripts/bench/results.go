@@ -223,8 +223,10 @@ func ratio(a, b stat.Spread) *float64 {
 
 // collect makes the results of what has been measured so far.
 func (b *bench) collect(interrupted bool) *results {
-	r := &results{Schema: schemaVersion, Started: b.started, Finished: time.Now(), Rounds: b.o.rounds,
-		Command: "go run ./scripts/bench " + strings.Join(os.Args[1:], " "), Backend: b.backendName(),
+	r := &results{Schema: schemaVersion, Started: b.started, Finished: time.Now(),
+		Rounds:  b.o.rounds,
+		Command: "go run ./scripts/bench " + strings.Join(os.Args[1:], " "),
+		Backend: b.backendName(),
 		Machine: machine(), Contestants: b.contestants, Cells: b.cells, Samples: b.samples,
 		Problems: append([]string{}, b.problems...)}
 	r.Complete = !interrupted && !b.outOfTime
@@ -247,10 +249,13 @@ func (b *bench) collect(interrupted bool) *results {
 		}
 	}
 	r.OtherCPU = stat.Of(others...)
-	r.Machine["used by others meanwhile"] = fmt.Sprintf("%.0f %% of all cores", r.OtherCPU.Median*100)
+	r.Machine["used by others meanwhile"] = fmt.Sprintf("%.0f %% of all cores",
+		r.OtherCPU.Median*100)
 	if r.OtherCPU.Median > busyShare {
-		r.Problems = append(r.Problems, fmt.Sprintf("other programs took %.0f %% of the machine meanwhile (median): "+
-			"requests/s and latencies are theirs too; CPU a request and memory can still be compared",
+		r.Problems = append(r.Problems, fmt.Sprintf("other programs took %.0f %% of the machine "+
+			"meanwhile (median): "+
+			"requests/s and latencies are theirs too; CPU a request and memory can still be "+
+			"compared",
 			r.OtherCPU.Median*100))
 	}
 	r.Goals = goals(r)
@@ -259,7 +264,8 @@ func (b *bench) collect(interrupted bool) *results {
 
 func (b *bench) backendName() string {
 	if b.o.backend == "nginx" {
-		return peers.Version("nginx", "-v") + " for the 24-byte answers, the bench's own for /slow and /bytes"
+		return peers.Version("nginx", "-v") + " for the 24-byte answers, the bench's own for " +
+			"/slow and /bytes"
 	}
 	return "the bench's own: HTTP/1.1 on one thread with epoll, in a process of its own"
 }
@@ -284,7 +290,8 @@ func (r *results) writeJSON(dir string) error {
 // machine describes where the run took place.
 func machine() map[string]string {
 	m := map[string]string{"cores": itoa(int64(runtime.NumCPU())), "go": runtime.Version(),
-		"system": runtime.GOOS + "/" + runtime.GOARCH, "cpu": procField("/proc/cpuinfo", "model name"),
+		"system": runtime.GOOS + "/" + runtime.GOARCH,
+		"cpu":    procField("/proc/cpuinfo", "model name"),
 		"memory": gigabytes(procField("/proc/meminfo", "MemTotal"))}
 	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m["kernel"] = strings.TrimSpace(string(b))

@@ -57,7 +57,8 @@ func role(args []string) bool {
 
 // message is a line from the load process.
 type message struct {
-	Idle   *int         `json:"idle,omitempty"` // the silent connections stand; go on at a line on stdin
+	// the silent connections stand; go on at a line on stdin
+	Idle   *int         `json:"idle,omitempty"`
 	Result *load.Result `json:"result,omitempty"`
 }
 
@@ -271,7 +272,8 @@ func starts(ctx context.Context, programs []string) error {
 	for _, p := range programs {
 		c := stat.Of(cpu[p]...)
 		x := c.Ratio(base)
-		lines = append(lines, []string{p, spreadText(stat.Of(rate[p]...), 1), spreadText(c, 1), times(&x), ""})
+		lines = append(lines,
+			[]string{p, spreadText(stat.Of(rate[p]...), 1), spreadText(c, 1), times(&x), ""})
 	}
 	printTable(os.Stdout, lines)
 	return nil

@@ -60,7 +60,7 @@ func (b *bench) selfcheck(ctx context.Context) error {
 	}
 	var checks []*check
 	straight := &contestant{ID: "straight", Family: "baseline", KeepAlive: true}
-	targets := b.build(ctx, append([]*contestant{straight}, b.references()...))
+	targets := b.build(append([]*contestant{straight}, b.references()...))
 	for _, c := range targets {
 		if c.only == "" && b.o.only.MatchString(c.ID) {
 			kept := &check{target: c, path: "/", clients: 64, keepAlive: true, size: fullCheck}
@@ -70,11 +70,13 @@ func (b *bench) selfcheck(ctx context.Context) error {
 				// compared. An answer after 2 ms has a latency that is known.
 				kept.path = "/slow?ms=2"
 			}
-			checks = append(checks, &check{target: c, path: "/", clients: 64, size: fullCheck}, kept)
+			checks = append(checks, &check{target: c, path: "/", clients: 64, size: fullCheck},
+				kept)
 		}
 	}
 	bad := 0
-	fmt.Printf("%-10s %-22s %10s %10s %7s   %9s %9s %7s\n", "target", "", "requests/s", "wrk", "", "p99 ms", "wrk", "")
+	fmt.Printf("%-10s %-22s %10s %10s %7s   %9s %9s %7s\n", "target", "", "requests/s", "wrk", "",
+		"p99 ms", "wrk", "")
 	for _, k := range checks {
 		if err := b.compareWithWrk(ctx, wrk, k); err != nil {
 			return err
@@ -84,10 +86,12 @@ func (b *bench) selfcheck(ctx context.Context) error {
 		}
 	}
 	if bad > 0 {
-		return fmt.Errorf("%d of %d comparisons differ by more than %.0f %%; other work on the machine disturbs both",
+		return fmt.Errorf("%d of %d comparisons differ by more than %.0f %%; other work on the "+
+			"machine disturbs both",
 			bad, len(checks), fullCheck.within*100)
 	}
-	fmt.Printf("All %d comparisons agree within %.0f %% (medians of %d pairs of runs or more).\n", len(checks), fullCheck.within*100, fullCheck.pairs)
+	fmt.Printf("All %d comparisons agree within %.0f %% (medians of %d pairs of runs or more).\n",
+		len(checks), fullCheck.within*100, fullCheck.pairs)
 	return nil
 }
 
@@ -115,8 +119,9 @@ func (b *bench) compareWithWrk(ctx context.Context, wrk string, k *check) error 
 // runOurs measures as wrk does: from the request's writing, one source
 // address, no warm-up.
 func (k *check) runOurs(ctx context.Context, addr string) error {
-	res, err := generate(ctx, load.Job{Target: addr, Path: k.path, Clients: k.clients, KeepAlive: k.keepAlive,
-		RunMS: k.size.seconds * 1000, TimeoutMS: 2000, Body: small, OneSource: true}, nil)
+	res, err := generate(ctx,
+		load.Job{Target: addr, Path: k.path, Clients: k.clients, KeepAlive: k.keepAlive,
+			RunMS: k.size.seconds * 1000, TimeoutMS: 2000, Body: small, OneSource: true}, nil)
 	if err != nil {
 		return err
 	}
@@ -136,12 +141,14 @@ var (
 )
 
 func (k *check) runWrk(wrk string) func(context.Context, string) error {
-	args := []string{"-t1", "-c" + strconv.Itoa(k.clients), "-d" + strconv.Itoa(k.size.seconds) + "s", "--latency"}
+	args := []string{"-t1", "-c" + strconv.Itoa(k.clients),
+		"-d" + strconv.Itoa(k.size.seconds) + "s", "--latency"}
 	if !k.keepAlive {
 		args = append(args, "-H", "Connection: close")
 	}
 	return func(ctx context.Context, addr string) error {
-		out, err := exec.CommandContext(ctx, wrk, append(args, "http://"+addr+k.path)...).CombinedOutput()
+		out, err := exec.CommandContext(ctx, wrk,
+			append(args, "http://"+addr+k.path)...).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("wrk: %w: %s", err, out)
 		}
@@ -152,7 +159,8 @@ func (k *check) runWrk(wrk string) func(context.Context, string) error {
 		x, _ := strconv.ParseFloat(string(rate[1]), 64)
 		y, _ := strconv.ParseFloat(string(p99[1]), 64)
 		k.wrk[0] = append(k.wrk[0], x)
-		k.wrk[1] = append(k.wrk[1], y*map[string]float64{"us": 1, "ms": 1e3, "s": 1e6}[string(p99[2])])
+		k.wrk[1] = append(k.wrk[1],
+			y*map[string]float64{"us": 1, "ms": 1e3, "s": 1e6}[string(p99[2])])
 		return nil
 	}
 }
@@ -181,7 +189,9 @@ func (k *check) print() bool {
 	if !k.agrees() {
 		word = "DIFFER"
 	}
-	fmt.Printf("%-10s %-22s %10s %10s %+6.1f%%   %9.2f %9.2f %+6.1f%%  %s (%d pairs)\n", k.target.ID, kind,
-		number(a.Median), number(b.Median), (k.ratio(0).Median-1)*100, c.Median/1e3, d.Median/1e3, (k.ratio(1).Median-1)*100, word, a.N)
+	fmt.Printf("%-10s %-22s %10s %10s %+6.1f%%   %9.2f %9.2f %+6.1f%%  %s (%d pairs)\n",
+		k.target.ID, kind,
+		number(a.Median), number(b.Median), (k.ratio(0).Median-1)*100, c.Median/1e3, d.Median/1e3,
+		(k.ratio(1).Median-1)*100, word, a.N)
 	return k.agrees()
 }

@@ -103,7 +103,8 @@ func columns(w *cell) []column {
 			last, p50, p99, overflows, peak, failed}
 	}
 	if w.closedLoop() {
-		return []column{rate, ratioRPS, p50, p99, p99all, p999, cpu, ratioCPU, peak, overflows, failed}
+		return []column{rate, ratioRPS, p50, p99, p99all, p999, cpu, ratioCPU, peak, overflows,
+			failed}
 	}
 	return []column{rate, ratioRPS, p50, p99, p999, cpu, ratioCPU, peak, overflows, failed}
 }
@@ -147,7 +148,8 @@ func (r *results) print(out io.Writer) {
 		printTable(out, lines)
 	}
 	if missing > 0 {
-		fmt.Fprintf(out, "\n%d goals were not measured: their proxies or workloads did not take part "+
+		fmt.Fprintf(out, "\n%d goals were not measured: their proxies or workloads did not take "+
+			"part "+
 			"(the C originals need -c DIR).\n", missing)
 	}
 	for _, p := range r.Problems {

@@ -69,15 +69,18 @@ func (o *options) cells() []*cell {
 	if o.quick {
 		size, title = gib/8, "A body of 128 MiB"
 	}
-	all = append(all, &cell{ID: "e", Workload: "e", Title: title, Clients: 1, Bytes: size, fixed: 900,
-		job: load.Job{Once: true, Path: "/bytes?n=" + itoa(size), Body: size, TimeoutMS: 20_000}},
+	all = append(all, &cell{ID: "e", Workload: "e", Title: title, Clients: 1, Bytes: size,
+		fixed: 900,
+		job:   load.Job{Once: true, Path: "/bytes?n=" + itoa(size), Body: size, TimeoutMS: 20_000}},
 		&cell{ID: "f1000", Workload: "f", Title: "A burst of 1,000 connections", Clients: 1000,
 			fixed: 500, overflow: burst, job: load.Job{Once: true, TimeoutMS: burst}})
 	if !o.quick || o.workloads != allWorkloads { // too long for a minute, unless asked for
-		all = append(all, &cell{ID: "r", Workload: "r", Clients: 4000, Rate: o.rate, share: 1, fixed: 50,
+		all = append(all, &cell{ID: "r", Workload: "r", Clients: 4000, Rate: o.rate, share: 1,
+			fixed: 50,
 			Title: "Constant rate, " + number(o.rate) + " requests/s"})
 	}
-	all = slices.DeleteFunc(all, func(c *cell) bool { return !strings.Contains(o.workloads, c.Workload) })
+	all = slices.DeleteFunc(all,
+		func(c *cell) bool { return !strings.Contains(o.workloads, c.Workload) })
 	for _, c := range all {
 		c.fill(limit)
 	}

@@ -14,10 +14,10 @@
 //
 // # Quotes
 //
-//	<!-- quote ch4_threaded/main.go#accept-loop -->  lines between "// region accept-loop" and "// endregion"
-//	<!-- quote ch4_threaded/main.go func serve -->   the function with its doc comment; Type.Method for methods
+//	<!-- quote ch4_threaded/main.go#accept-loop -->  // region accept-loop to // endregion
+//	<!-- quote ch4_threaded/main.go func serve -->   a function with its comment; Type.Method
 //	<!-- quote ch4_threaded/main.go type limits -->  also "const NAME" and "var NAME"
-//	<!-- quote ch4_threaded/main.go step 5 -->       from the comment "// 5. ..." to before the next step
+//	<!-- quote ch4_threaded/main.go step 5 -->       from the comment "// 5. ..." to the next
 //	<!-- quote ch4_threaded/main.go step 5..9 -->    several steps of one function
 //	<!-- quote ch4_threaded/main.go header -->       the comment that opens the file
 //	<!-- quote go.mod -->                            the whole file

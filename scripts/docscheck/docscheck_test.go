@@ -3,12 +3,13 @@ package main
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"reverseproxy/internal/harness"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -90,16 +91,22 @@ func TestQuote(t *testing.T) {
 	root := repository(t, map[string]string{"ch2_basic_proxy/main.go": program})
 	for _, tt := range []struct{ args, want string }{
 		{"ch2_basic_proxy/main.go header", "// Problem: none.\n// Run: go run ./ch2_basic_proxy"},
-		{"ch2_basic_proxy/main.go type limits", "// limits bound it.\ntype limits struct{ bytes int }"},
-		{"ch2_basic_proxy/main.go step 1", "// 1–3. A socket that listens (C: socket, line 1; bind, line 2).\nfmt.Println(\"listen\")\n\nfor range 2 {"},
-		{"ch2_basic_proxy/main.go step 4", "// 4. Wait (C: accept, line 3).\nfmt.Println(\"accept\")\n\nhandleClient()"},
+		{"ch2_basic_proxy/main.go type limits", "// limits bound it.\n" +
+			"type limits struct{ bytes int }"},
+		{"ch2_basic_proxy/main.go step 1", "// 1–3. A socket that listens (C: socket, line 1; " +
+			"bind, line 2).\nfmt.Println(\"listen\")\n\nfor range 2 {"},
+		{"ch2_basic_proxy/main.go step 4", "// 4. Wait (C: accept, line 3).\n" +
+			"fmt.Println(\"accept\")\n\nhandleClient()"},
 		{"ch2_basic_proxy/main.go step 5", "// 5. Read.\nfmt.Println(\"read\")"},
 		{"ch2_basic_proxy/main.go step 5..6", "// 5. Read.\nfmt.Println(\"read\")\n\n" +
-			"// 10. Close another.\ndefer fmt.Println(\"close\")\n\n// 6. Connect.\nfmt.Println(\"connect\")"},
+			"// 10. Close another.\ndefer fmt.Println(\"close\")\n\n// 6. Connect.\n" +
+			"fmt.Println(\"connect\")"},
 		{"ch2_basic_proxy/main.go step 10", "// 10. Close.\ndefer fmt.Println(\"close\")\n\n" +
 			"// 10. Close another.\ndefer fmt.Println(\"close\")"},
-		{"ch2_basic_proxy/main.go#loop", "for range 2 {\n\t// 4. Wait (C: accept, line 3).\n\tfmt.Println(\"accept\")\n\n\thandleClient()\n}"},
-		{"ch2_basic_proxy/main.go func main", "// main starts it.\nfunc main() {\n\t// 1–3. A socket that listens (C: socket, line 1; bind, line 2).\n" +
+		{"ch2_basic_proxy/main.go#loop", "for range 2 {\n\t// 4. Wait (C: accept, line " +
+			"3).\n\tfmt.Println(\"accept\")\n\n\thandleClient()\n}"},
+		{"ch2_basic_proxy/main.go func main", "// main starts it.\n" +
+			"func main() {\n\t// 1–3. A socket that listens (C: socket, line 1; bind, line 2).\n" +
 			"\tfmt.Println(\"listen\")\n\n\tfor range 2 {\n\t\t// 4. Wait (C: accept, line 3).\n" +
 			"\t\tfmt.Println(\"accept\")\n\n\t\thandleClient()\n\t}\n}"},
 	} {
@@ -135,11 +142,13 @@ func TestPageIsFilledAndDriftIsSeen(t *testing.T) {
 		"ch2_basic_proxy/main.go": program,
 		"ch2_basic_proxy/b.txt":   "one\ntwo\n",
 		"ch2_basic_proxy/c.txt":   "one\n2\n",
-		"docs/page.md": "# Page\n\n- in a list\n\n  <!-- quote ch2_basic_proxy/main.go step 5 -->\n\n  ```go\n  ```\n\n" +
+		"docs/page.md": "# Page\n\n- in a list\n\n  <!-- quote ch2_basic_proxy/main.go step 5 " +
+			"-->\n\n  ```go\n  ```\n\n" +
 			"<!-- diff ch2_basic_proxy/b.txt ch2_basic_proxy/c.txt -->\n```diff\n```\n\n" +
 			"````md\n<!-- quote an example -->\n````\n",
 	})
-	if ok, out := check(t, root, false); ok || !strings.Contains(out, "docs/page.md:5: the quote has drifted") {
+	if ok, out := check(t, root, false); ok ||
+		!strings.Contains(out, "docs/page.md:5: the quote has drifted") {
 		t.Fatalf("empty blocks pass:\n%s", out)
 	}
 	if ok, out := check(t, root, true); !ok || !strings.Contains(out, "2 rewritten") {
@@ -148,7 +157,8 @@ func TestPageIsFilledAndDriftIsSeen(t *testing.T) {
 	page := readFile(t, root, "docs/page.md")
 	for _, want := range []string{
 		"  ```go\n  // 5. Read.\n  fmt.Println(\"read\")\n  ```\n",
-		"```diff\n--- ch2_basic_proxy/b.txt\n+++ ch2_basic_proxy/c.txt\n@@ -1,2 +1,2 @@\n one\n-two\n+2\n```\n",
+		"```diff\n--- ch2_basic_proxy/b.txt\n+++ ch2_basic_proxy/c.txt\n@@ -1,2 +1,2 @@\n one\n" +
+			"-two\n+2\n```\n",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page misses\n%s\nit is\n%s", want, page)
@@ -158,11 +168,13 @@ func TestPageIsFilledAndDriftIsSeen(t *testing.T) {
 		t.Fatalf("the filled page does not pass:\n%s", out)
 	}
 	drifted := strings.Replace(program, `Println("read")`, `Println("reads")`, 1)
-	if err := os.WriteFile(filepath.Join(root, "ch2_basic_proxy/main.go"), []byte(drifted), 0o644); err != nil {
+	file := filepath.Join(root, "ch2_basic_proxy/main.go")
+	if err := os.WriteFile(file, []byte(drifted), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	ok, out := check(t, root, false)
-	if ok || !strings.Contains(out, `-fmt.Println("read")`) || !strings.Contains(out, `+fmt.Println("reads")`) {
+	if ok || !strings.Contains(out, `-fmt.Println("read")`) ||
+		!strings.Contains(out, `+fmt.Println("reads")`) {
 		t.Errorf("the changed source is not seen:\n%s", out)
 	}
 }
@@ -198,9 +210,12 @@ func TestMalformedPages(t *testing.T) {
 
 func TestLinks(t *testing.T) {
 	root := repository(t, map[string]string{
-		"README.md": "# One & two\n\n## One & two\n\n[a](#one--two) [b](#one--two-1) [c](docs/a.md#x_y-z) " +
-			"[d](docs/) [e](https://example.org/none) <a id=\"here\"></a> [f](#here) [g](docs/x.go#L2)\n",
-		"docs/a.md": "# `x_y` Z\n\n![no](pic.png)\n\n[up](../../etc)\n[abs](/etc)\n[n](#none)\n[m](../README.md#none)\n" +
+		"README.md": "# One & two\n\n## One & two\n\n[a](#one--two) [b](#one--two-1) " +
+			"[c](docs/a.md#x_y-z) " +
+			"[d](docs/) [e](https://example.org/none) <a id=\"here\"></a> [f](#here) " +
+			"[g](docs/x.go#L2)\n",
+		"docs/a.md": "# `x_y` Z\n\n![no](pic.png)\n\n[up](../../etc)\n[abs](/etc)\n[n](#none)\n" +
+			"[m](../README.md#none)\n" +
 			"[l](x.go#L3)\n\n<img src=\"gone.png\">\n",
 		"docs/x.go": "package x\n\n",
 	})
@@ -212,8 +227,10 @@ func TestLinks(t *testing.T) {
 		t.Errorf("good links fail:\n%s", out)
 	}
 	for _, want := range []string{
-		`docs/a.md:3: link "pic.png"`, `docs/a.md:5: link "../../etc": there is no`, `docs/a.md:6: link "/etc" leads out`,
-		`docs/a.md:7: link "#none"`, `docs/a.md:8: link "../README.md#none"`, `docs/a.md:9: link "x.go#L3"`,
+		`docs/a.md:3: link "pic.png"`, `docs/a.md:5: link "../../etc": there is no`,
+		`docs/a.md:6: link "/etc" leads out`,
+		`docs/a.md:7: link "#none"`, `docs/a.md:8: link "../README.md#none"`,
+		`docs/a.md:9: link "x.go#L3"`,
 		`docs/a.md:11: link "gone.png"`,
 	} {
 		want = strings.Replace(want, `"../../etc": there is no`, `"../../etc" leads out`, 1)
@@ -260,7 +277,8 @@ func main() {
 			return
 		}
 		n++
-		fmt.Printf("goroutine %d: accepted %v after 1.%d ms\n", os.Getpid(), c.RemoteAddr(), os.Getpid())
+		pid := os.Getpid()
+		fmt.Printf("goroutine %d: accepted %v after 1.%d ms\n", pid, c.RemoteAddr(), pid)
 		c.Read(make([]byte, 4096))
 		fmt.Fprintf(c, "HTTP/1.0 200 OK\r\n\r\nhello %d", n)
 		c.Close()
@@ -269,33 +287,32 @@ func main() {
 `
 
 func TestTranscript(t *testing.T) {
-	for _, tool := range []string{"sh", "curl"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
-		}
-	}
+	harness.Need(t, "sh")
+	harness.Need(t, "curl")
 	root := repository(t, map[string]string{
 		"go.mod":                  "module tiny\n\ngo 1.25\n",
 		"ch2_basic_proxy/main.go": server,
-		"README.md": "<!-- run -->\n```console\n$ go run ./ch2_basic_proxy &\n$ curl -s http://localhost:8080/\n^C\n```\n\n" +
+		"README.md": "<!-- run -->\n```console\n$ go run ./ch2_basic_proxy &\n" +
+			"$ curl -s http://localhost:8080/\n^C\n```\n\n" +
 			"<!-- run go run ./ch2_basic_proxy -exit 3 -->\n```\n```\n\n" +
-			"<!-- run\ngo run ./ch2_basic_proxy -listen localhost:8080 &\nsleep 5 &\ncurl -s \\\n  http://127.0.0.1:8080/\nkill -9 $!\nwait\n-->\n```\n```\n\n" +
+			"<!-- run\ngo run ./ch2_basic_proxy -listen localhost:8080 &\nsleep 5 &\n" +
+			"curl -s \\\n  http://127.0.0.1:8080/\nkill -9 $!\nwait\n-->\n```\n```\n\n" +
 			"<!-- run -needs no-such-tool no-such-tool -->\n```\nleft alone\n```\n",
 	})
 	t.Setenv("CI", "")
 	quiet := longQuiet
 	defer func() { longQuiet = quiet }()
 	longQuiet = 300 * time.Millisecond
-	if ok, out := check(t, root, true); !ok || !strings.Contains(out, "no-such-tool is not installed") {
+	if ok, out := check(t, root, true); !ok ||
+		!strings.Contains(out, "no-such-tool is not installed") {
 		t.Fatalf("update failed:\n%s", out)
 	}
 	page := readFile(t, root, "README.md")
 	for _, want := range []string{
-		"$ go run ./ch2_basic_proxy &\nReady on 127.0.0.1:8080\n$ curl -s http://localhost:8080/\nhello 1\ngoroutine ",
-		"^C\nSummary: 1 connections", "```\nfailed\nexit status 3\n```", "```\nReady on 127.0.0.1:8080\nhello 1\ngoroutine ",
+		"$ go run ./ch2_basic_proxy &\nReady on 127.0.0.1:8080\n" +
+			"$ curl -s http://localhost:8080/\nhello 1\ngoroutine ",
+		"^C\nSummary: 1 connections", "```\nfailed\nexit status 3\n```",
+		"```\nReady on 127.0.0.1:8080\nhello 1\ngoroutine ",
 		"left alone",
 	} {
 		if !strings.Contains(page, want) {
@@ -325,7 +342,8 @@ func TestNormalize(t *testing.T) {
 	for _, tt := range []struct{ a, b string }{
 		{"127.0.0.1:41234 took 212 µs", "127.0.0.1:50001  took 1.2 ms"},
 		{"child 812 (pid=812), goroutine 7", "child 9 (pid=10), goroutine 123"},
-		{`{"time":"2024-01-02T03:04:05.123Z","elapsed_us":4}`, `{"time":"2025-01-02T03:04:05Z","elapsed_us":512}`},
+		{`{"time":"2024-01-02T03:04:05.123Z","elapsed_us":4}`,
+			`{"time":"2025-01-02T03:04:05Z","elapsed_us":512}`},
 		{"CPU 0.050 s, peak memory 14.2 MB", "CPU 1 s, peak memory 9 MB"},
 		{"Date: Mon, 02 Jan 2006 15:04:05 GMT", "Date: Tue, 03 Feb 2026 00:00:00 GMT"},
 		{"\x1b[32mok\x1b[0m seed=3", "ok seed=4"},

@@ -26,16 +26,19 @@ func TestLicences(t *testing.T) {
 		!strings.Contains(licence, "the reverseproxy authors") {
 		t.Error("LICENSE is not MIT's, of the reverseproxy authors")
 	}
-	if readme := read("README.md"); !strings.Contains(readme, "](LICENSE)") || !strings.Contains(readme, "](NOTICE.md)") {
+	if readme := read("README.md"); !strings.Contains(readme, "](LICENSE)") ||
+		!strings.Contains(readme, "](NOTICE.md)") {
 		t.Error("the README does not link to LICENSE and NOTICE.md")
 	}
 	var named []string
-	for _, row := range regexp.MustCompile(`(?m)^\| (\S+) \| [^|]+ \| [^|]+ \|$`).FindAllStringSubmatch(read("NOTICE.md"), -1) {
+	rows := regexp.MustCompile(`(?m)^\| (\S+) \| [^|]+ \| [^|]+ \|$`)
+	for _, row := range rows.FindAllStringSubmatch(read("NOTICE.md"), -1) {
 		if row[1] != "module" {
 			named = append(named, row[1])
 		}
 	}
-	cmd := exec.Command("go", "list", "-deps", "-test", "-f", "{{with .Module}}{{if not .Main}}{{.Path}}{{end}}{{end}}", "./...")
+	cmd := exec.Command("go", "list", "-deps", "-test", "-f",
+		"{{with .Module}}{{if not .Main}}{{.Path}}{{end}}{{end}}", "./...")
 	cmd.Dir = filepath.Join("..", "..")
 	out, err := cmd.Output()
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/yuin/goldmark/extension"
 	"github.com/yuin/goldmark/text"
 
-	"reverseproxy/scripts/docscheck/anchor"
+	"reverseproxy/internal/book/anchor"
 )
 
 // markdown reads pages as GitHub does.
@@ -73,30 +73,11 @@ func pageLinks(source []byte) (links []link, anchors map[string]bool) {
 		case *ast.RawHTML:
 			html(n.Segments.Value(source))
 		case *ast.Heading:
-			anchors[anchor.ID(plainText(n, source), used)] = true
+			anchors[anchor.ID(anchor.Text(n, source), used)] = true
 		}
 		return ast.WalkContinue, nil
 	})
 	return links, anchors
-}
-
-// plainText is the text of a node without its markup.
-func plainText(n ast.Node, source []byte) string {
-	var b strings.Builder
-	_ = ast.Walk(n, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
-		switch t := n.(type) {
-		case *ast.Text:
-			if entering {
-				b.Write(t.Segment.Value(source))
-			}
-		case *ast.String:
-			if entering {
-				b.Write(t.Value)
-			}
-		}
-		return ast.WalkContinue, nil
-	})
-	return b.String()
 }
 
 // checkLinks reports the links of a page that lead nowhere. The page is named

@@ -20,7 +20,8 @@ func main() {
 	update := flags.Bool("u", false, "rewrite blocks that have drifted")
 	norun := flags.Bool("norun", false, "leave the transcripts alone")
 	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), "Usage: go run ./scripts/docscheck [-u] [-norun] [PAGE.md ...]\n\n"+
+		fmt.Fprint(flags.Output(), "Usage: go run ./scripts/docscheck [-u] [-norun] [PAGE.md "+
+			"...]\n\n"+
 			"Compares what the pages quote, show and link to with the source and with fresh\n"+
 			"runs. How to write the comments that it reads: go doc ./scripts/docscheck\n\n")
 		flags.PrintDefaults()
@@ -89,18 +90,19 @@ func (c *checker) run(pages []string) bool {
 func findPages(root string) []string {
 	var pages []string
 	add := func(dir string, want func(name string) bool) {
-		_ = filepath.WalkDir(filepath.Join(root, dir), func(p string, d fs.DirEntry, err error) error {
-			if err != nil {
+		_ = filepath.WalkDir(filepath.Join(root, dir),
+			func(p string, d fs.DirEntry, err error) error {
+				if err != nil {
+					return nil
+				}
+				if d.IsDir() && d.Name() == "node_modules" {
+					return filepath.SkipDir
+				}
+				if !d.IsDir() && want(d.Name()) {
+					pages = append(pages, p)
+				}
 				return nil
-			}
-			if d.IsDir() && d.Name() == "node_modules" {
-				return filepath.SkipDir
-			}
-			if !d.IsDir() && want(d.Name()) {
-				pages = append(pages, p)
-			}
-			return nil
-		})
+			})
 	}
 	if _, err := os.Stat(filepath.Join(root, "README.md")); err == nil {
 		pages = append(pages, filepath.Join(root, "README.md"))

@@ -99,7 +99,8 @@ func (b block) replace(lines, text []string) ([]string, error) {
 	fresh := append([]string{}, lines[:b.open+1]...)
 	for _, l := range text {
 		if strings.HasPrefix(strings.TrimSpace(l), open) {
-			return nil, fmt.Errorf("the text holds %q itself: open the block with a longer fence", open)
+			return nil, fmt.Errorf("the text holds %q itself: open the block with a longer fence",
+				open)
 		}
 		if l != "" {
 			l = b.indent + l

@@ -15,7 +15,8 @@ import (
 	"reverseproxy/internal/book/steps"
 )
 
-var regionLine = regexp.MustCompile(`^\s*(?://|#|--|<!--|/\*)\s*(region|endregion)\b[ \t]*([\w.-]*)`)
+var regionLine = regexp.MustCompile(
+	`^\s*(?://|#|--|<!--|/\*)\s*(region|endregion)\b[ \t]*([\w.-]*)`)
 
 // quote returns the lines that a quote directive names: "FILE", "FILE#REGION" or
 // "FILE SELECTOR...".
@@ -51,7 +52,8 @@ func selectLines(root, file string, selector []string) ([]string, error) {
 	case len(selector) == 2:
 		lines, err = cutDecl(file, src, lines, selector[0], selector[1])
 	default:
-		err = fmt.Errorf("cannot read %q: want func NAME, step N, step N..M or header", strings.Join(selector, " "))
+		err = fmt.Errorf("cannot read %q: want func NAME, step N, step N..M or header",
+			strings.Join(selector, " "))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
@@ -130,7 +132,8 @@ func cutSteps(file string, src []byte, lines []string, which string) ([]string, 
 		case cut == nil:
 			in, to = s.Func, s.From-1
 		case s.Func != in:
-			return nil, fmt.Errorf("steps %s stand in %s and in %s: quote them one by one", which, in, s.Func)
+			return nil, fmt.Errorf("steps %s stand in %s and in %s: quote them one by one", which,
+				in, s.Func)
 		case first == last && s.From > to+1: // one that stands in two places
 			cut, to = append(cut, ""), s.From-1
 		}

@@ -34,7 +34,8 @@ func newRunner(root string) (*runner, error) {
 		return nil, err
 	}
 	// The length of curl's name for itself is part of every byte count.
-	err = os.WriteFile(filepath.Join(dir, ".curlrc"), []byte("user-agent = \"curl/8.14.1\"\n"), 0o644)
+	err = os.WriteFile(filepath.Join(dir, ".curlrc"), []byte("user-agent = \"curl/8.14.1\"\n"),
+		0o644)
 	return &runner{root: root, dir: dir, built: map[string]string{}}, err
 }
 
@@ -49,7 +50,8 @@ func (r *runner) check(s script, update bool) (want []string, drift string, err 
 	for _, program := range s.needs {
 		if _, err := exec.LookPath(program); err != nil {
 			if os.Getenv("CI") == "true" {
-				return nil, "", fmt.Errorf("%s is not installed, and CI must run every transcript", program)
+				return nil, "",
+					fmt.Errorf("%s is not installed, and CI must run every transcript", program)
 			}
 			return nil, "", skip{program + " is not installed"}
 		}
@@ -74,7 +76,9 @@ func (r *runner) check(s script, update bool) (want []string, drift string, err 
 		shown = s.compose(all)
 	}
 	return want, "a fresh run prints something else (-u rewrites it):\n" +
-		indent(linediff.Unified("page", "run", s.normalize(shown), s.normalize(want), diffContext)), nil
+			indent(linediff.Unified("page", "run", s.normalize(shown), s.normalize(want),
+				diffContext)),
+		nil
 }
 
 // play runs the commands and returns what each printed. If quick, what the block
@@ -127,7 +131,8 @@ func freePorts() (map[string]string, error) {
 	ports := map[string]string{}
 	for range 10_000 {
 		port := strconv.Itoa(2100 + rand.IntN(5900))
-		if slices.Contains(documented, port) || slices.Contains(slices.Collect(maps.Values(ports)), port) {
+		if slices.Contains(documented, port) ||
+			slices.Contains(slices.Collect(maps.Values(ports)), port) {
 			continue
 		}
 		l, err := net.Listen("tcp", "127.0.0.1:"+port)
@@ -216,7 +221,8 @@ func (p *player) start(text string) (*process, error) {
 	r := &process{Process: proc.New("sh", "-c", ready), program: goRun.MatchString(text),
 		simple: strings.HasPrefix(text, "go run ") && !strings.ContainsAny(text, "|;&<>")}
 	r.Cmd.Dir = p.root
-	r.Cmd.Env = append(os.Environ(), "NO_COLOR=1", "TERM=dumb", "TZ=UTC", "LC_ALL=C.UTF-8", "CURL_HOME="+p.dir)
+	r.Cmd.Env = append(os.Environ(), "NO_COLOR=1", "TERM=dumb", "TZ=UTC", "LC_ALL=C.UTF-8",
+		"CURL_HOME="+p.dir)
 	r.Cmd.Stderr, r.Cmd.Stdout = &r.Stdout, &r.Stdout
 	return r, r.Start()
 }
@@ -250,13 +256,8 @@ func (r *runner) build(pkg string) (string, error) {
 		return binary, nil
 	}
 	binary := filepath.Join(r.dir, filepath.Base(pkg))
-	cmd := exec.Command("go", "build", "-o", binary, pkg)
-	cmd.Dir = r.root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build %s: %v\n%s", pkg, err, indent(string(out)))
-	}
 	r.built[pkg] = binary
-	return binary, nil
+	return binary, proc.Build(r.root, binary, pkg)
 }
 
 // documentedPorts puts the ports that pages write in the place of the free ones, and the

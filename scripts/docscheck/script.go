@@ -40,7 +40,8 @@ func parseScript(args string, text []string) (script, error) {
 	shown := slices.ContainsFunc(text, func(l string) bool { return strings.HasPrefix(l, "$ ") })
 	if rest == "" {
 		if !shown {
-			return s, fmt.Errorf("run what? The commands stand in the comment or, after \"$ \", in the block")
+			return s, fmt.Errorf("run what? The commands stand in the comment or, after \"$ \", " +
+				"in the block")
 		}
 		return s, s.parseShown(text)
 	}
@@ -212,11 +213,15 @@ type mask struct {
 
 var masks = []mask{
 	{regexp.MustCompile(`\x1b\[[0-9;]*m`), ""},
-	{regexp.MustCompile(`((?:\d{1,3}(?:\.\d{1,3}){3}|localhost|\[[0-9a-f:]+\]):)\d{5}\b`), "${1}PORT"},
-	{regexp.MustCompile(`(?i)\b(pid|child|thread|tid|goroutine|process)(s?[ =:#]+)\d+`), "${1}${2}N"},
+	{regexp.MustCompile(`((?:\d{1,3}(?:\.\d{1,3}){3}|localhost|\[[0-9a-f:]+\]):)\d{5}\b`),
+		"${1}PORT"},
+	{regexp.MustCompile(`(?i)\b(pid|child|thread|tid|goroutine|process)(s?[ =:#]+)\d+`),
+		"${1}${2}N"},
 	{regexp.MustCompile(`"(elapsed_us|pid|tid)":\d+`), `"${1}":N`},
-	{regexp.MustCompile(`\b\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?`), "TIME"},
-	{regexp.MustCompile(`\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT`), "DATE"},
+	{regexp.MustCompile(`\b\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?`),
+		"TIME"},
+	{regexp.MustCompile(`\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT`),
+		"DATE"},
 	{regexp.MustCompile(`\b\d\d:\d\d:\d\d(\.\d+)?\b`), "TIME"},
 	{regexp.MustCompile(`(?i)\b(CPU\s+)[\d.]+(\s?(s|ms|%))`), "${1}N${2}"},
 	{regexp.MustCompile(`\b(\d+m)?\d+(\.\d+)?\s?(ns|µs|μs|us|ms)\b`), "DURATION"},

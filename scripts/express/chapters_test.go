@@ -31,7 +31,8 @@ func TestChaptersBeforeExpress(t *testing.T) {
 			n := len(model.Backends)
 			express := start(t, n)
 			proxy := harness.Start(t, model, model.BackendFlag(), strings.Join(express.addrs, ","))
-			client := &http.Client{Timeout: 2 * patience, Transport: &http.Transport{DisableKeepAlives: true}}
+			client := &http.Client{Timeout: 2 * patience,
+				Transport: &http.Transport{DisableKeepAlives: true}}
 			url := "http://" + proxy.Addr
 
 			for i := range 2 * n {
@@ -41,7 +42,8 @@ func TestChaptersBeforeExpress(t *testing.T) {
 				if err := json.Unmarshal(body, &got); err != nil {
 					t.Fatalf("%q: %v", body, err)
 				}
-				want = map[string]any{"backend": port(express.addrs[i%n]), "request": float64(i/n + 1), "path": "/api/data"}
+				want = map[string]any{"backend": port(express.addrs[i%n]),
+					"request": float64(i/n + 1), "path": "/api/data"}
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("answer %d, -want +got:\n%s", i, diff)
 				}
@@ -56,8 +58,10 @@ func TestChaptersBeforeExpress(t *testing.T) {
 			}
 			upload := strings.Repeat("20,000 bytes are more than C reads. ", 600)[:20000]
 			echo := fetch(t, client, "POST", url+"/echo", strings.NewReader(upload))
-			if !strings.HasSuffix(string(echo), "\r\n\r\n"+upload) && !strings.HasSuffix(string(echo), "\n\n"+upload) {
-				t.Errorf("the echo of %d bytes has %d and does not end in them", len(upload), len(echo))
+			if !strings.HasSuffix(string(echo), "\r\n\r\n"+upload) &&
+				!strings.HasSuffix(string(echo), "\n\n"+upload) {
+				t.Errorf("the echo of %d bytes has %d and does not end in them", len(upload),
+					len(echo))
 			}
 			for _, status := range []string{"/status/204", "/status/304", "/status/404"} {
 				resp, err := client.Get(url + status)
@@ -65,7 +69,8 @@ func TestChaptersBeforeExpress(t *testing.T) {
 					t.Fatal(err)
 				}
 				resp.Body.Close()
-				if got := resp.Request.URL.Path[len("/status/"):]; !strings.HasPrefix(resp.Status, got) {
+				if got := resp.Request.URL.Path[len("/status/"):]; !strings.HasPrefix(resp.Status,
+					got) {
 					t.Errorf("%s was answered with %s", status, resp.Status)
 				}
 			}

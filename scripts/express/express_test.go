@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
@@ -33,17 +32,9 @@ type program struct {
 // need skips the test if Node.js or the packages are missing; in CI it fails.
 func need(t *testing.T) {
 	t.Helper()
-	missing := ""
-	if _, err := exec.LookPath("node"); err != nil {
-		missing = "node is not installed"
-	} else if _, err := os.Stat("node_modules/express"); err != nil {
-		missing = "the packages are not installed: run npm ci in scripts/express"
-	}
-	if missing != "" && os.Getenv("CI") == "true" {
-		t.Fatal(missing)
-	}
-	if missing != "" {
-		t.Skip(missing)
+	harness.Need(t, "node")
+	if _, err := os.Stat("node_modules/express"); err != nil {
+		harness.Missing(t, "the packages are not installed: run npm ci in scripts/express")
 	}
 }
 
@@ -156,7 +147,8 @@ func TestOneProcessAPort(t *testing.T) {
 	out, code := p.end(t)
 	want := p.addrs[0] + " received 3 requests\n" + p.addrs[1] + " received 2 requests\n"
 	if code != 0 || out != want || p.Stderr.String() != "" {
-		t.Errorf("exit code %d, stdout %q, stderr %q; want 0 and %q", code, out, p.Stderr.String(), want)
+		t.Errorf("exit code %d, stdout %q, stderr %q; want 0 and %q", code, out, p.Stderr.String(),
+			want)
 	}
 	refused(t, p.addrs)
 }
@@ -197,7 +189,8 @@ func TestKilledBackend(t *testing.T) {
 		p.addrs[1] + " received 1 request\n"
 	report := "port " + port(p.addrs[0]) + " has ended (SIGKILL)"
 	if code != 0 || out != want || !strings.Contains(p.Stderr.String(), report) {
-		t.Errorf("exit code %d, stdout %q, stderr %q; want 0 and %q", code, out, p.Stderr.String(), want)
+		t.Errorf("exit code %d, stdout %q, stderr %q; want 0 and %q", code, out, p.Stderr.String(),
+			want)
 	}
 }
 
@@ -221,7 +214,8 @@ func TestPortInUse(t *testing.T) {
 		", perhaps other backends in another " +
 		"terminal: end those, or choose other ports, for example node server.js 8100 8101 8102\n"
 	if code != 1 || out != "" || p.Stderr.String() != want {
-		t.Errorf("exit code %d, stdout %q, stderr %q; want 1 and %q", code, out, p.Stderr.String(), want)
+		t.Errorf("exit code %d, stdout %q, stderr %q; want 1 and %q", code, out, p.Stderr.String(),
+			want)
 	}
 }
 

@@ -45,10 +45,14 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	var s settings
 	flags := flag.NewFlagSet("reader", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&s.site.CDir, "c", "", "`DIR` with your copy of the C programs, shown at the left")
-	flags.StringVar(&s.out, "o", "", "write a static site into the directory `SITE` instead of serving")
-	flags.StringVar(&s.listen, "listen", "127.0.0.1:9091", "serve on this `ADDR`, host:port; port 0 takes a free one")
-	flags.StringVar(&s.screenshots, "screenshots", "", "write the pictures of the docs into `DIR` (needs Chromium)")
+	flags.StringVar(&s.site.CDir, "c", "",
+		"`DIR` with your copy of the C programs, shown at the left")
+	flags.StringVar(&s.out, "o", "",
+		"write a static site into the directory `SITE` instead of serving")
+	flags.StringVar(&s.listen, "listen", "127.0.0.1:9091",
+		"serve on this `ADDR`, host:port; port 0 takes a free one")
+	flags.StringVar(&s.screenshots, "screenshots", "",
+		"write the pictures of the docs into `DIR` (needs Chromium)")
 	flags.Usage = func() {
 		fmt.Fprint(stderr, "Usage: go run ./scripts/reader [-c DIR] [-listen ADDR | -o SITE]\n\n"+
 			"The book in the browser: its pages, and C and Go side by side, step by step.\n\n")
@@ -58,7 +62,8 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 		return s, err
 	}
 	if flags.NArg() > 0 {
-		fmt.Fprintf(stderr, "reader takes no argument %q; a folder of C programs is named with -c\n", flags.Arg(0))
+		fmt.Fprintf(stderr,
+			"reader takes no argument %q; a folder of C programs is named with -c\n", flags.Arg(0))
 		return s, errors.New("arguments")
 	}
 	return s, nil
@@ -121,7 +126,8 @@ func write(s settings, stdout io.Writer) error {
 			return fmt.Errorf("cannot write the site: %w", err)
 		}
 	}
-	fmt.Fprintf(stdout, "%d files in %s: open %s\n", len(built.Files), s.out, filepath.Join(s.out, "index.html"))
+	fmt.Fprintf(stdout, "%d files in %s: open %s\n", len(built.Files), s.out,
+		filepath.Join(s.out, "index.html"))
 	if n := len(built.Problems); n > 0 {
 		return fmt.Errorf("%d problems, listed above", n)
 	}
@@ -137,7 +143,8 @@ func clear(dir string) error {
 	}
 	if len(entries) > 0 {
 		if _, err := os.Stat(filepath.Join(dir, marker)); err != nil {
-			return fmt.Errorf("%s holds files that are not the reader's: name an empty directory", dir)
+			return fmt.Errorf("%s holds files that are not the reader's: name an empty directory",
+				dir)
 		}
 		for _, e := range entries {
 			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {

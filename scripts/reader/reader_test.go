@@ -27,14 +27,21 @@ func smallBook(t *testing.T) string {
 		var b strings.Builder
 		fmt.Fprintf(&b, "// Problem: %s\npackage main\n\nfunc main() {\n", dir)
 		for n := 1; n <= 10; n++ {
-			fmt.Fprintf(&b, "\t// %d. Step (C: %s).\n\tdo(%d)\n\n", n, chapter.C.Steps[n][0].Name, n)
+			fmt.Fprintf(&b, "\t// %d. Step (C: %s).\n\tdo(%d)\n\n", n, chapter.C.Steps[n][0].Name,
+				n)
 		}
 		b.WriteString("}\n" + strings.Repeat("\n// The same in both.\n", 20))
 		cfiles.Write(t, root, dir+"/main.go", b.String())
 	}
-	cfiles.Write(t, root, "README.md", "# The book\n\n[mechanism](docs/working_mechanism.md)\n\n| a long table head | another one |\n|---|---|\n| `a/very/long/path/without/any/break/"+
-		strings.Repeat("x", 90)+"` | b |\n\n```go\nfunc main() { "+strings.Repeat("long ", 60)+"}\n```\n")
-	cfiles.Write(t, root, "docs/working_mechanism.md", "# How\n\n```mermaid\nsequenceDiagram\n  participant C as Client\n  C->>P: request\n  P->>B: request\n```\n")
+	cfiles.Write(t, root, "README.md",
+		"# The book\n\n[mechanism](docs/working_mechanism.md)\n\n"+
+			"| a long table head | another one |\n|---|---|\n"+
+			"| `a/very/long/path/without/any/break/"+
+			strings.Repeat("x", 90)+"` | b |\n\n```go\nfunc main() { "+strings.Repeat("long ", 60)+
+			"}\n```\n")
+	cfiles.Write(t, root, "docs/working_mechanism.md",
+		"# How\n\n```mermaid\nsequenceDiagram\n  participant C as Client\n  C->>P: request\n  "+
+			"P->>B: request\n```\n")
 	t.Chdir(root)
 	return root
 }
@@ -53,7 +60,8 @@ func TestStaticSite(t *testing.T) {
 	if status != 0 || !strings.Contains(stdout, "open ") {
 		t.Fatalf("exit %d: %s%s", status, stdout, stderr)
 	}
-	for _, name := range []string{"index.html", "chapters.html", "docs/working_mechanism.html", "side-by-side/ch4_threaded.html",
+	for _, name := range []string{"index.html", "chapters.html", "docs/working_mechanism.html",
+		"side-by-side/ch4_threaded.html",
 		"diff/ch2_basic_proxy--ch4_threaded.html", "assets/reader.css", "assets/reader.js"} {
 		if _, err := os.Stat(filepath.Join(out, name)); err != nil {
 			t.Error(err)
@@ -62,7 +70,8 @@ func TestStaticSite(t *testing.T) {
 	// A second run takes the place of the first, and a dead link is listed.
 	cfiles.Write(t, root, "docs/bad.md", "# Bad\n\n[x](gone.md)\n")
 	status, stdout, stderr = reader(t.Context(), "-o", out)
-	if status != 1 || !strings.Contains(stdout, `docs/bad.md: link "gone.md"`) || !strings.Contains(stderr, "problems") {
+	if status != 1 || !strings.Contains(stdout, `docs/bad.md: link "gone.md"`) ||
+		!strings.Contains(stderr, "problems") {
 		t.Errorf("a dead link: exit %d: %s%s", status, stdout, stderr)
 	}
 	// What the reader has not written is left alone.
@@ -84,7 +93,8 @@ func TestFaultsOfTheFolder(t *testing.T) {
 		file:           "is a file: -c takes the folder",
 		file + "-gone": "there is no folder",
 	} {
-		if status, _, stderr := reader(t.Context(), "-c", dir, "-o", out()); status != 1 || !strings.Contains(stderr, want) {
+		if status, _, stderr := reader(t.Context(), "-c", dir, "-o", out()); status != 1 ||
+			!strings.Contains(stderr, want) {
 			t.Errorf("-c %s: exit %d: %s", dir, status, stderr)
 		}
 	}
@@ -101,11 +111,13 @@ func TestCommandLine(t *testing.T) {
 			t.Errorf("%q: exit %d: %s", args, status, stderr)
 		}
 	}
-	if status, _, stderr := reader(t.Context(), "-h"); status != 0 || !strings.Contains(stderr, "-c DIR") {
+	if status, _, stderr := reader(t.Context(), "-h"); status != 0 ||
+		!strings.Contains(stderr, "-c DIR") {
 		t.Errorf("-h: exit %d: %s", status, stderr)
 	}
 	t.Chdir(t.TempDir())
-	if status, _, stderr := reader(t.Context()); status != 1 || !strings.Contains(stderr, "inside the repository") {
+	if status, _, stderr := reader(t.Context()); status != 1 ||
+		!strings.Contains(stderr, "inside the repository") {
 		t.Errorf("outside: exit %d: %s", status, stderr)
 	}
 }
@@ -185,7 +197,8 @@ func TestServer(t *testing.T) {
 	if _, body, _ := get("GET", "/", addr); !strings.Contains(body, "Another book") {
 		t.Error("an edited page is not built anew")
 	}
-	if status, _, stderr := reader(t.Context(), "-listen", addr); status != 1 || !strings.Contains(stderr, "in use") {
+	if status, _, stderr := reader(t.Context(), "-listen", addr); status != 1 ||
+		!strings.Contains(stderr, "in use") {
 		t.Errorf("a port in use: exit %d: %s", status, stderr)
 	}
 }

@@ -47,7 +47,8 @@ func newServer(s settings, out io.Writer) (*server, error) {
 	listener, err := net.Listen("tcp", s.listen)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s is in use by another program: choose another address with -listen, or -listen 127.0.0.1:0 for a free port", s.listen)
+		return nil, fmt.Errorf("%s is in use by another program: choose another address with "+
+			"-listen, or -listen 127.0.0.1:0 for a free port", s.listen)
 	case err != nil:
 		return nil, fmt.Errorf("cannot listen on %s: %w", s.listen, err)
 	}
@@ -128,7 +129,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head.Set("Cross-Origin-Resource-Policy", "same-origin")
 	head.Set("Cache-Control", "no-cache")
 	if !localHost(r.Host) {
-		http.Error(w, "The reader answers only under this machine's address.", http.StatusMisdirectedRequest)
+		http.Error(w, "The reader answers only under this machine's address.",
+			http.StatusMisdirectedRequest)
 		return
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {

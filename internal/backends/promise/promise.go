@@ -29,10 +29,11 @@ const patience = 30 * time.Second
 func Check(t *testing.T, addr string) {
 	b := backend{addr, addr[strings.LastIndexByte(addr, ':')+1:]}
 	for name, test := range map[string]func(*testing.T){
-		"slow": b.slow, "bytes": b.bytes, "bad parameters": b.badParameters, "unknown path": b.unknownPath,
-		"echo": b.echo, "echo at once": b.fullDuplex, "echo, 100-continue": b.expectContinue,
-		"echo, large": b.largeBody, "status": b.status, "1xx": b.informational, "stream": b.stream,
-		"WebSocket": b.webSocket, "other upgrade": b.otherUpgrade, "drop": b.drop,
+		"slow": b.slow, "bytes": b.bytes, "drop": b.drop, "stream": b.stream,
+		"status": b.status, "1xx": b.informational, "WebSocket": b.webSocket,
+		"other upgrade": b.otherUpgrade, "bad parameters": b.badParameters,
+		"unknown path": b.unknownPath, "echo": b.echo, "echo at once": b.fullDuplex,
+		"echo, 100-continue": b.expectContinue, "echo, large": b.largeBody,
 	} {
 		t.Run(name, test)
 	}
@@ -44,9 +45,12 @@ type backend struct{ addr, port string }
 func Get(t *testing.T, addr, path string) (*http.Response, string) {
 	t.Helper()
 	client := &http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true, DisableCompression: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Timeout:       2 * patience,
+		Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true},
+		CheckRedirect: func(*http.Request,
+			[]*http.Request) error {
+			return http.ErrUseLastResponse
+		},
+		Timeout: 2 * patience,
 	}
 	res, err := client.Get("http://" + addr + path)
 	if err != nil {
@@ -97,7 +101,8 @@ func (b backend) slow(t *testing.T) {
 }
 
 func (b backend) bytes(t *testing.T) {
-	for _, n := range []int64{0, 1, 15, 16, 17, 40, 15_999, 16_001, 63_999, 64_000, 64_001, 20_000_000} {
+	for _, n := range []int64{0, 1, 15, 16, 17, 40, 15_999, 16_001, 63_999, 64_000, 64_001,
+		20_000_000} {
 		for _, suffix := range []string{"", "&chunked=1"} {
 			res, body := Get(t, b.addr, fmt.Sprintf("/bytes?n=%d%s", n, suffix))
 			if err := backends.Verify(strings.NewReader(body), n); err != nil {
@@ -112,7 +117,8 @@ func (b backend) bytes(t *testing.T) {
 			}
 		}
 	}
-	_, r := Dial(t, b.addr, "HEAD /bytes?n=17179869184 HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n")
+	_, r := Dial(t, b.addr, "HEAD /bytes?n=17179869184 HTTP/1.1\r\nHost: demo\r\n"+
+		"Connection: close\r\n\r\n")
 	head, err := io.ReadAll(r)
 	if err != nil || !strings.Contains(string(head), "\r\nContent-Length: 17179869184\r\n") ||
 		!strings.HasSuffix(string(head), "\r\n\r\n") {
@@ -122,7 +128,8 @@ func (b backend) bytes(t *testing.T) {
 
 func (b backend) badParameters(t *testing.T) {
 	for _, path := range []string{
-		"/slow?ms=x", "/slow?ms=-1", "/slow?ms=60001", "/slow?ms=", "/bytes?n=-1", "/bytes?n=17179869185",
+		"/slow?ms=x", "/slow?ms=-1", "/slow?ms=60001", "/slow?ms=", "/bytes?n=-1",
+		"/bytes?n=17179869185",
 		"/bytes?n=1e3", "/bytes?n=1&chunked=2", "/stream?n=0", "/stream?n=1000001", "/stream?ms=-1",
 		"/drop?after=x", "/drop?after=1&reset=yes", "/status/99", "/status/101", "/status/600",
 		"/status/abc", "/status/+99", "/status/0200", "/status/%1b%5b31m",
@@ -131,7 +138,8 @@ func (b backend) badParameters(t *testing.T) {
 		if res.StatusCode != http.StatusBadRequest || !strings.HasSuffix(body, ".\n") {
 			t.Errorf("%s: %d %q, want 400 with a sentence", path, res.StatusCode, body)
 		}
-		if strings.ContainsFunc(strings.TrimSuffix(body, "\n"), func(r rune) bool { return r < ' ' || r > '~' }) {
+		if strings.ContainsFunc(strings.TrimSuffix(body, "\n"),
+			func(r rune) bool { return r < ' ' || r > '~' }) {
 			t.Errorf("%s: unprintable bytes in %q", path, body)
 		}
 	}
@@ -148,7 +156,8 @@ func (b backend) unknownPath(t *testing.T) {
 // echo compares without the order and the spelling of names, which not every
 // server library keeps.
 func (b backend) echo(t *testing.T) {
-	request := "POST /echo?a;b=%1b HTTP/1.1\r\nHost: demo\r\nX-B: 2\r\nX-A: 1\r\nX-B: \xc2\x9bred\r\n" +
+	request := "POST /echo?a;b=%1b HTTP/1.1\r\nHost: demo\r\nX-B: 2\r\nX-A: 1\r\n" +
+		"X-B: \xc2\x9bred\r\n" +
 		"Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
 	_, r := Dial(t, b.addr, request+"9\r\n\x1b[31mfour\r\n0\r\nX-Sum: 42\r\n\r\n")
 	res := Response(t, r)
@@ -170,7 +179,8 @@ func (b backend) echo(t *testing.T) {
 
 // fullDuplex wants the answer to the first half of a body before the second.
 func (b backend) fullDuplex(t *testing.T) {
-	conn, r := Dial(t, b.addr, "POST /echo HTTP/1.1\r\nHost: demo\r\nTransfer-Encoding: chunked\r\n\r\n")
+	conn, r := Dial(t, b.addr,
+		"POST /echo HTTP/1.1\r\nHost: demo\r\nTransfer-Encoding: chunked\r\n\r\n")
 	body := bufio.NewReader(Response(t, r).Body)
 	afterHead(t, body)
 	for _, half := range []string{"first\n", "second\n"} {
@@ -205,7 +215,8 @@ func (b backend) expectContinue(t *testing.T) {
 	fmt.Fprint(conn, "body")
 	res := Response(t, r)
 	body, err := io.ReadAll(res.Body)
-	if err != nil || !strings.HasSuffix(string(body), "\r\n\r\nbody") || res.ContentLength != int64(len(body)) {
+	if err != nil || !strings.HasSuffix(string(body), "\r\n\r\nbody") ||
+		res.ContentLength != int64(len(body)) {
 		t.Errorf("%q, %v", body, err)
 	}
 }
@@ -227,7 +238,8 @@ func (b backend) largeBody(t *testing.T) {
 
 func (b backend) status(t *testing.T) {
 	fields := map[string]string{"Location": "301 307", "WWW-Authenticate": "401", "Allow": "405"}
-	for _, code := range []int{200, 204, 205, 206, 299, 301, 304, 307, 400, 401, 404, 405, 418, 500, 503, 599} {
+	for _, code := range []int{200, 204, 205, 206, 299, 301, 304, 307, 400, 401, 404, 405, 418, 500,
+		503, 599} {
 		res, body := Get(t, b.addr, fmt.Sprintf("/status/%d", code))
 		empty := code == 204 || code == 205 || code == 304
 		if res.StatusCode != code || empty != (body == "") {
@@ -271,7 +283,8 @@ func (b backend) stream(t *testing.T) {
 	if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != want {
 		t.Errorf("first event %q, %v; want %q", got, err, want)
 	}
-	if _, body := Get(t, b.addr, "/stream?n=3&ms=0"); strings.Count(body, "\n\n") != 3 || !strings.Contains(body, "id: 3\n") {
+	if _, body := Get(t, b.addr, "/stream?n=3&ms=0"); strings.Count(body, "\n\n") != 3 ||
+		!strings.Contains(body, "id: 3\n") {
 		t.Errorf("%q, want 3 events", body)
 	}
 }
@@ -294,7 +307,8 @@ func (b backend) webSocket(t *testing.T) {
 		if err := conn.Write(ctx, kind, []byte(message)); err != nil {
 			t.Fatal(err)
 		}
-		if gotKind, got, err := conn.Read(ctx); err != nil || gotKind != kind || string(got) != message {
+		if gotKind, got, err := conn.Read(ctx); err != nil || gotKind != kind ||
+			string(got) != message {
 			t.Fatalf("%v of %d bytes, %v", gotKind, len(got), err)
 		}
 	}
@@ -309,7 +323,8 @@ func (b backend) webSocket(t *testing.T) {
 
 // otherUpgrade asks for what the backend does not know: an ordinary answer.
 func (b backend) otherUpgrade(t *testing.T) {
-	_, r := Dial(t, b.addr, "GET /bytes?n=16 HTTP/1.1\r\nHost: demo\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+	_, r := Dial(t, b.addr, "GET /bytes?n=16 HTTP/1.1\r\nHost: demo\r\nConnection: Upgrade\r\n"+
+		"Upgrade: h2c\r\n\r\n")
 	res := Response(t, r)
 	if err := backends.Verify(res.Body, 16); res.StatusCode != 200 || err != nil {
 		t.Errorf("%d, %v", res.StatusCode, err)
@@ -330,7 +345,8 @@ func (b backend) drop(t *testing.T) {
 	}
 	_, r := Dial(t, b.addr, "GET /drop?after=100&reset=1 HTTP/1.1\r\nHost: demo\r\n\r\n")
 	_, err := io.ReadAll(r)
-	if err == nil || !strings.Contains(err.Error(), "reset") && !strings.Contains(err.Error(), "forcibly closed") {
+	if err == nil || !strings.Contains(err.Error(), "reset") &&
+		!strings.Contains(err.Error(), "forcibly closed") {
 		t.Errorf("reset=1: %v, want connection reset", err)
 	}
 }

@@ -48,7 +48,8 @@ func TestCompareKeepsBothTexts(t *testing.T) {
 				d, p = d+hd, p+hp
 			}
 			if d != deleted || p != added {
-				t.Fatalf("hunks with context %d hold %d,%d of %d,%d changes", context, d, p, deleted, added)
+				t.Fatalf("hunks with context %d hold %d,%d of %d,%d changes", context, d, p,
+					deleted, added)
 			}
 		}
 	}

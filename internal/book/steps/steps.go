@@ -157,7 +157,8 @@ func Notes(text string) (all []book.Call, err error) {
 				case cName.MatchString(strings.TrimSuffix(part, "()")):
 					calls = append(calls, book.Call{Name: strings.TrimSuffix(part, "()")})
 				default:
-					return nil, fmt.Errorf("cannot read %q: want (C: CALL) or (C: CALL, CALL)", m[0])
+					return nil,
+						fmt.Errorf("cannot read %q: want (C: CALL) or (C: CALL, CALL)", m[0])
 				}
 			}
 			all = append(all, calls...)

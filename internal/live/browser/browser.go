@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"time"
@@ -43,16 +42,11 @@ func Start(ctx context.Context, _ string, width, height int) (tab context.Contex
 
 // Build compiles the named chapters into dir.
 func Build(root, dir string, chapters ...string) error {
-	args := []string{"build", "-o", dir + string(filepath.Separator)}
+	var packages []string
 	for _, name := range chapters {
-		args = append(args, "./"+name)
+		packages = append(packages, "./"+name)
 	}
-	cmd := exec.Command("go", args...)
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return nil
+	return proc.Build(root, dir+string(filepath.Separator), packages...)
 }
 
 // Program is a running chapter with its live page.

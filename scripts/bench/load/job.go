@@ -13,11 +13,12 @@ import (
 // Job says what one run of the generator does. Times are in nanoseconds
 // unless the name says otherwise.
 type Job struct {
-	Target    string  `json:"target"`     // IPv4 address and port
-	Path      string  `json:"path"`       // request target, "/" or "/bytes?n=1000"
-	Clients   int     `json:"clients"`    // connections at once; in rate mode the most at once
-	KeepAlive bool    `json:"keep_alive"` // one connection a client instead of one a request
-	Rate      float64 `json:"rate"`       // requests a second; 0 is closed loop: as fast as the answers come
+	Target    string `json:"target"`     // IPv4 address and port
+	Path      string `json:"path"`       // request target, "/" or "/bytes?n=1000"
+	Clients   int    `json:"clients"`    // connections at once; in rate mode the most at once
+	KeepAlive bool   `json:"keep_alive"` // one connection a client instead of one a request
+	// requests a second; 0 is closed loop: as fast as the answers come
+	Rate      float64 `json:"rate"`
 	Once      bool    `json:"once"`       // one request a client, all at the same moment
 	Idle      int     `json:"idle"`       // silent connections opened beforehand and held
 	IdleMS    int     `json:"idle_ms"`    // how long opening them may take
@@ -40,15 +41,17 @@ type Timeline struct {
 
 // Result is what one run of the generator saw.
 type Result struct {
-	Requests   int64            `json:"requests"`      // whole answers within the counted time
-	AllAnswers int64            `json:"all_answers"`   // including warm-up and what was still on its way
-	ElapsedNS  int64            `json:"elapsed_ns"`    // the counted time
-	Failures   map[string]int64 `json:"failures"`      // by kind, whenever they happened
-	Connects   int64            `json:"connects"`      // connections made
-	Bytes      int64            `json:"bytes"`         // body bytes of whole answers
-	Idle       int              `json:"idle"`          // silent connections that stand
-	CPUNS      int64            `json:"generator_cpu"` // CPU time of the generator itself, nanoseconds
-	Timeline   []Timeline       `json:"timeline,omitempty"`
+	Requests int64 `json:"requests"` // whole answers within the counted time
+	// including warm-up and what was still on its way
+	AllAnswers int64            `json:"all_answers"`
+	ElapsedNS  int64            `json:"elapsed_ns"` // the counted time
+	Failures   map[string]int64 `json:"failures"`   // by kind, whenever they happened
+	Connects   int64            `json:"connects"`   // connections made
+	Bytes      int64            `json:"bytes"`      // body bytes of whole answers
+	Idle       int              `json:"idle"`       // silent connections that stand
+	// CPU time of the generator itself, nanoseconds
+	CPUNS    int64      `json:"generator_cpu"`
+	Timeline []Timeline `json:"timeline,omitempty"`
 
 	// Latency in microseconds from the moment the client wanted the answer:
 	// before connect, in rate mode from the time the schedule set.

@@ -83,7 +83,8 @@ func TestClosedLoop(t *testing.T) {
 			if keep && r.Connects != 8 || !keep && r.Connects < r.AllAnswers {
 				t.Errorf("%d connections for %d answers", r.Connects, r.AllAnswers)
 			}
-			if r.Latency.TotalCount() < r.Requests || r.Latency.Percentile(99) < r.Latency.Percentile(50) {
+			if r.Latency.TotalCount() < r.Requests ||
+				r.Latency.Percentile(99) < r.Latency.Percentile(50) {
 				t.Errorf("histogram of %d for %d requests", r.Latency.TotalCount(), r.Requests)
 			}
 			if r.Bytes != r.AllAnswers*small {
@@ -112,7 +113,8 @@ func stall(t *testing.T, after int, pause time.Duration) string {
 				time.Sleep(pause)
 			}
 			if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
-				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"+
+					"Connection: close\r\n\r\nok")
 			}
 			c.Close()
 		}
@@ -156,7 +158,8 @@ func TestOnceGivesATimeline(t *testing.T) {
 
 func TestLargeBody(t *testing.T) {
 	const size = 64 << 20
-	r := do(t, Job{Target: startOrigin(t), Path: fmt.Sprintf("/bytes?n=%d", size), Clients: 1, Once: true,
+	r := do(t, Job{Target: startOrigin(t), Path: fmt.Sprintf("/bytes?n=%d", size), Clients: 1,
+		Once:      true,
 		TimeoutMS: 10_000, Body: size})
 	if r.Bytes != size || r.Failed() > 0 {
 		t.Errorf("%d bytes, failures %v", r.Bytes, r.Failures)
@@ -199,7 +202,8 @@ func TestFailures(t *testing.T) {
 					conn.Close()
 				}
 			}()
-			r := do(t, Job{Target: ln.Addr().String(), Path: "/", Clients: 1, Once: true, TimeoutMS: 2000, Body: 2})
+			r := do(t, Job{Target: ln.Addr().String(), Path: "/", Clients: 1, Once: true,
+				TimeoutMS: 2000, Body: 2})
 			if d := cmp.Diff(map[string]int64{c.want: 1}, r.Failures); d != "" {
 				t.Errorf("-want +got\n%s", d)
 			}
@@ -214,7 +218,8 @@ func TestFailures(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer ln.Close()
-		r := do(t, Job{Target: ln.Addr().String(), Path: "/", Clients: 1, Once: true, TimeoutMS: 200, Body: 2})
+		r := do(t, Job{Target: ln.Addr().String(), Path: "/", Clients: 1, Once: true,
+			TimeoutMS: 200, Body: 2})
 		if d := cmp.Diff(map[string]int64{"timeout": 1}, r.Failures); d != "" {
 			t.Errorf("-want +got\n%s", d)
 		}
@@ -257,7 +262,8 @@ func TestPieces(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	r := do(t, Job{Target: ln.Addr().String(), Path: "/", Clients: 3, Once: true, TimeoutMS: 3000, Body: 5})
+	r := do(t, Job{Target: ln.Addr().String(), Path: "/", Clients: 3, Once: true, TimeoutMS: 3000,
+		Body: 5})
 	if r.Requests != 3 || r.Failed() > 0 || r.Bytes != 15 {
 		t.Errorf("%d answers, %d bytes, failures %v", r.Requests, r.Bytes, r.Failures)
 	}

@@ -207,7 +207,8 @@ func (s *server) request(fd int, c *conn, head []byte) {
 	switch {
 	case string(method) != "GET":
 		c.close = true
-		c.out = append(c.out, "HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"...)
+		c.out = append(c.out, "HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\n"+
+			"Connection: close\r\n\r\n"...)
 	case string(path) == "/slow":
 		c.since = rawsock.Now()
 		c.paused = true

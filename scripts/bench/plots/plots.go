@@ -110,7 +110,8 @@ func (f *Figure) SVG() []byte {
 // one of the same widths. What is the default anyway goes.
 func compact(svg []byte) []byte {
 	for _, r := range [][2]string{
-		{"font-family:Liberation Sans;", ""}, {"font-variant:normal;", ""}, {"font-weight:normal;", ""},
+		{"font-family:Liberation Sans;", ""}, {"font-variant:normal;", ""},
+		{"font-weight:normal;", ""},
 		{"font-style:normal;", ""}, {"\n\t", " "}, {"stroke-linecap:butt;", ""},
 		{"<svg ", "<svg style=\"font-family:'Liberation Sans',Arial,Helvetica,sans-serif\" "},
 	} {
@@ -130,7 +131,8 @@ func (f *Figure) Inline() string {
 
 // PNG is the figure as a PNG image.
 func (f *Figure) PNG() ([]byte, error) {
-	c := vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(f.width, f.height), vgimg.UseDPI(pngDPI))}
+	c := vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(f.width, f.height),
+		vgimg.UseDPI(pngDPI))}
 	f.paint(c)
 	var b bytes.Buffer
 	if _, err := c.WriteTo(&b); err != nil {
@@ -362,7 +364,8 @@ func (dp dotPlot) Plot(c draw.Canvas, p *plot.Plot) {
 	for i, d := range dp.dots {
 		y := trY(float64(len(dp.dots) - 1 - i))
 		x := trX(d.Value)
-		c.StrokeLine2(draw.LineStyle{Color: d.Style.Color, Width: 3, Dashes: d.Style.Dash}, c.Min.X, y, x, y)
+		c.StrokeLine2(draw.LineStyle{Color: d.Style.Color, Width: 3, Dashes: d.Style.Dash}, c.Min.X,
+			y, x, y)
 		end := x
 		if d.Hi > d.Lo {
 			a, b := trX(d.Lo), trX(d.Hi)

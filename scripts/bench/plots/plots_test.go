@@ -84,10 +84,14 @@ func figures(t *testing.T) []*Figure {
 	s := Series{Name: "ch4 <&>", Style: Style{Blue, Dashed, OpenSquare}, X: []float64{1, 8, 64},
 		Y: []float64{100, 900, 5000}, Lo: []float64{90, 800, 4000}, Hi: []float64{110, 950, 6000}}
 	return []*Figure{
-		must(Lines("lines", "Lines", "alt", Axis{Label: "clients", Log: true}, Axis{Label: "requests/s", Log: true}, []Series{s})),
-		must(Dots("dots", "Dots", "alt", Axis{Label: "µs", Log: true}, []Dot{{Name: "a", Style: s.Style, Value: 20, Lo: 10, Hi: 30},
-			{Name: "b", Style: Style{Color: Vermilion, Mark: Up}, Value: 5000, Lo: 5000, Hi: 5000}})),
-		must(Timelines("times", "Times", "alt", []Panel{{"ch2", []Bar{{0.1, 0.4, 0.6, 0.7, 9}, {nan, nan, nan, nan, 1}}}})),
+		must(Lines("lines", "Lines", "alt", Axis{Label: "clients", Log: true},
+			Axis{Label: "requests/s", Log: true}, []Series{s})),
+		must(Dots("dots", "Dots", "alt", Axis{Label: "µs", Log: true},
+			[]Dot{{Name: "a", Style: s.Style, Value: 20, Lo: 10, Hi: 30},
+				{Name: "b", Style: Style{Color: Vermilion, Mark: Up}, Value: 5000, Lo: 5000,
+					Hi: 5000}})),
+		must(Timelines("times", "Times", "alt",
+			[]Panel{{"ch2", []Bar{{0.1, 0.4, 0.6, 0.7, 9}, {nan, nan, nan, nan, 1}}}})),
 	}
 }
 
@@ -111,7 +115,8 @@ func TestFiguresAreWellFormed(t *testing.T) {
 			if !strings.Contains(text, f.Title) {
 				t.Errorf("no title in the text of the picture: %q", text)
 			}
-			if s := f.Inline(); !strings.HasPrefix(s, "<svg") || strings.Contains(s, "font-family:Liberation Sans;") {
+			if s := f.Inline(); !strings.HasPrefix(s, "<svg") ||
+				strings.Contains(s, "font-family:Liberation Sans;") {
 				t.Errorf("inline SVG begins %.40q", s)
 			}
 			b, err := f.PNG()

@@ -81,17 +81,20 @@ func Timelines(name, title, alt string, panels []Panel) (*Figure, error) {
 	}
 	rows := (len(panels) + panelCols - 1) / panelCols
 	const head = vg.Length(86)
-	return &Figure{Name: name, Title: title, Alt: alt, width: width + 100, height: head + vg.Length(rows)*panelHeight,
+	return &Figure{Name: name, Title: title, Alt: alt, width: width + 100,
+		height: head + vg.Length(rows)*panelHeight,
 		draw: func(c draw.Canvas) {
 			top := c.Max.Y
-			c.FillText(centred(face(titleSize, true)), vg.Point{X: (c.Min.X + c.Max.X) / 2, Y: top}, title)
+			c.FillText(centred(face(titleSize, true)), vg.Point{X: (c.Min.X + c.Max.X) / 2, Y: top},
+				title)
 			drawParts(c, top-44)
 			w := c.Size().X / panelCols
 			for i, p := range panels {
 				x := c.Min.X + vg.Length(i%panelCols)*w
 				y := top - head + margin - vg.Length(i/panelCols)*panelHeight
 				cell := draw.Canvas{Canvas: c.Canvas, Rectangle: vg.Rectangle{
-					Min: vg.Point{X: x + 6, Y: y - panelHeight + 12}, Max: vg.Point{X: x + w - 10, Y: y}}}
+					Min: vg.Point{X: x + 6, Y: y - panelHeight + 12},
+					Max: vg.Point{X: x + w - 10, Y: y}}}
 				drawPanel(cell, p, end)
 			}
 		}}, nil

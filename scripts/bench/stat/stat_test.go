@@ -19,8 +19,10 @@ func TestOf(t *testing.T) {
 		{"one", []float64{7}, Spread{7, 7, 7, 1}, 0},
 		{"odd", []float64{30, 10, 20}, Spread{20, 10, 30, 3}, 50},
 		{"even", []float64{4, 1, 2, 3}, Spread{2.5, 1, 4, 4}, 60},
-		{"an outlier moves the spread, not the median", []float64{10, 11, 500}, Spread{11, 10, 500, 3}, 245.0 / 11 * 100},
-		{"what is no number is left out", []float64{math.NaN(), 5, math.Inf(1)}, Spread{5, 5, 5, 1}, 0},
+		{"an outlier moves the spread, not the median", []float64{10, 11, 500},
+			Spread{11, 10, 500, 3}, 245.0 / 11 * 100},
+		{"what is no number is left out", []float64{math.NaN(), 5, math.Inf(1)}, Spread{5, 5, 5, 1},
+			0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := Of(c.figures...)

@@ -59,7 +59,8 @@ func Align(original *book.Original, f *File) Alignment {
 	}
 	calls = slices.DeleteFunc(calls, func(c Found) bool { return !wanted[c.Name] })
 	if len(calls) > maxCalls {
-		a.Notes = append(a.Notes, fmt.Sprintf("it has %d socket calls, of which the first %d were looked at", len(calls), maxCalls))
+		a.Notes = append(a.Notes, fmt.Sprintf("it has %d socket calls, of which the first %d "+
+			"were looked at", len(calls), maxCalls))
 		calls = calls[:maxCalls]
 	}
 	matches, score := assign(append(slices.Clone(first), second...), calls)
@@ -144,7 +145,8 @@ func compare(original *book.Original, f *File, matches []match) (notes []string)
 	var moved []string
 	for _, m := range matches {
 		if m.found.Line != m.call.Line {
-			moved = append(moved, fmt.Sprintf("%s on line %d, not %d", m.call.Name, m.found.Line, m.call.Line))
+			moved = append(moved,
+				fmt.Sprintf("%s on line %d, not %d", m.call.Name, m.found.Line, m.call.Line))
 		}
 	}
 	if len(moved) > 0 {
@@ -157,7 +159,8 @@ func compare(original *book.Original, f *File, matches []match) (notes []string)
 			if e.row.Extra > 0 {
 				where = fmt.Sprintf("after step %d", e.row.Step)
 			}
-			notes = append(notes, fmt.Sprintf("%s (%s, line %d) was not found", e.call.Name, where, e.call.Line))
+			notes = append(notes,
+				fmt.Sprintf("%s (%s, line %d) was not found", e.call.Name, where, e.call.Line))
 		}
 	}
 	return notes
@@ -176,7 +179,8 @@ func (a *Alignment) cut(f *File, matches []match) {
 		if i > 0 && matches[i-1].found.Line == m.found.Line {
 			last := &a.Pieces[len(a.Pieces)-1]
 			last.Calls = append(last.Calls, call)
-			a.Notes = append(a.Notes, fmt.Sprintf("%s (step %d) stands on line %d together with the step before", m.call.Name, m.row.Step, m.found.Line))
+			a.Notes = append(a.Notes, fmt.Sprintf("%s (step %d) stands on line %d together with "+
+				"the step before", m.call.Name, m.row.Step, m.found.Line))
 			continue
 		}
 		var start int
@@ -193,7 +197,8 @@ func (a *Alignment) cut(f *File, matches []match) {
 		} else {
 			a.HeadTo = start - 1
 		}
-		a.Pieces = append(a.Pieces, Piece{Row: m.row, From: start, To: start, Calls: []book.Call{call}})
+		a.Pieces = append(a.Pieces,
+			Piece{Row: m.row, From: start, To: start, Calls: []book.Call{call}})
 	}
 	if n := len(a.Pieces); n > 0 {
 		a.Pieces[n-1].To = f.trim(len(f.Lines))

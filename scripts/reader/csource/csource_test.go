@@ -50,7 +50,8 @@ int main(void)
 	if scan.FuncStart["helper"] != 5 || scan.FuncStart["main"] != 10 {
 		t.Errorf("functions: %v", scan.FuncStart)
 	}
-	for _, junk := range []string{"", "\"", "'", "/*", "//", "#", "}}}}((((", "{{{{", "\\", "a(", "a{a(\n", "\xff(\x00"} {
+	for _, junk := range []string{"", "\"", "'", "/*", "//", "#", "}}}}((((", "{{{{", "\\", "a(",
+		"a{a(\n", "\xff(\x00"} {
 		csource.ScanCalls(junk)
 	}
 }
@@ -86,7 +87,8 @@ func TestAlignKnownFiles(t *testing.T) {
 
 // checkAlignment checks that the pieces hold the table's calls, shifted by some
 // lines, and that no line is lost or shown twice.
-func checkAlignment(t *testing.T, chapter book.Chapter, f *csource.File, a csource.Alignment, shift int) {
+func checkAlignment(t *testing.T, chapter book.Chapter, f *csource.File, a csource.Alignment,
+	shift int) {
 	t.Helper()
 	shown := make([]int, len(f.Lines)+1)
 	for n := 1; n <= a.HeadTo; n++ {
@@ -135,7 +137,8 @@ func TestAlignChangedFiles(t *testing.T) {
 	a := csource.Align(chapter.C, f)
 	checkAlignment(t, chapter, f, a, 7)
 	notes := strings.Join(a.Notes, "\n")
-	if !strings.Contains(notes, "it has 153 lines, not 146") || !strings.Contains(notes, "bind on line 114, not 107") {
+	if !strings.Contains(notes, "it has 153 lines, not 146") ||
+		!strings.Contains(notes, "bind on line 114, not 107") {
 		t.Errorf("notes: %s", notes)
 	}
 
@@ -254,7 +257,8 @@ func TestLoadRefuses(t *testing.T) {
 
 func TestLoadBounds(t *testing.T) {
 	dir := t.TempDir()
-	cfiles.Write(t, dir, "wide.c", "int main() { "+strings.Repeat("socket(1); ", 50_000)+"}\r\n\xff\xfe\n")
+	cfiles.Write(t, dir, "wide.c",
+		"int main() { "+strings.Repeat("socket(1); ", 50_000)+"}\r\n\xff\xfe\n")
 	f, err := load(t, dir, "wide.c")
 	if err != nil {
 		t.Fatal(err)
@@ -279,7 +283,8 @@ func TestLoadBounds(t *testing.T) {
 // The largest file is read in time that grows with its size, not with its square.
 func TestLargestFiles(t *testing.T) {
 	for _, unit := range []string{"#", "close(", "\"", "p->close("} {
-		f, err := csource.Parse("x.c", "int main(){"+strings.Repeat(unit, (csource.MaxBytes-20)/len(unit)))
+		f, err := csource.Parse("x.c",
+			"int main(){"+strings.Repeat(unit, (csource.MaxBytes-20)/len(unit)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -303,8 +308,10 @@ func FuzzAlign(f *testing.F) {
 			a := csource.Align(chapter.C, file)
 			last := a.HeadTo
 			for _, p := range a.Pieces {
-				if p.From <= last-0 && p.From < 1 || p.To < p.From || p.To > len(file.Lines) || p.From <= last {
-					t.Fatalf("pieces overlap or leave the file of %d lines: head %d, %+v", len(file.Lines), a.HeadTo, a.Pieces)
+				if p.From <= last-0 && p.From < 1 || p.To < p.From || p.To > len(file.Lines) ||
+					p.From <= last {
+					t.Fatalf("pieces overlap or leave the file of %d lines: head %d, %+v",
+						len(file.Lines), a.HeadTo, a.Pieces)
 				}
 				last = p.To
 			}

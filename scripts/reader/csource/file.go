@@ -39,7 +39,8 @@ func Load(dir *os.Root, name string) (*File, error) {
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is no regular file", name)
 	case info.Size() > MaxBytes:
-		return nil, fmt.Errorf("%s has %d bytes, more than %d: not one of the originals", name, info.Size(), MaxBytes)
+		return nil, fmt.Errorf("%s has %d bytes, more than %d: not one of the originals", name,
+			info.Size(), MaxBytes)
 	}
 	file, err := dir.Open(name)
 	if err != nil {
@@ -92,7 +93,8 @@ func Parse(name, src string) (*File, error) {
 		}
 	}
 	if long > 0 {
-		f.Notes = append(f.Notes, fmt.Sprintf("%d lines longer than %d characters are cut off", long, maxWidth))
+		f.Notes = append(f.Notes,
+			fmt.Sprintf("%d lines longer than %d characters are cut off", long, maxWidth))
 	}
 	return f, nil
 }
@@ -147,7 +149,8 @@ func (f *File) between(a, b Found) int {
 		}
 	}
 	for n := a.Line + 1; n < b.Line && cut == 0; n++ {
-		if f.blank(n) && f.scan.Depth[n-1] <= max(a.Depth, b.Depth) && !f.blank(n+1) && !f.concludes(n+1, b) {
+		if f.blank(n) && f.scan.Depth[n-1] <= max(a.Depth, b.Depth) && !f.blank(n+1) &&
+			!f.concludes(n+1, b) {
 			cut = n + 1
 		}
 	}

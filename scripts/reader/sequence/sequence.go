@@ -145,7 +145,8 @@ func (d *diagram) draw() string {
 			class, x, y, html.EscapeString(s))
 	}
 	box := func(class string, x, y, w, h float64) {
-		fmt.Fprintf(&front, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f" rx="4"/>`,
+		fmt.Fprintf(&front,
+			`<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f" rx="4"/>`,
 			class, x-w/2, y, w, h)
 	}
 	names := func(y float64) {

@@ -42,7 +42,8 @@ func TestSVG(t *testing.T) {
 			texts.WriteString(string(data) + "\n")
 		}
 	}
-	for _, want := range []string{"Client", "Proxy & <friends>", "SYN <b>&amp; \"quotes\"", "9 send",
+	for _, want := range []string{"Client", "Proxy & <friends>", "SYN <b>&amp; \"quotes\"",
+		"9 send",
 		"wide", "right right", "long long", "a stranger", "D\n"} {
 		if !strings.Contains(texts.String(), want) {
 			t.Errorf("the drawing misses %q", want)
@@ -51,8 +52,8 @@ func TestSVG(t *testing.T) {
 	box := regexp.MustCompile(`viewBox="0 0 (\d+) (\d+)"`).FindStringSubmatch(svg)
 	right, _ := strconv.ParseFloat(box[1], 64)
 	number := func(s string) float64 { n, _ := strconv.ParseFloat(s, 64); return n }
-	for _, m := range regexp.MustCompile(` (?:x|x1|x2)="(-?[\d.]+)"(?: y="[\d.]+" width="([\d.]+)")?`).
-		FindAllStringSubmatch(svg, -1) {
+	ends := regexp.MustCompile(` (?:x|x1|x2)="(-?[\d.]+)"(?: y="[\d.]+" width="([\d.]+)")?`)
+	for _, m := range ends.FindAllStringSubmatch(svg, -1) {
 		if from, to := number(m[1]), number(m[1])+number(m[2]); from < 0 || to > right {
 			t.Errorf("%s goes from %v to %v, outside of 0 to %v", m[0], from, to, right)
 		}

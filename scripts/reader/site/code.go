@@ -1,19 +1,14 @@
 package site
 
 import (
-	"fmt"
 	"html"
 	"html/template"
-	"maps"
-	"math"
 	"path"
-	"slices"
 	"strings"
 	"sync"
 
 	"github.com/alecthomas/chroma/v2"
 	"github.com/alecthomas/chroma/v2/lexers"
-	"github.com/alecthomas/chroma/v2/styles"
 )
 
 // coloured remembers what highlight has coloured, by language and text: a book that is
@@ -109,65 +104,6 @@ func language(file string) string {
 		return lexer.Config().Name
 	}
 	return ""
-}
-
-// chromaCSS is the style sheet for highlighted code. The reader chooses light or
-// dark by an attribute of the root element, or leaves it to the system. The
-// backgrounds are the darkest light and the lightest dark that code stands on.
-func chromaCSS() string {
-	light := rules("github", ":root", chroma.MustParseColour("#1d2128"), chroma.MustParseColour("#ffe08a"))
-	ink, background := chroma.MustParseColour("#e8eaee"), chroma.MustParseColour("#5c4a10")
-	dark := rules("github-dark", `:root[data-theme="dark"]`, ink, background)
-	system := rules("github-dark", `:root:not([data-theme="light"])`, ink, background)
-	return light + dark + "@media (prefers-color-scheme: dark) {\n" + system + "}\n"
-}
-
-// minContrast is what WCAG 2 asks of text, as a ratio of luminances.
-const minContrast = 4.5
-
-// rules writes the colours of a chroma style as rules under a selector. Colours that
-// are hard to read on the background are moved towards ink.
-func rules(style, under string, ink, background chroma.Colour) string {
-	var b strings.Builder
-	s := styles.Get(style)
-	for _, t := range slices.Sorted(maps.Keys(chroma.StandardTypes)) {
-		class := chroma.StandardTypes[t]
-		if class == "" || t == chroma.Background || t == chroma.PreWrapper {
-			continue
-		}
-		colour := s.Get(t).Colour
-		if !colour.IsSet() || t == chroma.Error || t.InCategory(chroma.Generic) {
-			colour = ink
-		}
-		for i := 0; contrast(colour, background) < minContrast && i < 10; i++ {
-			colour = mix(colour, ink)
-		}
-		fmt.Fprintf(&b, "%s code .%s{color:%s}\n", under, class, colour)
-	}
-	return b.String()
-}
-
-// mix moves a colour a fifth of the way to another.
-func mix(c, to chroma.Colour) chroma.Colour {
-	part := func(a, b uint8) uint8 { return uint8((4*int(a) + int(b)) / 5) }
-	return chroma.NewColour(part(c.Red(), to.Red()), part(c.Green(), to.Green()), part(c.Blue(), to.Blue()))
-}
-
-// contrast is the ratio of two colours' luminances, 1 to 21, as WCAG 2 defines it.
-func contrast(a, b chroma.Colour) float64 {
-	x, y := luminance(a), luminance(b)
-	return (max(x, y) + 0.05) / (min(x, y) + 0.05)
-}
-
-func luminance(c chroma.Colour) float64 {
-	linear := func(v uint8) float64 {
-		f := float64(v) / 255
-		if f <= 0.04045 {
-			return f / 12.92
-		}
-		return math.Pow((f+0.055)/1.055, 2.4)
-	}
-	return 0.2126*linear(c.Red()) + 0.7152*linear(c.Green()) + 0.0722*linear(c.Blue())
 }
 
 // expandTabs writes the tabs that a coloured line begins with as spaces: the lines of

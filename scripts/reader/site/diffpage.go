@@ -80,7 +80,8 @@ func diffRows(lines []linediff.Line, a, b []template.HTML) []diffRow {
 	near := make([]bool, len(lines))
 	for i, l := range lines {
 		// A change makes the lines around it near.
-		for j := max(i-nearLines, 0); l.Kind != linediff.Same && j <= min(i+nearLines, len(lines)-1); j++ {
+		for j := max(i-nearLines, 0); l.Kind != linediff.Same &&
+			j <= min(i+nearLines, len(lines)-1); j++ {
 			near[j] = true
 		}
 	}
@@ -90,7 +91,8 @@ func diffRows(lines []linediff.Line, a, b []template.HTML) []diffRow {
 	var rows []diffRow
 	for i := 0; i < len(lines); {
 		if lines[i].Kind == linediff.Same {
-			row := diffRow{Class: "same", ANo: lines[i].A, A: at(a, lines[i].A), BNo: lines[i].B, B: at(b, lines[i].B)}
+			row := diffRow{Class: "same", ANo: lines[i].A, A: at(a, lines[i].A), BNo: lines[i].B,
+				B: at(b, lines[i].B)}
 			if !near[i] {
 				row.Class = "same far"
 				if i == 0 || near[i-1] {

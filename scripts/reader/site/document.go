@@ -17,7 +17,7 @@ import (
 	"github.com/yuin/goldmark/text"
 	"github.com/yuin/goldmark/util"
 
-	"reverseproxy/scripts/docscheck/anchor"
+	"reverseproxy/internal/book/anchor"
 	"reverseproxy/scripts/reader/sequence"
 )
 
@@ -39,7 +39,8 @@ func (b *builder) document(name string) {
 		return
 	}
 	prev, next := b.around(pageURL)
-	b.page(pageURL, "document", documentTitle(name, source), template.HTML(out.String()), prev, next)
+	b.page(pageURL, "document", documentTitle(name, source), template.HTML(out.String()), prev,
+		next)
 }
 
 // around finds the documents before and after one, in the order of the navigation.
@@ -79,22 +80,10 @@ func documentTitle(name string, source []byte) string {
 	tree := goldmark.DefaultParser().Parse(text.NewReader(source))
 	for n := tree.FirstChild(); n != nil; n = n.NextSibling() {
 		if h, ok := n.(*ast.Heading); ok {
-			return plainText(h, source)
+			return anchor.Text(h, source)
 		}
 	}
 	return path.Base(name)
-}
-
-// plainText is the text of a node without its markup.
-func plainText(n ast.Node, source []byte) string {
-	var b strings.Builder
-	_ = ast.Walk(n, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
-		if t, ok := n.(*ast.Text); ok && entering {
-			b.Write(t.Segment.Value(source))
-		}
-		return ast.WalkContinue, nil
-	})
-	return b.String()
 }
 
 // document is a document while it is rendered.
@@ -114,7 +103,7 @@ func (d *document) prepare(tree ast.Node, source []byte) {
 		}
 		switch n := n.(type) {
 		case *ast.Heading:
-			n.SetAttributeString("id", []byte(anchor.ID(plainText(n, source), used)))
+			n.SetAttributeString("id", []byte(anchor.ID(anchor.Text(n, source), used)))
 		case *ast.Link:
 			n.Destination = []byte(d.target(string(n.Destination)))
 		case *ast.Image:
@@ -158,21 +147,24 @@ func (d *document) RegisterFuncs(r renderer.NodeRendererFuncRegisterer) {
 	r.Register(ast.KindRawHTML, d.rawHTML)
 }
 
-func (d *document) heading(w util.BufWriter, _ []byte, node ast.Node, entering bool) (ast.WalkStatus, error) {
+func (d *document) heading(w util.BufWriter, _ []byte, node ast.Node,
+	entering bool) (ast.WalkStatus, error) {
 	h := node.(*ast.Heading)
 	id, _ := h.AttributeString("id")
 	name, _ := id.([]byte)
 	if entering {
 		fmt.Fprintf(w, `<h%d id="%s">`, h.Level, html.EscapeString(string(name)))
 	} else {
-		fmt.Fprintf(w, ` <a class="anchor" href="#%s" aria-label="Link to this heading">#</a></h%d>`+"\n",
+		fmt.Fprintf(w,
+			` <a class="anchor" href="#%s" aria-label="Link to this heading">#</a></h%d>`+"\n",
 			html.EscapeString(string(name)), h.Level)
 	}
 	return ast.WalkContinue, nil
 }
 
 // codeBlock colours code, and draws sequence diagrams.
-func (d *document) codeBlock(w util.BufWriter, source []byte, node ast.Node, entering bool) (ast.WalkStatus, error) {
+func (d *document) codeBlock(w util.BufWriter, source []byte, node ast.Node,
+	entering bool) (ast.WalkStatus, error) {
 	if !entering {
 		return ast.WalkContinue, nil
 	}
@@ -187,9 +179,11 @@ func (d *document) codeBlock(w util.BufWriter, source []byte, node ast.Node, ent
 			_, _ = w.WriteString(`<figure class="diagram">` + svg + "</figure>\n")
 			return ast.WalkSkipChildren, nil
 		}
-		note = fmt.Sprintf("<p class=\"note\">The source of a diagram that the reader cannot draw (%s).</p>\n", html.EscapeString(err.Error()))
+		note = fmt.Sprintf("<p class=\"note\">The source of a diagram that the reader cannot "+
+			"draw (%s).</p>\n", html.EscapeString(err.Error()))
 	}
-	_, _ = w.WriteString(note + `<pre tabindex="0" class="code lang-` + html.EscapeString(lang) + `"><code>`)
+	_, _ = w.WriteString(note + `<pre tabindex="0" class="code lang-` + html.EscapeString(lang) +
+		`"><code>`)
 	if terminals[lang] {
 		lang = "" // typed and printed lines are told apart, no more
 	}
@@ -208,7 +202,8 @@ func (d *document) codeBlock(w util.BufWriter, source []byte, node ast.Node, ent
 }
 
 // terminals are the names that documents use for what a terminal shows.
-var terminals = map[string]bool{"console": true, "shell-session": true, "sh-session": true, "text": true}
+var terminals = map[string]bool{"console": true, "shell-session": true, "sh-session": true,
+	"text": true}
 
 var tags = regexp.MustCompile(`<[^>]*>`)
 
@@ -230,7 +225,8 @@ func diffClass(line string) string {
 
 // htmlBlock shows HTML of a document as text, for the book writes none; comments
 // are left out.
-func (d *document) htmlBlock(w util.BufWriter, source []byte, node ast.Node, entering bool) (ast.WalkStatus, error) {
+func (d *document) htmlBlock(w util.BufWriter, source []byte, node ast.Node,
+	entering bool) (ast.WalkStatus, error) {
 	block := node.(*ast.HTMLBlock)
 	if entering {
 		raw := string(block.Lines().Value(source))
@@ -242,7 +238,8 @@ func (d *document) htmlBlock(w util.BufWriter, source []byte, node ast.Node, ent
 	return ast.WalkContinue, nil
 }
 
-func (d *document) rawHTML(w util.BufWriter, source []byte, node ast.Node, entering bool) (ast.WalkStatus, error) {
+func (d *document) rawHTML(w util.BufWriter, source []byte, node ast.Node,
+	entering bool) (ast.WalkStatus, error) {
 	if entering {
 		_, _ = w.WriteString(shownHTML(string(node.(*ast.RawHTML).Segments.Value(source))))
 	}
@@ -251,4 +248,7 @@ func (d *document) rawHTML(w util.BufWriter, source []byte, node ast.Node, enter
 
 var htmlComment = regexp.MustCompile(`(?s)<!--.*?-->`)
 
-func shownHTML(raw string) string { return html.EscapeString(htmlComment.ReplaceAllString(raw, "")) }
+func shownHTML(raw string) string {
+	return html.EscapeString(htmlComment.ReplaceAllString(raw,
+		""))
+}

@@ -13,69 +13,98 @@ type kernelText struct {
 var kernelTexts = map[book.Row]kernelText{
 	{Step: 1}: {
 		Does: []string{
-			"Makes a socket: a TCP control block without addresses, two empty buffers, and the lowest free number in the process's table of descriptors. No packet is sent.",
+			"Makes a socket: a TCP control block without addresses, two empty buffers, and the " +
+				"lowest free number in the process's table of descriptors. No packet is sent.",
 		},
-		Go: "The same call also sets SOCK_CLOEXEC and SOCK_NONBLOCK; then comes SO_REUSEADDR, so that a restart finds the port free.",
+		Go: "The same call also sets SOCK_CLOEXEC and SOCK_NONBLOCK; then comes SO_REUSEADDR, so " +
+			"that a restart finds the port free.",
 	},
 	{Step: 2}: {
 		Does: []string{
-			"Enters address and port in the table of bound ports. EADDRINUSE if another socket listens there.",
-			"Without SO_REUSEADDR also if a connection of the last run is still in TIME_WAIT (60 s). That is why the C program cannot be restarted at once.",
+			"Enters address and port in the table of bound ports. EADDRINUSE if another socket " +
+				"listens there.",
+			"Without SO_REUSEADDR also if a connection of the last run is still in TIME_WAIT (60 " +
+				"s). That is why the C program cannot be restarted at once.",
 		},
 		Go: "Binds 127.0.0.1, this machine only; C binds INADDR_ANY, every interface.",
 	},
 	{Step: 3}: {
 		Does: []string{
-			"Makes the socket passive. From now on the kernel answers by itself: SYN → SYN-ACK. A half-open connection waits as a request in the SYN queue; after the client's ACK it stands in the accept queue.",
-			"The backlog bounds the accept queue. When it is full, a SYN is dropped and the client sends it again after 1 s.",
+			"Makes the socket passive. From now on the kernel answers by itself: SYN → SYN-ACK. " +
+				"A half-open connection waits as a request in the SYN queue; after the client's " +
+				"ACK it stands in the accept queue.",
+			"The backlog bounds the accept queue. When it is full, a SYN is dropped and the " +
+				"client sends it again after 1 s.",
 		},
 		Go: "Asks for the largest backlog allowed (net.core.somaxconn, 4096); C for 5 or 10.",
 	},
 	{Step: 4}: {
 		Does: []string{
-			"Takes the oldest connection out of the accept queue and gives it a new descriptor. Its handshake is long over; bytes of the request may already wait in the receive buffer.",
+			"Takes the oldest connection out of the accept queue and gives it a new descriptor. " +
+				"Its handshake is long over; bytes of the request may already wait in the " +
+				"receive buffer.",
 			"Queue empty: the C program sleeps in the kernel until a handshake completes.",
 		},
-		Go: "The socket does not block: accept4 says EAGAIN, the goroutine is parked, its thread runs others, and epoll (the netpoller) reports when the queue has something.",
+		Go: "The socket does not block: accept4 says EAGAIN, the goroutine is parked, its thread " +
+			"runs others, and epoll (the netpoller) reports when the queue has something.",
 	},
 	{Step: 5}: {
 		Does: []string{
-			"Copies what has arrived from the receive buffer, at most as much as asked for. TCP carries bytes, not messages: one read may return half a request.",
-			"Buffer empty: wait. 0: the peer has sent FIN. Room in the buffer opens the window that the next ACK announces.",
+			"Copies what has arrived from the receive buffer, at most as much as asked for. TCP " +
+				"carries bytes, not messages: one read may return half a request.",
+			"Buffer empty: wait. 0: the peer has sent FIN. Room in the buffer opens the window " +
+				"that the next ACK announces.",
 		},
-		Go: "Reads until the header is complete; EAGAIN parks the goroutine, as in step 4. The deadline is a timer that wakes it.",
+		Go: "Reads until the header is complete; EAGAIN parks the goroutine, as in step 4. The " +
+			"deadline is a timer that wakes it.",
 	},
 	{Step: 6}: {
 		Does: []string{
-			"A second socket. connect picks a free local port (32768–60999) and sends SYN. The backend's kernel answers SYN-ACK if a socket listens there, even while the program is busy; RST if none does: ECONNREFUSED.",
+			"A second socket. connect picks a free local port (32768–60999) and sends SYN. The " +
+				"backend's kernel answers SYN-ACK if a socket listens there, even while the " +
+				"program is busy; RST if none does: ECONNREFUSED.",
 			"No answer at all: SYN is repeated after 1, 2, 4, … s, for two minutes.",
 		},
-		Go: "connect says EINPROGRESS; epoll reports when the socket can be written to. The connect timeout ends the wait.",
+		Go: "connect says EINPROGRESS; epoll reports when the socket can be written to. The " +
+			"connect timeout ends the wait.",
 	},
 	{Step: 7}: {
 		Does: []string{
-			"Copies the bytes into the send buffer and returns: that is not delivery. TCP sends them as the peer's window and the network allow, and keeps them until they are acknowledged.",
-			"Buffer full: write waits. Peer gone (RST): EPIPE and the signal SIGPIPE, which ends a C program that does not handle it.",
+			"Copies the bytes into the send buffer and returns: that is not delivery. TCP sends " +
+				"them as the peer's window and the network allow, and keeps them until they are " +
+				"acknowledged.",
+			"Buffer full: write waits. Peer gone (RST): EPIPE and the signal SIGPIPE, which ends " +
+				"a C program that does not handle it.",
 		},
-		Go: "A partial write is continued until all is taken; a broken connection is an error value, not a signal.",
+		Go: "A partial write is continued until all is taken; a broken connection is an error " +
+			"value, not a signal.",
 	},
 	{Step: 8}: {
 		Does: []string{
-			"Each read returns what has arrived so far. 0 means FIN: the backend has closed its side.",
-			"A backend that keeps connections open sends no FIN after its answer: a loop that reads until 0 waits for that backend's idle timeout.",
+			"Each read returns what has arrived so far. 0 means FIN: the backend has closed its " +
+				"side.",
+			"A backend that keeps connections open sends no FIN after its answer: a loop that " +
+				"reads until 0 waits for that backend's idle timeout.",
 		},
-		Go: "Reads as far as the message's own framing says (Content-Length or chunks), so no FIN is needed.",
+		Go: "Reads as far as the message's own framing says (Content-Length or chunks), so no " +
+			"FIN is needed.",
 	},
 	{Step: 9}: {
 		Does: []string{
-			"Copies the answer into the client socket's send buffer. A slow client closes its window, the buffer fills, write waits. As long as the proxy does not read on, the backend's buffers fill too: backpressure.",
+			"Copies the answer into the client socket's send buffer. A slow client closes its " +
+				"window, the buffer fills, write waits. As long as the proxy does not read on, " +
+				"the backend's buffers fill too: backpressure.",
 		},
-		Go: "The body passes piece by piece through a buffer of fixed size, so an answer of any size takes the same memory.",
+		Go: "The body passes piece by piece through a buffer of fixed size, so an answer of any " +
+			"size takes the same memory.",
 	},
 	{Step: 10}: {
 		Does: []string{
-			"Gives the descriptor back. At the last reference the kernel sends what is still in the send buffer, then FIN. The side that closes first keeps the pair of ports in TIME_WAIT for 60 s.",
-			"Unread bytes in the receive buffer: RST instead of FIN, and the peer may lose the end of the answer.",
+			"Gives the descriptor back. At the last reference the kernel sends what is still in " +
+				"the send buffer, then FIN. The side that closes first keeps the pair of ports " +
+				"in TIME_WAIT for 60 s.",
+			"Unread bytes in the receive buffer: RST instead of FIN, and the peer may lose the " +
+				"end of the answer.",
 		},
 	},
 }
@@ -85,31 +114,41 @@ var chapterKernelTexts = map[string]map[book.Row]kernelText{
 	"ch1_base": {
 		{Step: 1}: {
 			Does: []string{
-				"Makes a socket: a TCP control block without addresses, two empty buffers, and the lowest free number in the process's table of descriptors. No packet is sent.",
+				"Makes a socket: a TCP control block without addresses, two empty buffers, and " +
+					"the lowest free number in the process's table of descriptors. No packet is " +
+					"sent.",
 			},
 			Go: "Package syscall makes the same call, nothing added: the socket blocks, as in C.",
 		},
 		{Step: 2}: {
 			Does: []string{
-				"Enters address and port in the table of bound ports. EADDRINUSE if another socket listens there, or, without SO_REUSEADDR, if a connection of the last run is still in TIME_WAIT (60 s).",
+				"Enters address and port in the table of bound ports. EADDRINUSE if another " +
+					"socket listens there, or, without SO_REUSEADDR, if a connection of the last " +
+					"run is still in TIME_WAIT (60 s).",
 			},
 		},
 		{Step: 3}: {
 			Does: []string{
-				"Makes the socket passive: from now on the kernel answers SYN with SYN-ACK by itself and queues connections for accept.",
-				"Base.c leaves this call out. A SYN to its port is answered with RST, and accept fails at once: EINVAL, “Invalid argument”.",
+				"Makes the socket passive: from now on the kernel answers SYN with SYN-ACK by " +
+					"itself and queues connections for accept.",
+				"Base.c leaves this call out. A SYN to its port is answered with RST, and accept " +
+					"fails at once: EINVAL, “Invalid argument”.",
 			},
 			Go: "-skip-listen leaves the call out as C does.",
 		},
 		{Step: 4}: {
 			Does: []string{
-				"Takes the oldest connection out of the accept queue and gives it a new descriptor. Queue empty: the thread sleeps in the kernel until a handshake completes.",
+				"Takes the oldest connection out of the accept queue and gives it a new " +
+					"descriptor. Queue empty: the thread sleeps in the kernel until a handshake " +
+					"completes.",
 			},
-			Go: "A blocking system call: the goroutine keeps its thread until the call returns, exactly as in C.",
+			Go: "A blocking system call: the goroutine keeps its thread until the call returns, " +
+				"exactly as in C.",
 		},
 		{Step: 5}: {
 			Does: []string{
-				"Copies what has arrived from the receive buffer, at most as much as asked for. Buffer empty: wait. 0: the peer has sent FIN.",
+				"Copies what has arrived from the receive buffer, at most as much as asked for. " +
+					"Buffer empty: wait. 0: the peer has sent FIN.",
 			},
 			Go: "One read, as in C: half a request is possible here.",
 		},
@@ -117,20 +156,28 @@ var chapterKernelTexts = map[string]map[book.Row]kernelText{
 	"ch3_process_model": {
 		{Step: 4, Extra: 1}: {
 			Does: []string{
-				"fork is clone(2): a new process with a copy of the page tables and of the descriptor table. Memory is shared and marked read-only; the first write to a page copies it (copy-on-write).",
-				"Both processes hold the client's socket now. The connection ends only when both have closed it.",
+				"fork is clone(2): a new process with a copy of the page tables and of the " +
+					"descriptor table. Memory is shared and marked read-only; the first write to " +
+					"a page copies it (copy-on-write).",
+				"Both processes hold the client's socket now. The connection ends only when both " +
+					"have closed it.",
 			},
-			Go: "A Go program has many threads and fork copies only one of them, so os/exec starts the program anew: clone(CLONE_VM|CLONE_VFORK), then execve. The socket is passed as descriptor 3.",
+			Go: "A Go program has many threads and fork copies only one of them, so os/exec " +
+				"starts the program anew: clone(CLONE_VM|CLONE_VFORK), then execve. The socket " +
+				"is passed as descriptor 3.",
 		},
 		{Step: 10, Extra: 1}: {
 			Does: []string{
-				"exit_group ends the process: its descriptors are closed, its memory is given back, and the parent is told by SIGCHLD. What is left is its exit status.",
+				"exit_group ends the process: its descriptors are closed, its memory is given " +
+					"back, and the parent is told by SIGCHLD. What is left is its exit status.",
 			},
 		},
 		{Step: 10, Extra: 2}: {
 			Does: []string{
-				"Drops the parent's reference: the child's is the last. Left out, the client would never see FIN, and the parent would run out of descriptors.",
-				"The child's end sends SIGCHLD. Until the parent asks for the exit status (wait4), a zombie remains: a pid and a status. C never asks.",
+				"Drops the parent's reference: the child's is the last. Left out, the client " +
+					"would never see FIN, and the parent would run out of descriptors.",
+				"The child's end sends SIGCHLD. Until the parent asks for the exit status " +
+					"(wait4), a zombie remains: a pid and a status. C never asks.",
 			},
 			Go: "cmd.Wait asks; no zombie is left.",
 		},
@@ -138,22 +185,28 @@ var chapterKernelTexts = map[string]map[book.Row]kernelText{
 	"ch4_threaded": {
 		{Step: 4, Extra: 1}: {
 			Does: []string{
-				"pthread_create is clone(2) with CLONE_VM and CLONE_FILES: a new task for the scheduler in the same address space, with the same descriptors. Its stack is 8 MiB of address space; only touched pages cost memory.",
-				"pthread_detach is no system call: the library frees the stack when the thread ends.",
+				"pthread_create is clone(2) with CLONE_VM and CLONE_FILES: a new task for the " +
+					"scheduler in the same address space, with the same descriptors. Its stack " +
+					"is 8 MiB of address space; only touched pages cost memory.",
+				"pthread_detach is no system call: the library frees the stack when the thread " +
+					"ends.",
 			},
-			Go: "The go statement is no system call either: a stack of a few KiB from the heap and a place in a run queue. A handful of threads (GOMAXPROCS) run all goroutines.",
+			Go: "The go statement is no system call either: a stack of a few KiB from the heap " +
+				"and a place in a run queue. A handful of threads (GOMAXPROCS) run all goroutines.",
 		},
 	},
 	"ch5_load_balancer": {
 		{Step: 4, Extra: 1}: {
 			Does: []string{
-				"C starts nothing here: it serves one client at a time, and the others wait in the accept queue.",
+				"C starts nothing here: it serves one client at a time, and the others wait in " +
+					"the accept queue.",
 			},
 			Go: "No system call: a stack of a few KiB and a place in a run queue.",
 		},
 		{Step: 5, Extra: 1}: {
 			Does: []string{
-				"Nothing: the choice is made in the program's own memory. In C a static index, advanced modulo 3.",
+				"Nothing: the choice is made in the program's own memory. In C a static index, " +
+					"advanced modulo 3.",
 			},
 			Go: "Goroutines choose at the same time, so each must get its own turn.",
 		},

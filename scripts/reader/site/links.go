@@ -47,7 +47,8 @@ func checkLinks(files map[string][]byte, reported map[string]bool) []string {
 	return problems
 }
 
-func checkLink(files map[string][]byte, ids map[string]map[string]bool, page, tag, target string) error {
+func checkLink(files map[string][]byte, ids map[string]map[string]bool, page, tag,
+	target string) error {
 	u, err := url.Parse(target)
 	switch {
 	case err != nil:

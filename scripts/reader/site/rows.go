@@ -60,7 +60,8 @@ func cutGo(chapter book.Chapter, src []byte) (goCut, error) {
 		}
 	}
 	cut.head = span{1, headEnd}
-	slices.SortStableFunc(cut.pieces, func(a, b goPiece) int { return compareRows(a.rows[0], b.rows[0]) })
+	slices.SortStableFunc(cut.pieces,
+		func(a, b goPiece) int { return compareRows(a.rows[0], b.rows[0]) })
 	return cut, nil
 }
 

@@ -87,8 +87,8 @@ func newListing(prefix, lang string, raw []string) listing {
 
 // sideBySide makes the page of a chapter that has a C original.
 func (b *builder) sideBySide(c navChapter) {
-	chapter, ok := book.Find(c.Dir)
-	if !ok || chapter.C == nil {
+	chapter := c.Chapter
+	if chapter.C == nil {
 		return
 	}
 	p := sidePage{Chapter: c, CFile: chapter.C.File, CDir: b.cdir != nil, Up: "../", Diff: c.Diff}
@@ -111,7 +111,8 @@ func (b *builder) sideBySide(c navChapter) {
 			b.problem("%s/main.go: %v", c.Dir, err)
 			p.Notes = append(p.Notes, c.Dir+"/main.go cannot be read: "+err.Error())
 		} else {
-			side.g = newListing("go", "go", strings.Split(strings.TrimSuffix(string(src), "\n"), "\n"))
+			side.g = newListing("go", "go",
+				strings.Split(strings.TrimSuffix(string(src), "\n"), "\n"))
 		}
 	} else {
 		p.Notes = append(p.Notes, c.Dir+" has no main.go yet")
@@ -179,7 +180,8 @@ func (s *sideBuilder) cells() []cell {
 // rows lists the chapter's rows without the steps that neither side has.
 func (s *sideBuilder) rows() []book.Row {
 	return slices.DeleteFunc(s.chapter.C.Rows(), func(row book.Row) bool {
-		inGo := slices.ContainsFunc(s.cut.pieces, func(p goPiece) bool { return slices.Contains(p.rows, row) })
+		inGo := slices.ContainsFunc(s.cut.pieces,
+			func(p goPiece) bool { return slices.Contains(p.rows, row) })
 		inC := row.Extra > 0 || len(s.chapter.C.Steps[row.Step]) > 0
 		onlyMissing := row.Step == 3 // Base.c forgets it; that is its lesson
 		return !inGo && !inC && !onlyMissing
@@ -215,7 +217,8 @@ func (s *sideBuilder) goSpans(rows []book.Row) []int {
 func (s *sideBuilder) cHead() cell {
 	head := cell{Side: "c", Row: 1, Label: "before the steps"}
 	if s.file == nil {
-		head.Say = []string{"The outline of the calls. With a folder of the C programs (-c DIR) your copy stands here."}
+		head.Say = []string{"The outline of the calls. With a folder of the C programs (-c DIR) " +
+			"your copy stands here."}
 		head.Label = "an outline"
 		return head
 	}
@@ -237,7 +240,8 @@ func (s *sideBuilder) goHead() cell {
 
 func kernelHead() cell {
 	return cell{Side: "kernel", Row: 1, Label: "the kernel", Say: []string{
-		"What the system call sets going inside the operating system (figures: Linux), and what Go asks for in its place.",
+		"What the system call sets going inside the operating system (figures: Linux), and what " +
+			"Go asks for in its place.",
 	}}
 }
 
@@ -293,7 +297,8 @@ func (s *sideBuilder) cCell(row book.Row) cell {
 	case len(calls) == 0 && row.Extra > 0:
 		c.Say = []string{"Nothing: " + s.chapter.C.File + " serves one client at a time."}
 	case len(calls) == 0:
-		c.Say = []string{"Missing: " + s.chapter.C.File + " does not call " + stepTitles[row.Step] + "."}
+		c.Say = []string{"Missing: " + s.chapter.C.File + " does not call " + stepTitles[row.Step] +
+			"."}
 	default:
 		if s.file != nil {
 			c.Say = []string{"Not found on lines of its own in this copy. In the original:"}
@@ -311,7 +316,8 @@ func outline(row book.Row, calls []book.Call) []outlineCall {
 		if row.Extra == 0 {
 			peer = callPeers[row.Step]
 		}
-		list = append(list, outlineCall{call.Name + "(" + peer + ")", fmt.Sprintf("line %d", call.Line)})
+		list = append(list, outlineCall{call.Name + "(" + peer + ")",
+			fmt.Sprintf("line %d", call.Line)})
 	}
 	return list
 }
@@ -429,7 +435,8 @@ func (s *sideBuilder) chunks(t listing, spans []span, marks []int, owner func(in
 		from, to := trimmed.from, trimmed.to
 		if last > 0 && owner != nil {
 			if who := owner(last + 1); who != "" && from > last+1 {
-				all = append(all, chunk{Gap: fmt.Sprintf("%s: %s", t.where([]span{{last + 1, from - 1}}), who)})
+				all = append(all,
+					chunk{Gap: fmt.Sprintf("%s: %s", t.where([]span{{last + 1, from - 1}}), who)})
 			}
 		}
 		last = sp.to

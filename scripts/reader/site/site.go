@@ -13,9 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"reverseproxy/internal/book"
@@ -68,13 +66,12 @@ type nav struct {
 type navPage struct{ Title, URL, Path string }
 
 type navChapter struct {
-	Number int
-	Dir    string
-	Title  string // of its document, or its directory
-	Page   string // URL of its document, "" if there is none
-	Side   string // URL of the page side by side, "" if there is none
-	Diff   string // URL of the difference from the chapter before, "" if none
-	Main   bool   // it has a main.go
+	book.Chapter
+	Title string // of its document, or its directory
+	Page  string // URL of its document, "" if there is none
+	Side  string // URL of the page side by side, "" if there is none
+	Diff  string // URL of the difference from the chapter before, "" if none
+	Main  bool   // it has a main.go
 }
 
 type navDiff struct{ A, B, URL string }
@@ -87,7 +84,8 @@ func Build(o Options) (*Site, error) {
 		return nil, fmt.Errorf("cannot open the repository: %w", err)
 	}
 	defer repo.Close()
-	b := &builder{repo: repo, rootName: o.Root, cname: o.CDir, queued: map[string]bool{}, pages: map[string]bool{}, reported: map[string]bool{},
+	b := &builder{repo: repo, rootName: o.Root, cname: o.CDir, queued: map[string]bool{},
+		pages: map[string]bool{}, reported: map[string]bool{},
 		site: &Site{Files: map[string][]byte{}}}
 	if o.CDir != "" {
 		if b.cdir, err = openC(o.CDir); err != nil {
@@ -119,7 +117,8 @@ func openC(dir string) (*os.Root, error) {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("there is no folder %s: -c takes the folder that holds %s and the other C programs", dir, book.Of(1).C.File)
+		return nil, fmt.Errorf("there is no folder %s: -c takes the folder that holds %s and the "+
+			"other C programs", dir, book.Of(1).C.File)
 	case err != nil:
 		return nil, fmt.Errorf("cannot read the folder %s: %w", dir, err)
 	case !info.IsDir():
@@ -146,67 +145,26 @@ func (b *builder) problem(format string, args ...any) {
 	b.site.Problems = append(b.site.Problems, fmt.Sprintf(format, args...))
 }
 
-var chapterName = regexp.MustCompile(`^ch(\d+)_\w+$`)
-
-// findChapters lists the chapters' directories and the differences between them.
+// findChapters lists the chapters, which have a page side by side and a main.go,
+// and the differences between them.
 func (b *builder) findChapters() {
 	b.depends(".")
-	entries, _ := fs.ReadDir(b.repo.FS(), ".")
-	var found []navChapter
-	for _, e := range entries {
-		m := chapterName.FindStringSubmatch(e.Name())
-		if m == nil || !e.IsDir() {
-			continue
+	for _, c := range book.Chapters {
+		n := navChapter{Chapter: c, Title: c.Dir}
+		b.depends(c.Dir)
+		_, err := b.repo.Stat(c.Dir + "/main.go")
+		if n.Main = err == nil; c.C != nil {
+			n.Side = "side-by-side/" + c.Dir + ".html"
 		}
-		n, _ := strconv.Atoi(m[1])
-		c := navChapter{Number: n, Dir: e.Name(), Title: e.Name()}
-		b.depends(e.Name())
-		_, err := b.repo.Stat(e.Name() + "/main.go")
-		c.Main = err == nil
-		found = append(found, c)
+		b.nav.Chapters = append(b.nav.Chapters, n)
 	}
-	for _, c := range book.Originals() {
-		i := slices.IndexFunc(found, func(n navChapter) bool { return n.Dir == c.Dir })
-		if i < 0 {
-			n, _ := strconv.Atoi(chapterName.FindStringSubmatch(c.Dir)[1])
-			found = append(found, navChapter{Number: n, Dir: c.Dir, Title: c.Dir})
-			i = len(found) - 1
-		}
-		found[i].Side = "side-by-side/" + c.Dir + ".html"
-	}
-	slices.SortFunc(found, func(x, y navChapter) int { return x.Number - y.Number })
-	b.nav.Chapters = found
-	b.findDiffs()
-}
-
-// findDiffs pairs each chapter with the one before it, and ch4 with ch2: it is
-// ch2 with a goroutine where ch3 starts a process.
-func (b *builder) findDiffs() {
-	add := func(x, y navChapter) string {
-		d := navDiff{x.Dir, y.Dir, "diff/" + x.Dir + "--" + y.Dir + ".html"}
-		b.nav.Diffs = append(b.nav.Diffs, d)
-		return d.URL
-	}
-	var with []navChapter
-	for _, c := range b.nav.Chapters {
-		if c.Main {
-			with = append(with, c)
-		}
-	}
-	for i, c := range with {
-		url := ""
-		for _, earlier := range with[:i] {
-			last := earlier.Dir == with[i-1].Dir
-			if last || earlier.Number == 2 && c.Number == 4 {
-				u := add(earlier, c)
-				if url == "" {
-					url = u
-				}
-			}
-		}
-		for j := range b.nav.Chapters {
-			if b.nav.Chapters[j].Dir == c.Dir {
-				b.nav.Chapters[j].Diff = url
+	for _, pair := range book.Diffs() {
+		a, c := &b.nav.Chapters[pair[0].Number-1], &b.nav.Chapters[pair[1].Number-1]
+		if a.Main && c.Main {
+			d := navDiff{a.Dir, c.Dir, "diff/" + a.Dir + "--" + c.Dir + ".html"}
+			b.nav.Diffs = append(b.nav.Diffs, d)
+			if c.Diff == "" {
+				c.Diff = d.URL
 			}
 		}
 	}
@@ -245,7 +203,9 @@ func (b *builder) findDocuments() []string {
 			continue
 		}
 		title := documentTitle(d, source)
-		if i := slices.IndexFunc(b.nav.Chapters, func(c navChapter) bool { return strings.HasPrefix(path.Base(d), fmt.Sprintf("ch%d_", c.Number)) }); i >= 0 {
+		i := slices.IndexFunc(b.nav.Chapters,
+			func(c navChapter) bool { return path.Base(d) == c.Dir+".md" })
+		if i >= 0 {
 			b.nav.Chapters[i].Page, b.nav.Chapters[i].Title = documentURL(d), title
 			continue
 		}
@@ -276,7 +236,8 @@ type layout struct {
 
 // page puts a page into the site.
 func (b *builder) page(url, kind, title string, main template.HTML, around ...*navPage) {
-	l := layout{Title: title, Kind: kind, Here: url, Up: strings.Repeat("../", strings.Count(url, "/")), Nav: b.nav, Main: main}
+	l := layout{Title: title, Kind: kind, Here: url,
+		Up: strings.Repeat("../", strings.Count(url, "/")), Nav: b.nav, Main: main}
 	if len(around) == 2 {
 		l.Prev, l.Next = around[0], around[1]
 	}
@@ -301,7 +262,7 @@ func (b *builder) render(name string, data any) template.HTML {
 func (b *builder) addAssets() {
 	css, _ := assets.ReadFile("assets/reader.css")
 	js, _ := assets.ReadFile("assets/reader.js")
-	b.site.Files["assets/reader.css"] = append(css, (gridCSS() + chromaCSS())...)
+	b.site.Files["assets/reader.css"] = append(css, gridCSS()...)
 	b.site.Files["assets/reader.js"] = js
 }
 

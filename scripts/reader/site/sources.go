@@ -31,7 +31,8 @@ func (b *builder) place(file string) (string, error) {
 		if _, ok := b.site.Files[file]; !ok {
 			picture, err := b.read(file)
 			if err != nil || len(picture) > maxSource {
-				return "", fmt.Errorf("%s cannot be read, or is larger than %d bytes", file, maxSource)
+				return "", fmt.Errorf("%s cannot be read, or is larger than %d bytes", file,
+					maxSource)
 			}
 			b.site.Files[file] = picture
 		}
@@ -94,7 +95,8 @@ func (b *builder) directory(dir string) {
 	here := path.Join("source", dir, "index.html")
 	for _, e := range entries {
 		name := path.Join(dir, e.Name())
-		if strings.HasPrefix(e.Name(), ".") || e.Name() == "node_modules" || !e.IsDir() && !e.Type().IsRegular() {
+		if strings.HasPrefix(e.Name(), ".") || e.Name() == "node_modules" || !e.IsDir() &&
+			!e.Type().IsRegular() {
 			continue
 		}
 		to, err := b.place(name)

@@ -60,7 +60,8 @@ func main() {
 	app.Finish()
 }
 
-func handleClient(app *cli.App, settings *forward.Settings, client net.Conn, tell *narrate.Conn) (err error) {
+func handleClient(app *cli.App, settings *forward.Settings, client net.Conn,
+	tell *narrate.Conn) (err error) {
 	switch *fault {
 	case "none", "serial", "hasty", "rude":
 	case "goroutine":
@@ -196,7 +197,8 @@ func (f *faulty) Close() error {
 	case "hold":
 		f.Conn.Write(f.held.Bytes())
 	case "swallow": // a response cut short gets its end mark all the same
-		if bytes.Contains(f.head, []byte("chunked")) && !bytes.HasSuffix(f.head, []byte("0\r\n\r\n")) {
+		if bytes.Contains(f.head, []byte("chunked")) &&
+			!bytes.HasSuffix(f.head, []byte("0\r\n\r\n")) {
 			io.WriteString(f.Conn, "0\r\n\r\n")
 		}
 	case "never-close":
