@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"io"
 	"net/http"
 	"time"
 
@@ -75,6 +76,12 @@ func (b *Backend) readResponse(r *Request) (*Response, error) {
 				return nil, clientGone(err)
 			}
 		}
+	}
+	if resp.Status == http.StatusRequestTimeout && resp.Close && b.Reused {
+		// It had given the idle connection up, and said so (RFC 9110, section
+		// 15.5.9): that is not an answer to this request.
+		b.heard = false
+		return nil, io.EOF
 	}
 	if resp.Status == http.StatusSwitchingProtocols && !resp.Switches(&r.Request) {
 		return nil, &Error{Status: http.StatusBadGateway, Reason: "the backend changed the protocol unasked", By: ByBackend}

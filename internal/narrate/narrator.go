@@ -231,6 +231,15 @@ func (c *Conn) Idle(idle bool) {
 	}
 }
 
+// Pool narrates what becomes of a connection after a request, Kept or Closed, and
+// why: of one to a backend, or, if that is "", of the client's.
+func (c *Conn) Pool(backend, state, why string) {
+	if c.n.level != All {
+		return
+	}
+	c.send(Event{Kind: KindPool, Name: "pool", Peer: backend, State: state, Text: why})
+}
+
 // Step narrates that a step has happened. Of e, the fields Calls, Peer, Reused,
 // Bytes, Status, Text, Err and Fault are used.
 func (c *Conn) Step(step Step, e Event) {
