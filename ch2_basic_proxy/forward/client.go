@@ -25,7 +25,7 @@ type Client struct {
 	peer
 	Connection string    // what responses say of the connection: "close" unless it is changed to ""
 	Since      time.Time // when it was accepted
-	Requests   int       // requests that have begun on it
+	Requests   int       // requests that have been read from it, or waited for
 
 	settings *Settings
 	log      *narrate.Conn
@@ -56,9 +56,9 @@ func NewClient(conn net.Conn, settings *Settings, log *narrate.Conn) *Client {
 // what must not be forwarded. The Request before it is void from now on.
 func ReadRequest(c *Client) (*Request, error) {
 	c.forget()
+	c.Requests++
 	switch err := c.await(); {
 	case err == nil:
-		c.Requests++
 		c.log.Begin()
 		err = c.readRequest()
 		return c.request, c.tellRequest(err)
