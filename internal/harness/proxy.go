@@ -26,7 +26,7 @@ type Model struct {
 	Standing int // standing children
 }
 
-// The models of Part I.
+// The models.
 var (
 	Base      = Chapter(1)
 	Basic     = Chapter(2)
@@ -35,6 +35,7 @@ var (
 	Threaded  = Chapter(4)
 	OSThreads = Chapter(4, "-os-threads")
 	Balancer  = Chapter(5)
+	KeepAlive = Chapter(6)
 )
 
 // Chapter is the chapter with a number, run with some flags.
