@@ -425,6 +425,25 @@ func TestEarlyResponse(t *testing.T) {
 	}
 }
 
+// A client that has its answer early, and goes on with its body after a silence,
+// is still read from: a reset would destroy the answer on its way.
+func TestLingers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, generous())
+	client := r.send(postTen + "01234")
+	backend := r.accept()
+	backend.expect(postTenOut + "01234")
+	backend.send(ok)
+	client.expect(okOut)
+	time.Sleep(2 * time.Second) // nginx waits for 5
+	client.send("567")
+	time.Sleep(100 * time.Millisecond) // for a reset to arrive
+	client.send("89")
+	client.end("")
+	client.Close()
+	r.wantSuccess()
+}
+
 // Behind a request the client may have sent another one. It is not read, and
 // it does not destroy the answer to the first.
 func TestPipelined(t *testing.T) {

@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// Steps holds the names of the ten steps; Steps[1] is step 1.
+// Steps says what is done in each of the ten steps; Steps[1] is step 1.
 var Steps = [11]string{
-	1: "socket", 2: "bind", 3: "listen", 4: "accept", 5: "read request",
-	6: "connect", 7: "forward request", 8: "read response",
-	9: "send response", 10: "close",
+	1: "create the socket", 2: "bind", 3: "listen", 4: "accept a client", 5: "read the request",
+	6: "connect to the backend", 7: "forward the request", 8: "read the response",
+	9: "send the response", 10: "clean up",
 }
 
 // Call is one call of a C program: the function's name and the line, counted

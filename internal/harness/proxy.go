@@ -318,13 +318,6 @@ func (p *Proxy) Interrupt(t T) Exit {
 	return e
 }
 
-// Kill ends the program by SIGKILL, without its children, and waits for it.
-func (p *Proxy) Kill(t T) Exit {
-	t.Helper()
-	p.Signal(syscall.SIGKILL)
-	return p.Wait(t)
-}
-
 // Goroutines ends the program by SIGQUIT, which makes Go's runtime write down
 // every goroutine, and returns for each kind how many there were. A kind is
 // named by the function and the line that started it. Of a model with standing

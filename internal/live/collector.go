@@ -1,7 +1,6 @@
 package live
 
 import (
-	"strings"
 	"sync"
 	"time"
 
@@ -29,7 +28,9 @@ type collector struct {
 	draws     bucket
 	notes     bucket
 
-	conns    map[uint64]conn // open connections
+	conns    map[uint64]conn   // open connections
+	workers  map[string]record // starts of the processes that run, if viewers were shown them
+	idle     int               // connections that wait for another request
 	counts   Counts
 	backends []backend
 	byAddr   map[string]int // index into backends
@@ -43,11 +44,16 @@ type collector struct {
 	accepted  map[string]bool // addresses accepted while unmatched > 0
 }
 
-// conn is what the counts need to know about an open connection.
+// conn is what the counts need to know about an open connection. The second
+// half is about its request.
 type conn struct {
+	drawn    bool // shown to viewers
+	idle     bool // it waits for another request
+	requests int  // how many have come
+	serving  bool // the latest has not ended
+
 	us      int64 // sum of steps 6–9, without the pauses of slow motion
 	backend int16 // index, or -1
-	drawn   bool  // shown to viewers
 	replied bool  // the backend has begun its response
 	broken  bool  // the backend failed
 }
@@ -62,9 +68,11 @@ type backend struct {
 // Counts are the totals of a run. They are exact at any load.
 type Counts struct {
 	Connections uint64         `json:"connections"` // accepted
-	InFlight    int            `json:"inFlight"`    // open now
-	MostAtOnce  int            `json:"mostAtOnce"`  // most open at once
-	Failed      uint64         `json:"failed"`      // closed with an error
+	Requests    uint64         `json:"requests"`    // begun
+	InFlight    int            `json:"inFlight"`    // connections that are served now
+	Idle        int            `json:"idle"`        // connections that wait for another request
+	MostAtOnce  int            `json:"mostAtOnce"`  // most in flight at once
+	Failed      uint64         `json:"failed"`      // clients left without their answer
 	Drawn       uint64         `json:"drawn"`       // of the accepted, how many viewers are shown
 	Backends    []BackendCount `json:"backends"`
 }
@@ -85,6 +93,7 @@ func newCollector(start time.Time, backends []string) *collector {
 	c := &collector{
 		start:    start,
 		conns:    make(map[uint64]conn),
+		workers:  make(map[string]record),
 		byAddr:   make(map[string]int),
 		waiting:  make(map[string]bool),
 		accepted: make(map[string]bool),
@@ -106,61 +115,101 @@ func (c *collector) sink(e narrate.Event) {
 	defer c.mu.Unlock()
 	c.changed++
 	at := e.Time.Sub(c.start).Microseconds()
-	keep := false
-	switch e.Kind {
-	case narrate.KindStep:
-		keep = c.step(&e, at)
-	case narrate.KindRoute:
-		keep = c.route(&e)
-	case narrate.KindBody:
-		keep = c.conns[e.Conn].drawn
-	case narrate.KindWorker, narrate.KindProblem:
-		keep = c.notes.take(at)
-	}
-	if !keep && e.Err != "" {
-		keep = c.notes.take(at)
-	}
-	if keep {
-		c.ring.add(&record{At: at, Kind: e.Kind, Conn: e.Conn, Step: int(e.Step), Status: e.Status,
-			Bytes: e.Bytes, Elapsed: e.Elapsed, Worker: e.Worker, Calls: e.Calls, Peer: e.Peer,
-			Text: e.Text, Err: e.Err, Failed: e.Failed})
+	if c.count(&e, at) {
+		r := recordOf(&e, at)
+		c.ring.add(&r)
 	}
 }
 
-// step counts a step and reports whether to draw it.
-func (c *collector) step(e *narrate.Event, at int64) bool {
-	if e.Step <= narrate.Listen {
+// recordOf returns an event as viewers get it.
+func recordOf(e *narrate.Event, at int64) record {
+	return record{At: at, Kind: e.Kind, Conn: e.Conn, Request: e.Request, Try: e.Try,
+		Reused: e.Reused,
+		Step:   int(e.Step), Status: e.Status, Bytes: e.Bytes, Elapsed: e.Elapsed, Worker: e.Worker,
+		State: e.State, Calls: e.Calls, Peer: e.Peer, Text: e.Text, Err: e.Err, Fault: e.Fault,
+		Failed: e.Failed}
+}
+
+// count counts an event and reports whether to draw it.
+func (c *collector) count(e *narrate.Event, at int64) bool {
+	switch {
+	case e.Kind == narrate.KindWorker:
+		return c.worker(e, at)
+	case e.Kind == narrate.KindStep && e.Step <= narrate.Listen:
 		if len(c.listening) < 3 {
-			c.listening = append(c.listening, record{At: at, Kind: e.Kind, Step: int(e.Step),
-				Calls: e.Calls, Peer: e.Peer, Text: e.Text, Err: e.Err})
+			c.listening = append(c.listening, recordOf(e, at))
 		}
 		return false
-	}
-	if e.Step == narrate.Accept {
+	case e.Kind == narrate.KindStep && e.Step == narrate.Accept:
 		return c.accept(e, at)
+	case e.Kind == narrate.KindProblem:
+		return c.notes.take(at)
 	}
 	k, open := c.conns[e.Conn]
-	if !open {
-		return false
+	if open {
+		c.happened(&k, e)
+		if e.Step == narrate.Close {
+			delete(c.conns, e.Conn)
+		} else {
+			c.conns[e.Conn] = k
+		}
 	}
-	switch e.Step {
-	case narrate.Connect:
-		c.choose(&k, e.Peer)
-	case narrate.ReadResponse:
+	// Of a connection that is not drawn its failure is told all the same, once.
+	over := e.Kind == narrate.KindRequest || e.Step == narrate.Close && e.Request == 0
+	return k.drawn || over && e.Failed && c.notes.take(at)
+}
+
+// happened counts what an open connection did.
+func (c *collector) happened(k *conn, e *narrate.Event) {
+	if idle := e.Kind == narrate.KindIdle; idle != k.idle {
+		k.idle = idle
+		if idle {
+			c.idle++
+		} else {
+			c.idle--
+		}
+		c.most()
+	}
+	if e.Request > k.requests {
+		c.counts.Requests += uint64(e.Request - k.requests)
+		k.requests, k.serving = e.Request, true
+	}
+	switch {
+	case e.Kind == narrate.KindRoute || e.Step == narrate.Connect:
+		c.choose(k, e)
+	case e.Step == narrate.ReadResponse:
 		k.replied = e.Err == ""
 	}
 	if e.Step >= narrate.Connect && e.Step <= narrate.SendResponse {
 		k.us += e.Elapsed
+		c.judge(k, e)
 	}
-	if k.backend >= 0 {
-		c.judge(&k, e)
+	if e.Kind != narrate.KindRequest && e.Step != narrate.Close {
+		return
 	}
-	if e.Step == narrate.Close {
-		c.close(e.Conn, k, e.Failed)
-		return k.drawn
+	c.leave(k)
+	if e.Failed && (k.serving || k.requests == 0) {
+		c.counts.Failed++
 	}
-	c.conns[e.Conn] = k
-	return k.drawn
+	k.serving = false
+}
+
+// worker decides about the start of a process: it is drawn if its connection is.
+// Its end is drawn if its start was, so that no process lives on on the page.
+func (c *collector) worker(e *narrate.Event, at int64) bool {
+	if e.State != narrate.Started {
+		_, drawn := c.workers[e.Worker]
+		delete(c.workers, e.Worker)
+		return drawn
+	}
+	drawn := c.conns[e.Conn].drawn
+	if e.Conn == 0 { // it serves many
+		drawn = len(c.workers) < maxOpen && c.notes.take(at)
+	}
+	if drawn {
+		c.workers[e.Worker] = recordOf(e, at)
+	}
+	return drawn
 }
 
 // accept counts a new connection and decides whether to draw it.
@@ -183,62 +232,48 @@ func (c *collector) accept(e *narrate.Event, at int64) bool {
 		c.counts.Drawn++
 	}
 	c.conns[e.Conn] = k
-	c.counts.MostAtOnce = max(c.counts.MostAtOnce, len(c.conns))
+	c.most()
 	return k.drawn
 }
 
-// route counts the choice of a backend.
-func (c *collector) route(e *narrate.Event) bool {
-	k, open := c.conns[e.Conn]
-	if open {
-		c.choose(&k, e.Peer)
-		c.conns[e.Conn] = k
-	}
-	return k.drawn
+func (c *collector) most() {
+	c.counts.MostAtOnce = max(c.counts.MostAtOnce, len(c.conns)-c.idle)
 }
 
-// choose books the request on the backend at addr, once.
-func (c *collector) choose(k *conn, addr string) {
-	i := c.backendOf(addr)
-	if i < 0 || int(k.backend) == i {
+// choose books the request on the backend that a route or a step 6 names. A
+// second step 6 to the same backend is another try: it counts anew.
+func (c *collector) choose(k *conn, e *narrate.Event) {
+	i := c.backendOf(e.Peer)
+	if i < 0 || int(k.backend) == i && !k.broken {
 		return
 	}
-	if k.backend >= 0 { // another try, on another backend
-		c.backends[k.backend].inFlight--
-	}
-	k.backend, k.us, k.broken = int16(i), 0, false
+	c.leave(k)
+	k.backend = int16(i)
 	c.backends[i].requests++
 	c.backends[i].inFlight++
 }
 
-// judge books a step's failure or success on the connection's backend.
+// leave ends what the connection had to do with a backend.
+func (c *collector) leave(k *conn) {
+	if k.backend >= 0 {
+		c.backends[k.backend].inFlight--
+	}
+	k.backend, k.us, k.replied, k.broken = -1, 0, false, false
+}
+
+// judge books a step's failure or success on the request's backend. That a
+// client left is not its fault.
 func (c *collector) judge(k *conn, e *narrate.Event) {
+	if k.backend < 0 || k.broken {
+		return
+	}
 	b := &c.backends[k.backend]
 	switch {
-	case k.broken || e.Step > narrate.SendResponse:
-	case backendFault(e.Err):
+	case e.Err != "" && e.Fault == "backend":
 		b.failures++
 		k.broken = true
 	case e.Err == "" && e.Step == narrate.SendResponse && k.replied:
 		b.latency.add(k.us)
-	}
-}
-
-// backendFault reports whether a step's error is the backend's doing. Such
-// errors begin with the status that tells the client so: 502 when the backend
-// refused or broke, 504 when it was too slow. A client that left is not its fault.
-func backendFault(err string) bool {
-	return strings.HasPrefix(err, "502 ") || strings.HasPrefix(err, "504 ")
-}
-
-// close books the end of a connection.
-func (c *collector) close(id uint64, k conn, failed bool) {
-	delete(c.conns, id)
-	if failed {
-		c.counts.Failed++
-	}
-	if k.backend >= 0 {
-		c.backends[k.backend].inFlight--
 	}
 }
 
@@ -261,7 +296,7 @@ func (c *collector) snapshot() (Counts, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	counts := c.counts
-	counts.InFlight = len(c.conns)
+	counts.InFlight, counts.Idle = len(c.conns)-c.idle, c.idle
 	counts.Backends = make([]BackendCount, len(c.backends))
 	for i := range c.backends {
 		b := &c.backends[i]
@@ -272,17 +307,20 @@ func (c *collector) snapshot() (Counts, uint64) {
 	return counts, c.changed
 }
 
-// openDrawn returns the numbers of the open connections that are drawn.
-func (c *collector) openDrawn() []uint64 {
+// lost returns a note that says what viewers are shown of what goes on now.
+func (c *collector) lost(events uint64) *lostNote {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	open := []uint64{}
+	note := &lostNote{Events: events, Open: []uint64{}, Workers: []string{}}
 	for id, k := range c.conns {
 		if k.drawn {
-			open = append(open, id)
+			note.Open = append(note.Open, id)
 		}
 	}
-	return open
+	for name := range c.workers {
+		note.Workers = append(note.Workers, name)
+	}
+	return note
 }
 
 // client keeps a record of what one of the page's own clients did.

@@ -31,12 +31,19 @@ func clientAt(port int) fakeConn {
 // serve narrates a connection that goes well.
 func serve(n *narrate.Narrator, port int, backend string) {
 	c := n.Accept(clientAt(port))
+	exchange(c, backend)
+	c.Close(nil, false, 200)
+}
+
+// exchange narrates a request that goes well.
+func exchange(c *narrate.Conn, backend string) {
+	c.Begin()
 	c.Step(narrate.ReadRequest, narrate.Event{Calls: "read", Bytes: 84, Text: "GET /api/data"})
 	c.Step(narrate.Connect, narrate.Event{Calls: "socket, connect", Peer: backend})
 	c.Step(narrate.ForwardRequest, narrate.Event{Calls: "write", Bytes: 200})
 	c.Step(narrate.ReadResponse, narrate.Event{Calls: "read", Bytes: 145, Status: 200, Text: "OK"})
 	c.Step(narrate.SendResponse, narrate.Event{Calls: "write", Bytes: 219, Status: 200})
-	c.Close(nil, false, 200)
+	c.End(narrate.Event{Status: 200, Bytes: 219})
 }
 
 func newTestCollector() (*collector, *narrate.Narrator) {
@@ -52,41 +59,57 @@ func TestCounts(t *testing.T) {
 		serve(n, 50000+i, testBackend)
 	}
 	refused := n.Accept(clientAt(50010))
+	refused.Begin()
 	refused.Step(narrate.ReadRequest, narrate.Event{Bytes: 84})
 	refused.Route("127.0.0.1:8001")
-	err := errors.New("502 Bad Gateway: the backend refused the connection")
-	refused.Step(narrate.Connect, narrate.Event{Peer: "127.0.0.1:8001", Err: err.Error()})
-	refused.Close(err, true, 502)
+	refused.Step(narrate.Connect, narrate.Event{Peer: "127.0.0.1:8001", Err: "refused",
+		Fault: "backend"})
+	refused.Close(errors.New("refused"), true, 502)
 
 	left := n.Accept(clientAt(50011)) // the client's failure, not the backend's
-	left.Step(narrate.ReadRequest, narrate.Event{Bytes: 84})
+	left.Begin()
 	left.Step(narrate.Connect, narrate.Event{Peer: testBackend})
-	left.Step(narrate.ForwardRequest, narrate.Event{Bytes: 84})
-	err = errors.New("the client left")
-	left.Step(narrate.ReadResponse, narrate.Event{Err: err.Error()})
-	left.Close(err, true, 0)
+	left.Step(narrate.ReadResponse, narrate.Event{Err: "502 is only a text", Fault: "client"})
+	left.Close(errors.New("502 is only a text"), true, 0)
 
 	broken := n.Accept(clientAt(50012)) // the backend's, in the middle of its response
+	broken.Begin()
 	broken.Step(narrate.Connect, narrate.Event{Peer: testBackend})
 	broken.Step(narrate.ReadResponse, narrate.Event{Status: 200})
-	err = errors.New("502 Bad Gateway: the backend's response broke off")
-	broken.Step(narrate.SendResponse, narrate.Event{Status: 200, Err: err.Error()})
-	broken.Close(err, true, 200)
+	broken.Step(narrate.SendResponse, narrate.Event{Status: 200, Err: "broke off",
+		Fault: "backend"})
+	broken.Close(errors.New("broke off"), true, 200)
 
 	scanner := n.Accept(clientAt(50013)) // came and went: no failure
 	scanner.Close(errors.New("the client left without a request"), false, 0)
+	silent := n.Accept(clientAt(50014))
+	silent.Close(errors.New("too slow"), true, 408)
 
-	open := n.Accept(clientAt(50014))
+	kept := n.Accept(clientAt(50015)) // two requests, a second try, then silence
+	exchange(kept, testBackend)
+	kept.Idle(true)
+	kept.Begin()
+	kept.Try(1)
+	kept.Step(narrate.Connect, narrate.Event{Peer: "127.0.0.1:8001", Err: "refused",
+		Fault: "backend"})
+	kept.Try(2)
+	kept.Step(narrate.Connect, narrate.Event{Peer: testBackend, Reused: true})
+	kept.End(narrate.Event{Status: 200})
+	kept.Idle(true)
+
+	open := n.Accept(clientAt(50016))
+	open.Begin()
 	open.Step(narrate.Connect, narrate.Event{Peer: testBackend})
 
 	got, _ := c.snapshot()
 	for i := range got.Backends {
 		got.Backends[i].P50, got.Backends[i].P99 = 0, 0
 	}
-	want := Counts{Connections: 8, InFlight: 1, MostAtOnce: 1, Failed: 3, Drawn: 8, Backends: []BackendCount{
-		{Addr: testBackend, Running: true, Requests: 6, InFlight: 1, Failures: 1},
-		{Addr: "127.0.0.1:8001", Running: true, Requests: 1, Failures: 1},
-	}}
+	want := Counts{Connections: 10, Requests: 9, InFlight: 1, Idle: 1, MostAtOnce: 1, Failed: 4,
+		Drawn: 10, Backends: []BackendCount{
+			{Addr: testBackend, Running: true, Requests: 8, InFlight: 1, Failures: 1},
+			{Addr: "127.0.0.1:8001", Running: true, Requests: 2, Failures: 2},
+		}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}
@@ -102,7 +125,8 @@ func TestSampling(t *testing.T) {
 	}
 	counts, _ := c.snapshot()
 	if counts.Connections != total || counts.Backends[0].Requests != total {
-		t.Errorf("counted %d connections, %d requests, want %d", counts.Connections, counts.Backends[0].Requests, total)
+		t.Errorf("counted %d connections, %d requests, want %d", counts.Connections,
+			counts.Backends[0].Requests, total)
 	}
 	if counts.Drawn < drawnBurst || counts.Drawn > drawnBurst+5*drawnPerSecond {
 		t.Errorf("%d connections are drawn, want about %.0f", counts.Drawn, drawnBurst)
@@ -117,8 +141,8 @@ func TestSampling(t *testing.T) {
 		t.Errorf("%d connections have events, want %d", len(steps), counts.Drawn)
 	}
 	for conn, n := range steps {
-		if n != 7 {
-			t.Errorf("connection %d has %d events, want all 7", conn, n)
+		if n != 8 {
+			t.Errorf("connection %d has %d events, want all 8", conn, n)
 		}
 	}
 }
@@ -149,11 +173,48 @@ func TestOwnClientsAreDrawn(t *testing.T) {
 	c.dialled("127.0.0.1:40002")
 	c.gone("127.0.0.1:40002")
 	if c.unmatched != 0 || len(c.accepted) != 0 || len(c.waiting) != 0 {
-		t.Errorf("left over: %d clients, accepted %v, waiting %v", c.unmatched, c.accepted, c.waiting)
+		t.Errorf("left over: %d clients, accepted %v, waiting %v", c.unmatched, c.accepted,
+			c.waiting)
 	}
 	serve(n, 40003, testBackend)
 	if got := drawn() - before; got != 2 {
 		t.Errorf("a stranger was drawn though the sample is exhausted")
+	}
+}
+
+// TestChildrenStartAndEnd: whatever is sampled, a process whose start viewers
+// are shown has its end shown, and what is remembered for it is bounded.
+func TestChildrenStartAndEnd(t *testing.T) {
+	c, n := newTestCollector()
+	starts, ends := make(map[string]int), make(map[string]int)
+	const total = 5000
+	for i := range total {
+		conn := n.Accept(clientAt(1024 + i))
+		name := fmt.Sprint("child ", i)
+		n.WorkerNote(conn.ID, name, narrate.Started, "started")
+		conn.Close(nil, false, 200)
+		n.WorkerNote(conn.ID, name, narrate.Exited, "exited and was reaped: exit status 0")
+	}
+	n.WorkerNote(0, "standing", narrate.Started, "started")
+	c.walk(cursor{}, c.end(), func(batch []record) {
+		for _, r := range batch {
+			switch r.State {
+			case narrate.Started:
+				starts[r.Worker]++
+			case narrate.Exited:
+				ends[r.Worker]++
+			}
+		}
+	})
+	delete(starts, "standing")
+	if counts, _ := c.snapshot(); len(starts) != int(counts.Drawn) {
+		t.Errorf("%d starts are shown of %d connections", len(starts), counts.Drawn)
+	}
+	if diff := cmp.Diff(starts, ends); diff != "" {
+		t.Errorf("processes (-started +ended):\n%s", diff)
+	}
+	if workers := c.lost(0).Workers; len(workers) != 1 {
+		t.Errorf("%d processes are held to be running: %v", len(workers), workers)
 	}
 }
 
@@ -162,7 +223,8 @@ func TestRingKeepsTheNewest(t *testing.T) {
 	const total = 200_000 // far more than fit
 	start := g.end()
 	for i := range total {
-		g.add(&record{At: int64(i), Kind: narrate.KindStep, Conn: uint64(i), Worker: "goroutine 1234", Text: "GET /slow?ms=200"})
+		g.add(&record{At: int64(i), Kind: narrate.KindStep, Conn: uint64(i),
+			Worker: "goroutine 1234", Text: "GET /slow?ms=200"})
 	}
 	var got []uint64
 	at, lost := start, uint64(0)
@@ -196,8 +258,11 @@ func TestPackUnpack(t *testing.T) {
 	long := strings.Repeat("x", 5000)
 	for _, want := range []record{
 		{Kind: narrate.KindStep},
-		{At: 1 << 40, Kind: kindClient, Conn: 1 << 50, Shot: 7, Step: 10, Status: 502, Bytes: 1 << 34, Elapsed: 1 << 33,
-			Failed: true, Worker: "child 4711", Name: "ten", Calls: "socket, connect", Peer: "[::1]:8080", Text: "Ä\x00\"", Err: "502 Bad Gateway"},
+		{At: 1 << 40, Kind: kindClient, Conn: 1 << 50, Shot: 7, Step: 10, Status: 502,
+			Bytes: 1 << 34, Elapsed: 1 << 33,
+			Request: 3, Try: 2, Reused: true, Failed: true, Fault: "backend", Worker: "child 4711",
+			State: narrate.Exited, Name: "ten", Calls: "socket, connect", Peer: "[::1]:8080",
+			Text: "Ä\x00\"", Err: "502 Bad Gateway"},
 		{Kind: narrate.KindProblem, Err: long},
 	} {
 		packed := want.pack(nil)
@@ -217,7 +282,8 @@ func TestPackUnpack(t *testing.T) {
 func TestLastMinute(t *testing.T) {
 	c := newCollector(time.Now().Add(-10*time.Minute), nil)
 	at := func(ago time.Duration, conn uint64, step narrate.Step) {
-		c.sink(narrate.Event{Time: time.Now().Add(-ago), Kind: narrate.KindStep, Conn: conn, Step: step})
+		c.sink(narrate.Event{Time: time.Now().Add(-ago), Kind: narrate.KindStep, Conn: conn,
+			Step: step})
 	}
 	at(5*time.Minute, 1, narrate.Accept) // long gone
 	at(5*time.Minute, 1, narrate.Close)
@@ -256,6 +322,13 @@ func TestPercentiles(t *testing.T) {
 			t.Errorf("percentile %v is %v, want %v within 7 %%", p, got, want)
 		}
 	}
+	var same histogram
+	for range 10 {
+		same.add(200_800)
+	}
+	if p := same.percentile(0.5); p > 200_800 {
+		t.Errorf("the median is %d µs though none took longer than 200,800", p)
+	}
 	h.add(1 << 62) // far above the last bucket
 	for us := range int64(1 << 20) {
 		if bucketOf(us) > bucketOf(us+1) {
@@ -265,7 +338,7 @@ func TestPercentiles(t *testing.T) {
 }
 
 // BenchmarkSink measures what a connection costs the proxy while nobody
-// watches: seven events, of which the drawn are packed.
+// watches: eight events, of which the drawn are packed.
 func BenchmarkSink(b *testing.B) {
 	for _, drawn := range []bool{false, true} {
 		b.Run(fmt.Sprintf("drawn=%v", drawn), func(b *testing.B) {

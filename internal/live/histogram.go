@@ -8,12 +8,14 @@ import "math/bits"
 type histogram struct {
 	buckets [8 * 40]uint32
 	total   uint64
+	longest int64 // microseconds
 }
 
 // add counts a duration of us microseconds.
 func (h *histogram) add(us int64) {
 	h.buckets[bucketOf(us)]++
 	h.total++
+	h.longest = max(h.longest, us)
 }
 
 // percentile returns the duration in microseconds that a share p (0–1) of
@@ -30,10 +32,10 @@ func (h *histogram) percentile(p float64) int64 {
 	for i, n := range h.buckets {
 		seen += uint64(n)
 		if seen > rank {
-			return bucketMiddle(i)
+			return min(bucketMiddle(i), h.longest) // none took longer
 		}
 	}
-	return bucketMiddle(len(h.buckets) - 1)
+	return h.longest
 }
 
 // bucketOf returns the bucket of a duration: below 8 one each, then the three

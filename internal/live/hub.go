@@ -13,7 +13,7 @@ import (
 const (
 	tickBusy     = 50 * time.Millisecond // between two messages to viewers
 	tickIdle     = time.Second           // between two looks at the counts without viewers
-	quietTicks   = 10                    // ticks without news after which viewers get one all the same
+	quietTicks   = 10                    // ticks without news, then one is sent all the same
 	snapshotGap  = 250_000               // microseconds between two kept snapshots
 	maxViewers   = 32
 	viewerQueue  = 48               // messages a viewer may lag behind, 2.4 s
@@ -31,8 +31,8 @@ type snapshot struct {
 // tick is what every viewer is sent, many times a second.
 type tick struct {
 	snapshot
-	Events []record `json:"events"`
-	Lost   uint64   `json:"lost,omitempty"` // records overwritten before they were sent
+	Events []record  `json:"events"`
+	Lost   *lostNote `json:"lost,omitempty"` // records overwritten before they were sent
 }
 
 // message is one server-sent event, encoded once for all viewers.
@@ -97,7 +97,10 @@ func (h *hub) pump() bool {
 		return false
 	}
 	t := tick{snapshot: now, Events: []record{}}
-	t.Events, t.Lost = h.drain()
+	var lost uint64
+	if t.Events, lost = h.drain(); lost > 0 {
+		t.Lost = h.col.lost(lost)
+	}
 	_, changed := h.col.snapshot()
 	if len(t.Events) == 0 && changed == h.seen && h.quiet < quietTicks {
 		h.quiet++
@@ -204,7 +207,7 @@ func encode(name string, data any) []byte {
 func (c *collector) lastMinute(until cursor, each func([]record)) {
 	cut := c.now() - minute
 	alive := make(map[uint64]bool)
-	for _, id := range c.openDrawn() {
+	for _, id := range c.lost(0).Open {
 		alive[id] = true
 	}
 	c.mu.Lock()
@@ -258,24 +261,30 @@ type hello struct {
 	Chapter   string   `json:"chapter"`
 	Workers   string   `json:"workers"`
 	Proxy     string   `json:"proxy"`     // the proxy's address, "" until it listens
+	Single    bool     `json:"single"`    // one goroutine serves all clients, one at a time
+	RawCalls  bool     `json:"rawCalls"`  // the program makes the socket calls itself
+	Forwards  bool     `json:"forwards"`  // it has a backend
 	Demo      bool     `json:"demo"`      // the backends can be stopped and started
 	Token     string   `json:"token"`     // for actions; empty in a recording
 	StartedAt int64    `json:"startedAt"` // milliseconds since 1970
 	Now       int64    `json:"now"`       // microseconds since the page's start
 	Listening []record `json:"listening"` // steps 1–3
+	Children  []record `json:"children"`  // starts of the processes that run
 }
 
-// lostNote tells a viewer what it was too slow for.
+// lostNote tells a viewer what it was too slow for, and what goes on all the same.
 type lostNote struct {
-	Events uint64   `json:"events"`
-	Open   []uint64 `json:"open"` // connections that are open now
+	Events  uint64   `json:"events"`
+	Open    []uint64 `json:"open"`    // connections that are open now
+	Workers []string `json:"workers"` // processes that run now
 }
 
 // stream serves /events: what there is, the last minute, then all that comes.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	v, at, history, err := s.hub.join()
 	if err != nil {
-		http.Error(w, fmt.Sprintf("%d viewers are watching already", maxViewers), http.StatusServiceUnavailable)
+		http.Error(w, fmt.Sprintf("%d viewers are watching already", maxViewers),
+			http.StatusServiceUnavailable)
 		return
 	}
 	defer s.hub.leave(v)
@@ -299,7 +308,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if lost := v.lost.Swap(0); lost > 0 {
-			out.write(encode("lost", lostNote{lost, s.col.openDrawn()}))
+			out.write(encode("lost", s.col.lost(lost)))
 		}
 	}
 }

@@ -43,7 +43,7 @@ func request(t *testing.T, s *Server, method, path, fields, body string) net.Con
 	}
 	t.Cleanup(func() { c.Close() })
 	c.(*net.TCPConn).SetReadBuffer(4 << 10)
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	fields = strings.ReplaceAll(strings.ReplaceAll(fields, "OWN", s.Addr()), "TOKEN", s.token)
 	fmt.Fprintf(c, "%s %s HTTP/1.1\r\n%s\r\n%s", method, path, fields, body)
 	return c
@@ -63,7 +63,8 @@ func TestClientsCannotKeepTheirPlaces(t *testing.T) {
 		{"half a header", "GET", "/", "Host: OWN", "", hasty},
 		{"half a body", "POST", "/slow",
 			"Host: OWN\r\nX-Live-Token: TOKEN\r\nContent-Length: 10\r\n", "{", hasty},
-		{"half a body, wrong Host", "POST", "/slow", "Host: x\r\nContent-Length: 10\r\n", "{", hasty},
+		{"half a body, wrong Host", "POST", "/slow", "Host: x\r\nContent-Length: 10\r\n", "{",
+			hasty},
 		{"half a body, GET", "GET", "/", "Host: OWN\r\nContent-Length: 10\r\n", "{", hasty},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -90,7 +91,7 @@ func TestClientsCannotKeepTheirPlaces(t *testing.T) {
 func waitForPlaces(t *testing.T, s *Server) {
 	t.Helper()
 	slots := s.listener.(*limitListener).slots
-	for limit := time.Now().Add(5 * time.Second); len(slots) > 0; {
+	for limit := time.Now().Add(patience); len(slots) > 0; {
 		if time.Now().After(limit) {
 			t.Fatalf("%d connections have a place", len(slots))
 		}
@@ -142,7 +143,7 @@ func startBusy(t *testing.T, lim limits) *Server {
 // waitForRecordings waits until so many recordings are being sent.
 func waitForRecordings(t *testing.T, s *Server, n int) {
 	t.Helper()
-	for limit := time.Now().Add(5 * time.Second); len(s.saving) != n; {
+	for limit := time.Now().Add(patience); len(s.saving) != n; {
 		if time.Now().After(limit) {
 			t.Fatalf("%d recordings are being sent, want %d", len(s.saving), n)
 		}
@@ -192,7 +193,7 @@ func TestUnreadRecordingIsCutOff(t *testing.T) {
 				t.Fatal(err)
 			}
 			waitForRecordings(t, s, 0)
-			c.SetDeadline(time.Now().Add(20 * time.Second)) // small buffers drain slowly
+			c.SetDeadline(time.Now().Add(patience)) // small buffers drain slowly
 			if n, err := io.Copy(io.Discard, resp.Body); err == nil {
 				t.Errorf("a recording of %d bytes seems to be whole", n)
 			} else if errors.Is(err, os.ErrDeadlineExceeded) {

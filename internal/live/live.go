@@ -9,6 +9,7 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"embed"
@@ -22,6 +23,7 @@ import (
 	"sync"
 	"time"
 
+	"reverseproxy/internal/book"
 	"reverseproxy/internal/narrate"
 )
 
@@ -44,15 +46,8 @@ type Config struct {
 	Backends     Backends          // the demo backends; nil without -demo
 	BackendAddrs []string          // the backends' addresses, in order
 	Workers      string            // the worker model in words, "a goroutine for each connection"
-}
-
-// models are the worker models in words, for a Config that leaves Workers out.
-var models = map[string]string{
-	"ch1_base":          "one client, nothing is forwarded",
-	"ch2_basic_proxy":   "one client at a time",
-	"ch3_process_model": "a process for each connection",
-	"ch4_threaded":      "a goroutine for each connection",
-	"ch5_load_balancer": "round robin over several backends",
+	Single       bool              // the main goroutine serves all clients, one at a time
+	RawCalls     bool              // the program makes the socket calls itself
 }
 
 // Server is a running live page. Its methods may be called from any goroutine.
@@ -106,8 +101,9 @@ func startWith(addr string, c Config, lim limits) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the live page: %w", err)
 	}
-	if c.Workers == "" {
-		c.Workers = models[c.Chapter]
+	if chapter, known := book.Find(c.Chapter); known {
+		c.Workers = cmp.Or(c.Workers, chapter.Worker)
+		c.Single, c.RawCalls = chapter.Serial, !chapter.Forwards()
 	}
 	secret := make([]byte, 16)
 	rand.Read(secret)
@@ -189,11 +185,16 @@ func (s *Server) handler() http.Handler {
 // hello returns what opens a stream or a recording.
 func (s *Server) hello(token string) hello {
 	s.col.mu.Lock()
-	listening := append([]record{}, s.col.listening...)
-	s.col.mu.Unlock()
-	return hello{Chapter: s.config.Chapter, Workers: s.config.Workers, Proxy: s.proxyAddr(),
-		Demo: s.config.Backends != nil, Token: token, StartedAt: s.col.start.UnixMilli(),
-		Now: s.col.now(), Listening: listening}
+	defer s.col.mu.Unlock()
+	h := hello{Chapter: s.config.Chapter, Workers: s.config.Workers, Proxy: s.proxyAddr(),
+		Single: s.config.Single, RawCalls: s.config.RawCalls,
+		Forwards: len(s.config.BackendAddrs) > 0,
+		Demo:     s.config.Backends != nil, Token: token, StartedAt: s.col.start.UnixMilli(),
+		Now: s.col.now(), Listening: append([]record{}, s.col.listening...), Children: []record{}}
+	for _, started := range s.col.workers {
+		h.Children = append(h.Children, started)
+	}
+	return h
 }
 
 // snapshot returns the counts as viewers get them.

@@ -3,6 +3,8 @@ package live
 import (
 	"encoding/binary"
 	"math"
+
+	"reverseproxy/internal/narrate"
 )
 
 // The last minute is kept packed, in segments of bytes. Packed events hold no
@@ -12,7 +14,7 @@ const (
 	segmentSize = 64 << 10   // bytes
 	maxSegments = 72         // 4.5 MiB, about 60,000 events
 	maxString   = 1 << 10    // bytes of one string that are kept
-	maxRecord   = 8 << 10    // bytes; six strings and eight numbers fit
+	maxRecord   = 10 << 10   // bytes; eight strings and eleven numbers fit
 	minute      = 60_000_000 // microseconds
 )
 
@@ -107,25 +109,31 @@ func (g *ring) next(c cursor, buf []byte) (packed []byte, after cursor, lost uin
 
 // record is one thing that happened, as viewers get it.
 type record struct {
-	At      int64  `json:"t"`                // microseconds since the page's start
-	Kind    string `json:"kind"`             // narrate's kinds, and "client" for the page's own clients
-	Conn    uint64 `json:"conn,omitempty"`   // number of the connection
-	Shot    uint64 `json:"shot,omitempty"`   // number of the page's own client
-	Step    int    `json:"step,omitempty"`   // 1–10
-	Status  int    `json:"status,omitempty"` // HTTP status
-	Bytes   int64  `json:"bytes,omitempty"`  // bytes moved
-	Elapsed int64  `json:"us"`               // microseconds the step took; of step 10 the connection's
-	Failed  bool   `json:"failed,omitempty"` // step 10: the connection counts as failed
-	Worker  string `json:"worker,omitempty"` // who did it
-	Name    string `json:"name,omitempty"`   // client: which button
-	Calls   string `json:"calls,omitempty"`  // system calls
-	Peer    string `json:"peer,omitempty"`   // the other end's address
-	Text    string `json:"text,omitempty"`   // for people
-	Err     string `json:"err,omitempty"`    // what went wrong
+	At      int64  `json:"t"`                 // microseconds since the page's start
+	Kind    string `json:"kind"`              // narrate's, or kindClient
+	Conn    uint64 `json:"conn,omitempty"`    // number of the connection
+	Request int    `json:"request,omitempty"` // number of the request on it
+	Try     int    `json:"try,omitempty"`     // of that request
+	Reused  bool   `json:"reused,omitempty"`  // step 6 took an idle connection
+	Shot    uint64 `json:"shot,omitempty"`    // number of the page's own client
+	Step    int    `json:"step,omitempty"`    // 1–10
+	Status  int    `json:"status,omitempty"`  // HTTP status
+	Bytes   int64  `json:"bytes,omitempty"`   // bytes moved
+	Elapsed int64  `json:"us"`                // microseconds it took; of step 10 the connection's
+	Failed  bool   `json:"failed,omitempty"`  // request, step 10: it counts as failed
+	Fault   string `json:"fault,omitempty"`   // whose failure Err is
+	Worker  string `json:"worker,omitempty"`  // who did it
+	State   string `json:"state,omitempty"`   // worker: started or exited
+	Name    string `json:"name,omitempty"`    // client: which button
+	Calls   string `json:"calls,omitempty"`   // system calls
+	Peer    string `json:"peer,omitempty"`    // the other end's address
+	Text    string `json:"text,omitempty"`    // for people
+	Err     string `json:"err,omitempty"`     // what went wrong
 }
 
 // kinds gives each kind its packed number.
-var kinds = [...]string{"step", "route", "body", "worker", "problem", "ready", "summary", kindClient}
+var kinds = [...]string{narrate.KindStep, narrate.KindRoute, narrate.KindBody, narrate.KindRequest,
+	narrate.KindIdle, narrate.KindWorker, narrate.KindProblem, kindClient}
 
 // kindClient is the kind of what the page's own clients do.
 const kindClient = "client"
@@ -141,24 +149,38 @@ func kindNumber(kind string) byte {
 
 // pack appends r to b. The order of fields is that of unpack.
 func (r *record) pack(b []byte) []byte {
-	failed := byte(0)
+	flags := byte(0)
 	if r.Failed {
-		failed = 1
+		flags |= flagFailed
 	}
-	b = append(b, kindNumber(r.Kind), byte(r.Step), failed)
+	if r.Reused {
+		flags |= flagReused
+	}
+	b = append(b, kindNumber(r.Kind), byte(r.Step), flags)
 	b = binary.AppendUvarint(b, uint64(max(r.At, 0)))
 	b = binary.AppendUvarint(b, r.Conn)
+	b = binary.AppendUvarint(b, uint64(max(r.Request, 0)))
+	b = binary.AppendUvarint(b, uint64(max(r.Try, 0)))
 	b = binary.AppendUvarint(b, r.Shot)
 	b = binary.AppendUvarint(b, uint64(max(r.Status, 0)))
 	b = binary.AppendUvarint(b, uint64(max(r.Bytes, 0)))
 	b = binary.AppendUvarint(b, uint64(max(r.Elapsed, 0)))
-	b = packString(b, r.Worker)
-	b = packString(b, r.Name)
-	b = packString(b, r.Calls)
-	b = packString(b, r.Peer)
-	b = packString(b, r.Text)
-	return packString(b, r.Err)
+	for _, s := range r.strings() {
+		b = packString(b, *s)
+	}
+	return b
 }
+
+// strings returns the packed strings in their order.
+func (r *record) strings() [8]*string {
+	return [...]*string{&r.Worker, &r.State, &r.Name, &r.Calls, &r.Peer, &r.Text, &r.Err, &r.Fault}
+}
+
+// The bits of a packed record's third byte.
+const (
+	flagFailed = 1 << iota
+	flagReused
+)
 
 func packString(b []byte, s string) []byte {
 	if len(s) > maxString {
@@ -177,14 +199,17 @@ func unpack(packed []byte) (r record, rest []byte) {
 		r.Kind = kinds[kind]
 	}
 	r.Step = int(u.byte())
-	r.Failed = u.byte() == 1
+	flags := u.byte()
+	r.Failed, r.Reused = flags&flagFailed != 0, flags&flagReused != 0
 	r.At = u.number()
 	r.Conn = uint64(u.number())
+	r.Request = int(u.number())
+	r.Try = int(u.number())
 	r.Shot = uint64(u.number())
 	r.Status = int(u.number())
 	r.Bytes = u.number()
 	r.Elapsed = u.number()
-	for _, s := range []*string{&r.Worker, &r.Name, &r.Calls, &r.Peer, &r.Text, &r.Err} {
+	for _, s := range r.strings() {
 		*s = u.string()
 	}
 	return r, u.rest

@@ -92,7 +92,8 @@ func (s *shooter) reserve(n int) error {
 		return errRefused("the program is ending")
 	}
 	if len(s.slots)+n > maxShots {
-		return errRefused(fmt.Sprintf("%d clients are at work already: wait for some to end", len(s.slots)))
+		return errRefused(fmt.Sprintf("%d clients are at work already: wait for some to end",
+			len(s.slots)))
 	}
 	for range n {
 		if !s.rate.take(s.col.now()) {

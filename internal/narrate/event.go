@@ -66,26 +66,30 @@ const (
 
 // Event is one thing that happened. Strings that came from the network are
 // already made safe (see Clean) when they reach an Event.
+//
+// Elapsed counts a step from the end of the step before, without the pauses of
+// slow motion; the end of a request from its first byte; Close from Accept. For
+// Close, Request is how many requests there were.
 type Event struct {
 	Time     time.Time `json:"time"`
 	Kind     string    `json:"event"`
 	Conn     uint64    `json:"conn,omitempty"`     // number of the connection, from 1
-	Request  int       `json:"request,omitempty"`  // number of the request on it, from 1; for Close, how many there were
-	Try      int       `json:"try,omitempty"`      // number of the try to have it answered, from 1; 0: there is but one
+	Request  int       `json:"request,omitempty"`  // number of the request on it, from 1
+	Try      int       `json:"try,omitempty"`      // number of the try at it; 0: the only one
 	Worker   string    `json:"worker,omitempty"`   // who did it: "goroutine 21", "child 4711"
 	State    string    `json:"state,omitempty"`    // worker: Started or Exited
 	Step     Step      `json:"step,omitempty"`     // 1–10
 	Name     string    `json:"name,omitempty"`     // the step's name
 	Calls    string    `json:"calls,omitempty"`    // the system calls behind it, in order
 	Peer     string    `json:"peer,omitempty"`     // the other end's address
-	Reused   bool      `json:"reused,omitempty"`   // Connect: an idle connection was taken, none was made
-	Bytes    int64     `json:"bytes,omitempty"`    // bytes moved by this step; request: of its response
-	Elapsed  int64     `json:"elapsed_us"`         // microseconds since the step before; request: since its first byte; Close: since it was accepted
+	Reused   bool      `json:"reused,omitempty"`   // Connect: an idle connection was taken
+	Bytes    int64     `json:"bytes,omitempty"`    // bytes moved by this step or request
+	Elapsed  int64     `json:"elapsed_us"`         // microseconds, see below
 	Status   int       `json:"status,omitempty"`   // HTTP status of the response
 	Text     string    `json:"text,omitempty"`     // for people
 	Err      string    `json:"error,omitempty"`    // what went wrong
-	Fault    string    `json:"fault,omitempty"`    // whose failure Err is: "client", "backend" or "proxy"
-	Failed   bool      `json:"failed,omitempty"`   // request, Close: the client did not get the answer it asked for
+	Fault    string    `json:"fault,omitempty"`    // whose Err is: "client", "backend", "proxy"
+	Failed   bool      `json:"failed,omitempty"`   // the client is left without its answer
 	Listen   string    `json:"listen,omitempty"`   // ready, watch: the address
 	Backends []string  `json:"backends,omitempty"` // ready: the backends' addresses
 	Summary  *Summary  `json:"summary,omitempty"`  // summary: the figures

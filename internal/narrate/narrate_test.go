@@ -61,16 +61,25 @@ func TestTextLines(t *testing.T) {
 		event Event
 		want  string
 	}{
-		{Event{Kind: KindStep, Step: Bind, Name: "bind", Calls: "bind", Peer: "127.0.0.1:8080", Text: "inside net.Listen"},
+		{Event{Kind: KindStep, Step: Bind, Name: "bind", Calls: "bind", Peer: "127.0.0.1:8080",
+			Text: "inside net.Listen"},
 			"      2 ✅ Bound to 127.0.0.1:8080 (bind, inside net.Listen)\n"},
-		{step(Accept, Event{Peer: "127.0.0.1:5000"}), "#7    4 ✅ Accepted a connection from 127.0.0.1:5000\n"},
-		{step(ReadRequest, Event{Bytes: 84, Text: "GET /", Worker: "goroutine 9"}), "#7    5 📦 Received 84 bytes: GET / [goroutine 9]\n"},
-		{step(ForwardRequest, Event{Bytes: 90}), "#7    7 📤 Forwarded the request to the backend (90 bytes)\n"},
-		{step(SendResponse, Event{Bytes: 120}), "#7    9 📤 Sent the response to the client (120 bytes)\n"},
-		{step(Close, Event{Status: 200, Elapsed: 850}), "#7   10 🔒 Connection closed after 850 µs, answered with 200\n"},
-		{step(Close, Event{Elapsed: 12345, Err: "the client left", Failed: true}), "#7   10 🔒 Connection closed after 12.3 ms: the client left\n"},
-		{Event{Kind: KindRoute, Conn: 123456, Peer: "127.0.0.1:8001"}, "#123456   ➡️  Routing to backend 127.0.0.1:8001\n"},
-		{Event{Kind: KindWorker, Conn: 7, Worker: "child 99", Text: "started"}, "#7      👷 child 99 started\n"},
+		{step(Accept, Event{Peer: "127.0.0.1:5000"}),
+			"#7    4 ✅ Accepted a connection from 127.0.0.1:5000\n"},
+		{step(ReadRequest, Event{Bytes: 84, Text: "GET /", Worker: "goroutine 9"}),
+			"#7    5 📦 Received 84 bytes: GET / [goroutine 9]\n"},
+		{step(ForwardRequest, Event{Bytes: 90}),
+			"#7    7 📤 Forwarded the request to the backend (90 bytes)\n"},
+		{step(SendResponse, Event{Bytes: 120}),
+			"#7    9 📤 Sent the response to the client (120 bytes)\n"},
+		{step(Close, Event{Status: 200, Elapsed: 850}),
+			"#7   10 🔒 Connection closed after 850 µs, answered with 200\n"},
+		{step(Close, Event{Elapsed: 12345, Err: "the client left", Failed: true}),
+			"#7   10 🔒 Connection closed after 12.3 ms: the client left\n"},
+		{Event{Kind: KindRoute, Conn: 123456, Peer: "127.0.0.1:8001"},
+			"#123456   ➡️  Routing to backend 127.0.0.1:8001\n"},
+		{Event{Kind: KindWorker, Conn: 7, Worker: "child 99", Text: "started"},
+			"#7      👷 child 99 started\n"},
 		{step(Accept, Event{}), "#7    4 ✅ Accepted a connection\n"},
 		{step(ReadRequest, Event{Request: 1, Bytes: 84}), "#7    5 📦 Received 84 bytes\n"},
 		{step(ReadRequest, Event{Bytes: 1}), "#7    5 📦 Received 1 byte\n"},
@@ -80,7 +89,8 @@ func TestTextLines(t *testing.T) {
 		{step(Connect, Event{Request: 2, Peer: "b:1", Reused: true}), "#7.2  6 ✅ Reused an idle connection to b:1\n"},
 		{step(Close, Event{Request: 3, Status: 200, Elapsed: 850}), "#7   10 🔒 Connection closed after 850 µs, 3 requests\n"},
 		{Event{Kind: KindRequest, Conn: 7, Request: 1, Status: 200}, ""},
-		{Event{Kind: KindIdle, Conn: 7, Request: 2, Status: 200}, "#7.2    💤 Waiting for another request; this one was answered with 200\n"},
+		{Event{Kind: KindIdle, Conn: 7, Request: 2, Status: 200},
+			"#7.2    💤 Answered with 200, waiting for another request\n"},
 		{Event{Kind: KindProblem, Err: "Accept failed"}, "❌ Accept failed\n"},
 		{Event{Kind: KindReady, Listen: "127.0.0.1:8080"}, ""},
 		{Event{Kind: KindSummary, Summary: &Summary{}}, ""},
@@ -93,7 +103,8 @@ func TestTextLines(t *testing.T) {
 	}
 	var b bytes.Buffer
 	Text(&b)(step(Connect, Event{Peer: "127.0.0.1:8000", Err: "refused"}))
-	if got := b.String(); !strings.Contains(got, "❌") || !strings.HasSuffix(got, ": refused\n") || strings.Contains(got, "Connected") {
+	if got := b.String(); !strings.Contains(got, "❌") || !strings.HasSuffix(got, ": refused\n") ||
+		strings.Contains(got, "Connected") {
 		t.Errorf("a failed step: %q", got)
 	}
 }
@@ -113,10 +124,14 @@ func TestTextHasColoursOnlyOnATerminal(t *testing.T) {
 
 func TestJSONRoundTrip(t *testing.T) {
 	want := []Event{
-		{Time: time.Unix(1_700_000_000, 123456789).UTC(), Kind: KindStep, Conn: 3, Worker: "child 4", Step: ReadRequest,
-			Name: "read request", Calls: "read", Peer: "127.0.0.1:1", Bytes: 84, Elapsed: 212, Status: 200, Text: `a "quote"`, Err: "e", Failed: true},
-		{Time: time.Unix(1, 0).UTC(), Kind: KindReady, Listen: "127.0.0.1:8080", Backends: []string{"127.0.0.1:8000"}},
-		{Time: time.Unix(2, 0).UTC(), Kind: KindSummary, Summary: &Summary{Connections: 5, Failed: 1, MostAtOnce: 2, CPUSeconds: 0.25, PeakMemory: 1 << 20}},
+		{Time: time.Unix(1_700_000_000, 123456789).UTC(), Kind: KindStep, Conn: 3,
+			Worker: "child 4", Step: ReadRequest,
+			Name: "read request", Calls: "read", Peer: "127.0.0.1:1", Bytes: 84, Elapsed: 212,
+			Status: 200, Text: `a "quote"`, Err: "e", Failed: true},
+		{Time: time.Unix(1, 0).UTC(), Kind: KindReady, Listen: "127.0.0.1:8080",
+			Backends: []string{"127.0.0.1:8000"}},
+		{Time: time.Unix(2, 0).UTC(), Kind: KindSummary, Summary: &Summary{Connections: 5,
+			Failed: 1, MostAtOnce: 2, CPUSeconds: 0.25, PeakMemory: 1 << 20}},
 	}
 	var b bytes.Buffer
 	sink := JSON(&b)
@@ -138,7 +153,8 @@ func TestJSONRoundTrip(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("want (-), got (+):\n%s", diff)
 	}
-	for _, name := range []string{`"time":"2023-`, `"event":"step"`, `"conn":3`, `"step":5`, `"elapsed_us":212`, `"error":"e"`} {
+	for _, name := range []string{`"time":"2023-`, `"event":"step"`, `"conn":3`, `"step":5`,
+		`"elapsed_us":212`, `"error":"e"`} {
 		if !strings.Contains(lines[0], name) {
 			t.Errorf("%s lacks %s", lines[0], name)
 		}
@@ -148,7 +164,8 @@ func TestJSONRoundTrip(t *testing.T) {
 // collect returns a Narrator and its events.
 func collect(level Level) (*Narrator, func() []Event) {
 	var events []Event
-	return New(level, func(e Event) { events = append(events, e) }), func() []Event { return events }
+	return New(level, func(e Event) { events = append(events, e) }),
+		func() []Event { return events }
 }
 
 func TestStepsOfAConnection(t *testing.T) {
@@ -168,11 +185,15 @@ func TestStepsOfAConnection(t *testing.T) {
 		got = append(got, e)
 	}
 	want := []Event{
-		{Kind: KindStep, Conn: 1, Step: Accept, Name: "accept", Calls: "accept", Peer: "127.0.0.1:5000"},
-		{Kind: KindStep, Conn: 1, Worker: "worker 1", Step: ReadRequest, Name: "read request", Calls: "read", Bytes: 10, Text: `GET /\x1b[2J`},
+		{Kind: KindStep, Conn: 1, Step: Accept, Name: "accept", Calls: "accept",
+			Peer: "127.0.0.1:5000"},
+		{Kind: KindStep, Conn: 1, Worker: "worker 1", Step: ReadRequest, Name: "read request",
+			Calls: "read", Bytes: 10, Text: `GET /\x1b[2J`},
 		{Kind: KindRoute, Conn: 1, Worker: "worker 1", Name: "route", Peer: "127.0.0.1:8001"},
-		{Kind: KindStep, Conn: 1, Worker: "worker 1", Step: Connect, Name: "connect", Calls: "socket, connect", Err: `refused\a`},
-		{Kind: KindStep, Conn: 1, Worker: "worker 1", Step: Close, Name: "close", Calls: "close", Status: 502, Err: "502", Failed: true},
+		{Kind: KindStep, Conn: 1, Worker: "worker 1", Step: Connect, Name: "connect",
+			Calls: "socket, connect", Err: `refused\a`},
+		{Kind: KindStep, Conn: 1, Worker: "worker 1", Step: Close, Name: "close", Calls: "close",
+			Status: 502, Err: "502", Failed: true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("want (-), got (+):\n%s", diff)
@@ -186,7 +207,8 @@ func TestListening(t *testing.T) {
 	for _, e := range events() {
 		got = append(got, e.Name+" "+e.Peer)
 	}
-	if diff := cmp.Diff([]string{"socket 127.0.0.1:8080", "bind 127.0.0.1:8080", "listen 127.0.0.1:8080"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"socket 127.0.0.1:8080", "bind 127.0.0.1:8080",
+		"listen 127.0.0.1:8080"}, got); diff != "" {
 		t.Errorf("want (-), got (+):\n%s", diff)
 	}
 }
@@ -200,12 +222,14 @@ func TestElapsedCountsFromTheStepBefore(t *testing.T) {
 	c.Close(nil, false, 200)
 	e := events()
 	if e[1].Elapsed < 20_000 || e[3].Elapsed < e[1].Elapsed+e[2].Elapsed {
-		t.Errorf("read request %d µs, connect %d µs, in all %d µs", e[1].Elapsed, e[2].Elapsed, e[3].Elapsed)
+		t.Errorf("read request %d µs, connect %d µs, in all %d µs", e[1].Elapsed, e[2].Elapsed,
+			e[3].Elapsed)
 	}
 }
 
 func TestElapsed(t *testing.T) {
-	for us, want := range map[int64]string{0: "0 µs", 999: "999 µs", 1000: "1.0 ms", 12345: "12.3 ms", 2_500_000: "2.50 s"} {
+	for us, want := range map[int64]string{0: "0 µs", 999: "999 µs", 1000: "1.0 ms",
+		12345: "12.3 ms", 2_500_000: "2.50 s"} {
 		if got := Elapsed(us); got != want {
 			t.Errorf("%d: %q, want %q", us, got, want)
 		}
@@ -257,7 +281,8 @@ func TestSummaryCounts(t *testing.T) {
 	all.Wait()
 	n.Drain()
 	s := n.Summary()
-	if s.Connections != 50 || s.Failed != 10 || s.MostAtOnce < 10 || s.MostAtOnce > 50 || n.InFlight() != 0 {
+	if s.Connections != 50 || s.Failed != 10 || s.MostAtOnce < 10 || s.MostAtOnce > 50 ||
+		n.InFlight() != 0 {
 		t.Errorf("%+v, %d in flight", s, n.InFlight())
 	}
 	if runtime.GOOS == "linux" && (s.PeakMemory < 1<<20 || s.PeakMemory > 1<<32) {
@@ -312,7 +337,8 @@ func TestSlowMotion(t *testing.T) {
 			t.Errorf("step %d took %d µs: the pause counts", e[i].Step, us)
 		}
 	}
-	if us := e[5].Elapsed; e[5].Step != ReadResponse || us < backend.Microseconds() || us >= pause.Microseconds() {
+	if us := e[5].Elapsed; e[5].Step != ReadResponse || us < backend.Microseconds() ||
+		us >= pause.Microseconds() {
 		t.Errorf("a backend of %v is shown as %d µs", backend, us)
 	}
 }
@@ -378,7 +404,8 @@ func TestRequests(t *testing.T) {
 	}
 	var got []seen
 	for _, e := range events() {
-		got = append(got, seen{e.Name, e.Request, e.Try, e.Reused, e.Status, e.Bytes, e.Failed, e.Err, e.Fault})
+		got = append(got, seen{e.Name, e.Request, e.Try, e.Reused, e.Status, e.Bytes, e.Failed,
+			e.Err, e.Fault})
 	}
 	want := []seen{
 		{What: "accept"},
@@ -411,17 +438,31 @@ func TestFailuresCountOnce(t *testing.T) {
 		failed   int64
 	}{
 		{"answered", func(c *Conn) { c.Begin(); c.End(Event{}); c.Close(nil, false, 200) }, 1, 0},
-		{"failed", func(c *Conn) { c.Begin(); c.End(Event{Failed: true}); c.Close(nil, true, 502) }, 1, 1},
+		{"failed", func(c *Conn) { c.Begin(); c.End(Event{Failed: true}); c.Close(nil, true, 502) },
+			1, 1},
 		{"not ended", func(c *Conn) { c.Begin(); c.Close(nil, true, 502) }, 1, 1},
 		{"silent", func(c *Conn) { c.Close(nil, true, 408) }, 0, 1},
 		{"left", func(c *Conn) { c.Close(nil, false, 0) }, 0, 0},
-		{"idle, then gone", func(c *Conn) { c.Begin(); c.End(Event{}); c.Idle(true); c.Close(nil, true, 0) }, 1, 0},
-		{"the second of two", func(c *Conn) { c.Begin(); c.End(Event{}); c.Begin(); c.Close(nil, true, 502) }, 2, 1},
+		{"idle, then gone", func(c *Conn) {
+			c.Begin()
+			c.End(Event{})
+			c.Idle(true)
+			c.Close(nil,
+				true, 0)
+		}, 1, 0},
+		{"the second of two", func(c *Conn) {
+			c.Begin()
+			c.End(Event{})
+			c.Begin()
+			c.Close(nil,
+				true, 502)
+		}, 2, 1},
 	} {
 		for _, level := range []Level{Off, All} {
 			n := New(level)
 			test.do(n.AcceptFrom("x"))
-			if s := n.Summary(); s.Requests != test.requests || s.Failed != test.failed || n.InFlight() != 0 {
+			if s := n.Summary(); s.Requests != test.requests || s.Failed != test.failed ||
+				n.InFlight() != 0 {
 				t.Errorf("%s: %+v, %d in flight", test.name, s, n.InFlight())
 			}
 		}
@@ -447,7 +488,8 @@ func TestStepNames(t *testing.T) {
 	for s := Step(0); s <= Close+1; s++ {
 		got = append(got, s.String())
 	}
-	want := []string{"", "socket", "bind", "listen", "accept", "read request", "connect", "forward request",
+	want := []string{"", "socket", "bind", "listen", "accept", "read request", "connect",
+		"forward request",
 		"read response", "send response", "close", ""}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("want (-), got (+):\n%s", diff)

@@ -168,10 +168,11 @@ func (n *Narrator) begin() {
 }
 
 // Resume continues a connection that another process accepted at the given
-// time under the given number.
+// time under the given number. Until now it was not read: its first step begins
+// here.
 func (n *Narrator) Resume(id uint64, accepted time.Time) *Conn {
 	n.begin()
-	return &Conn{ID: id, n: n, owed: true, start: accepted, last: accepted, due: accepted.Add(n.Pause())}
+	return &Conn{ID: id, n: n, owed: true, start: accepted, last: time.Now(), due: accepted.Add(n.Pause())}
 }
 
 // AcceptedAt returns when the connection was accepted; zero if nobody listens.

@@ -56,7 +56,7 @@ func describe(e Event) string {
 	case KindIdle:
 		icon, text = "💤", "Waiting for another request"
 		if e.Status != 0 {
-			text += fmt.Sprintf("; this one was answered with %d", e.Status)
+			text = fmt.Sprintf("Answered with %d, waiting for another request", e.Status)
 		}
 	case KindWorker:
 		icon, text = "👷", e.Worker+" "+e.Text

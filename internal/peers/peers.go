@@ -86,17 +86,12 @@ func (p Place) C(source string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	ports := map[string]string{}
-	for i, addr := range append([]string{p.Listen}, p.Backends...) {
-		_, own, _ := net.SplitHostPort(addr)
-		if i == 0 {
-			ports["8080"] = own
-		} else {
-			ports[strconv.Itoa(8000+i-1)] = own
-		}
+	ports := map[string]string{"8080": p.Listen}
+	for i, addr := range p.Backends {
+		ports[strconv.Itoa(8000+i)] = addr
 	}
 	code := port.ReplaceAllStringFunc(string(text), func(was string) string {
-		if own, ok := ports[was]; ok {
+		if _, own, err := net.SplitHostPort(ports[was]); err == nil {
 			return own
 		}
 		return was

@@ -60,9 +60,9 @@ func (p *Process) Start() error {
 	p.mark = fmt.Sprintf("PROC_RUN=%d.%d", os.Getpid(), runs.Add(1))
 	p.Cmd.Env = append(p.Cmd.Environ(), p.mark)
 	ownGroup(p.Cmd)
-	if err := p.Cmd.Start(); err != nil {
+	if p.err = p.Cmd.Start(); p.err != nil {
 		close(p.done)
-		return err
+		return p.err
 	}
 	// Ends when the program and everything that holds its output have ended.
 	go func() {
@@ -224,7 +224,11 @@ func (p *Process) Stop(limit time.Duration) error {
 
 // Kill ends the program and all that it has started, and waits for it.
 func (p *Process) Kill() {
-	if p.Cmd.Process == nil || p.killed.Swap(true) {
+	if p.Cmd.Process == nil {
+		return
+	}
+	if p.killed.Swap(true) {
+		<-p.done
 		return
 	}
 	killGroup(p.Cmd)

@@ -22,6 +22,7 @@ import (
 	"syscall"
 
 	"reverseproxy/internal/backends"
+	"reverseproxy/internal/book"
 )
 
 const (
@@ -135,16 +136,17 @@ func announce(w io.Writer, addrs []string) {
 	for _, addr := range addrs {
 		fmt.Fprintf(w, "Ready on %s    try: curl http://%s/api/data\n", addr, addr)
 	}
+	several, one := book.Of(5), book.Of(4)
 	flags := ""
-	if list := strings.Join(addrs, ","); list != "127.0.0.1:8000,127.0.0.1:8001,127.0.0.1:8002" {
+	if list := strings.Join(addrs, ","); list != strings.Join(several.Backends, ",") {
 		flags = " -backends " + list
 	}
-	fmt.Fprintf(w, "Next, in another terminal:  go run ./ch5_load_balancer%s\n", flags)
+	fmt.Fprintf(w, "Next, in another terminal:  go run ./%s%s\n", several.Dir, flags)
 	flags = ""
-	if addrs[0] != "127.0.0.1:8000" {
+	if addrs[0] != one.Backends[0] {
 		flags = " -backend " + addrs[0]
 	}
-	fmt.Fprintf(w, "or, with one backend only:  go run ./ch4_threaded%s\n", flags)
+	fmt.Fprintf(w, "or, with one backend only:  go run ./%s%s\n", one.Dir, flags)
 	fmt.Fprintln(w, "Ctrl+C ends the backends.")
 }
 

@@ -82,7 +82,7 @@ func (r *results) docsTable(name string) string {
 	}
 	for _, w := range r.Cells {
 		if w.ID == name {
-			t := r.htmlTable(w)
+			t := r.table(w)
 			if len(t.Rows) == 0 {
 				return ""
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"reverseproxy/scripts/bench/stat"
 )
@@ -129,7 +130,7 @@ func (r *results) goal(a aim, id, cell string) goal {
 			number(other.Median), a.figure.unit)
 	} else {
 		g.Value = mine.Median
-		g.Figure = number(mine.Median) + a.figure.unit
+		g.Figure = strings.TrimSuffix(number(mine.Median), ".00") + a.figure.unit
 	}
 	switch {
 	case mine.N == 0, math.IsNaN(g.Value):

@@ -22,7 +22,7 @@ type section struct {
 	Title   string
 	Text    string
 	Figures []*picture
-	Tables  []*htmlTable
+	Tables  []*table
 }
 
 type picture struct {
@@ -30,7 +30,7 @@ type picture struct {
 	SVG template.HTML // made by package plots, which escapes all text
 }
 
-type htmlTable struct {
+type table struct {
 	Title, Note string
 	Head        []string
 	Rows        [][]string
@@ -88,7 +88,7 @@ func (r *results) writeHTML(dir string, figs []*plots.Figure) error {
 			}
 		}
 		for _, w := range r.Cells {
-			if t := r.htmlTable(w); w.Workload == d.workloads && len(t.Rows) > 0 {
+			if t := r.table(w); w.Workload == d.workloads && len(t.Rows) > 0 {
 				s.Tables = append(s.Tables, t)
 			}
 		}
@@ -106,8 +106,9 @@ func (r *results) writeHTML(dir string, figs []*plots.Figure) error {
 	return os.WriteFile(filepath.Join(dir, "report.html"), b.Bytes(), 0o644)
 }
 
-func (r *results) htmlTable(w *cell) *htmlTable {
-	t := &htmlTable{Title: w.Title, Head: []string{"proxy"}}
+// table is the table of a cell: a row for each contestant.
+func (r *results) table(w *cell) *table {
+	t := &table{Title: w.Title, Head: []string{"proxy"}}
 	for _, c := range columns(w) {
 		t.Head = append(t.Head, c.Head)
 	}

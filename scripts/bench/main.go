@@ -163,6 +163,18 @@ func run(ctx context.Context, o *options) error {
 	return b.report(ctx.Err() != nil)
 }
 
+// mostSilent returns how many silent clients the largest cell has: 10,000, or
+// what the limit on open files allows. A chapter sets two descriptors aside for
+// each, the backend's with the client's.
+func mostSilent() int {
+	const wanted, others = 10_000, 800 // others: what a proxy needs beside them
+	var l syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) != nil || l.Cur > 2*wanted+others {
+		return wanted
+	}
+	return max(1000, (int(l.Cur)-others)/2)
+}
+
 // raiseFileLimit lifts the soft limit of open files to the hard one, for this
 // process and those it starts. Set explicitly, it is inherited; what the Go
 // runtime raises by itself is not.

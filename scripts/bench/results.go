@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -180,7 +181,7 @@ func failureNote(m map[string]int64) string {
 	for k, n := range m {
 		parts = append(parts, fmt.Sprintf("%s %d", k, n))
 	}
-	sortStrings(parts)
+	slices.Sort(parts)
 	return strings.Join(parts, ", ")
 }
 

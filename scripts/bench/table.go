@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -15,8 +14,6 @@ import (
 
 	"reverseproxy/scripts/bench/stat"
 )
-
-func sortStrings(s []string) { slices.Sort(s) }
 
 // number prints a figure with three significant digits and thousands marks.
 func number(x float64) string {
@@ -112,27 +109,16 @@ func columns(w *cell) []column {
 // print writes the tables of all cells, the goals and what went wrong.
 func (r *results) print(out io.Writer) {
 	for _, w := range r.Cells {
-		lines, base := [][]string{}, ""
-		cols := columns(w)
-		for _, x := range r.Rows {
-			if x.Cell != w.ID {
-				continue
-			}
-			line := []string{x.Contestant}
-			for _, c := range cols {
-				line = append(line, c.Text(x))
-			}
-			lines, base = append(lines, append(line, x.Note)), x.Base
-		}
-		if len(lines) == 0 {
+		t := r.table(w)
+		if len(t.Rows) == 0 {
 			continue
 		}
-		head := []string{""}
-		for _, c := range cols {
-			head = append(head, c.Head)
+		head := append([]string{""}, t.Head[1:len(t.Head)-1]...) // the outer ones need no names
+		fmt.Fprintf(out, "\n%s (%s)\n", t.Title, w.ID)
+		printTable(out, append([][]string{append(head, "")}, t.Rows...))
+		if t.Note != "" {
+			fmt.Fprintf(out, "  %s\n", t.Note)
 		}
-		fmt.Fprintf(out, "\n%s (%s)%s\n", w.Title, w.ID, against(base))
-		printTable(out, append([][]string{append(head, "")}, lines...))
 	}
 	lines := [][]string{{"goal", "against", "wanted", "", "figure"}}
 	missing := 0
@@ -158,13 +144,6 @@ func (r *results) print(out io.Writer) {
 	if r.Why != "" {
 		fmt.Fprintln(out, "\nNot complete:", r.Why)
 	}
-}
-
-func against(base string) string {
-	if base == "" {
-		return ""
-	}
-	return ", ratios against " + base
 }
 
 // printTable aligns the cells; the first and last columns to the left.

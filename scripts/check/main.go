@@ -13,9 +13,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"reverseproxy/scripts/check/suite"
@@ -28,13 +30,26 @@ const (
 	exitUsage = 2
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	interrupt := make(chan os.Signal, 1)
+	signal.Notify(interrupt, os.Interrupt, syscall.SIGTERM)
+	// Ends with the program. What the checker has started does not get the Ctrl+C
+	// of its terminal: left alone, it would hold its port.
+	go func() {
+		<-interrupt
+		suite.EndAll()
+		os.Exit(exitFails)
+	}()
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // options are the flags of the command.
 type options struct {
 	cmd, proxy, backends string
 	only, explain        string
-	json, list, verbose  bool
+	json, list           bool
+	verbose, quiet       bool
+	first                int
 	timeout              time.Duration
 	scoreboard           bool
 	cdir, out            string
@@ -46,17 +61,23 @@ func run(args []string, stdout, stderr io.Writer) int {
 	fs.SetOutput(stderr)
 	fs.StringVar(&o.cmd, "cmd", "", "command that starts the proxy; needs -proxy and -backends")
 	fs.StringVar(&o.proxy, "proxy", "", "address `HOST:PORT` the proxy listens on")
-	fs.StringVar(&o.backends, "backends", "", "addresses `HOST:PORT,...` the proxy forwards to; the checker listens there")
-	fs.StringVar(&o.only, "run", "", "run only the cases whose id or group matches this `REGEXP`")
+	fs.StringVar(&o.backends, "backends", "", "addresses `HOST:PORT,...` the proxy forwards to; "+
+		"the checker listens there")
+	fs.StringVar(&o.only, "run", "", "run only the cases whose id or group matches this "+
+		"`REGEXP`; with -scoreboard: only the proxies")
 	fs.StringVar(&o.explain, "explain", "", "explain one `CASE` and exit")
 	fs.BoolVar(&o.list, "list", false, "list the cases and exit")
 	fs.BoolVar(&o.json, "json", false, "print the report as JSON")
-	fs.BoolVar(&o.verbose, "v", false, "show the bytes of passed cases too")
+	fs.IntVar(&o.first, "first", 3, "explain the first `N` failures, with their bytes")
+	fs.BoolVar(&o.quiet, "q", false, "print the score only")
+	fs.BoolVar(&o.verbose, "v", false, "show each case as it ends, and the bytes of passed ones "+
+		"too")
 	fs.DurationVar(&o.timeout, "timeouts", 16*time.Second,
 		"with -proxy: the longest timeout the proxy is set to; cases about timeouts wait that long")
-	fs.BoolVar(&o.scoreboard, "scoreboard", false, "check the chapters, nginx, HAProxy and others and write docs/scoreboard.md")
+	fs.BoolVar(&o.scoreboard, "scoreboard", false, "check the chapters, nginx, HAProxy and "+
+		"others and write docs/scoreboard.md")
 	fs.StringVar(&o.cdir, "c", "", "with -scoreboard: `DIR` that holds the C originals")
-	fs.StringVar(&o.out, "o", "docs/scoreboard.md", "with -scoreboard: `FILE` to write")
+	fs.StringVar(&o.out, "o", "", "with -scoreboard: `FILE` to write instead of "+scoreboardPage)
 	fs.Usage = func() { usage(fs) }
 	chapters, err := parse(fs, args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -104,6 +125,9 @@ func (o *options) dispatch(chapters []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "check: "+format+"\n", args...)
 		return exitUsage
 	}
+	if o.scoreboard {
+		return o.writeScoreboard(stdout, stderr) // there -run means names of proxies
+	}
 	only, err := regexp.Compile(o.only)
 	if err != nil {
 		return complain("-run: %v", err)
@@ -120,8 +144,6 @@ func (o *options) dispatch(chapters []string, stdout, stderr io.Writer) int {
 		return list(stdout, only)
 	case o.explain != "":
 		return explain(stdout, stderr, o.explain)
-	case o.scoreboard:
-		return o.writeScoreboard(stdout, stderr)
 	}
 	subject, problem := o.subject(chapters)
 	if problem != "" {
@@ -142,13 +164,15 @@ func (o *options) subject(chapters []string) (s *suite.Subject, problem string) 
 	case len(chapters) == 1:
 		s.Chapter, s.Name = chapters[0], chapters[0]
 		if info, err := os.Stat(s.Chapter); err != nil || !info.IsDir() {
-			return nil, fmt.Sprintf("%s is not a directory; a chapter is named as ./ch4_threaded", s.Chapter)
+			return nil, fmt.Sprintf("%s is not a directory; a chapter is named as ./ch4_threaded",
+				s.Chapter)
 		}
 		return s, ""
 	case o.proxy == "" && o.cmd == "":
 		return nil, "no proxy named"
 	case o.proxy == "" || o.backends == "":
-		return nil, "-proxy (where the proxy listens) and -backends (where it forwards to) go together"
+		return nil, "-proxy (where the proxy listens) and -backends (where it forwards to) go " +
+			"together"
 	}
 	for _, a := range append([]string{o.proxy}, strings.Split(o.backends, ",")...) {
 		if err := suite.CheckAddr(strings.TrimSpace(a)); err != nil {

@@ -1,73 +1,85 @@
 package main
 
 import (
+	_ "embed" // intro.md
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
+	"reverseproxy/internal/book"
+	"reverseproxy/internal/peers"
 	"reverseproxy/scripts/check/suite"
 )
 
-// cause explains many failures of a C original at once.
-type cause struct {
+// sight is one way in which a failure was seen. The failures of a C original are
+// grouped by what was seen of each, not by what its source makes one expect.
+type sight struct {
 	name, text string
-	only       string // the programs it holds for, "" for all
-	ids        *regexp.Regexp
+	seen       *regexp.Regexp // in the problems that the case has noted
 }
 
-// causes are the reasons for which the C originals fail; the first that
-// matches a case counts. The last one takes what is left.
-var causes = []cause{
-	{"The silent-client freeze", "The program serves one client at a time and waits for each without a limit: a client that " +
-		"connects and says nothing, or is slow, keeps all others waiting.", "Reverse_Proxy.c proxy_load_balancer.c",
-		regexp.MustCompile(`^free-|^balance-slow-one$`)},
-	{"Zombie children", "Children that have ended are never waited for; each stays in the process table as a zombie.",
-		"fork_proxy.c", regexp.MustCompile(`^process-children$`)},
-	{"One client, then the end", "The program serves one client and exits; the checker started it anew for each.",
-		"Reverse_Proxy.c", regexp.MustCompile(`^process-`)},
-	{"Death and hanging", "Writing to a client that has left kills the program (SIGPIPE), or it waits for ever for somebody who " +
-		"has gone; the checker had to start it again.", "", regexp.MustCompile(`^process-lives$|^abort-survives`)},
-	{"The held reply", "The response is collected until the backend closes its connection, and only then sent: from a " +
-		"backend that keeps connections open it comes after the backend's idle time, and nothing can be streamed.", "",
-		regexp.MustCompile(`^resp-held|^resp-extra|^head-(length|chunked|plain)|^status-|^stream-(events|length|close|head)|` +
-			`^interim-103-passed|^upgrade-|^backend-|^post-not-replayed-kept|^crosstalk-reuse`)},
-	{"The truncation", "The request is read once and the response is kept in one buffer, at most 4,095 bytes each: what is " +
-		"larger is cut, and whoever waits for the rest waits in vain. A request that comes in several segments is cut after the first.",
-		"", regexp.MustCompile(`^req-(20000|1mib|chunked|pieces|chunk-pieces|head-then-body)|^resp-(20000|1mib|chunked|close)|` +
-			`^http10-|^limit-|^stream-|^crosstalk-uploads|^backpressure|^expect-|^process-memory|^early-|^smuggle-body-request`)},
-	{"Nobody is given up", "No timeout anywhere: a silent client or backend is waited for without end, and a client that has " +
-		"left is not noticed.", "", regexp.MustCompile(`^timeout-|^error-tls$|^abort-(waiting|upload|download)`)},
-	{"The short queue", "The queue of listen() holds 5 or 10 connections: when more come at once, the kernel drops them and " +
-		"they try again seconds later.", "", regexp.MustCompile(`^burst-|^crosstalk-|^free-`)},
-	{"No answer for errors", "When the backend refuses or breaks off, the connection to the client just closes.", "",
-		regexp.MustCompile(`^error-|^abort-|^balance-|^resp-(garbage|status)`)},
-	{"Bytes are passed on unread", "The program does not read HTTP: it passes on what it gets. So nothing is checked, removed or " +
-		"added, and every trick with lengths, encodings and lines reaches the backend.", "", regexp.MustCompile(``)},
+// sights in the order in which they count. What none of them fits is shown by itself.
+var sights = []sight{
+	{"Zombie children", "Children that had ended were still in the process table.", see(`zombie`)},
+	{"One client, then the end",
+		"The program had served one client and was gone; the checker started it anew.",
+		see(`serves one client and exits`)},
+	{"Death and hanging", "The program died while the case ran, or had to be started again.",
+		see(`has died`, `died or hung`, `proxy ended`)},
+	{"Others wait",
+		"While one client or backend was slow or silent, another client was not served in time.",
+		see(`while the first client is held`, `eight clients took`, `while one backend hangs`)},
+	{"Held back", "What the backend had sent did not reach the client while the backend kept " +
+		"its connection open.",
+		see(`(held|holds) back`, `while the backend (thinks|waits)`, `kept its connection open`)},
+	{"Cut", "Less arrived than was sent, or other bytes.",
+		see(`bytes instead of`, `of [0-9]+ body bytes`, `another body`, `bytes arrived`,
+			`whole (body|response head|request)`, `arrived (with|instead)`,
+			`before its (body|head)`)},
+	{"No time left", "The case was not run: what hung before had used up the time.",
+		see(`^not run`)},
+	{"Closed after one answer", "The connection ended after its first answer.",
+		see(`closes after`)},
+	{"Taken for sound", "What was to be refused was answered as if nothing were wrong.",
+		see(`answered "HTTP/1.1 [23]`, `had "HTTP/1.1 2`, `reach the client: "HTTP/1.1 2`)},
+	{"Passed on as it came",
+		"The other side got the bytes that were to be refused, removed or written anew.",
+		see(`(the backends?|the client|the HTTP/1\.0 client) (got|gets)`, `forwarded`, `reached`,
+			`arrived as`, `malformed`, `tells? the backend`, `looks complete`,
+			`connections? without a request`, `(was|were) taken`, `printed`)},
+	{"Silence", "Nothing came, and the connection stayed open: the case gave up waiting.",
+		see(`silent`, `did not reach`, `i/o timeout`, `still (open|served|accepted|waiting)`,
+			`no answer`, `had (no|"")`, `waits`)},
+	{"Closed without an answer", "The connection ended and no answer had come.",
+		see(`no response`, `was closed`, `was reset`, `nothing:`, `no status line`, `broke`)},
 }
+
+// see matches any of the patterns.
+func see(patterns ...string) *regexp.Regexp {
+	return regexp.MustCompile(strings.Join(patterns, "|"))
+}
+
+// intro is the beginning of the page.
+//
+//go:embed intro.md
+var intro string
 
 // page writes the scoreboard as Markdown.
 func page(list []*contestant, missing []string) string {
 	var b strings.Builder
-	b.WriteString(`# Scoreboard
-
-Every proxy below went through the same cases of ` + "`scripts/check`" + `. The figures are passed cases of
-those that apply: load balancing needs several backends, a look at the process needs a proxy that the
-checker started. **must** is a MUST of the RFCs or what safety demands, **should** a SHOULD or a
-robustness that production proxies have, **quality** what a very good proxy does beyond that.
-
-This page is written by ` + "`go run ./scripts/check -scoreboard`" + ` (with ` + "`-c DIR`" + ` also for the C originals).
-Any single case can be looked at: ` + "`go run ./scripts/check -explain smuggle-cl-te`" + `; with its bytes:
-` + "`go run ./scripts/check -v -run '^smuggle-cl-te$' ./ch4_threaded`" + `.
-
-`)
-	var ran []*contestant
+	b.WriteString(intro)
+	var ran, rows []*contestant
 	for _, c := range list {
 		if c.report != nil {
-			ran = append(ran, c)
+			rows = append(rows, c)
+			if !c.plain {
+				ran = append(ran, c)
+			}
 		}
 	}
-	levelTable(&b, ran)
+	levelTable(&b, rows)
 	for _, m := range missing {
 		fmt.Fprintf(&b, "\nNot here: %s.\n", clean(m))
 	}
@@ -82,16 +94,18 @@ Any single case can be looked at: ` + "`go run ./scripts/check -explain smuggle-
 }
 
 func levelTable(b *strings.Builder, list []*contestant) {
-	b.WriteString("| proxy | version | must | should | quality | of all |\n|---|---|---|---|---|---|\n")
+	b.WriteString("| proxy | version | must | should | quality | of all " +
+		"|\n|---|---|---|---|---|---|\n")
 	for _, c := range list {
 		s := c.report.Score()
 		all := s.All.Passed + s.All.Failed
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %.0f %% |\n", c.name, c.version, s.Levels["must"], s.Levels["should"],
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %.0f %% |\n", c.row(), c.version,
+			s.Levels["must"], s.Levels["should"],
 			s.Levels["quality"], 100*float64(s.All.Passed)/float64(max(1, all)))
 	}
 	for _, c := range list {
 		for _, n := range c.report.Notes {
-			fmt.Fprintf(b, "\n%s: %s.\n", c.name, clean(n))
+			fmt.Fprintf(b, "\n%s: %s.\n", c.row(), clean(n))
 		}
 	}
 }
@@ -125,71 +139,82 @@ func failuresOf(b *strings.Builder, c *contestant) {
 			failed = append(failed, r)
 		}
 	}
+	chapter, _ := book.Find(c.name)
 	switch {
 	case len(failed) == 0:
 		b.WriteString("Nothing failed.\n")
 	case strings.HasSuffix(c.name, ".c"):
-		byCause(b, c.name, failed)
-	case chapterGaps[c.name] != nil:
-		byGap(b, c, failed)
+		bySight(b, failed)
+	case chapter.Forwards():
+		byGap(b, chapter, failed)
 	default:
-		eachFailure(b, failed)
+		eachFailure(b, c.name, failed)
 	}
 }
 
-// byCause groups the failures of a C original.
-func byCause(b *strings.Builder, name string, failed []suite.Result) {
-	ids := map[string][]string{}
+// bySight groups the failures of a C original by what was seen.
+func bySight(b *strings.Builder, failed []suite.Result) {
+	type seen struct{ id, problem string }
+	groups := make([][]seen, len(sights))
+	var rest []suite.Result
+next:
 	for _, r := range failed {
-		for _, k := range causes {
-			if k.only != "" && !strings.Contains(k.only, name) {
-				continue
-			}
-			if k.ids.MatchString(r.ID) {
-				ids[k.name] = append(ids[k.name], r.ID)
-				break
+		problems := r.Problems
+		if r.Died != "" {
+			problems = []string{"the proxy ended: " + r.Died}
+		}
+		for i, s := range sights {
+			if at := slices.IndexFunc(problems, s.seen.MatchString); at >= 0 {
+				groups[i] = append(groups[i], seen{r.ID, problems[at]})
+				continue next
 			}
 		}
+		rest = append(rest, r)
 	}
-	for _, k := range causes {
-		if l := ids[k.name]; len(l) > 0 {
-			more := ""
-			if n := len(l); n > 14 {
-				l, more = l[:12], fmt.Sprintf(" and %d more (see Case by case)", n-12)
-			}
-			fmt.Fprintf(b, "- **%s.** %s Cases: `%s`%s.\n", k.name, k.text, strings.Join(l, "`, `"), more)
+	for i, g := range groups {
+		if len(g) == 0 {
+			continue
 		}
+		ids, more := make([]string, 0, len(g)), ""
+		for _, s := range g {
+			ids = append(ids, s.id)
+		}
+		if n := len(ids); n > 14 {
+			ids, more = ids[:12], fmt.Sprintf(" and %d more (see Case by case)", n-12)
+		}
+		fmt.Fprintf(b, "- **%s.** %s Cases: `%s`%s. *Seen in the first:* %s\n", sights[i].name,
+			sights[i].text,
+			strings.Join(ids, "`, `"), more, code(cut(clean(g[0].problem), 160)))
 	}
+	eachFailure(b, "", rest)
 }
 
 // byGap groups the failures of a chapter by its named gaps.
-func byGap(b *strings.Builder, c *contestant, failed []suite.Result) {
-	var rest []suite.Result
-	ids := map[string][]string{}
-	for _, r := range failed {
-		g, ok := gapOf(c.name, r.ID)
-		if !ok {
-			rest = append(rest, r)
-			continue
+func byGap(b *strings.Builder, c book.Chapter, failed []suite.Result) {
+	left := failed
+	for _, g := range c.Gaps {
+		var ids []string
+		left = slices.DeleteFunc(slices.Clone(left), func(r suite.Result) bool {
+			of := slices.Contains(g.Cases, r.ID)
+			if of {
+				ids = append(ids, r.ID)
+			}
+			return of
+		})
+		if len(ids) > 0 {
+			fmt.Fprintf(b, "- Named gap: **%s** (closed by %s). Cases: `%s`.\n", g.Name,
+				g.ClosedBy, strings.Join(ids, "`, `"))
 		}
-		ids[g.name] = append(ids[g.name], r.ID)
 	}
-	for _, g := range chapterGaps[c.name] {
-		if l := ids[g.name]; len(l) > 0 {
-			fmt.Fprintf(b, "- Named gap: **%s** (closed by %s). Cases: `%s`.\n", g.name, g.closedBy, strings.Join(l, "`, `"))
-		}
-	}
-	eachFailure(b, rest)
+	eachFailure(b, "", left)
 }
 
-// eachFailure lists failures one by one.
-func eachFailure(b *strings.Builder, failed []suite.Result) {
+// eachFailure lists failures one by one, with the setting or the newer version
+// that mends them, where there is one.
+func eachFailure(b *strings.Builder, name string, failed []suite.Result) {
 	for _, r := range failed {
-		seen := ""
-		if len(r.Problems) > 0 {
-			seen = clean(r.Problems[0])
-		}
-		fmt.Fprintf(b, "- `%s` (%s, %s): %s *Seen:* %s\n", r.ID, r.Level, r.RFC, r.Why, code(cut(seen, 160)))
+		fmt.Fprintf(b, "- `%s` (%s, %s): %s *Seen:* %s%s\n", r.ID, r.Level, r.RFC, r.Why,
+			code(cut(clean(first(r.Problems)), 160)), mendOf(name, r.ID))
 	}
 }
 
@@ -220,7 +245,8 @@ func clean(s string) string {
 
 // matrix shows every case beside every contestant.
 func matrix(b *strings.Builder, list []*contestant) {
-	b.WriteString("\n## Case by case\n\n✓ passed, ✗ failed, · does not apply.\n\n| case | level |")
+	b.WriteString("\n## Case by case\n\n" +
+		"✓ passed, ✗ failed, · does not apply.\n\n| case | level |")
 	for _, c := range list {
 		fmt.Fprintf(b, " %s |", c.name)
 	}
@@ -248,18 +274,21 @@ func setups(b *strings.Builder, list []*contestant) {
 	for _, c := range list {
 		fmt.Fprintf(b, "- %s: %s.\n", c.name, c.how)
 	}
-	b.WriteString("\nnginx and HAProxy run on free ports of the loopback interface with common configurations; only their\n" +
-		"timeouts are shorter than usual, so that nobody has to wait for them.\n")
+	b.WriteString("\nnginx and HAProxy run on free ports of the loopback interface; their " +
+		"timeouts are shorter than usual, so that\n" +
+		"nobody has to wait for them. The ports are examples here.\n")
 	for _, c := range list {
 		switch c.name {
 		case "nginx":
-			b.WriteString("\n```nginx\n" + configured(nginxConf, "    server 127.0.0.1:PORT;\n") + "```\n")
+			b.WriteString("\n```nginx\n" + printed(nginxConf, nginxServer) + "```\n")
 		case "HAProxy":
-			b.WriteString("\n```\n" + configured(haproxyConf, "  server s1 127.0.0.1:PORT\n") + "\n```\n")
+			b.WriteString("\n```\n" + printed(haproxyConf, haproxyServer) + "\n```\n")
 		}
 	}
 }
 
-func configured(conf, server string) string {
-	return strings.NewReplacer("SERVERS", strings.Repeat(server, 3), "LISTEN", "127.0.0.1:PORT").Replace(conf)
+// printed is a configuration as the page shows it: one that starts.
+func printed(conf, server string) string {
+	return peers.Place{Dir: "/tmp", Listen: "127.0.0.1:8080",
+		Backends: []string{"127.0.0.1:8000", "127.0.0.1:8001", "127.0.0.1:8002"}}.Fill(conf, server)
 }

@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"os"
 	"regexp"
-	"sort"
+	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/fatih/color"
 
@@ -32,9 +36,16 @@ func (o *options) check(s *suite.Subject, only *regexp.Regexp, stdout, stderr io
 		return exitFails
 	}
 	opts := suite.Options{Only: only, Keep: o.verbose}
-	if !o.json {
-		fmt.Fprintf(stdout, "Checking %s\n\n", bold(s.Name))
+	if !o.json && !o.quiet {
+		fmt.Fprintf(stdout, "Checking %s\n", bold(s.Name))
+		opts.OnStart = func(c suite.Calibration) { printCalibration(stdout, c) }
+	}
+	switch {
+	case o.verbose && !o.json:
 		opts.OnEvent = func(r suite.Result) { printLine(stdout, r) }
+	case !o.json && isTerminal(stderr):
+		opts.OnEvent = progress(stderr)
+		defer fmt.Fprint(stderr, "\r\x1b[K")
 	}
 	rep, err := suite.Run(s, opts)
 	if err != nil {
@@ -53,10 +64,7 @@ func (o *options) check(s *suite.Subject, only *regexp.Regexp, stdout, stderr io
 			Score suite.Score `json:"score"`
 		}{rep, rep.Score()})
 	} else {
-		if o.verbose {
-			printWires(stdout, rep)
-		}
-		printReport(stdout, rep)
+		o.print(stdout, rep)
 	}
 	if rep.Score().Levels[suite.Must.String()].Failed > 0 {
 		return exitFails
@@ -79,7 +87,7 @@ func printLine(w io.Writer, r suite.Result) {
 	if text != "" {
 		text = "  " + faint(cut(text, 100))
 	}
-	fmt.Fprintf(w, "%s  %-7s %-28s %5d ms%s\n", mark, r.Level, r.ID, r.Millis, text)
+	fmt.Fprintf(w, "%s  %-7s %-24s %5d ms%s\n", mark, r.Level, r.ID, r.Millis, text)
 }
 
 func first(s []string) string {
@@ -97,74 +105,167 @@ func cut(s string, n int) string {
 	return s
 }
 
-// printReport prints the score, then the failures explained.
-func printReport(w io.Writer, rep *suite.Report) {
-	score := rep.Score()
-	failed := 0
-	for _, r := range rep.Results {
+// printCalibration says how patient the checker is, and why.
+func printCalibration(w io.Writer, c suite.Calibration) {
+	fmt.Fprintf(w, "Without a proxy a request takes %v here: the checker waits %v for the next "+
+		"byte.\n",
+		c.Hop.Round(10*time.Microsecond), c.Patience.Round(100*time.Millisecond))
+	if c.Factor > 1 {
+		fmt.Fprintf(w, "The machine is busy: that is %.1f times the usual.\n", c.Factor)
+	}
+	fmt.Fprintln(w)
+}
+
+// isTerminal reports whether w is one.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// progress shows on one line how far the run is.
+func progress(w io.Writer) func(suite.Result) {
+	var mu sync.Mutex
+	done, failed := 0, 0
+	return func(r suite.Result) {
+		mu.Lock()
+		defer mu.Unlock()
+		done++
 		if r.Outcome == suite.Failed {
 			failed++
 		}
+		fmt.Fprintf(w, "\r%d cases, %d failed ", done, failed)
 	}
-	if failed > 0 {
-		fmt.Fprintf(w, "\n%s\n", bold("What failed, and what was seen"))
-		explainFailures(w, rep)
+}
+
+// fewCases is how many cases are listed one by one when only they were asked for.
+const fewCases = 40
+
+// print writes the score, the first failures and then the rest.
+func (o *options) print(w io.Writer, rep *suite.Report) {
+	printScore(w, rep)
+	if o.quiet {
+		return
 	}
-	fmt.Fprintf(w, "\n%s\n", bold("Score of "+rep.Proxy))
-	fmt.Fprintf(w, "%-22s %10s %10s %10s\n", "", "must", "should", "quality")
-	for _, g := range suite.Groups() {
-		if row, ok := score.Groups[g]; ok {
-			fmt.Fprintf(w, "%-22s %10s %10s %10s\n", g, row["must"], row["should"], row["quality"])
+	failed := failures(rep)
+	explained, unrun := failed[:0:0], map[string][]string{}
+	for _, r := range failed {
+		if r.Reason == "" {
+			explained = append(explained, r)
+		} else {
+			unrun[r.Reason] = append(unrun[r.Reason], r.ID)
 		}
 	}
+	n := max(0, min(o.first, len(explained)))
+	if n > 0 {
+		fmt.Fprintf(w, "\n%s\n", bold("What failed first"))
+	}
+	for _, r := range explained[:n] {
+		o.explainFailure(w, r)
+	}
+	for _, reason := range slices.Sorted(maps.Keys(unrun)) {
+		fmt.Fprintf(w, "\n%s %d cases: %s\n", red("not run,"), len(unrun[reason]), reason)
+	}
+	if left := explained[n:]; len(left) > 0 {
+		fmt.Fprintf(w, "\n%s %s\n", bold("What else failed"), faint(fmt.Sprintf("(-first %d "+
+			"explains more, -run NAME only those)", n+10)))
+		printIDs(w, left)
+	}
+	if len(rep.Results) <= fewCases && !o.verbose {
+		fmt.Fprintf(w, "\n%s\n", bold("Case by case"))
+		for _, r := range rep.Results {
+			printLine(w, r)
+		}
+	} else {
+		printGroups(w, rep)
+	}
+	if o.verbose {
+		printWires(w, rep)
+	}
+}
+
+// failures returns what failed: the musts first, each level in the order of the
+// report, from the basics up.
+func failures(rep *suite.Report) (failed []suite.Result) {
+	for _, r := range rep.Results {
+		if r.Outcome == suite.Failed {
+			failed = append(failed, r)
+		}
+	}
+	slices.SortStableFunc(failed, func(a, b suite.Result) int { return int(a.Level - b.Level) })
+	return failed
+}
+
+// printScore prints what came of the run in a few lines.
+func printScore(w io.Writer, rep *suite.Report) {
+	score := rep.Score()
 	l := score.Levels
-	fmt.Fprintf(w, "%-22s %10s %10s %10s\n", "all", l["must"], l["should"], l["quality"])
+	verdict := green("every must passed")
+	if n := l["must"].Failed; n == 1 {
+		verdict = red("1 must failed")
+	} else if n > 1 {
+		verdict = red(fmt.Sprintf("%d musts failed", n))
+	}
+	fmt.Fprintf(w, "%s: must %s, should %s, quality %s\n", bold("Score of "+rep.Proxy), l["must"],
+		l["should"], l["quality"])
+	fmt.Fprintf(w, "%d cases in %.1f s: %s, %d passed, %d failed, %d not applicable.\n",
+		len(rep.Results), float64(rep.Millis)/1000, verdict,
+		score.All.Passed, score.All.Failed, score.All.Skipped)
 	for _, n := range rep.Notes {
 		fmt.Fprintf(w, "Note: %s.\n", n)
 	}
-	verdict := green("every must passed")
-	if n := l["must"].Failed; n > 0 {
-		verdict = red(fmt.Sprintf("%d musts failed", n))
-	}
-	fmt.Fprintf(w, "%d cases in %.1f s: %s, %d passed, %d failed, %d not applicable.\n",
-		len(rep.Results), float64(rep.Millis)/1000, verdict, score.All.Passed, score.All.Failed, score.All.Skipped)
 }
 
-// explainFailures prints each failure with its meaning and its bytes. Cases
-// that were not run for one reason are listed together.
-func explainFailures(w io.Writer, rep *suite.Report) {
-	unrun := map[string][]string{}
-	for _, r := range rep.Results {
-		if r.Outcome != suite.Failed {
-			continue
+// printGroups prints the score of each group.
+func printGroups(w io.Writer, rep *suite.Report) {
+	score := rep.Score()
+	fmt.Fprintf(w, "\n%s %10s %10s %10s\n", bold(fmt.Sprintf("%-24s", "By group")), "must",
+		"should", "quality")
+	for _, g := range suite.Groups() {
+		if row, ok := score.Groups[g]; ok {
+			fmt.Fprintf(w, "%-24s %10s %10s %10s\n", g, row["must"], row["should"], row["quality"])
 		}
-		if r.Reason != "" {
-			unrun[r.Reason] = append(unrun[r.Reason], r.ID)
-			continue
-		}
-		fmt.Fprintf(w, "\n%s (%s, %s)\n", red(r.ID), r.Level, r.RFC)
-		fmt.Fprintf(w, "  %s\n", r.Why)
-		for _, p := range r.Problems {
-			fmt.Fprintf(w, "  %s %s\n", yellow("→"), p)
-		}
-		wires(w, r)
-	}
-	reasons := make([]string, 0, len(unrun))
-	for k := range unrun {
-		reasons = append(reasons, k)
-	}
-	sort.Strings(reasons)
-	for _, k := range reasons {
-		fmt.Fprintf(w, "\n%s %d cases: %s\n", red("not run,"), len(unrun[k]), k)
-		fmt.Fprintf(w, "  %s\n", faint(strings.Join(unrun[k], " ")))
 	}
 }
 
-// wires prints the bytes of a case.
-func wires(w io.Writer, r suite.Result) {
+// printIDs lists cases by their groups, one line a group.
+func printIDs(w io.Writer, list []suite.Result) {
+	ids := map[string][]string{}
+	for _, r := range list {
+		ids[r.Group] = append(ids[r.Group], r.ID)
+	}
+	for _, g := range suite.Groups() {
+		if len(ids[g]) > 0 {
+			fmt.Fprintf(w, "  %s: %s\n", g, faint(strings.Join(ids[g], " ")))
+		}
+	}
+}
+
+// explainFailure prints a failure with its meaning and its bytes.
+func (o *options) explainFailure(w io.Writer, r suite.Result) {
+	fmt.Fprintf(w, "\n%s (%s, %s)\n  %s\n", red(r.ID), r.Level, r.RFC, r.Why)
+	for _, p := range r.Problems {
+		fmt.Fprintf(w, "  %s %s\n", yellow("→"), p)
+	}
+	if r.Died != "" {
+		fmt.Fprintf(w, "  %s meanwhile the proxy ended: %s\n", yellow("→"), r.Died)
+	}
+	most := 2
+	if o.verbose {
+		most = 6
+	}
+	wires(w, r, most)
+}
+
+// wires prints the bytes of a case, of so many connections at most.
+func wires(w io.Writer, r suite.Result, most int) {
 	for i, x := range r.Wires {
-		if i == 6 {
-			fmt.Fprintf(w, "    %s\n", faint(fmt.Sprintf("and %d more connections", len(r.Wires)-i)))
+		if i == most {
+			fmt.Fprintf(w, "    %s\n", faint(fmt.Sprintf("and %d more connections; -v shows them",
+				len(r.Wires)-i)))
 			break
 		}
 		to, from := x.Peer+" → proxy", "proxy → "+x.Peer
@@ -183,17 +284,28 @@ func block(w io.Writer, label, text string, n int64) {
 	if n == 0 {
 		return
 	}
-	for _, line := range strings.Split(text, "\n") {
-		fmt.Fprintf(w, "      %s\n", line)
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if i == blockLines {
+			fmt.Fprintf(w, "      %s\n", faint(fmt.Sprintf("and %d more lines", len(lines)-i)))
+			break
+		}
+		fmt.Fprintf(w, "      %s\n", cut(line, blockWidth))
 	}
 }
+
+// What is shown of one direction of a connection.
+const (
+	blockLines = 14
+	blockWidth = 96
+)
 
 // printWires prints the bytes of the passed cases.
 func printWires(w io.Writer, rep *suite.Report) {
 	for _, r := range rep.Results {
 		if r.Outcome == suite.Passed {
 			fmt.Fprintf(w, "\n%s (%s, %s)\n  %s\n", green(r.ID), r.Level, r.RFC, r.Why)
-			wires(w, r)
+			wires(w, r, 6)
 		}
 	}
 }
@@ -216,9 +328,11 @@ func list(w io.Writer, only *regexp.Regexp) int {
 func explain(w, stderr io.Writer, id string) int {
 	for _, c := range suite.Cases() {
 		if c.ID == id {
-			fmt.Fprintf(w, "%s\n  group  %s\n  level  %s: %s\n  rule   %s\n  %s\n", bold(c.ID), c.Group, c.Level,
+			fmt.Fprintf(w, "%s\n  group  %s\n  level  %s: %s\n  rule   %s\n  %s\n", bold(c.ID),
+				c.Group, c.Level,
 				levelMeans(c.Level), c.RFC, c.Why)
-			fmt.Fprintf(w, "\nTo see every byte of it: go run ./scripts/check -v -run '^%s$' PROXY\n", c.ID)
+			fmt.Fprintf(w, "\nTo see every byte of it: go run ./scripts/check -v -run '^%s$' "+
+				"PROXY\n", c.ID)
 			return exitOK
 		}
 	}
@@ -228,7 +342,7 @@ func explain(w, stderr io.Writer, id string) int {
 
 func levelMeans(l suite.Level) string {
 	return [...]string{
-		"a MUST of the RFCs, or what safety demands",
+		"a MUST of the RFCs that binds a gateway, or what wholeness and safety demand",
 		"a SHOULD of the RFCs, or a robustness that production proxies have",
 		"what a very good proxy does beyond that",
 	}[l]

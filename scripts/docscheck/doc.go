@@ -91,8 +91,8 @@
 // # Links
 //
 // Relative links and images must lead to an existing file or directory of the
-// repository, "#name" to a heading (GitHub's rules for its name) or an id, "#L10" to a
-// line that exists. Addresses with a scheme are not looked up.
+// repository, "#name" to a heading (GitHub's rules for its name), "#L10" to a line that
+// exists. Addresses with a scheme are not looked up. Pages hold no HTML but comments.
 //
 // The tests of this package check the code in the same way: the step comments of
 // the chapters against the table of internal/book, the size of main.go and of the

@@ -23,30 +23,26 @@ import (
 var markdown = goldmark.New(goldmark.WithExtensions(extension.GFM))
 
 var (
-	htmlTarget = regexp.MustCompile(`(?:href|src|srcset)\s*=\s*["']([^"']+)["']`)
-	htmlID     = regexp.MustCompile(`(?:id|name)\s*=\s*["']([^"']+)["']`)
+	comment    = regexp.MustCompile(`(?s)^\s*<!--.*-->\s*$`)
 	lineAnchor = regexp.MustCompile(`^L(\d+)(?:-L(\d+))?$`)
 )
 
-// link is where a page points to.
+// link is where a page points to, or HTML that it holds.
 type link struct {
-	line   int
-	target string
+	line         int
+	target, html string
 }
 
-// pageLinks collects the links and images of a page and the names that its
-// headings and HTML ids give to link to.
+// pageLinks collects the links, images and HTML of a page and the names that its
+// headings give to link to.
 func pageLinks(source []byte) (links []link, anchors map[string]bool) {
 	anchors = map[string]bool{}
 	used := map[string]int{}
 	lineOf := func(offset int) int { return 1 + bytes.Count(source[:offset], []byte("\n")) }
 	line := 1
-	html := func(raw []byte) {
-		for _, m := range htmlTarget.FindAllSubmatch(raw, -1) {
-			links = append(links, link{line, string(m[1])})
-		}
-		for _, m := range htmlID.FindAllSubmatch(raw, -1) {
-			anchors[string(m[1])] = true
+	html := func(raw string) {
+		if !comment.MatchString(raw) {
+			links = append(links, link{line: line, html: strings.TrimSpace(raw)})
 		}
 	}
 	doc := markdown.Parser().Parse(text.NewReader(source))
@@ -65,13 +61,17 @@ func pageLinks(source []byte) (links []link, anchors map[string]bool) {
 			if t, ok := n.FirstChild().(*ast.Text); ok {
 				line = lineOf(t.Segment.Start)
 			}
-			links = append(links, link{line, string(n.Destination)})
+			links = append(links, link{line: line, target: string(n.Destination)})
 		case *ast.Image:
-			links = append(links, link{line, string(n.Destination)})
+			links = append(links, link{line: line, target: string(n.Destination)})
 		case *ast.HTMLBlock:
-			html(n.Lines().Value(source))
+			raw := string(n.Lines().Value(source))
+			if n.HasClosure() {
+				raw += string(n.ClosureLine.Value(source))
+			}
+			html(raw)
 		case *ast.RawHTML:
-			html(n.Segments.Value(source))
+			html(string(n.Segments.Value(source)))
 		case *ast.Heading:
 			anchors[anchor.ID(anchor.Text(n, source), used)] = true
 		}
@@ -86,7 +86,11 @@ func checkLinks(root, page string, source []byte) []problem {
 	var problems []problem
 	links, own := pageLinks(source)
 	for _, l := range links {
-		if err := checkLink(root, page, l.target, own); err != nil {
+		err := checkLink(root, page, l.target, own)
+		if l.html != "" {
+			err = fmt.Errorf("the reader shows HTML as text: %.40s", l.html)
+		}
+		if err != nil {
 			problems = append(problems, problem{page, l.line, err.Error()})
 		}
 	}

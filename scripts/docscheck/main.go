@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,7 +60,7 @@ func (c *checker) run(pages []string) bool {
 		}
 	}()
 	if len(pages) == 0 {
-		pages = findPages(c.root)
+		pages, _ = book.Pages(os.DirFS(c.root))
 	} else {
 		pages = relativeTo(c.root, pages)
 	}
@@ -84,32 +83,6 @@ func (c *checker) run(pages []string) bool {
 	}
 	fmt.Fprintf(c.out, ": %d problems\n", len(problems))
 	return len(problems) == 0
-}
-
-// findPages lists README.md, docs/**/*.md and scripts/**/README.md.
-func findPages(root string) []string {
-	var pages []string
-	add := func(dir string, want func(name string) bool) {
-		_ = filepath.WalkDir(filepath.Join(root, dir),
-			func(p string, d fs.DirEntry, err error) error {
-				if err != nil {
-					return nil
-				}
-				if d.IsDir() && d.Name() == "node_modules" {
-					return filepath.SkipDir
-				}
-				if !d.IsDir() && want(d.Name()) {
-					pages = append(pages, p)
-				}
-				return nil
-			})
-	}
-	if _, err := os.Stat(filepath.Join(root, "README.md")); err == nil {
-		pages = append(pages, filepath.Join(root, "README.md"))
-	}
-	add("docs", func(name string) bool { return strings.HasSuffix(name, ".md") })
-	add("scripts", func(name string) bool { return name == "README.md" })
-	return relativeTo(root, pages)
 }
 
 // relativeTo names files from the root, with slashes.

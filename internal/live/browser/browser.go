@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	readyTimeout = 20 * time.Second // for a program to say that it is ready
-	stopTimeout  = 10 * time.Second // for a program to end after an interrupt
+	readyTimeout = 60 * time.Second // for a program to say that it is ready
+	stopTimeout  = 30 * time.Second // for a program to end after an interrupt
 )
 
 // Find returns the path of Chromium or Chrome, "" if there is none.

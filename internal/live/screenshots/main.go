@@ -38,10 +38,15 @@ type shot struct {
 	height  int64
 }
 
-const settle = 900 * time.Millisecond // for dots and zoom to come to rest
+const settle = 900 * time.Millisecond // for ghosts and zoom to come to rest
 
 func done(n int) string {
 	return fmt.Sprintf(`document.querySelectorAll('.row[data-end]:not([display])').length >= %d`, n)
+}
+
+// waiting is true when so many requests have reached a backend.
+func waiting(n int) string {
+	return fmt.Sprintf(`document.querySelectorAll('.bar[data-phase="waiting"]').length >= %d`, n)
 }
 
 var pictures = []shot{
@@ -57,7 +62,8 @@ var pictures = []shot{
 		ready: done(10)},
 	{name: "live-ch5-backends", chapter: "ch5_load_balancer", theme: "dark",
 		keys: []string{"o", "t", "s", "s", "t"}, ready: done(11)},
-	{name: "live-ch5-stopped", chapter: "ch5_load_balancer", theme: "light", keys: []string{"2", "t"},
+	{name: "live-ch5-stopped", chapter: "ch5_load_balancer", theme: "light",
+		keys:  []string{"2", "t"},
 		ready: done(10)},
 	{name: "live-steps", chapter: "ch4_threaded", theme: "light",
 		args: []string{"-slow-motion", "300ms"}, keys: []string{"v", "v", "v", "o"},
@@ -68,7 +74,24 @@ var pictures = []shot{
 		args: []string{"-prefork", "4"}, keys: []string{"t"}, ready: done(6)},
 	{name: "live-ch4-slow", chapter: "ch4_threaded", theme: "light",
 		args: []string{"-slow-motion", "500ms"}, keys: []string{"t"},
-		ready: `document.querySelectorAll('.bar[data-phase="waiting"]').length >= 4`},
+		ready: waiting(4)},
+	{name: "live-ch2-slow", extra: true, chapter: "ch2_basic_proxy", theme: "light",
+		args: []string{"-slow-motion", "500ms"}, keys: []string{"t"}, ready: waiting(2)},
+	{name: "live-ch3-slow", extra: true, chapter: "ch3_process_model", theme: "light",
+		args: []string{"-slow-motion", "500ms"}, keys: []string{"t"}, ready: waiting(4)},
+	{name: "live-ch2-narrow", extra: true, chapter: "ch2_basic_proxy", theme: "light", width: 500,
+		height: 1560, args: []string{"-slow-motion", "500ms"}, keys: []string{"t"},
+		ready: waiting(2)},
+	{name: "live-ch3-narrow", extra: true, chapter: "ch3_process_model", theme: "dark", width: 500,
+		height: 1560, args: []string{"-slow-motion", "500ms"}, keys: []string{"t"},
+		ready: waiting(4)},
+	{name: "live-ch4-narrow", extra: true, chapter: "ch4_threaded", theme: "light", width: 500,
+		height: 1560, args: []string{"-slow-motion", "500ms"}, keys: []string{"t"},
+		ready: waiting(4)},
+	{name: "live-ch5-narrow", extra: true, chapter: "ch5_load_balancer", theme: "light", width: 500,
+		height: 1560, keys: []string{"2", "t"}, ready: done(10)},
+	{name: "live-ch2-full-speed", extra: true, chapter: "ch2_basic_proxy", theme: "light",
+		keys: []string{"t"}, ready: done(2)},
 	{name: "live-ch4-broken", extra: true, chapter: "ch4_threaded", theme: "light",
 		args: []string{"-request-timeout", "2s"}, keys: []string{"i", "h", "l", "k", "b"},
 		ready: done(5)},
@@ -156,7 +179,8 @@ func take(tab context.Context, s shot, bin, out string) error {
 	for _, key := range s.keys {
 		steps = append(steps, chromedp.KeyEvent(key), chromedp.Sleep(120*time.Millisecond))
 	}
-	steps = append(steps, chromedp.Poll(s.ready, nil), chromedp.Sleep(settle), chromedp.CaptureScreenshot(&picture))
+	steps = append(steps, chromedp.Poll(s.ready, nil), chromedp.Sleep(settle),
+		chromedp.CaptureScreenshot(&picture))
 	if err := chromedp.Run(ctx, steps...); err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ const KEYS = [
   ["I  H  L  K", "broken: silent, half a request, leaves halfway, backend breaks"],
   ["1  2  3", "stop or start that backend (with -demo)"],
   ["Space", "pause, go on"],
-  ["R", "replay the last minute"],
+  ["R", "replay the last minute, from its first connection"],
   ["← →", "half a second back or on; with Shift a twentieth"],
   ["[ ]", "the picture before, the next one"],
   ["F", "speed of the replay"],
@@ -34,7 +34,10 @@ export class Controls {
     }
     for (const button of $$("[data-do]"))
       button.addEventListener("click", () => this[button.dataset.do]());
-    $("#slow").addEventListener("change", (e) => this.act("slow", { ms: Number(e.target.value) }));
+    $("#slow").addEventListener("change", (e) => {
+      this.slow(Number(e.target.value));
+      e.target.blur(); // so that the keys are the page's again
+    });
     $("#time").addEventListener("input", (e) =>
       app.player.seek(app.player.now() + Number(e.target.value) * 1e6),
     );
@@ -45,6 +48,8 @@ export class Controls {
         el("span", {}, words),
       ]),
     );
+    this.asked = Promise.resolve(); // ends when the latest pause has been asked for
+    this.pausing = null; // the pause that was asked for, until the program has it
     this.activity = pool($(".activity"), () => svgEl("rect", { width: 0.85 }));
     try {
       this.setTheme(localStorage.getItem("theme") ?? "auto");
@@ -71,9 +76,8 @@ export class Controls {
 
   key(e) {
     if (e.ctrlKey || e.metaKey || e.altKey || $("#help").open) return;
-    if (e.target.matches("select, input") && !["?", "Escape"].includes(e.key)) {
-      if (!(e.target.id === "time" && e.key === " ")) return;
-    }
+    if (e.target.matches("select, input") && /^(Arrow|Home|End|Page|Enter)/.test(e.key)) return;
+    if (e.target.matches("select") && e.key === " ") return; // opens the list
     const key = e.key.toLowerCase();
     if (key === " " && e.target.matches("button")) return; // presses that button
     const { player, lanes } = this.app;
@@ -104,15 +108,24 @@ export class Controls {
   slower() {
     const select = $("#slow");
     select.selectedIndex = (select.selectedIndex + 1) % select.options.length;
-    select.dispatchEvent(new Event("change"));
+    this.slow(Number(select.value));
+  }
+
+  // slow asks for a pause. Several in a row reach the program in their order,
+  // and until it has the last, what it tells is older than what is shown.
+  slow(ms) {
+    this.pausing = { ms, until: performance.now() + 2000 };
+    this.asked = this.asked.then(() => this.act("slow", { ms }));
   }
 
   pause() {
     this.app.player.pause();
   }
 
+  // replay shows the last minute again, from where something happened in it.
   replay() {
-    this.app.player.replay();
+    const { player, store } = this.app;
+    player.replay((store.bursts[0]?.start ?? player.now()) - 3e5);
   }
 
   speed() {
@@ -166,8 +179,10 @@ export class Controls {
     const message = store.messageAt(t);
     say($("#message"), message?.text ?? "");
     set($("#message"), "class", message?.bad ? "bad" : null);
-    const slow = store.snapshotAt(t)?.slow ?? 0;
-    if (document.activeElement !== $("#slow")) choose($("#slow"), slow);
+    const slow = store.snapshots.at(-1)?.slow ?? 0; // now, whatever time is shown
+    const { pausing } = this;
+    if (pausing && (pausing.ms === slow || performance.now() > pausing.until)) this.pausing = null;
+    if (!this.pausing && document.activeElement !== $("#slow")) choose($("#slow"), slow);
     if (performance.now() - (this.drawn ?? 0) > 500) this.drawActivity();
   }
 
@@ -197,7 +212,10 @@ export class Controls {
 // choose shows a pause in the list, adding it if -slow-motion set another.
 function choose(list, ms) {
   if (list.value === String(ms)) return;
-  if (![...list.options].some((o) => o.value === String(ms)))
-    list.append(el("option", { value: ms }, `${ms} ms`));
+  const options = [...list.options];
+  if (!options.some((o) => o.value === String(ms))) {
+    const longer = options.find((o) => Number(o.value) > ms) ?? null;
+    list.insertBefore(el("option", { value: ms }, `${ms} ms`), longer);
+  }
   list.value = ms;
 }

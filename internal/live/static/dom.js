@@ -61,18 +61,20 @@ export function pool(parent, make) {
   };
 }
 
-// micros returns microseconds for people: "850 µs", "12.3 ms", "2.50 s".
-export function micros(us) {
-  if (us < 1000) return `${Math.round(us)} µs`;
-  if (us < 10_000) return `${(us / 1000).toFixed(2)} ms`;
-  if (us < 100_000) return `${(us / 1000).toFixed(1)} ms`;
-  if (us < 1_000_000) return `${Math.round(us / 1000)} ms`;
-  return `${(us / 1e6).toFixed(2)} s`;
+// micros returns microseconds for people: "850 µs", "12.3 ms", "2.50 s". Beside
+// a like time it is given in the like's unit, which it leaves out.
+export function micros(us, like = us) {
+  const unit = us === like ? (name) => ` ${name}` : () => "";
+  if (like < 1000) return Math.round(us) + unit("µs");
+  if (like >= 1e6) return (us / 1e6).toFixed(2) + unit("s");
+  return (us / 1000).toFixed(like < 10e3 ? 2 : like < 100e3 ? 1 : 0) + unit("ms");
 }
 
 // count returns a number for people: "12,345", and "128k" from 100,000 on.
 export const count = (n) =>
   n < 1e5 ? n.toLocaleString("en-US") : `${Math.floor(n / 1e3).toLocaleString("en-US")}k`;
+
+export const plural = (n, word) => (n === 1 ? word : `${word}s`);
 
 export function bytes(n) {
   if (n < 1000) return `${n} B`;

@@ -1,12 +1,14 @@
 // The flow: clients on the left, the proxy, the backends on the right. A dot
-// is one real request; where it is, is what the proxy says about it.
+// is one real request; it stands where the proxy says that it is. What is too
+// fast to be seen a faded ghost shows, which travels after it.
 
-import { $, count, el, micros, pool, say, set, svgEl } from "./dom.js";
+import { $, count, el, micros, plural, pool, say, set, svgEl } from "./dom.js";
 
 const MAX_DOTS = 160;
+const MAX_GHOSTS = 40;
 const MAX_CHIPS = 6;
 const NUMBERED = 24; // up to so many dots carry their connection's number
-const SETTLE = 70; // milliseconds in which a dot covers most of its way
+const SETTLE = 70; // milliseconds in which a ghost covers most of its way
 const REAPED_FOR = 1.5e6; // microseconds that an ended child stays visible
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -20,11 +22,13 @@ export class Flow {
     this.list = $("#backends");
     this.act = act;
     this.cards = new Map(); // by address
-    this.links = pool(this.stage, () => svgEl("path", { class: "link" }));
+    const layer = () => this.stage.appendChild(svgEl("g"));
+    this.links = pool(layer(), () => svgEl("path", { class: "link" }));
     this.queueLabel = svgEl("text", { class: "queue-label", "text-anchor": "middle" });
     this.stage.append(this.queueLabel);
-    this.dots = new Map(); // lane -> {node, x, y}
-    this.spare = [];
+    this.ghosts = new Map(); // lane -> its ghost's {x, y}
+    this.ghostNodes = pool(layer(), () => svgEl("circle"));
+    this.dots = pool(layer(), newDot);
     this.chips = pool($("#workers"), () => el("li"));
     this.last = performance.now();
     new ResizeObserver(() => (this.geometry = null)).observe(root);
@@ -33,7 +37,7 @@ export class Flow {
 
   reset(store) {
     this.store = store;
-    for (const lane of [...this.dots.keys()]) this.drop(lane);
+    this.ghosts.clear();
     this.list.replaceChildren();
     this.cards.clear();
     this.geometry = null;
@@ -61,6 +65,7 @@ export class Flow {
       set(card.root, "data-failures", b.failures);
       set(card.root, "data-running", b.running);
       say(card.requests, count(b.requests));
+      say(card.requestsLabel, plural(b.requests, "request"));
       say(card.inFlight, count(b.inFlight));
       say(card.failures, count(b.failures));
       set(card.failures, "class", b.failures ? "bad" : null);
@@ -78,7 +83,8 @@ export class Flow {
     const card = {};
     const figure = (name, label) => {
       card[name] = el("b", {}, "0");
-      return el("span", { "data-figure": name }, card[name], ` ${label}`);
+      card[`${name}Label`] = el("span", {}, label);
+      return el("span", { "data-figure": name }, card[name], " ", card[`${name}Label`]);
     };
     card.state = el("em");
     card.dock = el("div", { class: "dock" });
@@ -170,12 +176,24 @@ export class Flow {
     };
     set(this.stage, "viewBox", `0 0 ${box.width} ${box.height}`);
     const g = {
-      clients: of(this.clients),
+      clients: of($(".dock", this.clients)),
       proxy: of(this.proxy),
+      dock: of($(".dock", this.proxy)),
       cards: new Map(),
       unit: 0.68 * parseFloat(getComputedStyle(this.root).fontSize),
     };
-    for (const [addr, card] of this.cards) g.cards.set(addr, of(card.dock));
+    // between returns a region in the middle of a gap between two boxes.
+    const between = (left, right, y, height) => ({ left, right, width: right - left, y, height });
+    const left = of(this.clients).right,
+      door = left + (g.proxy.left - left) * 0.4,
+      high = g.proxy.height - 5 * g.unit; // below it stands how many wait
+    g.reply = between(left + 3, door, g.proxy.y, high);
+    g.queue = between(door, g.proxy.left - 3, g.proxy.y, high);
+    for (const [addr, card] of this.cards) {
+      const dock = of(card.dock);
+      dock.link = between(g.proxy.right, dock.left, (g.proxy.y + dock.y) / 2, high);
+      g.cards.set(addr, dock);
+    }
     let n = 0;
     const link = (x1, y1, x2, y2) =>
       set(
@@ -183,7 +201,7 @@ export class Flow {
         "d",
         `M${x1} ${y1}C${(x1 + x2) / 2} ${y1} ${(x1 + x2) / 2} ${y2} ${x2} ${y2}`,
       );
-    link(g.clients.right, g.clients.y, g.proxy.left, g.proxy.y);
+    link(left, g.proxy.y, g.proxy.left, g.proxy.y);
     for (const c of g.cards.values()) link(g.proxy.right, g.proxy.y, c.left, c.y);
     this.links.hideFrom(n);
     return g;
@@ -191,127 +209,102 @@ export class Flow {
 
   drawDots(t) {
     const g = this.geometry;
-    const here = [];
+    const here = [],
+      ghosts = [];
     for (const lane of this.store.lanes) {
-      const at = lane.placeAt(t);
+      const at = lane.placeAt(t),
+        ghost = lane.placeAt(t, "ghost");
       if (at) here.push([lane, at]);
+      if (ghost && ghost !== at) ghosts.push([lane, ghost]);
     }
-    const shown = here.slice(-MAX_DOTS);
-    const slots = new Map(); // how many dots are at each place already
-    const small = shown.length > NUMBERED;
-    const now = performance.now();
-    const step = still.matches ? 1 : 1 - Math.exp(-Math.min(now - this.last, 100) / SETTLE);
-    this.last = now;
-    const seen = new Set();
-    for (const [lane, at] of shown) {
-      seen.add(lane);
-      const key =
-        (at.place === "home" ? "client" : at.place) +
-        (at.place === "backend" || at.place === "link" ? lane.backend : "");
-      const slot = slots.get(key) ?? 0;
-      slots.set(key, slot + 1);
-      const to = this.target(g, at.place, lane.backend, slot, small);
-      let dot = this.dots.get(lane);
-      if (!dot) {
-        dot = this.spare.pop() ?? this.newDot();
-        Object.assign(dot, this.target(g, "client", "", slot, small));
-        set(dot.node, "display", null);
-        this.dots.set(lane, dot);
-      }
-      dot.x += (to.x - dot.x) * step;
-      dot.y += (to.y - dot.y) * step;
-      this.paint(dot, lane, at, small, g.unit);
+    const small = here.length > NUMBERED;
+    this.drawGhosts(ghosts.slice(-MAX_GHOSTS));
+    const places = this.spread(here.slice(-MAX_DOTS), (small ? 1.35 : 2.6) * g.unit);
+    let n = 0;
+    for (const [lane, { at, x, y }] of places) {
+      const dot = this.dots.at(n++);
+      set(dot.root, "class", `dot ${this.color(lane, at, t)} ${small ? "small" : ""}`);
+      set(dot.root, "data-conn", lane.conn);
+      set(dot.root, "data-place", at.place);
+      set(dot.root, "transform", `translate(${x.toFixed(1)} ${y.toFixed(1)})`);
+      set(dot.circle, "r", (small ? 0.55 : 1.15) * g.unit);
+      say(dot.label, small ? "" : at.failed ? "✕" : at.place === "queue" ? "" : String(lane.conn));
     }
-    for (const lane of [...this.dots.keys()]) if (!seen.has(lane)) this.drop(lane);
-    const waiting = slots.get("queue") ?? 0;
-    set(this.stage, "data-dots", shown.length);
+    this.dots.hideFrom(n);
+    const waiting = here.filter(([, at]) => at.place === "queue").length;
+    set(this.stage, "data-dots", here.length);
     set(this.stage, "data-queue", waiting);
     say(this.queueLabel, waiting > 0 ? `${waiting} waiting` : "");
-    set(this.queueLabel, "x", (g.clients.right + g.proxy.left) / 2);
+    set(this.queueLabel, "x", (g.reply.left + g.proxy.left) / 2);
     set(this.queueLabel, "y", g.proxy.bottom - 4);
   }
 
-  newDot() {
-    const node = svgEl("g", { class: "dot" });
-    const circle = svgEl("circle");
-    const label = svgEl("text", { "text-anchor": "middle", dy: "0.35em" });
-    node.append(circle, label);
-    this.stage.append(node);
-    return { node, circle, label, x: 0, y: 0 };
-  }
-
-  drop(lane) {
-    const dot = this.dots.get(lane);
-    set(dot.node, "display", "none");
-    this.dots.delete(lane);
-    this.spare.push(dot);
-  }
-
-  paint(dot, lane, at, small, unit) {
-    const index = this.cards.get(lane.backend)?.root.dataset.index;
-    const color = at.failed
-      ? "failed"
-      : at.place === "queue"
-        ? "waiting"
-        : index !== undefined && lane.step(5)
-          ? `b${index % 6}`
-          : "";
-    set(dot.node, "class", `dot ${color} ${small ? "small" : ""}`);
-    set(dot.node, "data-conn", lane.conn);
-    set(dot.node, "data-place", at.place);
-    set(dot.node, "transform", `translate(${dot.x.toFixed(1)} ${dot.y.toFixed(1)})`);
-    set(dot.circle, "r", (small ? 0.55 : 1.15) * unit);
-    say(dot.label, small ? "" : at.failed ? "✕" : String(lane.conn ?? ""));
-  }
-
-  // target returns where the slot-th dot of a place belongs.
-  target(g, place, backend, slot, small) {
-    const gap = (small ? 1.35 : 2.6) * g.unit;
-    const rows = small ? 9 : 5;
-    const across = Math.floor(slot / rows) % 12,
-      down = centered(slot % rows);
-    const dock = g.cards.get(backend);
-    const door = (g.clients.right + g.proxy.left) / 2;
-    const low = g.unit; // leaves the boxes' titles free
-    switch (place) {
-      case "queue":
-        return { x: g.proxy.left - gap * (across + 0.7), y: g.proxy.y + down * gap };
-      case "proxy":
-        return {
-          x: g.proxy.right - gap * (across + 0.6),
-          y: g.proxy.y + 3 * low + centered(slot % (rows - 1)) * gap,
-        };
-      case "link":
-        return {
-          x: (g.proxy.right + (dock?.left ?? g.proxy.right + 60)) / 2 - across * gap * 0.6,
-          y: (g.proxy.y + (dock?.y ?? g.proxy.y)) / 2 + down * gap,
-        };
-      case "backend":
-        if (!dock) return { x: g.proxy.right, y: g.proxy.y };
-        return inDock(dock, slot, gap);
-      case "reply":
-        return { x: door + across * gap * 0.6, y: g.proxy.y + down * gap };
-      default: // client, home
-        return {
-          x: g.clients.x + (across % 2 ? 0.5 : -0.5) * gap,
-          y: g.clients.y + low + down * gap,
-        };
+  drawGhosts(shown) {
+    const now = performance.now();
+    const step = 1 - Math.exp(-Math.min(now - this.last, 100) / SETTLE);
+    this.last = now;
+    const before = this.ghosts,
+      gap = 1.5 * this.geometry.unit;
+    this.ghosts = this.spread(still.matches ? [] : shown, gap);
+    let n = 0;
+    for (const [lane, ghost] of this.ghosts) {
+      const { x, y } = before.get(lane) ?? this.geometry.clients;
+      ghost.x = x + (ghost.x - x) * step;
+      ghost.y = y + (ghost.y - y) * step;
+      const node = this.ghostNodes.at(n++);
+      set(node, "class", `ghost ${this.color(lane, ghost.at, ghost.at.t)}`);
+      set(node, "cx", ghost.x.toFixed(1));
+      set(node, "cy", ghost.y.toFixed(1));
+      set(node, "r", gap / 2);
     }
+    this.ghostNodes.hideFrom(n);
+  }
+
+  color(lane, at, t) {
+    if (at.failed) return "failed";
+    if (at.place === "queue") return "waiting";
+    const index = this.cards.get(lane.requestAt(t)?.backend)?.root.dataset.index;
+    return index === undefined ? "" : `b${index % 6}`;
+  }
+
+  // spread gives each dot, [lane, at], its own spot at its place: a Map from the
+  // lane to {at, x, y}.
+  spread(dots, gap) {
+    const g = this.geometry,
+      groups = new Map(),
+      spots = new Map();
+    for (const dot of dots) {
+      const [lane, { place }] = dot,
+        dock = g.cards.get(lane.backend);
+      const region =
+        { queue: g.queue, proxy: g.dock, reply: g.reply, backend: dock, link: dock?.link }[place] ??
+        g.clients;
+      if (!groups.has(region)) groups.set(region, []);
+      groups.get(region).push(dot);
+    }
+    for (const [region, group] of groups)
+      group.forEach(([lane, at], i) =>
+        spots.set(lane, { at, ...pack(region, i, group.length, gap, region === g.queue) }),
+      );
+    return spots;
   }
 }
 
-// centered counts 0, -1, 1, -2, 2, … so that a few dots stay in the middle.
-function centered(i) {
-  return i % 2 ? -(i + 1) / 2 : i / 2;
+function newDot() {
+  const circle = svgEl("circle");
+  const label = svgEl("text", { "text-anchor": "middle", dy: "0.35em" });
+  return { root: svgEl("g", {}, circle, label), circle, label };
 }
 
-// inDock packs dots into a backend's dock, column by column from the left.
-function inDock(dock, slot, gap) {
-  const rows = Math.max(1, Math.floor(dock.height / gap));
-  const columns = Math.max(1, Math.floor(dock.width / gap));
-  const place = slot % (rows * columns);
+// pack puts the i-th of n dots into a region, column by column from its left or
+// from its right. What does not fit lies over what is there.
+function pack(region, i, n, gap, fromRight) {
+  const rows = Math.min(n, Math.max(1, Math.floor(region.height / gap)));
+  const columns = Math.max(1, Math.floor(region.width / gap));
+  const column = Math.floor(i / rows) % columns;
+  const x = Math.min(gap * (column + 0.55), region.width - gap / 2);
   return {
-    x: dock.left + gap * (Math.floor(place / rows) + 0.55),
-    y: dock.y + centered(place % rows) * gap,
+    x: fromRight ? region.right - x : region.left + x,
+    y: region.y + ((i % rows) - (rows - 1) / 2) * gap,
   };
 }

@@ -1,10 +1,11 @@
-// The lanes: one row a connection, one bar a step, over a time axis. The
+// The lanes: one row a connection, one bar a step of each of its requests, over
+// a time axis. The
 // picture begins with the first connection after a quiet time and stands
 // still when all are done, so that it can be talked about.
 
 import { $, count, el, micros, pool, say, set, svgEl } from "./dom.js";
-import { PHASE_WORDS } from "./calls.js";
-import { resultOf } from "./store.js";
+import { LEGEND } from "./calls.js";
+import { resultOf, waitOf } from "./store.js";
 
 const ZOOMS = [
   1e3, 2.5e3, 5e3, 10e3, 25e3, 50e3, 100e3, 250e3, 500e3, 1e6, 2.5e6, 5e6, 10e6, 30e6, 60e6,
@@ -15,6 +16,11 @@ const SHORTER = 1e6; // of a finished burst that needs no more
 const DENSE = 60; // drawn connections a second from which the lanes show stills
 const STILL = 1e6; // microseconds that each still is shown
 const TINY = 60e3; // a finished burst as short as this is looked at through a microscope
+
+// What has the backend's colour, if there are several.
+const COLOURED = ["connecting", "forwarding", "waiting", "sending"];
+
+const narrow = matchMedia("(max-width: 60rem)"); // as in live.css
 
 export class Lanes {
   constructor(root, store, select) {
@@ -49,6 +55,7 @@ export class Lanes {
   reset(store) {
     this.store = store;
     this.visible = [];
+    this.children = false; // processes have been seen
   }
 
   zoomBy(step) {
@@ -57,16 +64,20 @@ export class Lanes {
     this.zoom = ZOOMS[Math.min(Math.max(i + step, 0), ZOOMS.length - 1)];
   }
 
-  draw(now, selected) {
+  // look chooses the lanes to draw. They are drawn as they were at this.t.
+  look(now, selected) {
     this.size ??= this.measure();
     // So many connections that nobody could follow them: one still a second.
     this.dense = this.store.rateAt(now).drawn >= DENSE;
-    const t = this.dense ? Math.floor(now / STILL) * STILL : now;
-    const burst = this.store.burstAt(t);
-    this.frame(burst, t);
-    const lanes = this.pick(burst, t);
-    if (this.dense && this.zoom === null) this.fit(lanes, t);
-    this.visible = lanes;
+    this.t = this.dense ? Math.floor(now / STILL) * STILL : now;
+    this.burst = this.store.burstAt(this.t);
+    this.frame(this.burst, this.t);
+    this.visible = this.pick(this.burst, this.t, selected);
+    if (this.dense && this.zoom === null) this.fit(this.visible, this.t);
+  }
+
+  draw(selected) {
+    const { t, burst, visible: lanes } = this;
     set($("#empty"), "hidden", burst ? "" : null);
     this.drawLegend();
     this.drawAxis(burst);
@@ -93,8 +104,8 @@ export class Lanes {
     const unit = parseFloat(getComputedStyle(this.root).fontSize);
     return {
       height: r.height,
-      left: 14.4 * unit,
-      right: r.width - 8.2 * unit,
+      left: (narrow.matches ? 3.6 : 12.6) * unit,
+      right: r.width - 12.4 * unit,
       full: r.width,
       axis: 1.6 * unit,
       line: 1.25 * unit,
@@ -116,8 +127,8 @@ export class Lanes {
     if (this.zoom === null && over && length < TINY)
       this.wanted = ZOOMS.find((z) => z >= length * 1.15);
     if (this.zoom === null) this.wanted = Math.min(this.wanted, WIDEST);
-    if (this.burst !== burst) this.width = this.zoom ?? NORMAL;
-    this.burst = burst;
+    if (this.framed !== burst) this.width = this.zoom ?? NORMAL;
+    this.framed = burst;
     this.width += (this.wanted - this.width) * 0.2;
     if (Math.abs(this.width - this.wanted) < this.wanted / 200) this.width = this.wanted;
     this.from = burst.start + Math.max(0, length - this.width * 0.98);
@@ -131,8 +142,9 @@ export class Lanes {
     this.width = this.wanted = ZOOMS.find((z) => z >= end - this.from) ?? WIDEST;
   }
 
-  // pick returns the lanes to draw, the newest if there are too many.
-  pick(burst, t) {
+  // pick returns the lanes to draw, if there are too many the newest and the
+  // selected one.
+  pick(burst, t, selected) {
     this.total = 0;
     if (!burst) return [];
     const room = Math.max(1, Math.floor((this.size.height - this.size.axis) / this.size.line));
@@ -147,6 +159,8 @@ export class Lanes {
     // What still runs matters most, then the newest.
     const most = open.slice(0, room);
     const lanes = [...done.slice(Math.max(0, done.length - (room - most.length))), ...most];
+    if (!lanes.includes(selected) && (open.includes(selected) || done.includes(selected)))
+      lanes[0] = selected;
     return lanes.sort((a, b) => order(a, t) - order(b, t) || a.start - b.start);
   }
 
@@ -173,12 +187,11 @@ export class Lanes {
     const { left, right, full, unit } = this.size;
     row.lane = lane;
     const middle = y + height / 2;
-    const index = this.backendIndex(lane),
-      ended = lane.end <= t;
+    const ended = lane.end <= t;
     set(
       row.root,
       "class",
-      `row ${selected ? "selected" : ""} ${ended && lane.failed ? "failed" : ""} ${this.byBackend ? `by-backend b${index}` : ""}`,
+      `row ${selected ? "selected" : ""} ${ended && lane.failed ? "failed" : ""}`,
     );
     for (const [name, value] of [
       ["conn", lane.conn],
@@ -189,23 +202,21 @@ export class Lanes {
       ["accepted", lane.accepted],
       ["end", ended ? lane.end : null],
       ["status", lane.status || null],
+      ["requests", lane.requests.length || null],
       ["failed", (ended && lane.failed) || null],
     ]) {
       set(row.root, `data-${name}`, value);
     }
     this.place(row.back, { x: 0, y: y + 0.5, width: full, height: height - 1 });
-    say(row.id, lane.conn ? `#${lane.conn}` : "–");
+    const accepted = lane.accepted !== null && lane.accepted <= t;
+    say(row.id, accepted ? `#${lane.conn}` : "–");
     this.place(row.id, { x: 0.4 * unit, y: middle });
-    say(
-      row.worker,
-      lane.accepted !== null && lane.accepted <= t
-        ? this.store.workerOf(lane) || "accepted"
-        : "in the backlog",
-    );
-    this.place(row.worker, { x: 4.5 * unit, y: middle });
+    set(row.worker, "display", narrow.matches ? "none" : null);
+    say(row.worker, accepted ? this.store.workerOf(lane) || "accepted" : "in the backlog");
+    this.place(row.worker, { x: 3.4 * unit, y: middle });
     this.drawBars(row, lane, t, middle, height * 0.62, left, right);
     this.drawChild(row, lane, t, y + height - 3);
-    say(row.result, resultOf(lane, t));
+    say(row.result, resultOf(lane, t) + waitOf(lane, t));
     this.place(row.result, { x: full - 0.4 * unit, y: middle });
   }
 
@@ -217,8 +228,9 @@ export class Lanes {
         x2 = Math.min(this.x(Math.min(p.to, t)), right);
       if (x2 <= left || x1 >= right || (p.phase === "closing" && x2 - x1 < 3)) continue;
       const bar = row.pool.at(n++);
-      const thin = p.phase === "backlog" ? 0.55 : 1;
-      set(bar, "class", `bar ${p.phase}`);
+      const thin = { backlog: 0.55, idle: 0.15 }[p.phase] ?? 1;
+      const own = this.byBackend && COLOURED.includes(p.phase) && this.colourOf(lane, p.n);
+      set(bar, "class", `bar ${own || p.phase}`);
       set(bar, "data-phase", p.phase);
       set(bar, "data-from", p.from);
       set(bar, "data-to", p.to === Infinity ? null : p.to);
@@ -255,20 +267,23 @@ export class Lanes {
     set(row.child, "d", `M${x1} ${y - 3}v6M${x1} ${y}H${x2}${end}`);
   }
 
-  backendIndex(lane) {
-    const i = this.addresses?.indexOf(lane.backend) ?? -1;
-    return i < 0 ? "none" : i % 6;
+  // colourOf returns the class with the colour of the n-th request's backend.
+  colourOf(lane, n) {
+    const request = lane.requests.find((r) => r.n === n);
+    const i = this.addresses.indexOf(request?.backend);
+    return i < 0 ? "" : `b${i % 6}`;
   }
 
   // drawLegend explains the colours: phases, or backends if there are several.
   drawLegend() {
     this.addresses = this.store.snapshots.at(-1)?.backends.map((b) => b.addr) ?? [];
     this.byBackend = this.colors ? this.colors === "backend" : this.addresses.length > 1;
-    const key = this.byBackend + this.addresses.join();
+    this.children ||= this.store.lanes.some((lane) => lane.child);
+    const key = [this.byBackend, this.children, ...this.addresses].join();
     if (key === this.legendKey) return;
     this.legendKey = key;
     const item = (classes, words) => el("li", {}, el("i", { class: classes }), words);
-    const one = this.store.hello.chapter.startsWith("ch1");
+    const { forwards } = this.store.hello;
     const items = this.byBackend
       ? [
           item("backlog", "in the backlog"),
@@ -276,9 +291,10 @@ export class Lanes {
           ...this.addresses.map((a, i) => item(`b${i % 6}`, `:${a.split(":").at(-1)}`)),
           item("bad", "failed"),
         ]
-      : Object.keys(PHASE_WORDS)
-          .filter((p) => !one || p === "backlog" || p === "reading")
-          .map((p) => item(p, SHORT[p]))
+      : Object.entries(LEGEND)
+          .filter(([p]) => forwards || p === "backlog" || p === "reading")
+          .filter(([p]) => p !== "starting" || this.children)
+          .map(([p, words]) => item(p, words))
           .concat(item("bad", "failed"));
     $("#legend").replaceChildren(...items);
   }
@@ -310,8 +326,9 @@ export class Lanes {
 
   drawNote(burst, t, shown) {
     if (!burst) return say(this.note, "");
-    const { rate, drawn } = this.store.rateAt(this.dense ? t + STILL : t);
-    const sampled = rate > drawn + 1 ? `sampled: ${drawn} of ${count(rate)} a second` : "";
+    const { connections, drawn } = this.store.rateAt(this.dense ? t + STILL : t);
+    const sampled =
+      connections > drawn + 1 ? `sampled: ${drawn} of ${count(connections)} a second` : "";
     const hidden = this.total > shown ? `${shown} shown` : "";
     const span = micros(Math.max(0, this.length));
     set(this.note, "data-sampled", sampled ? "true" : "false");
@@ -343,15 +360,6 @@ export class Lanes {
     );
   }
 }
-
-const SHORT = {
-  backlog: "in the backlog",
-  reading: "reading",
-  connecting: "connecting",
-  forwarding: "forwarding",
-  waiting: "waiting for the backend",
-  sending: "sending",
-};
 
 // order sorts lanes by when they were accepted, those in the backlog last.
 const order = (lane, t) => (lane.accepted === null || lane.accepted > t ? Infinity : lane.accepted);

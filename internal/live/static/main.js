@@ -1,7 +1,7 @@
 // The live page. Events come from the program as server-sent events, or, in a
 // recording, from the page itself; each frame draws one moment of them.
 
-import { $, $$, count, say, set } from "./dom.js";
+import { $, $$, count, plural, say, set } from "./dom.js";
 import { Store } from "./store.js";
 import { Player } from "./player.js";
 import { Flow } from "./flow.js";
@@ -17,7 +17,7 @@ class App {
     this.selected = null; // a lane, or null to follow the newest
     this.followed = null;
     this.followedAt = 0;
-    this.store = prepare(hello);
+    this.store = new Store(hello);
     this.controls = new Controls(this);
     const act = live ? (path, command) => this.controls.act(path, command) : null;
     this.flow = new Flow($("#flow"), this.store, act);
@@ -39,7 +39,7 @@ class App {
 
   // restart forgets everything: the stream begins anew.
   restart(hello) {
-    this.store = prepare(hello);
+    this.store = new Store(hello);
     this.selected = this.followed = null;
     this.player.begin();
     for (const view of [this.flow, this.lanes, this.steps]) view.reset(this.store);
@@ -52,9 +52,9 @@ class App {
     say($("#proxy-name"), hello.chapter);
     say($("#proxy-addr"), hello.proxy);
     say($("#model"), hello.workers);
-    set(document.documentElement, "data-chapter", hello.chapter);
+    set(document.documentElement, "data-forwards", hello.forwards);
     for (const button of $$('[data-shoot="big"], [data-shoot="drop"]'))
-      button.hidden = hello.chapter.startsWith("ch1");
+      button.hidden = !hello.forwards;
   }
 
   quiet() {
@@ -67,38 +67,42 @@ class App {
 
   draw() {
     const t = this.player.time();
-    const lane = this.chosen(t);
+    this.lanes.look(t, this.selected);
+    const lane = this.chosen();
     this.drawTotals(t);
     this.flow.draw(t);
-    this.lanes.draw(t, lane);
-    this.steps.draw(lane, t);
+    this.lanes.draw(lane);
+    this.steps.draw(lane, this.lanes.t); // the same connection at the same time
     this.controls.draw(t);
   }
 
   drawTotals(t) {
     const counts = this.store.snapshotAt(t);
     if (!counts) return;
-    for (const name of ["connections", "inFlight", "failed"]) {
+    for (const name of ["connections", "requests", "inFlight", "idle", "failed"]) {
       const node = $(`[data-counter="${name}"]`);
       say(node, count(counts[name]));
       set(node, "data-value", counts[name]);
     }
+    for (const word of ["connection", "request"])
+      say($(`[data-counter="${word}s"]`).previousElementSibling, plural(counts[`${word}s`], word));
     set($('[data-counter="failed"]'), "class", counts.failed ? "bad" : null);
-    say($('[data-counter="rate"]'), count(this.store.rateAt(t).rate));
+    // What is the same as another count, or none, says nothing.
+    const hide = (name, idle) => ($(`[data-counter="${name}"]`).parentNode.hidden = idle);
+    hide("requests", counts.requests <= counts.connections);
+    hide("idle", !counts.idle);
+    say($('[data-counter="rate"]'), count(this.store.rateAt(t).requests));
   }
 
-  // chosen returns the selected lane, or the newest; under load the newest is
-  // changed slowly enough to be read.
-  chosen(t) {
-    if (this.selected && this.selected.start <= t) return this.selected;
+  // chosen returns the selected lane, or the newest that is drawn; under load
+  // the newest is changed slowly enough to be read.
+  chosen() {
+    const { visible, t } = this.lanes;
+    if (visible.includes(this.selected)) return this.selected;
     const now = performance.now();
-    const known =
-      this.followed && this.followed.start <= t && this.store.lanes.includes(this.followed);
-    if (known && now - this.followedAt < FOLLOW_FOR) return this.followed;
+    if (visible.includes(this.followed) && now - this.followedAt < FOLLOW_FOR) return this.followed;
     const newest =
-      this.store.lanes.findLast((l) => l.accepted !== null && l.accepted <= t) ??
-      this.store.lanes.findLast((l) => l.start <= t) ??
-      null;
+      visible.findLast((l) => l.accepted !== null && l.accepted <= t) ?? visible.at(-1) ?? null;
     if (newest !== this.followed) {
       this.followed = newest;
       this.followedAt = now;
@@ -107,7 +111,7 @@ class App {
   }
 
   selectNext(step) {
-    this.selected = this.lanes.next(this.chosen(this.player.at), step);
+    this.selected = this.lanes.next(this.chosen(), step);
   }
 
   // follow goes back to the newest connection and to now.
@@ -122,12 +126,6 @@ class App {
     const i = bursts.indexOf(this.store.burstAt(this.player.at)) + step;
     if (i >= 0 && i < bursts.length) this.player.seek(bursts[i].last + 2e5);
   }
-}
-
-// prepare makes an empty store and what the page says by itself.
-function prepare(hello) {
-  hello.single = /^ch[12]_/.test(hello.chapter);
-  return new Store(hello);
 }
 
 function status(state, words) {
@@ -152,7 +150,7 @@ function watch() {
     app.player.heard(tick.t);
     tick.events.forEach((e) => app.store.add(e));
     app.store.snapshot(tick);
-    if (tick.lost) app.store.missed({ events: tick.lost, open: [] });
+    if (tick.lost) app.store.missed(tick.lost);
     status("live", app.store.lost ? `live, lost ${app.store.lost} events` : "live");
     set($("#status"), "data-lost", app.store.lost);
   });
@@ -171,12 +169,10 @@ function play(recording) {
   const app = new App(recording.hello, false);
   for (const s of recording.history) app.store.snapshot(s);
   for (const e of recording.events) app.store.add(e);
-  const { bursts, newest } = app.store;
-  app.player.end(newest + 1e6);
-  app.player.replay(Math.max(0, (bursts[0]?.start ?? newest) - 5e5));
+  app.player.end(app.store.newest + 1e6);
+  app.controls.replay();
   status("recording", "recording");
   $("#replay").textContent = "Replay";
-  app.controls.replay = () => app.player.replay(Math.max(0, (bursts[0]?.start ?? newest) - 5e5));
 }
 
 const recorded = document.getElementById("recording");

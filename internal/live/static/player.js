@@ -64,16 +64,16 @@ export class Player {
 
   pause() {
     if (this.mode === "paused") {
-      if (this.ended !== null && this.at >= this.ended) return this.replay();
+      if (this.ended !== null && this.at >= this.ended) return this.replay(0);
       this.mode = this.ended === null ? "live" : "replay";
     } else {
       this.mode = "paused";
     }
   }
 
-  // replay starts at the given time, by default a minute ago.
-  replay(from = this.oldest()) {
-    this.at = from;
+  // replay starts at the given time, at most a minute ago.
+  replay(from) {
+    this.at = Math.max(from, this.oldest());
     this.mode = "replay";
   }
 

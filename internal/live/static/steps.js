@@ -2,7 +2,7 @@
 // its steps happen, each with the C call, the Go call and the time it took.
 
 import { $, bytes, el, micros, say, set, svgEl } from "./dom.js";
-import { STEPS, goCall, has } from "./calls.js";
+import { STEPS, has } from "./calls.js";
 import { resultOf } from "./store.js";
 
 // Where the lifelines stand in a row's drawing, which is 100 wide and 40 high.
@@ -20,12 +20,11 @@ export class Steps {
 
   reset(store) {
     this.store = store;
-    const chapter = store.hello.chapter;
-    const forwards = has(STEPS[5], chapter);
+    const { forwards, rawCalls } = store.hello;
     for (const row of this.rows) {
       row.drawing.replaceChildren(...arrow(row.step.arrow, forwards));
-      set(row.root, "hidden", has(row.step.step, chapter) ? null : "");
-      row.go = goCall(row.step, chapter);
+      set(row.root, "hidden", has(row.step.step, store.hello) ? null : "");
+      row.go = rawCalls ? `syscall.${row.step.raw}` : row.step.go;
     }
     set(this.root, "data-short", forwards ? null : "true");
   }
@@ -52,67 +51,73 @@ export class Steps {
   }
 
   draw(lane, t) {
+    const accepted = lane?.conn && lane.accepted <= t;
+    const request = lane?.requestAt(t);
     say(
       this.title,
-      lane?.conn
-        ? [`Connection #${lane.conn}`, lane.accepted <= t ? this.store.workerOf(lane) : ""]
+      accepted
+        ? [
+            `Connection #${lane.conn}`,
+            request?.n > 1 && `request ${request.n}`,
+            this.store.workerOf(lane),
+          ]
             .filter(Boolean)
             .join(" · ")
         : lane
           ? "A client in the backlog"
           : "Steps",
     );
-    say(this.request, lane ? this.headline(lane, t) : "Choose a connection with ↑ and ↓.");
+    const steps = lane?.stepsAt(t) ?? [];
+    say(
+      this.request,
+      lane ? headline(lane, steps, request, t) : "Choose a connection with ↑ and ↓.",
+    );
     set(this.root, "data-conn", lane?.conn ?? null);
-    const next = lane ? this.expected(lane, t) : 0;
-    for (const row of this.rows) this.drawRow(row, lane, t, next);
-  }
-
-  headline(lane, t) {
-    const request = lane.steps.some((s) => s.step === 5 && s.t <= t) ? lane.request : "";
-    const backend = lane.steps.some((s) => s.step === 6 && s.t <= t)
-      ? ` → :${lane.backend.split(":").at(-1)}`
-      : "";
-    return [request + backend, resultOf(lane, t)].filter(Boolean).join(" · ");
+    const next = lane ? this.expected(lane, steps, t) : 0;
+    for (const row of this.rows) this.drawRow(row, lane, steps, request, t, next);
   }
 
   // expected returns the step that the connection is in at time t.
-  expected(lane, t) {
+  expected(lane, steps, t) {
     if (lane.accepted === null || lane.accepted > t) return 4;
-    if (lane.end <= t) return 0;
-    const done = lane.steps.filter((s) => s.t <= t).map((s) => s.step);
-    const next = Math.max(4, ...done) + 1;
-    return has(next, this.store.hello.chapter) ? next : 10;
+    if (lane.end <= t || lane.idleAt(t)) return 0;
+    const next = steps.at(-1).step + 1;
+    return has(next, this.store.hello) ? next : 10;
   }
 
-  drawRow(row, lane, t, expected) {
+  drawRow(row, lane, steps, request, t, expected) {
     const n = row.step.step;
     const done =
       n <= 3
         ? this.store.hello.listening.find((s) => s.step === n)
-        : lane?.steps.find((s) => s.step === n && s.t <= t);
+        : steps.findLast((s) => s.step === n);
     let state = "pending",
       time = "";
     if (done) {
       state = done.err && !(n === 10 && !done.failed) ? "failed" : n <= 3 ? "once" : "done";
-      time =
-        n <= 3
-          ? "once"
-          : n === 4
-            ? this.waited(lane)
-            : n === 10
-              ? `${micros(done.us)} in all`
-              : micros(done.us);
-    } else if (lane && n === expected) {
+      if (n <= 3) time = "once";
+      else if (n === 4) time = this.waited(lane);
+      else time = micros(done.us) + (n === 10 ? " in all" : "");
+    } else if (n === expected) {
       state = "now";
-      const last = lane.steps.filter((s) => s.t <= t).at(-1);
-      time = `${micros(t - (last?.t ?? lane.start))} …`;
+      time = this.since(steps.at(-1)?.t ?? lane.start, n, t);
     }
     set(row.root, "data-state", state);
     set(row.root, "data-us", done ? done.us : null);
     set(row.root, "data-calls", done?.calls ?? null);
     say(row.time, time);
-    this.drawCalls(row, done, lane, t);
+    // What ended the connection early need not be said twice.
+    const said = n === 10 && done?.err && steps.some((s) => s.step < 10 && s.err === done.err);
+    this.drawCalls(row, said ? { ...done, err: "" } : done, request?.body, t);
+  }
+
+  // since says how long a step has been going on. The pause of slow motion comes
+  // before it; after accept and after the request was forwarded it runs beside
+  // the next step, which, if it was faster, is told at the pause's end.
+  since(from, n, t) {
+    const pause = (this.store.snapshotAt(t)?.slow ?? 0) * 1000;
+    if (t - from < pause) return "…";
+    return `${micros(t - from - (n === 5 || n === 8 || n === 4 ? 0 : pause))} …`;
   }
 
   // waited says how long a client of the page's waited to be accepted; for
@@ -123,30 +128,40 @@ export class Steps {
       : "";
   }
 
-  drawCalls(row, done, lane, t) {
+  drawCalls(row, done, body, t) {
     const n = row.step.step;
     if (done?.err) {
       row.calls.className = "calls error";
       say(row.calls, done.err);
-      set(row.calls, "title", done.err);
+      return;
+    }
+    row.calls.className = "calls";
+    const again = done?.try > 1 ? `try ${done.try}` : "";
+    if (done?.reused) {
+      say(row.calls, ["an idle connection, reused", again].filter(Boolean).join(", "));
       return;
     }
     const c = (done?.calls || row.step.c).replaceAll(",", "");
     let extra = "";
     if (done?.bytes && n !== 4) extra = bytes(done.bytes);
-    if (n === 7 && lane?.body && lane.body.t <= t) extra = bytes(lane.body.bytes ?? 0);
+    if (n === 6) extra = again;
+    if (n === 7 && body?.t <= t) extra = bytes(body.bytes ?? 0);
     if (n === 8 && done?.status) extra = `${done.status}, ${extra}`;
-    row.calls.className = "calls";
     const key = c + row.go + extra;
     if (row.calls.said === key) return;
     row.calls.said = key;
-    set(row.calls, "title", null);
     row.calls.replaceChildren(
       el("code", { class: "c", title: "C" }, c),
       el("code", { class: "go", title: "Go" }, row.go),
       el("span", {}, extra),
     );
   }
+}
+
+function headline(lane, steps, request, t) {
+  const asked = steps.some((s) => s.step === 5) && request?.target;
+  const backend = steps.some((s) => s.step === 6) && ` → :${request.backend.split(":").at(-1)}`;
+  return [(asked || "") + (backend || ""), resultOf(lane, t)].filter(Boolean).join(" · ");
 }
 
 // arrow draws the lifelines and what passes between them in one step.

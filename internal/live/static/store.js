@@ -8,7 +8,8 @@ import { bytes, micros } from "./dom.js";
 
 export const MINUTE = 60e6;
 const GAP = 1e6; // without any connection for so long, the next one opens a new picture
-const HOP = 200e3; // a dot stays at each place at least so long, to be seen
+const PATIENCE = 130e6; // longer than any client of the page's lives
+const HOP = 90e3; // a ghost stays at each place at least so long, to be seen
 
 // Lane is one connection, or one of the page's own clients that the proxy has
 // not accepted yet.
@@ -17,13 +18,13 @@ class Lane {
     this.key = key;
     this.start = start; // when its client dialled, or when it was accepted
     this.end = Infinity;
-    this.conn = this.shot = this.accepted = null;
-    this.peer = this.worker = this.backend = this.request = this.error = "";
+    this.conn = this.shot = this.accepted = this.child = null; // child: {from, to} of its process
+    this.peer = this.worker = this.backend = "";
     this.status = 0;
     this.failed = false;
-    this.steps = []; // {step, t, us, calls, bytes, status, text, err, peer}
-    this.child = null; // {from, to, text} of its child process
-    this.body = null;
+    this.steps = []; // events of steps 4–10, in their order
+    this.requests = []; // {n, from, end, target, backend, failed, body}
+    this.idle = []; // times from which it waited for another request
     this.changed();
   }
 
@@ -31,74 +32,108 @@ class Lane {
     this.phaseList = this.placeList = null;
   }
 
-  step(n) {
-    return this.steps.find((s) => s.step === n);
+  // request returns the request that an event belongs to.
+  request(e) {
+    let r = this.requests.at(-1);
+    if (!r || e.request > r.n) {
+      r = { n: e.request || 1, from: e.t, end: Infinity, target: "", backend: "" };
+      if (r.n > 1) r.from -= e.us;
+      this.requests.push(r);
+    }
+    return r;
   }
 
-  // phases returns what the connection did and when: {phase, from, to, err};
-  // to is Infinity for what it is still doing. The pauses of slow motion count
-  // to the step that they delay.
+  // requestAt returns the latest request that had begun at time t.
+  requestAt(t) {
+    return this.requests.findLast((r) => r.from <= t) ?? null;
+  }
+
+  // stepsAt returns what had happened by time t: steps 4 and 10, and of the
+  // others those of the latest request.
+  stepsAt(t) {
+    const n = this.requestAt(t)?.n;
+    return this.steps.filter(
+      (s) => s.t <= t && (s.step === 4 || s.step === 10 || (s.request || 1) === n),
+    );
+  }
+
+  // idleAt says whether it waited for another request at time t.
+  idleAt(t) {
+    const last = this.steps.findLast((s) => s.t <= t)?.t ?? Infinity;
+    return this.idle.some((from) => from <= t && from >= last);
+  }
+
+  // servedFrom returns from when on a worker was there: a child process has to
+  // be started first, until it measures its first step.
+  servedFrom() {
+    if (!this.child || this.child.from < this.accepted) return this.accepted;
+    const first = this.steps.find((s) => s.step === 5);
+    return Math.max(this.child.from, first ? first.t - first.us : 0);
+  }
+
+  // phases returns what the connection did and when: {phase, from, to, err, n},
+  // n being the request's number; to is Infinity for what it is still doing. The
+  // pauses of slow motion count to the step that they delay.
   phases() {
     if (this.phaseList) return this.phaseList;
     const list = [];
-    if (this.shot !== null && this.accepted !== this.start) {
-      list.push({ phase: "backlog", from: this.start, to: this.accepted ?? this.end, err: "" });
-    }
-    let last = this.accepted;
+    let last = this.start;
+    const go = (phase, to, err = "", n = 0) => {
+      if (to > last) list.push({ phase, from: last, to, err, n });
+      last = to;
+    };
+    if (this.shot !== null && this.accepted !== this.start)
+      go("backlog", this.accepted ?? this.end);
+    if (this.accepted === null) return (this.phaseList = list);
+    go("starting", this.servedFrom());
     for (const s of this.steps) {
-      if (s.step < 5) continue;
-      list.push({ phase: PHASES[s.step], from: last, to: s.t, err: s.step === 10 ? "" : s.err });
-      last = Math.max(last, s.t);
+      if (s.step === 5 && s.request > 1) go("idle", s.t - s.us);
+      const closed = s.step === 10 && this.idle.at(-1) >= last;
+      if (s.step > 4) go(closed ? "idle" : PHASES[s.step], s.t, s.step < 10 && s.err, s.request);
     }
-    if (this.accepted !== null && this.end === Infinity) {
-      const done = this.steps.reduce((most, s) => Math.max(most, s.step), 4);
-      list.push({ phase: PHASES[Math.min(done + 1, 10)], from: last, to: Infinity, err: "" });
+    if (this.end === Infinity) {
+      const step = this.steps.at(-1);
+      const phase = this.idleAt(Infinity) ? "idle" : PHASES[Math.min(step.step + 1, 10)];
+      go(phase, Infinity, "", step.request);
     }
     return (this.phaseList = list);
   }
 
-  // places returns where its dot is from when on: {place, t, failed}. The
-  // places are the true ones; each is held long enough to be seen.
+  // places returns where its request is, and from when on: {place, t, ghost,
+  // failed}. ghost is when a faded dot gets there that is slow enough to be seen.
   places() {
     if (this.placeList) return this.placeList;
-    const list = [{ place: "client", t: this.start, failed: false }];
+    const list = [];
     let failed = false;
     const go = (place, t) => {
-      if (list.at(-1).place === place && list.at(-1).failed === failed) return;
-      list.push({
-        place,
-        t: Math.max(t, list.at(-1).t + (list.length > 1 ? HOP : HOP / 4)),
-        failed,
-      });
+      const last = list.at(-1);
+      if (last?.place === place && last.failed === failed) return;
+      list.push({ place, t, ghost: last ? Math.max(t, last.ghost + HOP) : t, failed });
     };
     if (this.shot !== null) go("queue", this.start);
-    if (this.accepted !== null) go("proxy", this.accepted);
     for (const s of this.steps) {
-      failed ||= Boolean(s.err);
-      if (s.step === 5) go(s.err ? "reply" : "link", s.t);
-      if (s.step === 6 && !s.err) go("backend", s.t);
-      if (s.step === 6 && s.err) go("proxy", s.t);
-      if (s.step === 8) go(s.err ? "proxy" : "reply", s.t);
+      failed = Boolean(s.err) || (failed && s.step > 5);
+      if (s.step === 4) go("proxy", this.accepted);
+      if (s.step === 5) go(failed ? "proxy" : "link", s.t);
+      if (s.step === 6 && failed) go("proxy", s.t);
+      if (s.step === 7) go(failed ? "proxy" : "backend", s.t);
+      if (s.step === 8) go(failed ? "proxy" : "reply", s.t);
       if (s.step === 9) go("home", s.t);
     }
+    failed ||= this.requests.at(-1)?.failed ?? this.failed;
     if (this.end !== Infinity) {
-      failed ||= this.failed;
       go("home", this.end);
-      list.push({ place: "gone", t: list.at(-1).t + 1.5 * HOP, failed });
+      list.push({ place: "", t: this.end, ghost: list.at(-1).ghost + 2 * HOP, failed });
     }
     return (this.placeList = list);
   }
 
-  // placeAt returns its dot's place at time t, null before and after.
-  placeAt(t) {
+  // placeAt returns where its dot is at time t, or, by "ghost", where its ghost
+  // is; null when there is none.
+  placeAt(t, clock = "t") {
     if (t < this.start || t > this.end + 10 * HOP) return null;
-    const list = this.places();
-    let at = null;
-    for (const p of list) {
-      if (p.t > t) break;
-      at = p;
-    }
-    return at.place === "gone" ? null : at;
+    const at = this.places().findLast((p) => p[clock] <= t);
+    return at?.place ? at : null;
   }
 }
 
@@ -117,6 +152,7 @@ export class Store {
     this.lost = 0;
     this.newest = 0; // time of the latest event or counts
     this.active = 0; // time of the latest event
+    for (const e of hello.children) this.worker(e);
   }
 
   add(e) {
@@ -125,10 +161,10 @@ export class Store {
     const burst = this.bursts.at(-1);
     if (burst && (this.open > 0 || e.t - burst.last < GAP) && e.t > burst.last) burst.last = e.t;
     if (e.kind === "step" && e.step === 4) this.accept(e);
-    else if (e.kind === "step" || e.kind === "route" || e.kind === "body") this.happened(e);
     else if (e.kind === "client") this.client(e);
     else if (e.kind === "worker") this.worker(e);
-    else if (e.err) this.tell(e.t, e.err, true);
+    else if (e.kind === "problem") this.tell(e.t, e.err, true);
+    else this.happened(e);
   }
 
   begin(lane) {
@@ -165,26 +201,28 @@ export class Store {
   }
 
   happened(e) {
+    const over = e.kind === "request" || (e.step === 10 && !e.request);
+    if (over && e.err) this.tell(e.t, `#${e.conn} ${e.err}`, e.failed);
     const lane = this.conns.get(e.conn);
-    if (!lane) {
-      if (e.err) this.tell(e.t, `#${e.conn} ${e.err}`, true);
-      return;
-    }
-    if (e.worker) lane.worker = e.worker;
-    if (e.kind === "route" || e.step === 6) lane.backend = e.peer || lane.backend;
-    if (e.kind === "body") lane.body = e;
-    if (e.kind === "step") {
-      lane.steps.push(e);
-      if (e.step === 5) lane.request = e.text ?? "";
-      if (e.status) lane.status = e.status;
-      if (e.err) lane.error = e.err;
-      if (e.step === 10) {
-        lane.failed = Boolean(e.failed);
-        this.finish(lane, e.t);
-        if (e.err) this.tell(e.t, `#${e.conn} ${e.err}`, lane.failed);
-      }
-    }
+    if (!lane) return;
     lane.changed();
+    if (e.worker) lane.worker = e.worker;
+    if (e.status) lane.status = e.status;
+    if (e.kind === "idle") lane.idle.push(e.t);
+    if (e.kind === "step") lane.steps.push(e);
+    if (e.step === 10) {
+      lane.failed ||= Boolean(e.failed);
+      this.finish(lane, e.t);
+    }
+    if (e.kind === "idle" || e.step === 10) return;
+    const r = lane.request(e);
+    if (e.kind === "route" || e.step === 6) lane.backend = r.backend = e.peer || r.backend;
+    if (e.kind === "body") r.body = e;
+    if (e.step === 5) r.target = e.text ?? "";
+    if (e.kind === "request") {
+      Object.assign(r, { end: e.t, failed: Boolean(e.failed) });
+      lane.failed ||= r.failed;
+    }
   }
 
   client(e) {
@@ -192,7 +230,6 @@ export class Store {
     if (e.text === "dialling") {
       lane = new Lane(`s${e.shot}`, e.t);
       lane.shot = e.shot;
-      lane.request = e.name;
       this.shots.set(e.shot, lane);
       this.begin(lane);
       return;
@@ -231,20 +268,24 @@ export class Store {
     this.open--;
   }
 
+  // worker keeps the life of a child process.
   worker(e) {
     const lane = this.conns.get(e.conn);
-    const started = e.text?.startsWith("started");
-    if (started) {
-      const life = { worker: e.worker, from: e.t, to: Infinity, text: e.text };
-      this.workers.push(life);
-      if (lane) lane.child = life;
-    } else {
-      const life = this.workers.findLast((w) => w.worker === e.worker && w.to === Infinity);
-      if (life) Object.assign(life, { to: e.t, text: e.text });
-      this.tell(e.t, `${e.worker} ${e.text}`, !/status 0$/.test(e.text ?? ""));
-    }
-    if (lane && !lane.worker) lane.worker = e.worker;
+    const life = this.workers.findLast((w) => w.worker === e.worker && w.to === Infinity);
     lane?.changed();
+    if (e.state !== "started") {
+      if (life) life.to = e.t;
+      this.tell(e.t, `${e.worker} ${e.text}`, false);
+      return;
+    }
+    let now = life;
+    if (life?.from !== e.t) {
+      // else the program's greeting had it already
+      now = { worker: e.worker, from: e.t, to: Infinity };
+      this.workers.push(now);
+      if (life) life.to = e.t;
+    }
+    if (lane) Object.assign(lane, { child: now, worker: e.worker });
   }
 
   tell(t, text, bad) {
@@ -257,8 +298,8 @@ export class Store {
     this.newest = Math.max(this.newest, s.t);
   }
 
-  // missed ends what this page can no longer know about: connections that
-  // closed among the events it was too slow for.
+  // missed ends what this page can no longer know about: connections and
+  // processes that ended among the events it was too slow for.
   missed(note) {
     this.lost += note.events;
     const open = new Set(note.open);
@@ -266,6 +307,9 @@ export class Store {
       if (lane.end === Infinity && lane.conn !== null && !open.has(lane.conn))
         this.finish(lane, this.newest);
     }
+    const alive = new Set(note.workers);
+    for (const life of this.workers)
+      if (life.to === Infinity && !alive.has(life.worker)) life.to = this.newest;
     this.tell(
       this.newest,
       `this page was too slow for ${note.events} events; the counts are right`,
@@ -277,6 +321,12 @@ export class Store {
   trim(now) {
     const cut = now - MINUTE;
     const old = (lane) => lane.end < cut;
+    // A client of the page's that was never accepted and whose end was lost.
+    for (const [shot, lane] of this.shots) {
+      if (lane.start > now - PATIENCE) continue;
+      this.shots.delete(shot);
+      if (lane.conn === null) this.finish(lane, now);
+    }
     for (const lane of this.lanes) {
       if (!old(lane)) continue;
       this.conns.delete(lane.conn);
@@ -305,17 +355,15 @@ export class Store {
     return Math.max(0, low - 1);
   }
 
-  // rateAt returns connections a second over the second before t, and how
-  // many of them are drawn.
+  // rateAt returns requests and connections a second over the second before t,
+  // and how many of the latter are drawn.
   rateAt(t) {
     const now = this.snapshotAt(t),
       before = this.snapshotAt(t - 1e6);
-    if (!now || now === before) return { rate: 0, drawn: 0 };
+    if (!now || now === before) return { requests: 0, connections: 0, drawn: 0 };
     const seconds = Math.max((now.t - before.t) / 1e6, 0.2);
-    return {
-      rate: Math.round((now.connections - before.connections) / seconds),
-      drawn: Math.round((now.drawn - before.drawn) / seconds),
-    };
+    const per = (name) => Math.round((now[name] - before[name]) / seconds);
+    return { requests: per("requests"), connections: per("connections"), drawn: per("drawn") };
   }
 
   // openAt says whether any connection was open at time t.
@@ -337,14 +385,21 @@ export class Store {
   }
 }
 
-// resultOf says how a connection stands at time t, in a few words.
+// resultOf says how a connection stands at time t: the status and the client's
+// whole time; lanes add how much of it was the wait to be accepted.
 export function resultOf(lane, t) {
-  if (lane.accepted === null || t < lane.accepted) {
-    return lane.end <= t ? "gone" : `waits ${micros(t - lane.start)}`;
-  }
-  const upTo = Math.min(t, lane.end);
-  const time = micros(upTo - lane.accepted);
-  const status = lane.steps.findLast((s) => s.status && s.t <= t)?.status;
-  const bad = lane.steps.some((s) => s.err && s.t <= t) || (lane.failed && lane.end <= t);
-  return `${bad ? "✕ " : ""}${status ? `${status} · ` : ""}${time}`;
+  const whole = micros(Math.min(t, lane.end) - lane.start);
+  if (lane.accepted === null || t < lane.accepted) return lane.end <= t ? "gone" : `waits ${whole}`;
+  const n = lane.requests.filter((r) => r.from <= t).length;
+  const status = lane.stepsAt(t).findLast((s) => s.status)?.status;
+  const bad = lane.requests.some((r) => r.failed && r.end <= t) || (lane.failed && lane.end <= t);
+  return (bad ? "✕ " : "") + [n > 1 ? `${n} requests` : status, whole].filter(Boolean).join(" · ");
+}
+
+export function waitOf(lane, t) {
+  const whole = Math.min(t, lane.end) - lane.start,
+    waited = lane.accepted - lane.start;
+  return lane.accepted !== null && t > lane.accepted && waited > whole / 50
+    ? `, waited ${micros(waited, whole)}`
+    : "";
 }

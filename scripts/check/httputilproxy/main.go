@@ -1,5 +1,5 @@
-// The plain httputil.ReverseProxy of the scoreboard: what one gets from the
-// standard library in a few lines, without any setting.
+// The httputil.ReverseProxy of the scoreboard, set up as the documentation of
+// net/http and httputil advises; with -plain as it comes, without a setting.
 package main
 
 import (
@@ -14,11 +14,17 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:8080", "address to listen on")
-	backends := flag.String("backends", "127.0.0.1:8000", "backends, with commas between, taken in turn")
+	backends := flag.String("backends", "127.0.0.1:8000", "backends, with commas between, taken "+
+		"in turn")
+	plain := flag.Bool("plain", false, "no timeouts, no flushing")
+	header := flag.Duration("request-timeout", 10*time.Second, "for a client's header")
+	server := flag.Duration("server-timeout", 15*time.Second, "for a backend's header")
+	connect := flag.Duration("connect-timeout", 5*time.Second, "for a backend to accept")
 	flag.Parse()
 	var targets []*url.URL
 	for _, b := range strings.Split(*backends, ",") {
@@ -29,8 +35,22 @@ func main() {
 		ErrorLog: log.New(io.Discard, "", 0),
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(targets[(next.Add(1)-1)%uint64(len(targets))])
+			if !*plain {
+				// SetXForwarded appends to what came.
+				r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
+			}
 			r.SetXForwarded()
 		},
+	}
+	service := &http.Server{Handler: proxy, ErrorLog: log.New(io.Discard, "", 0)}
+	if !*plain {
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		t.DialContext = (&net.Dialer{Timeout: *connect}).DialContext
+		t.ResponseHeaderTimeout = *server
+		proxy.Transport = t
+		proxy.FlushInterval = -1 // after each write
+		service.ReadHeaderTimeout = *header
+		service.IdleTimeout = time.Minute
 	}
 	ln, err := net.Listen("tcp", *listen)
 	if err != nil {
@@ -38,7 +58,6 @@ func main() {
 		os.Exit(1)
 	}
 	fmt.Println("Ready on", ln.Addr())
-	server := &http.Server{Handler: proxy, ErrorLog: log.New(io.Discard, "", 0)}
-	fmt.Fprintln(os.Stderr, server.Serve(ln))
+	fmt.Fprintln(os.Stderr, service.Serve(ln))
 	os.Exit(1)
 }

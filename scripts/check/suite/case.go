@@ -2,7 +2,7 @@ package suite
 
 import (
 	"fmt"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -102,7 +102,8 @@ func (t *T) Errorf(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	text := fmt.Sprintf(format, args...)
-	if len(t.problems) > 0 && (strings.Contains(text, "by the checker") || strings.Contains(text, "use of closed")) {
+	if len(t.problems) > 0 && (strings.Contains(text, "by the checker") || strings.Contains(text,
+		"use of closed")) {
 		return // what follows when a case is cut short
 	}
 	if len(t.problems) < 8 {
@@ -133,8 +134,12 @@ func (t *T) failed() bool {
 // patience is how long this case waits for the next byte.
 func (t *T) patience() time.Duration {
 	p := t.lab.patience()
-	return max(p, time.Duration(t.slow.Load()))
+	return max(p, t.within(time.Duration(t.slow.Load())))
 }
+
+// within is how long a thing may take that takes d at most on a machine with
+// nothing else to do.
+func (t *T) within(d time.Duration) time.Duration { return t.lab.pulse.scale(d) }
 
 // setSlow gives the case at least that much patience.
 func (t *T) setSlow(d time.Duration) { t.slow.Store(max(t.slow.Load(), int64(d))) }
@@ -235,35 +240,53 @@ func Chunked(body string, n int, trailers ...string) string {
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// groups is the order of the groups in reports.
-var groups = []string{"basics", "request framing", "response framing", "responses without body", "HTTP/1.0",
-	"trailers", "interim responses", "forwarding fields", "smuggling: lengths", "smuggling: encodings",
-	"smuggling: chunks", "smuggling: lines", "smuggling: hosts", "smuggling: more requests", "keep-alive", "upgrade",
-	"streaming", "early responses", "aborts", "sizes and limits", "errors", "timeouts", "concurrency", "crosstalk",
-	"load balancing", "process"}
-
 // registry holds every case in the order of the report.
-var registry []Case
+var registry = slices.Concat(
+	basicsCases,
+	requestFramingCases,
+	responseFramingCases,
+	responsesWithoutBodyCases,
+	http10Cases,
+	trailersCases,
+	interimResponsesCases,
+	forwardingFieldsCases,
+	smugglingLengthsCases,
+	smugglingEncodingsCases,
+	smugglingChunksCases,
+	smugglingLinesCases,
+	smugglingHostsCases,
+	smugglingMoreRequestsCases,
+	keepAliveCases,
+	upgradeCases,
+	streamingCases,
+	earlyResponsesCases,
+	abortsCases,
+	sizesAndLimitsCases,
+	errorsCases,
+	timeoutsCases,
+	concurrencyCases,
+	crosstalkCases,
+	loadBalancingCases,
+	processCases,
+)
 
-// add registers cases of one group.
-func add(group string, cases ...Case) {
-	for _, c := range cases {
-		c.Group = group
-		registry = append(registry, c)
+// group gives cases their group's name.
+func group(name string, cases ...Case) []Case {
+	for i := range cases {
+		cases[i].Group = name
 	}
+	return cases
 }
 
-// sorted puts the registry into the order of the groups, once.
-var sorted = sync.OnceFunc(func() {
-	at := map[string]int{}
-	for i, g := range groups {
-		at[g] = i
-	}
-	sort.SliceStable(registry, func(i, j int) bool { return at[registry[i].Group] < at[registry[j].Group] })
-})
-
 // Cases returns every case, in the order of the report.
-func Cases() []Case {
-	sorted()
-	return append([]Case(nil), registry...)
+func Cases() []Case { return slices.Clone(registry) }
+
+// Groups returns the groups in the order of the report.
+func Groups() (names []string) {
+	for _, c := range registry {
+		if len(names) == 0 || names[len(names)-1] != c.Group {
+			names = append(names, c.Group)
+		}
+	}
+	return names
 }

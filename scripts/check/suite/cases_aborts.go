@@ -5,119 +5,135 @@ import (
 	"time"
 )
 
-func init() {
-	add("aborts",
-		backendAborts("abort-close-silent", "", false, "A backend that closes without an answer gets the client a 502, not an empty reply."),
-		backendAborts("abort-reset-silent", "", true, "A backend that resets without an answer gets the client a 502."),
-		backendAborts("abort-in-head", "HTTP/1.1 200 OK\r\nContent-Le", false, "A backend that breaks off inside its head gets the client a 502, not half a head."),
-		cutBody("abort-in-length", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this", false,
-			"A response that breaks off before its Content-Length must be seen as cut off."),
-		cutBody("abort-in-length-reset", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this", true,
-			"A response that is reset before its Content-Length must be seen as cut off."),
-		cutBody("abort-in-chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\nonly this", false,
-			"A response that breaks off inside a chunk must be seen as cut off."),
-		cutBody("abort-between-chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\n", false,
-			"A response that breaks off before its last chunk must be seen as cut off, however complete its chunks."),
-		cutBody("abort-in-trailers", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\n0\r\nX-Half", false,
-			"A response that breaks off inside its trailer section is not complete."),
-		Case{ID: "abort-close-reset", Level: Should, Hurts: true, RFC: "RFC 9112 §8",
-			Why: "A body that ends with the connection is cut off when that is reset; chunked anew, it must not get a last chunk.",
-			Run: func(t *T) {
-				c := t.Dial()
-				c.Send(t.Get("cut"))
-				x := t.Expect(c)
-				x.Request()
-				x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nonly this")
-				c.await(func(b []byte) bool { return strings.Contains(string(b), "only this") })
-				x.Reset()
-				r := c.Final("GET")
-				if r.Status == 200 && r.Ended == "chunked" && r.Problem == "" {
-					t.Errorf("the client got a complete chunked response of a body that was broken off")
+var abortsCases = group("aborts",
+	backendAborts("abort-close-silent", "", false, "A backend that closes without an answer gets "+
+		"the client a 502, not an empty reply."),
+	backendAborts("abort-reset-silent", "", true, "A backend that resets without an answer gets "+
+		"the client a 502."),
+	backendAborts("abort-in-head", "HTTP/1.1 200 OK\r\nContent-Le", false, "A backend that "+
+		"breaks off inside its head gets the client a 502, not half a head."),
+	cutBody("abort-in-length", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this", false,
+		"A response that breaks off before its Content-Length must be seen as cut off."),
+	cutBody("abort-in-length-reset", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this",
+		true,
+		"A response that is reset before its Content-Length must be seen as cut off."),
+	cutBody("abort-in-chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\nonly "+
+		"this", false,
+		"A response that breaks off inside a chunk must be seen as cut off."),
+	cutBody("abort-between-chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: "+
+		"chunked\r\n\r\n9\r\nonly this\r\n", false,
+		"A response that breaks off before its last chunk must be seen as cut off, however "+
+			"complete its chunks."),
+	cutBody("abort-in-trailers", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly "+
+		"this\r\n0\r\nX-Half", false,
+		"A response that breaks off inside its trailer section is not complete."),
+	Case{ID: "abort-close-reset", Level: Should, Hurts: true, RFC: "RFC 9112 §8",
+		Why: "A body that ends with the connection is cut off when that is reset; chunked anew, " +
+			"it must not get a last chunk.",
+		Run: func(t *T) {
+			c := t.Dial()
+			c.Send(t.Get("cut"))
+			x := t.Expect(c)
+			x.Request()
+			x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nonly this")
+			c.await(func(b []byte) bool { return strings.Contains(string(b), "only this") })
+			x.Reset()
+			r := c.Final("GET")
+			if r.Status == 200 && r.Ended == "chunked" && r.Problem == "" {
+				t.Errorf("the client got a complete chunked response of a body that was broken off")
+			}
+		}},
+	Case{ID: "abort-upload", Level: Must, RFC: "RFC 9112 §8",
+		Why: "A client that leaves in the middle of its upload: the backend must not take the " +
+			"half for the whole.",
+		Run: func(t *T) { leaveUpload(t, false) }},
+	Case{ID: "abort-upload-chunked", Level: Must, RFC: "RFC 9112 §8",
+		Why: "The same with chunks: without the last chunk the request is not complete.",
+		Run: func(t *T) { leaveUpload(t, true) }},
+	Case{ID: "abort-waiting", Level: Quality, RFC: "RFC 9112 §9.5",
+		Why: "When a client leaves while the backend works, the backend learns it within 3 s: " +
+			"its work is for nobody.",
+		Run: func(t *T) {
+			c := t.Dial()
+			c.Send(t.Get("slow"))
+			x := t.Expect(c)
+			x.Request()
+			c.Reset()
+			if _, ended := awaitEnd(x.reader, 3*time.Second); !ended {
+				t.Errorf("3 s after the client had left, the backend's connection was still open")
+			}
+		}},
+	Case{ID: "abort-download", Level: Should, RFC: "RFC 9112 §9.5",
+		Why: "When a client leaves in the middle of a download, the backend need not send the " +
+			"rest.",
+		Run: func(t *T) {
+			c := t.Dial()
+			c.Send(t.Get("down"))
+			x := t.Expect(c)
+			x.Request()
+			x.Send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+			c.await(func(b []byte) bool { return headEnd(b) >= 0 })
+			c.Reset()
+			sent := int64(0)
+			p := pattern(14, 256<<10)
+			for until := time.Now().Add(t.within(4 * time.Second)); time.Now().Before(until) &&
+				!x.ended(); {
+				if x.stream.send(t, p) != nil {
+					return
 				}
-			}},
-		Case{ID: "abort-upload", Level: Must, RFC: "RFC 9112 §8",
-			Why: "A client that leaves in the middle of its upload: the backend must not take the half for the whole.",
-			Run: func(t *T) { leaveUpload(t, false) }},
-		Case{ID: "abort-upload-chunked", Level: Must, RFC: "RFC 9112 §8",
-			Why: "The same with chunks: without the last chunk the request is not complete.",
-			Run: func(t *T) { leaveUpload(t, true) }},
-		Case{ID: "abort-waiting", Level: Quality, RFC: "RFC 9112 §9.5",
-			Why: "When a client leaves while the backend works, the backend learns it within 3 s: its work is for nobody.",
-			Run: func(t *T) {
-				c := t.Dial()
-				c.Send(t.Get("slow"))
-				x := t.Expect(c)
-				x.Request()
-				c.Reset()
-				if _, ended := awaitEnd(x.reader, 3*time.Second); !ended {
-					t.Errorf("3 s after the client had left, the backend's connection was still open")
+				sent += int64(len(p))
+				time.Sleep(5 * time.Millisecond)
+			}
+			if !x.ended() {
+				t.Errorf("4 s after the client had left, the proxy had taken %d MiB and wanted "+
+					"more", sent>>20)
+			}
+		}},
+	Case{ID: "abort-silent-visitor", Level: Should, RFC: "RFC 9112 §9.5", Mode: Alone,
+		Why: "A visitor who connects and leaves without a word is none of the backend's " +
+			"business: no connection, no empty request.",
+		Run: func(t *T) {
+			accepted := func() (n int64) {
+				for _, b := range t.lab.farm.backends {
+					n += b.empty.Load() + b.strays.Load()
 				}
-			}},
-		Case{ID: "abort-download", Level: Should, RFC: "RFC 9112 §9.5",
-			Why: "When a client leaves in the middle of a download, the backend need not send the rest.",
-			Run: func(t *T) {
-				c := t.Dial()
-				c.Send(t.Get("down"))
-				x := t.Expect(c)
-				x.Request()
-				x.Send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
-				c.await(func(b []byte) bool { return headEnd(b) >= 0 })
-				c.Reset()
-				sent := int64(0)
-				p := pattern(14, 256<<10)
-				for until := time.Now().Add(4 * time.Second); time.Now().Before(until) && !x.ended(); {
-					if x.stream.send(t, p) != nil {
-						return
-					}
-					sent += int64(len(p))
-					time.Sleep(5 * time.Millisecond)
-				}
-				if !x.ended() {
-					t.Errorf("4 s after the client had left, the proxy had taken %d MiB and wanted more", sent>>20)
-				}
-			}},
-		Case{ID: "abort-silent-visitor", Level: Should, RFC: "RFC 9112 §9.5", Mode: Alone,
-			Why: "A visitor who connects and leaves without a word is none of the backend's business: no connection, no empty request.",
-			Run: func(t *T) {
-				accepted := func() (n int64) {
-					for _, b := range t.lab.farm.backends {
-						n += b.empty.Load() + b.strays.Load()
-					}
-					return n
-				}
-				before := accepted()
-				for i := 0; i < 3; i++ {
-					t.Dial().Close()
-				}
-				time.Sleep(150 * time.Millisecond)
-				if n := accepted() - before; n > 0 {
-					t.Errorf("%d connections without a request reached the backends", n)
-				}
-			}},
-		Case{ID: "abort-survives", Level: Must, Limit: bigTime, RFC: "RFC 9112 §9.5", Mode: Alone,
-			Why: "Twenty clients that leave at the worst moments harm nobody else: a C program without SIGPIPE handling dies here.",
-			Run: survives},
-		Case{ID: "abort-survives-backend", Level: Must, Limit: bigTime, Hurts: true, RFC: "RFC 9112 §9.5", Mode: Alone,
-			Why: "Backends that break off at the worst moments do not end the proxy.",
-			Run: survivesBackend},
-	)
-}
+				return n
+			}
+			before := accepted()
+			for i := 0; i < 3; i++ {
+				t.Dial().Close()
+			}
+			time.Sleep(t.within(150 * time.Millisecond))
+			if n := accepted() - before; n > 0 {
+				t.Errorf("%d connections without a request reached the backends", n)
+			}
+		}},
+	Case{ID: "abort-survives", Level: Must, Limit: bigTime, RFC: "RFC 9112 §9.5", Mode: Alone,
+		Why: "Twenty clients that leave at the worst moments harm nobody else: a C program " +
+			"without SIGPIPE handling dies here.",
+		Run: survives},
+	Case{ID: "abort-survives-backend", Level: Must, Limit: bigTime, Hurts: true, RFC: "RFC 9112 " +
+		"§9.5", Mode: Alone,
+		Why: "Backends that break off at the worst moments do not end the proxy.",
+		Run: survivesBackend},
+)
 
 // backendAborts wants a 5xx when the backend breaks off before its head ends.
 func backendAborts(id, part string, reset bool, why string) Case {
-	return Case{ID: id, Level: Should, Hurts: true, RFC: "RFC 9110 §15.6.3", Why: why, Run: func(t *T) {
-		t.Serve(func(x *Exchange) {
-			x.Request()
-			x.Send(part)
-			if reset {
-				x.Reset()
+	return Case{ID: id, Level: Should, Hurts: true, RFC: "RFC 9110 §15.6.3", Why: why,
+		Run: func(t *T) {
+			t.Serve(func(x *Exchange) {
+				x.Request()
+				x.Send(part)
+				if reset {
+					x.Reset()
+				}
+			})
+			r := t.Do(t.Get("abort"), "GET")
+			if r.Status < 500 {
+				t.Errorf("the client got %s; %s", Visible(r.Start, 80), r.Problem)
 			}
-		})
-		r := t.Do(t.Get("abort"), "GET")
-		if r.Status < 500 {
-			t.Errorf("the client got %s; %s", Visible(r.Start, 80), r.Problem)
-		}
-	}}
+		}}
 }
 
 // cutBody wants a response that is cut off to look cut off.
@@ -139,7 +155,8 @@ func cutBody(id, reply string, reset bool, why string) Case {
 			return // 502, or nothing that could be taken for an answer
 		}
 		if r.Problem == "" {
-			t.Fatalf("the client got a response that looks complete (its end: %s) with %s", r.Ended, Visible(string(r.Body), 60))
+			t.Fatalf("the client got a response that looks complete (its end: %s) with %s",
+				r.Ended, Visible(string(r.Body), 60))
 		}
 		if strings.Contains(r.Problem, "silent") {
 			t.Errorf("the client is left waiting for the rest: %s", r.Problem)
@@ -167,7 +184,8 @@ func leaveUpload(t *T, chunked bool) {
 	}
 	q := x.Request()
 	if q.Problem == "" {
-		t.Fatalf("the backend got a request that looks complete, with %s", Visible(string(q.Body), 60))
+		t.Fatalf("the backend got a request that looks complete, with %s", Visible(string(q.Body),
+			60))
 	}
 	if strings.Contains(q.Problem, "silent") {
 		t.Errorf("the client has left, but the backend's connection is still open")
@@ -229,8 +247,10 @@ func (t *T) stillServes() {
 
 // survivesBackend breaks exchanges at different moments, then asks for a page.
 func survivesBackend(t *T) {
-	parts := []string{"", "HTTP/1.1", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe", "\r\n\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n"}
+	parts := []string{"", "HTTP/1.1", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", "HTTP/1.1 200 " +
+		"OK\r\nContent-Length: 50\r\n\r\nhalf",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe", "\r\n\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n"}
 	for i, p := range append(parts, parts...) {
 		c := t.Dial()
 		c.Send(t.Req("POST", "x", "abc"))

@@ -5,241 +5,275 @@ import (
 	"time"
 )
 
-func init() {
-	add("upgrade",
-		Case{ID: "upgrade-refused", Level: Must, RFC: "RFC 9110 §7.8",
-			Why: "A backend may ignore Upgrade: its ordinary answer is passed on as such.",
-			Run: func(t *T) {
-				t.Answer(Reply(200, "no websocket here"))
-				r := t.Do(t.upgrade(), "GET")
+var upgradeCases = group("upgrade",
+	Case{ID: "upgrade-refused", Level: Must, RFC: "RFC 9110 §7.8",
+		Why: "A backend may ignore Upgrade: its ordinary answer is passed on as such.",
+		Run: func(t *T) {
+			t.Answer(Reply(200, "no websocket here"))
+			r := t.Do(t.upgrade(), "GET")
+			t.Whole(r, 200)
+			t.SameBody("the client", r.Body, []byte("no websocket here"))
+		}},
+	Case{ID: "upgrade-426", Level: Must, RFC: "RFC 9110 §15.5.22",
+		Why: "A 426 must name the protocol it asks for: without its Upgrade field the client " +
+			"cannot do what it is told.",
+		Run: func(t *T) {
+			t.Answer(Reply(426, "another protocol, please", "Upgrade: HTTP/3.0", "Connection: "+
+				"Upgrade"))
+			r := t.Do(t.Get("426"), "GET")
+			t.Whole(r, 426)
+			sameFields(t, "the client", &r.Head, "Upgrade: HTTP/3.0")
+		}},
+	Case{ID: "upgrade-grammar", Level: Should, RFC: "RFC 9110 §7.8",
+		Why: "An Upgrade field outside the grammar (foo h2c) is refused or left out: what one " +
+			"server skips another takes for h2c, a tunnel past all filters.",
+		Run: func(t *T) {
+			for _, v := range []string{"foo h2c", "websocket/", "/13", "\"websocket\"",
+				"websocket;h2c", "web@socket"} {
+				o := t.attack(t.Get("up", "Connection: Upgrade", "Upgrade: "+v))
+				forwards, _ := o.all()
+				for _, q := range forwards {
+					if q.Has("Upgrade") {
+						t.Errorf("the backend got Upgrade: %s", Visible(q.Get("Upgrade"), 60))
+					}
+				}
+			}
+		}},
+	Case{ID: "upgrade-tunnel", Level: Quality, RFC: "RFC 9110 §7.8",
+		Why: "After 101 bytes pass both ways, unchanged and at once: WebSockets need that.",
+		Run: func(t *T) {
+			c, x := t.tunnel("")
+			for i := 0; i < 3; i++ {
+				c.Send("\x81\x05hello")
+				t.pass("the backend", x.reader, "\x81\x05hello")
+				x.Send("\x00\xff\r\n\r\nanswer")
+				t.pass("the client", c.reader, "\x00\xff\r\n\r\nanswer")
+			}
+		}},
+	Case{ID: "upgrade-early-bytes", Level: Quality, RFC: "RFC 9110 §7.8",
+		Why: "Bytes that come in one segment with the 101 are the first of the tunnel; a buffer " +
+			"must not keep them.",
+		Run: func(t *T) {
+			c, x := t.tunnel("first bytes")
+			t.pass("the client", c.reader, "first bytes")
+			c.Send("reply")
+			t.pass("the backend", x.reader, "reply")
+		}},
+	Case{ID: "upgrade-half-close", Level: Quality, RFC: "RFC 9110 §7.8",
+		Why: "When one side has finished sending, the other may go on: a tunnel has two " +
+			"directions.",
+		Run: func(t *T) {
+			c, x := t.tunnel("")
+			c.Send("last words")
+			c.closeWrite()
+			t.pass("the backend", x.reader, "last words")
+			if _, ended := awaitEnd(x.reader, t.patience()); !ended {
+				t.Fatalf("the client's end of sending did not reach the backend")
+			}
+			x.Send("and an answer to them")
+			t.pass("the client", c.reader, "and an answer to them")
+			x.Close()
+			if _, ended := c.AwaitEnd(t.patience()); !ended {
+				t.Errorf("the tunnel was still open after both sides had finished")
+			}
+		}},
+	Case{ID: "upgrade-backend-leaves", Level: Quality, RFC: "RFC 9110 §7.8",
+		Why: "When the backend closes a tunnel, the client learns it: else it waits for ever.",
+		Run: func(t *T) {
+			c, x := t.tunnel("")
+			x.Send("bye")
+			x.Close()
+			rest, ended := c.AwaitEnd(t.patience())
+			if rest != "bye" || !ended {
+				t.Errorf("the client got %s, end seen: %v", Visible(rest, 40), ended)
+			}
+		}},
+	Case{ID: "upgrade-big", Level: Quality, RFC: "RFC 9110 §7.8",
+		Why: "A tunnel carries 1 MiB each way at the same time without a knot.",
+		Run: bigTunnel},
+)
+
+var keepAliveCases = group("keep-alive",
+	Case{ID: "close-announced", Level: Must, RFC: "RFC 9112 §9.3",
+		Why: "A proxy that closes after its answer says Connection: close; else the client sends " +
+			"its next request into nothing.",
+		Run: func(t *T) {
+			c := t.Dial()
+			r := t.onKept(c, "one")
+			if r.Names("Connection", "close") || r.Ended == "close" {
+				return
+			}
+			if _, ended := c.AwaitEnd(150 * time.Millisecond); ended {
+				t.Errorf("the proxy closed without having said Connection: close")
+				return
+			}
+			t.onKept(c, "two")
+		}},
+	Case{ID: "close-honoured", Level: Must, RFC: "RFC 9112 §9.6",
+		Why: "When the client says Connection: close, the proxy closes after the answer.",
+		Run: func(t *T) {
+			t.Answer(Kept(200, "ok", "Connection: close"))
+			c := t.Dial()
+			c.Send(t.Get("last"))
+			t.Whole(c.Final("GET"), 200)
+			if _, ended := c.AwaitEnd(2 * time.Second); !ended {
+				t.Errorf("the connection was still open 2 s after the answer")
+			}
+		}},
+	Case{ID: "keep-alive-client", Level: Should, RFC: "RFC 9112 §9.3",
+		Why: "A client sends several requests on one connection: it saves a handshake each.",
+		Run: func(t *T) {
+			c := t.Dial()
+			for _, p := range []string{"one", "two", "three"} {
+				if r := t.onKept(c, p); r.Names("Connection", "close") && p != "three" {
+					t.Fatalf("the proxy closes after request %s", p)
+				}
+			}
+		}},
+	Case{ID: "keep-alive-post", Level: Should, RFC: "RFC 9112 §9.3",
+		Why: "Requests with bodies, both framings, follow each other on one connection.",
+		Run: func(t *T) {
+			t.echo()
+			c := t.Dial()
+			for i, body := range []string{"first", "second body", "third"} {
+				raw := t.Req("POST", "b", body, "Connection: keep-alive")
+				if i == 1 {
+					raw = t.post("Transfer-Encoding: chunked\r\n", Chunked(body, 4))
+				}
+				c.Send(raw)
+				r := c.Final("POST")
+				if r.Status == 0 && i > 0 {
+					t.Fatalf("request %d on the connection was not answered: %s", i+1, r.Problem)
+				}
 				t.Whole(r, 200)
-				t.SameBody("the client", r.Body, []byte("no websocket here"))
-			}},
-		Case{ID: "upgrade-tunnel", Level: Quality, RFC: "RFC 9110 §7.8",
-			Why: "After 101 bytes pass both ways, unchanged and at once: WebSockets need that.",
-			Run: func(t *T) {
-				c, x := t.tunnel("")
-				for i := 0; i < 3; i++ {
-					c.Send("\x81\x05hello")
-					t.pass("the backend", x.reader, "\x81\x05hello")
-					x.Send("\x00\xff\r\n\r\nanswer")
-					t.pass("the client", c.reader, "\x00\xff\r\n\r\nanswer")
+				t.SameBody("the client", r.Body, []byte(body))
+			}
+		}},
+	Case{ID: "keep-alive-head", Level: Should, RFC: "RFC 9112 §9.3",
+		Why: "After answers without a body (HEAD, 204, 304) the connection goes on in step.",
+		Run: func(t *T) {
+			t.Serve(func(x *Exchange) {
+				q := x.Request()
+				switch q.Method {
+				case "HEAD":
+					x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 77\r\n\r\n")
+				case "DELETE":
+					x.Send(Reply(204, ""))
+				default:
+					x.Send(Reply(200, "page"))
 				}
-			}},
-		Case{ID: "upgrade-early-bytes", Level: Quality, RFC: "RFC 9110 §7.8",
-			Why: "Bytes that come in one segment with the 101 are the first of the tunnel; a buffer must not keep them.",
-			Run: func(t *T) {
-				c, x := t.tunnel("first bytes")
-				t.pass("the client", c.reader, "first bytes")
-				c.Send("reply")
-				t.pass("the backend", x.reader, "reply")
-			}},
-		Case{ID: "upgrade-half-close", Level: Quality, RFC: "RFC 9110 §7.8",
-			Why: "When one side has finished sending, the other may go on: a tunnel has two directions.",
-			Run: func(t *T) {
-				c, x := t.tunnel("")
-				c.Send("last words")
-				c.closeWrite()
-				t.pass("the backend", x.reader, "last words")
-				if _, ended := awaitEnd(x.reader, t.patience()); !ended {
-					t.Fatalf("the client's end of sending did not reach the backend")
+			})
+			c := t.Dial()
+			for _, m := range []string{"HEAD", "DELETE", "GET"} {
+				c.Send(t.Req(m, "x", "", "Connection: keep-alive"))
+				r := c.Final(m)
+				if r.Problem != "" {
+					t.Fatalf("%s: %s", m, r.Problem)
 				}
-				x.Send("and an answer to them")
-				t.pass("the client", c.reader, "and an answer to them")
-				x.Close()
-				if _, ended := c.AwaitEnd(t.patience()); !ended {
-					t.Errorf("the tunnel was still open after both sides had finished")
-				}
-			}},
-		Case{ID: "upgrade-backend-leaves", Level: Quality, RFC: "RFC 9110 §7.8",
-			Why: "When the backend closes a tunnel, the client learns it: else it waits for ever.",
-			Run: func(t *T) {
-				c, x := t.tunnel("")
-				x.Send("bye")
-				x.Close()
-				rest, ended := c.AwaitEnd(t.patience())
-				if rest != "bye" || !ended {
-					t.Errorf("the client got %s, end seen: %v", Visible(rest, 40), ended)
-				}
-			}},
-		Case{ID: "upgrade-big", Level: Quality, RFC: "RFC 9110 §7.8",
-			Why: "A tunnel carries 1 MiB each way at the same time without a knot.",
-			Run: bigTunnel},
-	)
-	add("keep-alive",
-		Case{ID: "close-announced", Level: Must, RFC: "RFC 9112 §9.3",
-			Why: "A proxy that closes after its answer says Connection: close; else the client sends its next request into nothing.",
-			Run: func(t *T) {
+			}
+		}},
+	Case{ID: "pipelining-order", Level: Must, RFC: "RFC 9112 §9.3.2",
+		Why: "Who reads on after the first of several requests sent at once answers them in " +
+			"their order; who closes after it need not.",
+		Run: func(t *T) { pipelined(t, false) }},
+	Case{ID: "pipelining-served", Level: Quality, RFC: "RFC 9112 §9.3.2",
+		Why: "All requests of a pipeline are answered.",
+		Run: func(t *T) { pipelined(t, true) }},
+	Case{ID: "backend-reuse", Level: Should, RFC: "RFC 9112 §9.3", Mode: Alone,
+		Why: "Connections to a backend are kept and used again: a handshake for each request " +
+			"costs the most there.",
+		Run: func(t *T) {
+			b := t.lab.farm.backends
+			before := int64(0)
+			for _, x := range b {
+				before += x.accepted.Load()
+			}
+			t.keepers()
+			const n = 12
+			for i := 0; i < n; i++ {
+				t.Whole(t.Do(t.Get("reuse"), "GET"), 200)
+			}
+			after := int64(0)
+			for _, x := range b {
+				after += x.accepted.Load()
+			}
+			if used := after - before; used > n/2 {
+				t.Errorf("%d requests one after another took %d backend connections", n, used)
+			}
+		}},
+	Case{ID: "backend-stale", Level: Should, RFC: "RFC 9112 §9.5",
+		Why: "A kept backend connection that the backend has closed meanwhile costs no client " +
+			"an error.",
+		Mode: Alone,
+		Run: func(t *T) {
+			for i := 0; i < 4; i++ {
 				c := t.Dial()
-				r := t.onKept(c, "one")
-				if r.Names("Connection", "close") || r.Ended == "close" {
-					return
-				}
-				if _, ended := c.AwaitEnd(150 * time.Millisecond); ended {
-					t.Errorf("the proxy closed without having said Connection: close")
-					return
-				}
-				t.onKept(c, "two")
-			}},
-		Case{ID: "close-honoured", Level: Must, RFC: "RFC 9112 §9.6",
-			Why: "When the client says Connection: close, the proxy closes after the answer.",
-			Run: func(t *T) {
-				t.Answer(Kept(200, "ok", "Connection: close"))
-				c := t.Dial()
-				c.Send(t.Get("last"))
-				t.Whole(c.Final("GET"), 200)
-				if _, ended := c.AwaitEnd(2 * time.Second); !ended {
-					t.Errorf("the connection was still open 2 s after the answer")
-				}
-			}},
-		Case{ID: "keep-alive-client", Level: Quality, RFC: "RFC 9112 §9.3",
-			Why: "A client sends several requests on one connection: it saves a handshake each.",
-			Run: func(t *T) {
-				c := t.Dial()
-				for _, p := range []string{"one", "two", "three"} {
-					if r := t.onKept(c, p); r.Names("Connection", "close") && p != "three" {
-						t.Fatalf("the proxy closes after request %s", p)
-					}
-				}
-			}},
-		Case{ID: "keep-alive-post", Level: Quality, RFC: "RFC 9112 §9.3",
-			Why: "Requests with bodies, both framings, follow each other on one connection.",
-			Run: func(t *T) {
-				t.echo()
-				c := t.Dial()
-				for i, body := range []string{"first", "second body", "third"} {
-					raw := t.Req("POST", "b", body, "Connection: keep-alive")
-					if i == 1 {
-						raw = t.post("Transfer-Encoding: chunked\r\n", Chunked(body, 4))
-					}
-					c.Send(raw)
-					r := c.Final("POST")
-					if r.Status == 0 && i > 0 {
-						t.Fatalf("request %d on the connection was not answered: %s", i+1, r.Problem)
-					}
-					t.Whole(r, 200)
-					t.SameBody("the client", r.Body, []byte(body))
-				}
-			}},
-		Case{ID: "keep-alive-head", Level: Quality, RFC: "RFC 9112 §9.3",
-			Why: "After answers without a body (HEAD, 204, 304) the connection goes on in step.",
-			Run: func(t *T) {
-				t.Serve(func(x *Exchange) {
-					q := x.Request()
-					switch q.Method {
-					case "HEAD":
-						x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 77\r\n\r\n")
-					case "DELETE":
-						x.Send(Reply(204, ""))
-					default:
-						x.Send(Reply(200, "page"))
-					}
-				})
-				c := t.Dial()
-				for _, m := range []string{"HEAD", "DELETE", "GET"} {
-					c.Send(t.Req(m, "x", "", "Connection: keep-alive"))
-					r := c.Final(m)
-					if r.Problem != "" {
-						t.Fatalf("%s: %s", m, r.Problem)
-					}
-				}
-			}},
-		Case{ID: "pipelining-order", Level: Must, RFC: "RFC 9112 §9.3.2",
-			Why: "Requests sent without waiting are answered in their order, or not at all after Connection: close; never mixed up.",
-			Run: func(t *T) { pipelined(t, false) }},
-		Case{ID: "pipelining-served", Level: Quality, RFC: "RFC 9112 §9.3.2",
-			Why: "All requests of a pipeline are answered.",
-			Run: func(t *T) { pipelined(t, true) }},
-		Case{ID: "backend-reuse", Level: Quality, RFC: "RFC 9112 §9.3", Mode: Alone,
-			Why: "Connections to a backend are kept and used again: a handshake for each request costs the most there.",
-			Run: func(t *T) {
-				b := t.lab.farm.backends
-				before := int64(0)
-				for _, x := range b {
-					before += x.accepted.Load()
-				}
-				t.keepers()
-				const n = 12
-				for i := 0; i < n; i++ {
-					t.Whole(t.Do(t.Get("reuse"), "GET"), 200)
-				}
-				after := int64(0)
-				for _, x := range b {
-					after += x.accepted.Load()
-				}
-				if used := after - before; used > n/2 {
-					t.Errorf("%d requests one after another took %d backend connections", n, used)
-				}
-			}},
-		Case{ID: "backend-stale", Level: Should, RFC: "RFC 9112 §9.5",
-			Why:  "A kept backend connection that the backend has closed meanwhile costs no client an error.",
-			Mode: Alone,
-			Run: func(t *T) {
-				for i := 0; i < 4; i++ {
-					c := t.Dial()
-					c.Send(t.Get("stale"))
-					x := t.Expect(c)
-					x.Request()
-					x.Send(Kept(200, "ok"))
-					t.Whole(c.Final("GET"), 200)
-					c.Close()
-					time.Sleep(10 * time.Millisecond)
-					x.Close()
-					time.Sleep(20 * time.Millisecond) // the FIN reaches the proxy first
-				}
-			}},
-		Case{ID: "backend-close-honoured", Level: Must, RFC: "RFC 9112 §9.6",
-			Why:  "A backend that has said Connection: close gets no second request on that connection.",
-			Mode: Alone,
-			Run: func(t *T) {
-				c := t.Dial()
-				c.Send(t.Get("one"))
+				c.Send(t.Get("stale"))
 				x := t.Expect(c)
 				x.Request()
-				x.Send(Reply(200, "ok"))
+				x.Send(Kept(200, "ok"))
 				t.Whole(c.Final("GET"), 200)
 				c.Close()
-				c = t.Dial()
-				c.Send(t.Get("two"))
-				y := t.Accept(c)
-				if y == nil {
-					if n, _ := x.state(); n > 0 {
-						t.Fatalf("the second request came on the connection that the backend wanted closed")
-					}
-					t.Fatalf("the second request did not reach the backend")
+				time.Sleep(t.within(10 * time.Millisecond))
+				x.Close()
+				time.Sleep(t.within(20 * time.Millisecond)) // the FIN reaches the proxy first
+			}
+		}},
+	Case{ID: "backend-close-honoured", Level: Must, RFC: "RFC 9112 §9.6",
+		Why: "A backend that has said Connection: close gets no second request on that " +
+			"connection.",
+		Mode: Alone,
+		Run: func(t *T) {
+			c := t.Dial()
+			c.Send(t.Get("one"))
+			x := t.Expect(c)
+			x.Request()
+			x.Send(Reply(200, "ok"))
+			t.Whole(c.Final("GET"), 200)
+			c.Close()
+			c = t.Dial()
+			c.Send(t.Get("two"))
+			y := t.Accept(c)
+			if y == nil {
+				if n, _ := x.state(); n > 0 {
+					t.Fatalf("the second request came on the connection that the backend wanted " +
+						"closed")
 				}
-				y.Request()
-				y.Send(Reply(200, "ok"))
-				y.Close()
-				t.Whole(c.Final("GET"), 200)
-			}},
-		Case{ID: "backend-released", Level: Should, RFC: "RFC 9112 §9.5", Mode: Alone,
-			Why: "After 40 answers from backends that keep their connections open, few are left open: each one that leaks costs a descriptor.",
-			Run: func(t *T) {
-				t.keepers()
-				before := t.lab.open()
-				for i := 0; i < 40; i++ {
-					t.Whole(t.Do(t.Get("leak"), "GET"), 200)
+				t.Fatalf("the second request did not reach the backend")
+			}
+			y.Request()
+			y.Send(Reply(200, "ok"))
+			y.Close()
+			t.Whole(c.Final("GET"), 200)
+		}},
+	Case{ID: "backend-released", Level: Should, RFC: "RFC 9112 §9.5", Mode: Alone,
+		Why: "After 40 answers from backends that keep their connections open, few are left " +
+			"open: each one that leaks costs a descriptor.",
+		Run: func(t *T) {
+			t.keepers()
+			before := t.lab.open()
+			for i := 0; i < 40; i++ {
+				t.Whole(t.Do(t.Get("leak"), "GET"), 200)
+			}
+			left := 0
+			for i := 0; i < 100; i++ {
+				if left = t.lab.open() - before; left <= 12 {
+					return
 				}
-				left := 0
-				for i := 0; i < 100; i++ {
-					if left = t.lab.open() - before; left <= 12 {
-						return
-					}
-					time.Sleep(20 * time.Millisecond)
-				}
-				t.Errorf("%d backend connections are still open", left)
-			}},
-		Case{ID: "post-not-replayed", Level: Must, Hurts: true, RFC: "RFC 9110 §9.2.2",
-			Why:  "A POST whose answer is lost is not sent again by the proxy: nobody wants to pay twice.",
-			Mode: Alone,
-			Run:  func(t *T) { notReplayed(t, false) }},
-		Case{ID: "post-not-replayed-kept", Level: Must, Hurts: true, RFC: "RFC 9110 §9.2.2",
-			Why:  "Not on a kept connection either, once the backend has read the POST.",
-			Mode: Alone,
-			Run:  func(t *T) { notReplayed(t, true) }},
-	)
-}
+				time.Sleep(t.within(20 * time.Millisecond))
+			}
+			t.Errorf("%d backend connections are still open", left)
+		}},
+	Case{ID: "post-not-replayed", Level: Must, Hurts: true, RFC: "RFC 9110 §9.2.2",
+		Why: "A POST whose answer is lost is not sent again by the proxy: nobody wants to pay " +
+			"twice.",
+		Mode: Alone,
+		Run:  func(t *T) { notReplayed(t, false) }},
+	Case{ID: "post-not-replayed-kept", Level: Must, Hurts: true, RFC: "RFC 9110 §9.2.2",
+		Why:  "Not on a kept connection either, once the backend has read the POST.",
+		Mode: Alone,
+		Run:  func(t *T) { notReplayed(t, true) }},
+)
 
 // open returns how many connections to backends are open.
 func (l *Lab) open() int {
@@ -304,7 +338,8 @@ func (t *T) pass(who string, r reader, want string) {
 		if err != nil {
 			how = "; the connection " + howEnded(err)
 		}
-		t.Fatalf("through the tunnel %s got %s instead of %s%s", who, Visible(got, 80), Visible(want, 80), how)
+		t.Fatalf("through the tunnel %s got %s instead of %s%s", who, Visible(got, 80),
+			Visible(want, 80), how)
 	}
 }
 
@@ -355,7 +390,7 @@ func pipelined(t *T, all bool) {
 		q := x.Request()
 		name := q.Target[strings.LastIndexByte(q.Target, '/')+1:]
 		if name == "one" {
-			time.Sleep(30 * time.Millisecond) // a later answer must not overtake
+			time.Sleep(t.within(30 * time.Millisecond)) // a later answer must not overtake
 		}
 		x.Send(Reply(200, "answer "+name))
 	})
@@ -369,13 +404,17 @@ func pipelined(t *T, all bool) {
 	for i, n := range names {
 		r := c.Final("GET")
 		if i > 0 && r.Status == 0 && r.Problem != "" {
-			t.Fatalf("request %s was not answered, and the answer before did not say Connection: close: %s", n, r.Problem)
+			t.Fatalf("request %s was not answered, and the answer before did not say Connection: "+
+				"close: %s", n, r.Problem)
 		}
 		t.Whole(r, 200)
 		t.SameBody("the client", r.Body, []byte("answer "+n))
 		if r.Names("Connection", "close") && i < 2 {
 			if all {
 				t.Fatalf("the proxy closes after answer %s", n)
+			}
+			if i == 0 {
+				t.Skip("the proxy closes after the first answer")
 			}
 			return
 		}

@@ -1,181 +1,340 @@
 package suite
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 )
 
-func init() {
-	add("sizes and limits",
-		Case{ID: "limit-uri-8000", Level: Should, RFC: "RFC 9110 §4.1",
-			Why: "A target of 8,000 bytes passes: that much everybody should support.",
-			Run: func(t *T) {
-				rest := strings.Repeat("a", 8000-len(t.Path("")))
-				c := t.Dial()
-				c.Send(t.Get(rest))
-				x := t.Expect(c)
-				q := x.Request()
+var sizesAndLimitsCases = group("sizes and limits",
+	Case{ID: "limit-uri-8000", Level: Should, RFC: "RFC 9110 §4.1",
+		Why: "A target of 8,000 bytes passes: that much everybody should support.",
+		Run: func(t *T) {
+			rest := strings.Repeat("a", 8000-len(t.Path("")))
+			c := t.Dial()
+			c.Send(t.Get(rest))
+			x := t.Expect(c)
+			q := x.Request()
+			x.Send(Reply(200, "ok"))
+			x.Close()
+			if q.Target != t.Path(rest) {
+				t.Errorf("the target of 8000 bytes arrived with %d", len(q.Target))
+			}
+			t.Whole(c.Final("GET"), 200)
+		}},
+	bigHead("limit-field-5000", "A field of 5,000 bytes passes: cookies get that long, and no "+
+		"buffer of 4,096 must cut it.", 1, 5000),
+	bigHead("limit-fields-80", "Eighty fields pass: proxies in a chain and browsers add them.",
+		80, 40),
+	bigHead("limit-head-12k", "A head of 12 KiB passes: browsers with many cookies send that.", 6,
+		2000),
+	Case{ID: "limit-uri-long", Level: Should, RFC: "RFC 9112 §3",
+		Why: "A target of 2 MiB is refused (414, or 400/431), not kept in memory and not cut.",
+		Run: func(t *T) {
+			tooLong(t, "GET "+t.Path(strings.Repeat("a",
+				2<<20))+" HTTP/1.1\r\nHost: "+Host+"\r\n\r\n", false)
+		}},
+	Case{ID: "limit-uri-414", Level: Must, RFC: "RFC 9112 §3",
+		Why: "A target longer than any that the proxy wishes to parse must be answered with 414 " +
+			"URI Too Long.",
+		Run: func(t *T) {
+			tooLong(t, "GET "+t.Path(strings.Repeat("a",
+				2<<20))+" HTTP/1.1\r\nHost: "+Host+"\r\n\r\n", true, 414)
+		}},
+	Case{ID: "limit-head-long", Level: Must, RFC: "RFC 9110 §5.4",
+		Why: "A head larger than the proxy wishes to process (2 MiB) is refused with a 4xx: " +
+			"fields that are ignored open the way for smuggling.",
+		Run: func(t *T) { tooLong(t, t.Get("long", longFields()...), false) }},
+	Case{ID: "limit-head-431", Level: Quality, RFC: "RFC 6585 §5",
+		Why: "For fields that are too large the right answer is 431 Request Header Fields Too " +
+			"Large.",
+		Run: func(t *T) { tooLong(t, t.Get("long", longFields()...), true, 431) }},
+	Case{ID: "limit-head-endless", Level: Should, RFC: "RFC 9112 §2.3",
+		Why: "A head without end is cut off after some megabytes at most: else one client fills " +
+			"the memory.",
+		Run: endlessHead},
+	Case{ID: "limit-response-head", Level: Should, Hurts: true, RFC: "RFC 9110 §5.4",
+		Why: "A response head of 3,500 bytes passes.",
+		Run: func(t *T) { bigReplyHead(t, 3, 1000) }},
+	Case{ID: "limit-response-head-16k", Level: Quality, Hurts: true, RFC: "RFC 9110 §5.4",
+		Why: "A response head of 16 KiB passes: applications with long cookies and policies send " +
+			"that.",
+		Run: func(t *T) { bigReplyHead(t, 8, 1900) }},
+	Case{ID: "limit-response-endless", Level: Should, Hurts: true, RFC: "RFC 9110 §15.6.3",
+		Why: "A backend whose head has no end gets the client a 502, and not all of the memory.",
+		Run: endlessReplyHead},
+	Case{ID: "limit-line-9000", Level: Quality, RFC: "RFC 9112 §3",
+		Why: "A request line of 9,000 bytes is refused with 414 (or 431, 400) as soon as it is " +
+			"too long, not when its line end or a timeout has come.",
+		Run: func(t *T) { endlessLine(t, 9000) }},
+	Case{ID: "limit-line-64k", Level: Should, RFC: "RFC 9112 §3",
+		Why: "A request line without an end is refused by 64 KiB, at once: whoever waits for its " +
+			"end waits for an attacker.",
+		Run: func(t *T) { endlessLine(t, 64<<10) }},
+	Case{ID: "limit-chunk-overhead", Level: Quality, RFC: "RFC 9112 §7.1.1",
+		Why: "An upload of nothing but overhead (1,000 bytes of extension for each byte of data) " +
+			"is refused: it costs the proxy work and moves nothing.",
+		Run: func(t *T) {
+			t.Serve(func(x *Exchange) {
+				x.Request()
 				x.Send(Reply(200, "ok"))
-				x.Close()
-				if q.Target != t.Path(rest) {
-					t.Errorf("the target of 8000 bytes arrived with %d", len(q.Target))
+			})
+			c := t.Dial()
+			c.Send(t.post(closeLine("Transfer-Encoding: chunked\r\n"), ""))
+			if sent := overhead(t, c.stream); sent > 0 {
+				t.Errorf("%d KiB of overhead were taken", sent>>10)
+			}
+		}},
+	Case{ID: "limit-response-overhead", Level: Quality, Hurts: true, RFC: "RFC 9112 §7.1.1",
+		Why: "A response of nothing but overhead is broken off, visibly.",
+		Run: func(t *T) {
+			c := t.Dial()
+			c.Send(t.Get("overhead"))
+			x := t.Expect(c)
+			x.Request()
+			x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
+			if sent := overhead(t, x.stream); sent > 0 {
+				t.Errorf("%d KiB of overhead were taken", sent>>10)
+				return
+			}
+			if r := c.Final("GET"); r.Status == 200 && r.Problem == "" {
+				t.Errorf("the client got a response that looks complete")
+			}
+		}},
+	Case{ID: "limit-chunk-ext", Level: Quality, RFC: "RFC 9112 §7.1.1",
+		Why: "A chunk extension of 4 MiB is refused: a recipient ought to limit what it throws " +
+			"away.",
+		Run: func(t *T) {
+			t.Serve(func(x *Exchange) {
+				x.Request()
+				x.Send(Reply(200, "ok"))
+			})
+			c := t.Dial()
+			c.Send(t.post(closeLine("Transfer-Encoding: chunked\r\n"), "5;a="))
+			err := error(nil)
+			for i := 0; i < 64 && err == nil && !c.ended(); i++ {
+				err = c.Send(strings.Repeat("x", 64<<10))
+			}
+			if err == nil {
+				c.Send("\r\nhello\r\n0\r\n\r\n")
+			}
+			if r := c.Final("POST"); r.Status == 200 {
+				t.Errorf("a chunk extension of 4 MiB was taken")
+			}
+		}},
+)
+
+var errorsCases = group("errors",
+	Case{ID: "error-refused", Level: Should, RFC: "RFC 9110 §15.6.3", Mode: Alone,
+		Why: "When the backend refuses the connection the client gets 502 (or 503), not an empty " +
+			"reply.",
+		Run: func(t *T) {
+			r := t.withBackendsDown(t.Get("down"), "GET")
+			if r.Status != 502 && r.Status != 503 && r.Status != 504 {
+				t.Errorf("the client got %q; %s", r.Start, r.Problem)
+			}
+		}},
+	Case{ID: "error-body", Level: Quality, RFC: "RFC 9110 §15.6", Mode: Alone,
+		Why: "An error comes with a short body that says why, and does not tell the client the " +
+			"backend's address.",
+		Run: func(t *T) {
+			r := t.withBackendsDown(t.Get("down"), "GET")
+			if r.Status < 500 || r.Problem != "" {
+				t.Fatalf("the client got %q; %s", r.Start, r.Problem)
+			}
+			if len(r.Body) < 5 || len(r.Body) > 4096 {
+				t.Errorf("the body has %d bytes", len(r.Body))
+			}
+			for _, a := range t.lab.farm.Addrs() {
+				if strings.Contains(string(r.Body), a) {
+					t.Errorf("the body tells the backend's address %s: %s", a,
+						Visible(string(r.Body), 120))
 				}
-				t.Whole(c.Final("GET"), 200)
-			}},
-		bigHead("limit-field-5000", "A field of 5,000 bytes passes: cookies get that long, and no buffer of 4,096 must cut it.", 1, 5000),
-		bigHead("limit-fields-80", "Eighty fields pass: proxies in a chain and browsers add them.", 80, 40),
-		bigHead("limit-head-12k", "A head of 12 KiB passes: browsers with many cookies send that.", 6, 2000),
-		Case{ID: "limit-uri-long", Level: Should, RFC: "RFC 9112 §3",
-			Why: "A target of 2 MiB is refused (414, or 400/431), not kept in memory and not cut.",
-			Run: func(t *T) {
-				tooLong(t, "GET "+t.Path(strings.Repeat("a", 2<<20))+" HTTP/1.1\r\nHost: "+Host+"\r\n\r\n", false)
-			}},
-		Case{ID: "limit-uri-414", Level: Quality, RFC: "RFC 9110 §15.5.15",
-			Why: "For a target that is too long the right answer is 414 URI Too Long.",
-			Run: func(t *T) {
-				tooLong(t, "GET "+t.Path(strings.Repeat("a", 2<<20))+" HTTP/1.1\r\nHost: "+Host+"\r\n\r\n", true, 414)
-			}},
-		Case{ID: "limit-head-long", Level: Should, RFC: "RFC 6585 §5",
-			Why: "A head of 2 MiB is refused (431, or 400/413), not kept in memory.",
-			Run: func(t *T) { tooLong(t, t.Get("long", longFields()...), false) }},
-		Case{ID: "limit-head-431", Level: Quality, RFC: "RFC 6585 §5",
-			Why: "For fields that are too large the right answer is 431 Request Header Fields Too Large.",
-			Run: func(t *T) { tooLong(t, t.Get("long", longFields()...), true, 431) }},
-		Case{ID: "limit-head-endless", Level: Should, RFC: "RFC 9112 §2.3",
-			Why: "A head without end is cut off after some megabytes at most: else one client fills the memory.",
-			Run: endlessHead},
-		Case{ID: "limit-response-head", Level: Should, Hurts: true, RFC: "RFC 9110 §5.4",
-			Why: "A response head of 3,500 bytes passes.",
-			Run: func(t *T) { bigReplyHead(t, 3, 1000) }},
-		Case{ID: "limit-response-head-16k", Level: Quality, Hurts: true, RFC: "RFC 9110 §5.4",
-			Why: "A response head of 16 KiB passes: applications with long cookies and policies send that.",
-			Run: func(t *T) { bigReplyHead(t, 8, 1900) }},
-		Case{ID: "limit-response-endless", Level: Should, Hurts: true, RFC: "RFC 9110 §15.6.3",
-			Why: "A backend whose head has no end gets the client a 502, and not all of the memory.",
-			Run: endlessReplyHead},
-		Case{ID: "limit-chunk-ext", Level: Should, RFC: "RFC 9112 §7.1.1",
-			Why: "A chunk extension of 4 MiB is refused: a recipient ought to limit what it throws away.",
-			Run: func(t *T) {
-				t.Serve(func(x *Exchange) {
-					x.Request()
-					x.Send(Reply(200, "ok"))
-				})
+			}
+		}},
+	Case{ID: "error-head", Level: Must, RFC: "RFC 9110 §9.3.2", Mode: Alone,
+		Why: "The proxy's own error to a HEAD request has no body either.",
+		Run: func(t *T) {
+			t.downFor(func() {
 				c := t.Dial()
-				c.Send(t.post(closeLine("Transfer-Encoding: chunked\r\n"), "5;a="))
-				err := error(nil)
-				for i := 0; i < 64 && err == nil && !c.ended(); i++ {
-					err = c.Send(strings.Repeat("x", 64<<10))
-				}
-				if err == nil {
-					c.Send("\r\nhello\r\n0\r\n\r\n")
-				}
-				if r := c.Final("POST"); r.Status == 200 {
-					t.Errorf("a chunk extension of 4 MiB was taken")
-				}
-			}},
-	)
-	add("errors",
-		Case{ID: "error-refused", Level: Should, RFC: "RFC 9110 §15.6.3", Mode: Alone,
-			Why: "When the backend refuses the connection the client gets 502 (or 503), not an empty reply.",
-			Run: func(t *T) {
-				r := t.withBackendsDown(t.Get("down"), "GET")
-				if r.Status != 502 && r.Status != 503 && r.Status != 504 {
-					t.Errorf("the client got %q; %s", r.Start, r.Problem)
-				}
-			}},
-		Case{ID: "error-body", Level: Quality, RFC: "RFC 9110 §15.6", Mode: Alone,
-			Why: "An error comes with a short body that says why, and does not tell the client the backend's address.",
-			Run: func(t *T) {
-				r := t.withBackendsDown(t.Get("down"), "GET")
-				if r.Status < 500 || r.Problem != "" {
+				c.Send(t.Req("HEAD", "down", ""))
+				r := c.Final("HEAD")
+				if r.Status < 500 {
 					t.Fatalf("the client got %q; %s", r.Start, r.Problem)
 				}
-				if len(r.Body) < 5 || len(r.Body) > 4096 {
-					t.Errorf("the body has %d bytes", len(r.Body))
+				if rest, _ := c.AwaitEnd(quietClient); rest != "" {
+					t.Errorf("after the head the client got %s", Visible(rest, 100))
 				}
-				for _, a := range t.lab.farm.Addrs() {
-					if strings.Contains(string(r.Body), a) {
-						t.Errorf("the body tells the backend's address %s: %s", a, Visible(string(r.Body), 120))
-					}
-				}
-			}},
-		Case{ID: "error-head", Level: Must, RFC: "RFC 9110 §9.3.2", Mode: Alone,
-			Why: "The proxy's own error to a HEAD request has no body either.",
-			Run: func(t *T) {
-				t.downFor(func() {
-					c := t.Dial()
-					c.Send(t.Req("HEAD", "down", ""))
-					r := c.Final("HEAD")
-					if r.Status < 500 {
-						t.Fatalf("the client got %q; %s", r.Start, r.Problem)
-					}
-					if rest, _ := c.AwaitEnd(quietClient); rest != "" {
-						t.Errorf("after the head the client got %s", Visible(rest, 100))
-					}
-				})
-			}},
-		Case{ID: "error-recovers", Level: Should, RFC: "RFC 9110 §15.6.3", Mode: Alone,
-			Why: "When the backend is back, it is used again within 12 s: nobody has to restart the proxy.",
-			Run: func(t *T) {
-				t.withBackendsDown(t.Get("down"), "GET")
-				t.Answer(Reply(200, "back"))
-				until := time.Now().Add(12 * time.Second)
-				for {
-					r := t.Do(t.Get("up"), "GET")
-					if r.Status == 200 {
-						return
-					}
-					if time.Now().After(until) {
-						t.Fatalf("12 s after the backend came back the client still gets %q", r.Start)
-					}
-					time.Sleep(100 * time.Millisecond)
-				}
-			}},
-		Case{ID: "error-400-answered", Level: Should, RFC: "RFC 9112 §3",
-			Why: "What is no HTTP request is answered with 400 and closed, so that its sender learns what is wrong.",
-			Run: func(t *T) {
+			})
+		}},
+	Case{ID: "error-head-malformed", Level: Must, RFC: "RFC 9110 §9.3.2",
+		Why: "The 400 to a HEAD request that has to be refused (two Hosts, two lengths) has no " +
+			"content either.",
+		Run: func(t *T) {
+			for _, lines := range []string{"Host: evil.example\r\n", "Content-Length: " +
+				"5\r\nContent-Length: 7\r\n"} {
 				c := t.Dial()
-				c.Send("hello, is anybody there?\r\n\r\n")
-				r := c.Final("GET")
-				if r.Status/100 != 4 && r.Status != 505 {
-					t.Fatalf("the client got %q; %s", r.Start, r.Problem)
+				c.Send("HEAD " + t.Path("h") + " HTTP/1.1\r\nHost: " + Host + "\r\n" + lines +
+					"\r\n")
+				r := c.Final("HEAD")
+				refusedWell(t, r)
+				if rest, _ := c.AwaitEnd(quietClient); rest != "" {
+					t.Errorf("after the head of the %d the client got %s", r.Status, Visible(rest,
+						100))
 				}
-				if _, ended := c.AwaitEnd(2 * time.Second); !ended {
-					t.Errorf("the connection was still open 2 s after the 400")
+				c.Close()
+			}
+		}},
+	Case{ID: "error-recovers", Level: Should, RFC: "RFC 9110 §15.6.3", Mode: Alone,
+		Why: "When the backend is back, it is used again within 12 s: nobody has to restart the " +
+			"proxy.",
+		Run: func(t *T) {
+			t.withBackendsDown(t.Get("down"), "GET")
+			t.Answer(Reply(200, "back"))
+			until := time.Now().Add(12 * time.Second)
+			for {
+				r := t.Do(t.Get("up"), "GET")
+				if r.Status == 200 {
+					return
 				}
-			}},
-		Case{ID: "error-tls", Level: Should, RFC: "RFC 9112 §3",
-			Why: "A TLS handshake on the plain port ends quickly and reaches no backend: people type https by mistake.",
-			Run: func(t *T) {
-				c := t.Dial()
-				c.Send("\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03" + string(pattern(4, 150)) + t.token + "\r\n\r\n")
-				if _, ended := c.AwaitEnd(3 * time.Second); !ended {
-					t.Errorf("the connection was still open after 3 s")
+				if time.Now().After(until) {
+					t.Fatalf("12 s after the backend came back the client still gets %q", r.Start)
 				}
-				if x := acceptWithin(t, 20*time.Millisecond); x != nil {
-					t.Errorf("the handshake was forwarded to the backend")
-				}
-			}},
-		Case{ID: "error-lingering", Level: Quality, RFC: "RFC 9112 §9.6",
-			Why: "A refusal in the middle of an upload reaches the client: closing at once with unread bytes resets the connection and destroys the answer.",
-			Run: func(t *T) {
-				t.Answer(Reply(200, "ok"))
-				c := t.Dial()
-				c.Send("POST " + t.Path("l") + " HTTP/1.1\r\nHost: " + Host + "\r\nContent-Length: 5\r\nContent-Length: 100000\r\n\r\n")
-				var err error
-				for i := 0; i < 10 && err == nil; i++ {
-					err = c.Send(strings.Repeat("x", 10000))
-					time.Sleep(5 * time.Millisecond)
-				}
-				if r := c.Final("POST"); r.Status/100 != 4 {
-					t.Fatalf("the 400 did not reach the client: %q %s", r.Start, r.Problem)
-				}
-				if err != nil {
-					t.Errorf("the connection was reset while the client sent its 100,000 bytes (%v): most clients report that, not the 400", err)
-				}
-			}},
-	)
+				time.Sleep(100 * time.Millisecond)
+			}
+		}},
+	Case{ID: "error-400-answered", Level: Should, RFC: "RFC 9112 §3",
+		Why: "What is no HTTP request is answered with 400 and closed, so that its sender learns " +
+			"what is wrong.",
+		Run: func(t *T) {
+			c := t.Dial()
+			c.Send("hello, is anybody there?\r\n\r\n")
+			r := c.Final("GET")
+			if r.Status/100 != 4 && r.Status != 505 {
+				t.Fatalf("the client got %q; %s", r.Start, r.Problem)
+			}
+			if _, ended := c.AwaitEnd(2 * time.Second); !ended {
+				t.Errorf("the connection was still open 2 s after the 400")
+			}
+		}},
+	Case{ID: "error-tls", Level: Should, RFC: "RFC 9112 §3",
+		Why: "A TLS handshake on the plain port ends quickly and reaches no backend: people type " +
+			"https by mistake.",
+		Run: func(t *T) {
+			c := t.Dial()
+			c.Send("\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03" + string(pattern(4,
+				150)) + t.token + "\r\n\r\n")
+			if _, ended := c.AwaitEnd(3 * time.Second); !ended {
+				t.Errorf("the connection was still open after 3 s")
+			}
+			if x := acceptWithin(t, 20*time.Millisecond); x != nil {
+				t.Errorf("the handshake was forwarded to the backend")
+			}
+		}},
+	Case{ID: "error-tls-at-once", Level: Should, RFC: "RFC 9112 §2.2",
+		Why: "The hello of a TLS handshake is answered with 400 at once, not after a timeout: " +
+			"curl https:// on the plain port is told what is wrong.",
+		Run: func(t *T) {
+			// A hello as it is: no line end in it, and none behind it.
+			hello := "\x16\x03\x01\x00\xbd\x01\x00\x00\xb9\x03\x03" +
+				strings.ReplaceAll(string(pattern(4, 180)), "\n", "x")
+			wantAtOnce(t, hello, 400)
+		}},
+	Case{ID: "error-other-protocols", Level: Should, RFC: "RFC 9112 §2.2",
+		Why: "A client of another protocol (SSH, SMTP, Redis, SOCKS) is answered with a 4xx or " +
+			"closed at once: as soon as no request can come of it.",
+		Run: func(t *T) {
+			for _, opening := range []string{"SSH-2.0-OpenSSH_9.2p1\r\n",
+				"EHLO mail.example.test\r\n", "*1\r\n$4\r\nPING\r\n", "\x05\x01\x00"} {
+				wantAtOnce(t, opening, 0)
+			}
+		}},
+	Case{ID: "error-lingering", Level: Quality, RFC: "RFC 9112 §9.6",
+		Why: "A refusal in the middle of an upload reaches the client: closing at once with " +
+			"unread bytes resets the connection and destroys the answer.",
+		Run: func(t *T) {
+			t.Answer(Reply(200, "ok"))
+			c := t.Dial()
+			c.Send("POST " + t.Path("l") + " HTTP/1.1\r\nHost: " + Host + "\r\nContent-Length: " +
+				"5\r\nContent-Length: 100000\r\n\r\n")
+			var err error
+			for i := 0; i < 10 && err == nil; i++ {
+				err = c.Send(strings.Repeat("x", 10000))
+				time.Sleep(5 * time.Millisecond)
+			}
+			if r := c.Final("POST"); r.Status/100 != 4 {
+				t.Fatalf("the 400 did not reach the client: %q %s", r.Start, r.Problem)
+			}
+			if err != nil {
+				t.Errorf("the connection was reset while the client sent its 100,000 bytes (%v): "+
+					"most clients report that, not the 400", err)
+			}
+		}},
+)
+
+// wantAtOnce sends bytes that no request can begin with, and no more. The answer
+// has that status, or for 0 any 4xx, 501 or 505, or the connection just ends.
+func wantAtOnce(t *T, opening string, status int) {
+	c := t.Dial()
+	defer c.Close()
+	c.Send(opening)
+	limit := t.within(2 * time.Second)
+	err := c.stream.wait(limit, t.done, func(b []byte) bool { return headEnd(b) >= 0 })
+	n, _ := c.state()
+	if n == 0 && err != nil && !errors.Is(err, errStalled) && status == 0 {
+		return
+	}
+	if n == 0 {
+		t.Errorf("%v after %s the client had no answer; the connection %s", limit,
+			Visible(opening, 40), howEnded(err))
+		return
+	}
+	r := c.Final("GET")
+	if status == 0 {
+		refusedWell(t, r)
+	} else if r.Status != status {
+		t.Errorf("%s was answered %s", Visible(opening, 40), Visible(r.Start, 60))
+	}
+}
+
+// endlessLine sends a request line of n bytes and no line end.
+func endlessLine(t *T, n int) {
+	t.Answer(Reply(200, "ok"))
+	c := t.Dial()
+	line := "GET " + t.Path("")
+	c.Send(line + strings.Repeat("a", n-len(line)))
+	limit := t.within(2 * time.Second)
+	c.stream.wait(limit, t.done, func(b []byte) bool { return headEnd(b) >= 0 })
+	got, _ := c.state()
+	if head := string(c.take(got)); !strings.HasPrefix(head, "HTTP/1.1 4") {
+		t.Errorf("%v after %d bytes without a line end the client had %s", limit, n, Visible(head,
+			60))
+	}
+}
+
+// overhead writes chunks of a byte each, with much around it, until the proxy
+// answers on the same connection or ends it; sent is what was taken if it does
+// neither within two seconds after the last byte.
+func overhead(t *T, s *stream) (sent int64) {
+	many := []byte(strings.Repeat("1;"+strings.Repeat("e", 1000)+"\r\nx\r\n", 64))
+	for sent < 4<<20 {
+		err := s.send(t, many)
+		if n, _ := s.state(); s.ended() || n > 0 || err != nil && !errors.Is(err,
+			os.ErrDeadlineExceeded) {
+			return 0
+		}
+		sent += int64(len(many))
+		if err != nil {
+			break // neither taken nor refused
+		}
+	}
+	err := s.wait(t.within(2*time.Second), t.done, func(b []byte) bool { return len(b) > 0 })
+	if err == nil || !errors.Is(err, errStalled) {
+		return 0
+	}
+	return sent
 }
 
 // bigHead sends n fields of size bytes each.
@@ -257,7 +416,8 @@ func endlessHead(t *T) {
 func bigReplyHead(t *T, n, size int) {
 	var fields []string
 	for i := 0; i < n; i++ {
-		fields = append(fields, fmt.Sprintf("X-Big-%d: %s", i, strings.Repeat(string(rune('a'+i)), size)))
+		fields = append(fields, fmt.Sprintf("X-Big-%d: %s", i, strings.Repeat(string(rune('a'+i)),
+			size)))
 	}
 	t.Answer(Reply(200, "ok", fields...))
 	r := t.Do(t.Get("big"), "GET")

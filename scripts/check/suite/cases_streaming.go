@@ -9,71 +9,82 @@ import (
 	"time"
 )
 
-func init() {
-	add("streaming",
-		streamed("stream-events", "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n", "chunked",
-			"The first server-sent event reaches the client at once, not when the stream ends: the page waits for it."),
-		streamed("stream-length", "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", "length",
-			"The first bytes of a body with Content-Length pass before the rest is there."),
-		streamed("stream-close", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", "close",
-			"The first bytes of a body that ends with the connection pass before it ends."),
-		Case{ID: "stream-head-first", Level: Quality, RFC: "RFC 9112 §2.1",
-			Why: "The head passes before the first byte of the body is there.",
-			Run: func(t *T) {
-				c := t.Dial()
-				c.Send(t.Get("head"))
-				x := t.Expect(c)
-				x.Request()
-				x.Send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-				if err := c.await(func(b []byte) bool { return headEnd(b) >= 0 }); err != nil {
-					t.Fatalf("the client waits for the head while the backend waits with the body")
-				}
-				x.Send(Chunked("late", 4))
-				x.Close()
-				r := c.Final("GET")
-				t.Whole(r, 200)
-				t.SameBody("the client", r.Body, []byte("late"))
-			}},
-		uploadStreamed("stream-upload", false, "The first bytes of an upload reach the backend before the last are sent."),
-		uploadStreamed("stream-upload-chunked", true, "Chunks of an upload reach the backend as they come."),
-		Case{ID: "stream-duplex", Level: Quality, RFC: "RFC 9112 §9",
-			Why: "A response may start before the request has ended: each line is answered while the upload goes on.",
-			Run: duplex},
-		Case{ID: "stream-echo", Level: Quality, Limit: bigTime, RFC: "RFC 9112 §9",
-			Why: "A backend that answers while it reads, 24 MiB each way: a proxy that first writes all and then reads waits for ever.",
-			Run: bigEcho},
-		bigBody("stream-big-down", "32 MiB down arrive byte for byte.", false),
-		bigBody("stream-big-up", "32 MiB up arrive byte for byte.", true),
-		Case{ID: "backpressure-down", Level: Quality, Limit: bigTime, RFC: "RFC 9112 §9", Mode: Alone,
-			Why: "A client that does not read makes the backend wait; a proxy that takes everything fills its memory for each slow client.",
-			Run: pressureDown},
-		Case{ID: "backpressure-up", Level: Quality, Limit: bigTime, RFC: "RFC 9112 §9", Mode: Alone,
-			Why: "A backend that does not read makes the client wait, not the proxy's memory grow.",
-			Run: pressureUp},
-	)
-	add("early responses",
-		Case{ID: "early-response", Level: Quality, Hurts: true, RFC: "RFC 9112 §9.5",
-			Why: "An answer that the backend gives before the upload has ended reaches the client at once.",
-			Run: func(t *T) {
-				for range earlyTries {
-					earlyAnswer(t)
-				}
-			}},
-		Case{ID: "early-response-closed", Level: Quality, Hurts: true, RFC: "RFC 9112 §9.6",
-			Why: "A backend that answers 413 and closes with unread bytes breaks the proxy's writing; the answer must reach the client all the same.",
-			Run: earlyClosed},
-		Case{ID: "early-response-ends", Level: Must, Hurts: true, RFC: "RFC 9112 §9.3",
-			Why: "After an early answer the rest of the upload is no new request: the proxy reads it away or closes.",
-			Run: earlyEnds},
-	)
-}
+var streamingCases = group("streaming",
+	streamed("stream-events", "HTTP/1.1 200 OK\r\nContent-Type: "+
+		"text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n", "chunked",
+		"The first server-sent event reaches the client at once, not when the stream ends: the "+
+			"page waits for it."),
+	streamed("stream-length", "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", "length",
+		"The first bytes of a body with Content-Length pass before the rest is there."),
+	streamed("stream-close", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", "close",
+		"The first bytes of a body that ends with the connection pass before it ends."),
+	Case{ID: "stream-head-first", Level: Quality, RFC: "RFC 9112 §2.1",
+		Why: "The head passes before the first byte of the body is there.",
+		Run: func(t *T) {
+			c := t.Dial()
+			c.Send(t.Get("head"))
+			x := t.Expect(c)
+			x.Request()
+			x.Send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: " +
+				"chunked\r\n\r\n")
+			if err := c.await(func(b []byte) bool { return headEnd(b) >= 0 }); err != nil {
+				t.Fatalf("the client waits for the head while the backend waits with the body")
+			}
+			x.Send(Chunked("late", 4))
+			x.Close()
+			r := c.Final("GET")
+			t.Whole(r, 200)
+			t.SameBody("the client", r.Body, []byte("late"))
+		}},
+	uploadStreamed("stream-upload", false, "The first bytes of an upload reach the backend "+
+		"before the last are sent."),
+	uploadStreamed("stream-upload-chunked", true, "Chunks of an upload reach the backend as they "+
+		"come."),
+	Case{ID: "stream-duplex", Level: Quality, RFC: "RFC 9112 §9",
+		Why: "A response may start before the request has ended: each line is answered while the " +
+			"upload goes on.",
+		Run: duplex},
+	Case{ID: "stream-echo", Level: Quality, Limit: bigTime, RFC: "RFC 9112 §9",
+		Why: "A backend that answers while it reads, 24 MiB each way: a proxy that first writes " +
+			"all and then reads waits for ever.",
+		Run: bigEcho},
+	bigBody("stream-big-down", "32 MiB down arrive byte for byte.", false),
+	bigBody("stream-big-up", "32 MiB up arrive byte for byte.", true),
+	Case{ID: "backpressure-down", Level: Quality, Limit: bigTime, RFC: "RFC 9112 §9", Mode: Alone,
+		Why: "A client that does not read makes the backend wait; a proxy that takes everything " +
+			"fills its memory for each slow client.",
+		Run: pressureDown},
+	Case{ID: "backpressure-up", Level: Quality, Limit: bigTime, RFC: "RFC 9112 §9", Mode: Alone,
+		Why: "A backend that does not read makes the client wait, not the proxy's memory grow.",
+		Run: pressureUp},
+)
+
+var earlyResponsesCases = group("early responses",
+	Case{ID: "early-response", Level: Quality, Hurts: true, RFC: "RFC 9112 §9.5",
+		Why: "An answer that the backend gives before the upload has ended reaches the client at " +
+			"once.",
+		Run: func(t *T) {
+			for range earlyTries {
+				earlyAnswer(t)
+			}
+		}},
+	Case{ID: "early-response-closed", Level: Quality, Hurts: true, RFC: "RFC 9112 §9.6",
+		Why: "A backend that answers 413 and closes with unread bytes breaks the proxy's " +
+			"writing; the answer must reach the client all the same.",
+		Run: earlyClosed},
+	Case{ID: "early-response-ends", Level: Must, Hurts: true, RFC: "RFC 9112 §9.3",
+		Why: "After an early answer the rest of the upload is no new request: the proxy reads it " +
+			"away or closes.",
+		Run: earlyEnds},
+)
 
 // earlyTries: a proxy that loses the answer now and then is to lose it here.
 const earlyTries = 6
 
 func earlyAnswer(t *T) {
 	c := t.Dial()
-	c.Send("POST " + t.Path("early") + " HTTP/1.1\r\nHost: " + Host + "\r\nContent-Length: 1000000\r\n\r\nonly the beginning")
+	c.Send("POST " + t.Path("early") + " HTTP/1.1\r\nHost: " + Host + "\r\nContent-Length: " +
+		"1000000\r\n\r\nonly the beginning")
 	x := t.Accept(c)
 	if x == nil {
 		t.Fatalf("the request was not forwarded before its body was whole")
@@ -103,7 +114,8 @@ func streamed(id, head, kind, why string) Case {
 		x.Send(head + wrap("first-"))
 		err := c.await(func(b []byte) bool { return strings.Contains(string(b), "first-") })
 		if err != nil {
-			t.Fatalf("the first part did not reach the client while the backend held back the rest; the connection %s", howEnded(err))
+			t.Fatalf("the first part did not reach the client while the backend held back the "+
+				"rest; the connection %s", howEnded(err))
 		}
 		x.Send(wrap("second"))
 		if kind == "chunked" {
@@ -133,7 +145,8 @@ func uploadStreamed(id string, chunked bool, why string) Case {
 		}
 		err := x.await(func(b []byte) bool { return strings.Contains(string(b), "first-") })
 		if err != nil {
-			t.Fatalf("the first part of the body did not reach the backend while the client held back the rest")
+			t.Fatalf("the first part of the body did not reach the backend while the client held " +
+				"back the rest")
 		}
 		c.Send(parts[1])
 		q := x.Request()
@@ -161,8 +174,12 @@ func duplex(t *T) {
 			t.Fatalf("%s did not reach the backend", line)
 		}
 		x.Send(fmt.Sprintf("%x\r\n%s\r\n", len(line)+3, "re:"+line))
-		if err := c.await(func(b []byte) bool { return strings.Contains(string(b), "re:"+line) }); err != nil {
-			t.Fatalf("the answer to %s did not reach the client while its upload was open; the connection %s", line, howEnded(err))
+		if err := c.await(func(b []byte) bool {
+			return strings.Contains(string(b),
+				"re:"+line)
+		}); err != nil {
+			t.Fatalf("the answer to %s did not reach the client while its upload was open; the "+
+				"connection %s", line, howEnded(err))
 		}
 	}
 	c.Send("0\r\n\r\n")
@@ -178,7 +195,8 @@ func bigEcho(t *T) {
 	t.Serve(func(x *Exchange) {
 		q := x.requestHead()
 		f := q.frame()
-		x.Send(fmt.Sprintf("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", size))
+		x.Send(fmt.Sprintf("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n",
+			size))
 		if f.chunked { // chunks are not worth following here: any bytes will do
 			go x.readChunked(&Message{discard: true})
 			sendPattern(t, x.stream, 17, size)
@@ -231,40 +249,41 @@ func sendPattern(t *T, s *stream, seed uint64, n int64) (sum uint64, err error) 
 
 // bigBody carries bigSize bytes in one direction and compares a sum.
 func bigBody(id, why string, up bool) Case {
-	return Case{ID: id, Level: Should, Limit: bigTime, RFC: "RFC 9112 §6.2", Why: why, Run: func(t *T) {
-		head := fmt.Sprintf("Connection: close\r\nContent-Length: %d\r\n", int64(bigSize))
-		c := t.Dial()
-		sums := make(chan uint64, 1)
-		if !up {
-			c.Send(t.Get("big"))
-			x := t.Expect(c)
-			x.Request()
+	return Case{ID: id, Level: Should, Limit: bigTime, RFC: "RFC 9112 §6.2", Why: why,
+		Run: func(t *T) {
+			head := fmt.Sprintf("Connection: close\r\nContent-Length: %d\r\n", int64(bigSize))
+			c := t.Dial()
+			sums := make(chan uint64, 1)
+			if !up {
+				c.Send(t.Get("big"))
+				x := t.Expect(c)
+				x.Request()
+				// Ends when all is written or the proxy breaks off.
+				go func() {
+					x.Send("HTTP/1.1 200 OK\r\n" + head + "\r\n")
+					sum, _ := sendPattern(t, x.stream, 11, bigSize)
+					x.Close()
+					sums <- sum
+				}()
+				r := &Response{}
+				t.readBig(c.reader, &r.Message, bigSize)
+				t.sameSum("the client", &r.Message, <-sums)
+				return
+			}
+			c.Send(t.post(head, ""))
 			// Ends when all is written or the proxy breaks off.
 			go func() {
-				x.Send("HTTP/1.1 200 OK\r\n" + head + "\r\n")
-				sum, _ := sendPattern(t, x.stream, 11, bigSize)
-				x.Close()
+				sum, _ := sendPattern(t, c.stream, 12, bigSize)
 				sums <- sum
 			}()
-			r := &Response{}
-			t.readBig(c.reader, &r.Message, bigSize)
-			t.sameSum("the client", &r.Message, <-sums)
-			return
-		}
-		c.Send(t.post(head, ""))
-		// Ends when all is written or the proxy breaks off.
-		go func() {
-			sum, _ := sendPattern(t, c.stream, 12, bigSize)
-			sums <- sum
-		}()
-		x := t.Expect(c)
-		q := &Request{}
-		t.readBig(x.reader, &q.Message, bigSize)
-		x.Send(Reply(200, "ok"))
-		x.Close()
-		t.sameSum("the backend", &q.Message, <-sums)
-		t.Whole(c.Final("POST"), 200)
-	}}
+			x := t.Expect(c)
+			q := &Request{}
+			t.readBig(x.reader, &q.Message, bigSize)
+			x.Send(Reply(200, "ok"))
+			x.Close()
+			t.sameSum("the backend", &q.Message, <-sums)
+			t.Whole(c.Final("POST"), 200)
+		}}
 }
 
 // readBig reads a head and a body that is summed, not kept.
@@ -357,7 +376,8 @@ func pressureDown(t *T) {
 	x.Send(fmt.Sprintf("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", limit))
 	sent, blocked, err := flood(x.stream, limit)
 	if err != nil {
-		t.Fatalf("the proxy broke off the backend's connection after %d bytes, while the client paused: %v", sent, err)
+		t.Fatalf("the proxy broke off the backend's connection after %d bytes, while the client "+
+			"paused: %v", sent, err)
 	}
 	if !blocked {
 		t.Fatalf("the backend could send %d MiB while the client read nothing", sent>>20)
@@ -374,7 +394,8 @@ func pressureUp(t *T) {
 	c.Send(t.post(fmt.Sprintf("Connection: close\r\nContent-Length: %d\r\n", limit), ""))
 	sent, blocked, err := flood(c.stream, limit)
 	if err != nil {
-		t.Fatalf("the proxy broke off the client's connection after %d bytes, while the backend paused: %v", sent, err)
+		t.Fatalf("the proxy broke off the client's connection after %d bytes, while the backend "+
+			"paused: %v", sent, err)
 	}
 	if !blocked {
 		t.Fatalf("the client could send %d MiB while the backend read nothing", sent>>20)
@@ -429,9 +450,11 @@ func earlyEnds(t *T) {
 		x.Send(Reply(401, "who are you"))
 	})
 	c := t.Dial()
-	c.Send("POST " + t.Path("e") + " HTTP/1.1\r\nHost: " + Host + "\r\nContent-Length: " + itoa(len(h)+5) + "\r\n\r\nstart")
+	c.Send("POST " + t.Path("e") + " HTTP/1.1\r\nHost: " + Host + "\r\nContent-Length: " +
+		itoa(len(h)+5) + "\r\n\r\nstart")
 	// A proxy that waits for the whole body answers only after the rest.
-	c.stream.wait(300*time.Millisecond, t.done, func(b []byte) bool { return headEnd(b) >= 0 })
+	c.stream.wait(t.within(300*time.Millisecond), t.done,
+		func(b []byte) bool { return headEnd(b) >= 0 })
 	c.Send(h)
 	r := c.Final("POST")
 	t.mustBe(r, 401)

@@ -5,92 +5,100 @@ import (
 	"time"
 )
 
-func init() {
-	add("timeouts",
-		Case{ID: "timeout-silent-client", Level: Should, RFC: "RFC 9112 §9.5", Mode: Timed,
-			Why: "A client that connects and says nothing is cut off: else a few thousand of them use up the proxy.",
-			Run: func(t *T) {
-				limit := t.limit(t.lab.timeouts.Header)
-				c := t.Dial()
-				if _, ended := c.AwaitEnd(limit); !ended {
-					t.Errorf("%v after it had connected, the silent client was still served", limit)
+var timeoutsCases = group("timeouts",
+	Case{ID: "timeout-silent-client", Level: Should, RFC: "RFC 9112 §9.5", Mode: Timed,
+		Why: "A client that connects and says nothing is cut off: else a few thousand of them " +
+			"use up the proxy.",
+		Run: func(t *T) {
+			limit := t.limit(t.lab.timeouts.Header)
+			c := t.Dial()
+			if _, ended := c.AwaitEnd(limit); !ended {
+				t.Errorf("%v after it had connected, the silent client was still served", limit)
+			}
+		}},
+	Case{ID: "timeout-slow-header", Level: Should, RFC: "RFC 9112 §9.5", Mode: Timed,
+		Why: "A head that drips in byte by byte is cut off too: the limit is for the whole head, " +
+			"not for each byte (slowloris).",
+		Run: slowHeader},
+	Case{ID: "timeout-408", Level: Quality, RFC: "RFC 9110 §15.5.9", Mode: Timed,
+		Why: "A client that is too slow with its head is told so: 408 Request Timeout.",
+		Run: func(t *T) {
+			limit := t.limit(t.lab.timeouts.Header)
+			c := t.Dial()
+			c.Send("GET " + t.Path("slow") + " HTTP/1.1\r\nHost: " + Host + "\r\n")
+			rest, _ := c.AwaitEnd(limit)
+			if !strings.HasPrefix(rest, "HTTP/1.1 408 ") {
+				t.Errorf("the client got %s", Visible(rest, 80))
+			}
+		}},
+	Case{ID: "timeout-backend", Level: Should, Hurts: true, RFC: "RFC 9110 §15.6.5", Mode: Timed,
+		Why: "A backend that does not answer gets the client an error after a while, not an " +
+			"endless wait.",
+		Run: func(t *T) { silentBackend(t, false) }},
+	Case{ID: "timeout-504", Level: Quality, Hurts: true, RFC: "RFC 9110 §15.6.5", Mode: Timed,
+		Why: "The right answer for a backend that is too slow is 504 Gateway Timeout.",
+		Run: func(t *T) { silentBackend(t, true) }},
+	Case{ID: "timeout-body-stalls", Level: Quality, Hurts: true, RFC: "RFC 9112 §8", Mode: Timed,
+		Why: "A response that stands still for longer than the idle timeout is broken off, " +
+			"visibly.",
+		Run: func(t *T) {
+			limit := t.idleLimit()
+			c := t.Dial()
+			c.Send(t.Get("stall"))
+			x := t.Expect(c)
+			x.Request()
+			x.Send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this")
+			if _, ended := c.AwaitEnd(limit); !ended {
+				t.Errorf("%v after the last byte the client was still waiting", limit)
+			}
+		}},
+	Case{ID: "timeout-upload-stalls", Level: Quality, Hurts: true, RFC: "RFC 9110 §15.5.9",
+		Mode: Timed,
+		Why: "An upload that stands still for longer than the idle timeout is broken off: it " +
+			"holds a backend.",
+		Run: func(t *T) {
+			limit := t.idleLimit()
+			t.Serve(func(x *Exchange) {
+				x.requestHead()
+				awaitEnd(x.reader, caseTime)
+			})
+			c := t.Dial()
+			c.Send(t.post("Content-Length: 100\r\n", "only this"))
+			if _, ended := c.AwaitEnd(limit); !ended {
+				t.Errorf("%v after the last byte the upload was still open", limit)
+			}
+		}},
+	Case{ID: "timeout-tunnel-alive", Level: Quality, RFC: "RFC 9110 §7.8", Mode: Timed,
+		Why: "A tunnel outlives the timeout for responses: a WebSocket may be silent for longer " +
+			"than an answer may take.",
+		Run: func(t *T) {
+			if t.lab.timeouts.Server == 0 || t.lab.timeouts.Server > 3*time.Second ||
+				t.lab.timeouts.Idle < t.lab.timeouts.Server+300*time.Millisecond {
+				t.Skip("the proxy's timeouts are not short or not known")
+			}
+			pause := (t.lab.timeouts.Server + t.lab.timeouts.Idle) / 2
+			for try := 1; ; try++ {
+				began := time.Now()
+				c, x := t.tunnel("")
+				time.Sleep(pause)
+				x.Send("still there?")
+				// On a busy machine the pause may have grown over the idle timeout.
+				if try == 3 || time.Since(began) < t.lab.timeouts.Idle-100*time.Millisecond {
+					t.pass("the client", c.reader, "still there?")
+					return
 				}
-			}},
-		Case{ID: "timeout-slow-header", Level: Should, RFC: "RFC 9112 §9.5", Mode: Timed,
-			Why: "A head that drips in byte by byte is cut off too: the limit is for the whole head, not for each byte (slowloris).",
-			Run: slowHeader},
-		Case{ID: "timeout-408", Level: Quality, RFC: "RFC 9110 §15.5.9", Mode: Timed,
-			Why: "A client that is too slow with its head is told so: 408 Request Timeout.",
-			Run: func(t *T) {
-				limit := t.limit(t.lab.timeouts.Header)
-				c := t.Dial()
-				c.Send("GET " + t.Path("slow") + " HTTP/1.1\r\nHost: " + Host + "\r\n")
-				rest, _ := c.AwaitEnd(limit)
-				if !strings.HasPrefix(rest, "HTTP/1.1 408 ") {
-					t.Errorf("the client got %s", Visible(rest, 80))
-				}
-			}},
-		Case{ID: "timeout-backend", Level: Should, Hurts: true, RFC: "RFC 9110 §15.6.5", Mode: Timed,
-			Why: "A backend that does not answer gets the client an error after a while, not an endless wait.",
-			Run: func(t *T) { silentBackend(t, false) }},
-		Case{ID: "timeout-504", Level: Quality, Hurts: true, RFC: "RFC 9110 §15.6.5", Mode: Timed,
-			Why: "The right answer for a backend that is too slow is 504 Gateway Timeout.",
-			Run: func(t *T) { silentBackend(t, true) }},
-		Case{ID: "timeout-body-stalls", Level: Quality, Hurts: true, RFC: "RFC 9112 §8", Mode: Timed,
-			Why: "A response that stands still for longer than the idle timeout is broken off, visibly.",
-			Run: func(t *T) {
-				limit := t.idleLimit()
-				c := t.Dial()
-				c.Send(t.Get("stall"))
-				x := t.Expect(c)
-				x.Request()
-				x.Send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this")
-				if _, ended := c.AwaitEnd(limit); !ended {
-					t.Errorf("%v after the last byte the client was still waiting", limit)
-				}
-			}},
-		Case{ID: "timeout-upload-stalls", Level: Quality, Hurts: true, RFC: "RFC 9110 §15.5.9", Mode: Timed,
-			Why: "An upload that stands still for longer than the idle timeout is broken off: it holds a backend.",
-			Run: func(t *T) {
-				limit := t.idleLimit()
-				t.Serve(func(x *Exchange) {
-					x.requestHead()
-					awaitEnd(x.reader, caseTime)
-				})
-				c := t.Dial()
-				c.Send(t.post("Content-Length: 100\r\n", "only this"))
-				if _, ended := c.AwaitEnd(limit); !ended {
-					t.Errorf("%v after the last byte the upload was still open", limit)
-				}
-			}},
-		Case{ID: "timeout-tunnel-alive", Level: Quality, RFC: "RFC 9110 §7.8", Mode: Timed,
-			Why: "A tunnel outlives the timeout for responses: a WebSocket may be silent for longer than an answer may take.",
-			Run: func(t *T) {
-				if t.lab.timeouts.Server == 0 || t.lab.timeouts.Server > 3*time.Second || t.lab.timeouts.Idle < t.lab.timeouts.Server+300*time.Millisecond {
-					t.Skip("the proxy's timeouts are not short or not known")
-				}
-				pause := (t.lab.timeouts.Server + t.lab.timeouts.Idle) / 2
-				for try := 1; ; try++ {
-					began := time.Now()
-					c, x := t.tunnel("")
-					time.Sleep(pause)
-					x.Send("still there?")
-					// On a busy machine the pause may have grown over the idle timeout.
-					if try == 3 || time.Since(began) < t.lab.timeouts.Idle-100*time.Millisecond {
-						t.pass("the client", c.reader, "still there?")
-						return
-					}
-					c.Close()
-				}
-			}},
-		Case{ID: "timeout-slow-body", Level: Must, RFC: "RFC 9112 §6", Mode: Timed,
-			Why: "A body that comes slowly but steadily is not broken off, although it takes longer in all than any timeout.",
-			Run: slowBody},
-		Case{ID: "timeout-connect", Level: Quality, RFC: "RFC 9110 §15.6.5", Mode: TimedAlone,
-			Why: "A backend that does not even accept (a host that is gone) gets the client an error after the connect timeout.",
-			Run: blackHole},
-	)
-}
+				c.Close()
+			}
+		}},
+	Case{ID: "timeout-slow-body", Level: Should, RFC: "RFC 9112 §9.5", Mode: Timed,
+		Why: "A body that comes slowly but steadily is not broken off, although it takes longer " +
+			"in all than any timeout.",
+		Run: slowBody},
+	Case{ID: "timeout-connect", Level: Quality, RFC: "RFC 9110 §15.6.5", Mode: TimedAlone,
+		Why: "A backend that does not even accept (a host that is gone) gets the client an error " +
+			"after the connect timeout.",
+		Run: blackHole},
+)
 
 // margin is what a timeout may be late, in a busy machine too.
 const margin = 2500 * time.Millisecond
@@ -101,7 +109,8 @@ func (t *T) limit(d time.Duration) time.Duration {
 		d = 5 * time.Second
 	}
 	if t.lab.serial && t.lab.spawn == nil && d > 4*time.Second {
-		t.Skip("the proxy serves one client at a time, and its timeouts are not known to be short (-timeouts)")
+		t.Skip("the proxy serves one client at a time, and its timeouts are not known to be " +
+			"short (-timeouts)")
 	}
 	d += margin
 	t.setSlow(d)
@@ -134,7 +143,8 @@ func slowHeader(t *T) {
 
 // silentBackend never answers.
 func silentBackend(t *T, strict bool) {
-	limit := t.limit(t.lab.timeouts.Server * time.Duration(len(t.lab.farm.backends))) // it may try them all
+	// It may try them all.
+	limit := t.limit(t.lab.timeouts.Server * time.Duration(len(t.lab.farm.backends)))
 	c := t.Dial()
 	c.Send(t.Get("never"))
 	x := t.Expect(c)

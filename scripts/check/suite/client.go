@@ -2,6 +2,7 @@ package suite
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"time"
 )
@@ -132,15 +133,24 @@ func (c *Client) Response(method string) *Response { return c.response(method) }
 // Final reads responses up to the final one and keeps the interim ones in it.
 func (c *Client) Final(method string) *Response {
 	var interim []*Response
-	for {
+	for size := 0; ; {
 		r := c.response(method)
-		if r.Problem != "" || r.Status >= 200 || r.Status == 101 || len(interim) > 20 {
+		if r.Problem != "" || r.Status >= 200 || r.Status == 101 {
 			r.Interim = interim
+			return r
+		}
+		if size += len(r.Raw); size > maxInterim {
+			r.Interim, r.Problem = interim, fmt.Sprintf("no final response after %d interim ones",
+				len(interim))
 			return r
 		}
 		interim = append(interim, r)
 	}
 }
+
+// maxInterim is how much the suite takes of interim responses to one request,
+// in bytes.
+const maxInterim = 1 << 20
 
 // AwaitEnd waits until the proxy ends the connection and returns what came
 // before that.
@@ -148,12 +158,18 @@ func (c *Client) AwaitEnd(d time.Duration) (rest string, ended bool) {
 	return awaitEnd(c.reader, d)
 }
 
+// awaitEnd keeps the first bytes only. A wait of a second or more is for
+// something that must happen: on a busy machine it is longer.
 func awaitEnd(r reader, d time.Duration) (string, bool) {
+	if d >= time.Second {
+		d = r.t.within(d)
+	}
 	until := time.Now().Add(d)
 	var all []byte
 	for {
 		n, err := r.state()
-		all = append(all, r.take(n)...)
+		p := r.take(n)
+		all = append(all, p[:min(n, max(0, tapeFirst-len(all)))]...)
 		if n == 0 && err != nil {
 			return string(all), !errors.Is(err, net.ErrClosed)
 		}

@@ -32,6 +32,13 @@ type backend struct {
 	strays   atomic.Int64 // requests without a token
 }
 
+// Bounds on what a proxy that has gone mad can ask for: connections that one
+// backend holds at a time, and requests that one case is given.
+const (
+	maxConns  = 512
+	maxServed = 1000
+)
+
 // tokenPattern finds the token of a case anywhere in a request.
 var tokenPattern = regexp.MustCompile(`zq[0-9a-f]{6}n[0-9]+k`)
 
@@ -42,6 +49,9 @@ func NewFarm(addrs []string) (*Farm, error) {
 		b := &backend{farm: f, index: i, addr: a, conns: map[*stream]bool{}}
 		if err := b.listen(); err != nil {
 			f.Close()
+			if h := holderOf(a); h.pid > 0 {
+				err = fmt.Errorf("%s listens there; stop it", h)
+			}
 			return nil, fmt.Errorf("cannot play the backend on %s: %w", a, err)
 		}
 		f.backends = append(f.backends, b)
@@ -107,6 +117,13 @@ func (b *backend) accept(ln net.Listener) {
 			return
 		}
 		b.accepted.Add(1)
+		b.mu.Lock()
+		full := len(b.conns) >= maxConns
+		b.mu.Unlock()
+		if full {
+			c.Close()
+			continue
+		}
 		s := newStream(c)
 		b.mu.Lock()
 		b.conns[s] = true
@@ -206,7 +223,7 @@ func (b *backend) hand(s *stream, t *T) bool {
 // take adds an exchange to the case, unless the case is over.
 func (t *T) take(x *Exchange) bool {
 	t.mu.Lock()
-	if t.ended {
+	if t.ended || len(t.served) >= maxServed {
 		t.mu.Unlock()
 		return false
 	}
@@ -253,7 +270,8 @@ func (x *Exchange) Close() {
 				if err != nil {
 					break
 				}
-				x.stream.wait(time.Until(until), x.t.done, func(p []byte) bool { return len(p) > 0 })
+				x.stream.wait(time.Until(until), x.t.done,
+					func(p []byte) bool { return len(p) > 0 })
 				select {
 				case <-x.t.done:
 					until = time.Now()
@@ -358,11 +376,16 @@ func (t *T) Expect(c *Client) *Exchange {
 
 // Serve answers every request of the case by handler, each in a goroutine of
 // its own; they end with the case.
-func (t *T) Serve(handler func(x *Exchange)) {
+func (t *T) Serve(handler func(x *Exchange)) { t.serveUntil(nil, handler) }
+
+// serveUntil is Serve that ends earlier, so that another handler can follow.
+func (t *T) serveUntil(stop <-chan struct{}, handler func(x *Exchange)) {
 	go func() {
 		for {
 			select {
 			case <-t.done:
+				return
+			case <-stop:
 				return
 			case x := <-t.incoming:
 				go func() {
@@ -396,9 +419,12 @@ func (t *T) catch() {
 // cut closes what the case has open, so that its other goroutines wake up.
 func (t *T) cut() {
 	t.mu.Lock()
-	clients := append([]*Client(nil), t.clients...)
+	clients, served := append([]*Client(nil), t.clients...), append([]*Exchange(nil), t.served...)
 	t.mu.Unlock()
 	for _, c := range clients {
 		c.close()
+	}
+	for _, x := range served {
+		x.drop()
 	}
 }

@@ -30,7 +30,9 @@ type Lab struct {
 
 	spawn    func() (*Lab, error) // opens another one like it, if that is possible
 	deadline time.Time            // of the whole run
+	pulse    *pulse               // how busy the machine is, nil for never
 	stalls   *atomic.Int64        // shared by the labs of one proxy
+	doubts   *doubts              // failures to be looked at again, shared as well
 	hurried  atomic.Bool          // the first round of two: little patience
 	first    time.Duration        // patience at first, 0 for patienceFirst
 	slot     chan struct{}        // held by the client of a one-shot program
@@ -45,6 +47,12 @@ type Lab struct {
 	deaths   []time.Time
 }
 
+// doubts are the failures that are looked at again at the end.
+type doubts struct {
+	mu   sync.Mutex
+	list []doubtful
+}
+
 // Patience: how long a case waits for the next byte while nothing moves. A
 // proxy that has stalled often gets less, so that the run ends in time.
 const (
@@ -52,6 +60,7 @@ const (
 	patienceLater  = 1500 * time.Millisecond
 	patienceLast   = 800 * time.Millisecond
 	patienceHurry  = 400 * time.Millisecond
+	patienceMost   = 8 * time.Second // on a busy machine
 	stallsForgiven = 6
 	stallsMany     = 24
 )
@@ -69,7 +78,7 @@ func (l *Lab) patience() time.Duration {
 	case n > stallsForgiven:
 		p = patienceLater
 	}
-	return max(50*time.Millisecond, min(p, time.Until(l.deadline)))
+	return max(50*time.Millisecond, min(l.pulse.scale(p), patienceMost, time.Until(l.deadline)))
 }
 
 // fixedPort reports whether the proxy is started again and again on one port,
@@ -91,7 +100,8 @@ func (l *Lab) dial(limit time.Duration) (net.Conn, error) {
 		tries = 2 // it was started for this client, or serves another one
 	}
 	for i := 0; i < tries; i++ {
-		c, err := net.DialTimeout("tcp", l.where(), min(limit, max(l.patience(), time.Until(l.deadline))))
+		c, err := net.DialTimeout("tcp", l.where(), min(limit, max(l.patience(),
+			time.Until(l.deadline))))
 		if err == nil {
 			return c, nil
 		}
@@ -136,7 +146,7 @@ func (l *Lab) renew() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.used {
-		if !l.proc.waitExit(400 * time.Millisecond) {
+		if !l.proc.waitExit(l.pulse.scale(400 * time.Millisecond)) {
 			l.proc.kill()
 		}
 		l.startLocked()
@@ -164,7 +174,7 @@ func (l *Lab) ensure() {
 func (l *Lab) startLocked() {
 	l.runs++
 	l.used = false
-	if err := l.proc.start(); err != nil {
+	if err := l.proc.start(l.deadline); err != nil {
 		l.broken = err
 		return
 	}
@@ -264,7 +274,7 @@ func (l *Lab) probe() error {
 		}
 		second := t.DialBeside()
 		second.Send(t.Get("second"))
-		y := acceptWithin(t, 700*time.Millisecond)
+		y := acceptWithin(t, t.within(700*time.Millisecond))
 		l.serial = y == nil
 		for _, e := range []*Exchange{x, y} {
 			if e != nil {
@@ -276,7 +286,7 @@ func (l *Lab) probe() error {
 		first.AwaitEnd(time.Second)
 	}
 	l.runOnce(&Case{ID: "probe", Run: run}, nil)
-	if l.proc != nil && l.proc.waitExit(300*time.Millisecond) {
+	if l.proc != nil && l.proc.waitExit(l.pulse.scale(300*time.Millisecond)) {
 		l.oneShot = true
 		l.serial = true
 		l.mu.Lock()
@@ -320,6 +330,19 @@ func (l *Lab) ask(within time.Duration, strict bool) error {
 		problem = errors.New(r.Problems[0])
 	}
 	return problem
+}
+
+// deathNote says how the process ended last.
+func (l *Lab) deathNote() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.proc.exited() {
+		return l.proc.lastWords()
+	}
+	if n := len(l.restarts); n > 0 {
+		return l.restarts[n-1]
+	}
+	return ""
 }
 
 // Close stops what the lab started.

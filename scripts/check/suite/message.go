@@ -37,8 +37,14 @@ type Request struct {
 	Method, Target, Version string
 }
 
-// maxHead is the largest head the suite reads, in bytes.
-const maxHead = 4 << 20
+// What the suite reads at most, in bytes: of a head, of a body that a case
+// keeps, of one that is only summed, of a trailer section.
+const (
+	maxHead     = 4 << 20
+	maxKept     = 16 << 20
+	maxSummed   = 256 << 20
+	maxTrailers = 1 << 20
+)
 
 // reader reads messages off a stream for one case.
 type reader struct {
@@ -99,14 +105,22 @@ func (r reader) some(n int64) ([]byte, error) {
 	return r.take(int(min(int64(have), n))), nil
 }
 
-// add appends body bytes, or only counts and sums them.
-func (m *Message) add(p []byte) {
+// add appends body bytes, or only counts and sums them; it reports whether the
+// body may go on.
+func (m *Message) add(p []byte) bool {
 	m.BodyLen += int64(len(p))
+	limit := int64(maxKept)
 	if m.discard {
+		limit = maxSummed
 		m.sum = patternSum(m.sum, p)
-		return
+	} else {
+		m.Body = append(m.Body, p...)
 	}
-	m.Body = append(m.Body, p...)
+	if m.BodyLen > limit {
+		m.Problem = fmt.Sprintf("the body has no end: the checker reads no more than %d MiB",
+			limit>>20)
+	}
+	return m.Problem == ""
 }
 
 // readLength reads a body of n bytes.
@@ -115,10 +129,13 @@ func (r reader) readLength(m *Message, n int64) {
 	for left := n; left > 0; {
 		p, err := r.some(left)
 		if err != nil {
-			m.Problem = fmt.Sprintf("the connection %s after %d of %d body bytes", howEnded(err), n-left, n)
+			m.Problem = fmt.Sprintf("the connection %s after %d of %d body bytes", howEnded(err),
+				n-left, n)
 			return
 		}
-		m.add(p)
+		if !m.add(p) {
+			return
+		}
 		left -= int64(len(p))
 	}
 }
@@ -132,11 +149,14 @@ func (r reader) readClose(m *Message) {
 			return
 		}
 		if err != nil {
-			m.Problem = fmt.Sprintf("the connection %s after %d bytes of a body that ends with the connection",
+			m.Problem = fmt.Sprintf("the connection %s after %d bytes of a body that ends with "+
+				"the connection",
 				howEnded(err), m.BodyLen)
 			return
 		}
-		m.add(p)
+		if !m.add(p) {
+			return
+		}
 	}
 }
 
@@ -155,10 +175,13 @@ func (r reader) readChunked(m *Message) {
 		for left := n; left > 0; {
 			p, err := r.some(left)
 			if err != nil {
-				m.Problem = fmt.Sprintf("the connection %s inside a chunk, after %d body bytes", howEnded(err), m.BodyLen)
+				m.Problem = fmt.Sprintf("the connection %s inside a chunk, after %d body bytes",
+					howEnded(err), m.BodyLen)
 				return
 			}
-			m.add(p)
+			if !m.add(p) {
+				return
+			}
 			left -= int64(len(p))
 		}
 		end, err := r.line()
@@ -174,11 +197,12 @@ func (r reader) readChunked(m *Message) {
 func (r reader) chunkSize(m *Message) (n int64, ok bool) {
 	line, err := r.line()
 	if err != nil {
-		m.Problem = fmt.Sprintf("the connection %s before the last chunk, after %d body bytes", howEnded(err), m.BodyLen)
+		m.Problem = fmt.Sprintf("the connection %s before the last chunk, after %d body bytes",
+			howEnded(err), m.BodyLen)
 		return 0, false
 	}
 	text, crlf := strings.CutSuffix(string(line), "\r\n")
-	if !crlf || strings.ContainsAny(text, "\r\n") {
+	if (!crlf || strings.ContainsAny(text, "\r\n")) && len(m.Odd) < 8 {
 		m.Odd = append(m.Odd, "chunk-size line "+Visible(string(line), 60)+" with a bare CR or LF")
 	}
 	size, _, _ := strings.Cut(strings.TrimRight(text, "\n"), ";")
@@ -197,7 +221,8 @@ func (r reader) trailers(m *Message) {
 	for {
 		line, err := r.line()
 		if err != nil {
-			m.Problem = fmt.Sprintf("the connection %s before the empty line after the last chunk", howEnded(err))
+			m.Problem = fmt.Sprintf("the connection %s before the empty line after the last chunk",
+				howEnded(err))
 			return
 		}
 		if s := string(line); s == "\r\n" || s == "\n" {
@@ -206,7 +231,10 @@ func (r reader) trailers(m *Message) {
 			}
 			break
 		}
-		raw = append(raw, line...)
+		if raw = append(raw, line...); len(raw) > maxTrailers {
+			m.Problem = "the trailer section has no end"
+			return
+		}
 	}
 	h := parseHead(raw)
 	m.Trailers = h.Fields
@@ -258,7 +286,8 @@ func (r reader) responseBody(m *Response) {
 	m.Odd = append(m.Odd, f.faults...)
 	switch {
 	case f.chunked || m.Has("Transfer-Encoding") && len(m.List("Transfer-Encoding")) > 0 &&
-		strings.EqualFold(m.List("Transfer-Encoding")[len(m.List("Transfer-Encoding"))-1], "chunked"):
+		strings.EqualFold(m.List("Transfer-Encoding")[len(m.List("Transfer-Encoding"))-1],
+			"chunked"):
 		r.readChunked(&m.Message)
 	case f.length >= 0 && !m.Has("Transfer-Encoding"):
 		r.readLength(&m.Message, f.length)

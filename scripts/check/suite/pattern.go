@@ -35,7 +35,8 @@ func firstDifference(got, want []byte) string {
 	for i := 0; i < n; i++ {
 		if got[i] != want[i] {
 			lo := max(0, i-16)
-			return "byte " + itoa(i) + " differs: got …" + Visible(string(got[lo:min(len(got), i+24)]), 80) +
+			return "byte " + itoa(i) + " differs: got …" + Visible(string(got[lo:min(len(got),
+				i+24)]), 80) +
 				", want …" + Visible(string(want[lo:min(len(want), i+24)]), 80)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -47,25 +49,73 @@ func listens(addr string) bool {
 	}
 	port, _ := strconv.Atoi(text)
 	for _, family := range []byte{syscall.AF_INET, syscall.AF_INET6} {
-		found, err := listening(family, port)
+		inode, err := listening(family, port)
 		if err != nil {
 			return socketState(addr, "0A")
 		}
-		if found {
+		if inode > 0 {
 			return true
 		}
 	}
 	return false
 }
 
+// holderOf finds the program that listens on a port.
+func holderOf(addr string) (h holder) {
+	_, text, _ := net.SplitHostPort(addr)
+	port, _ := strconv.Atoi(text)
+	var sockets []string
+	for _, family := range []byte{syscall.AF_INET, syscall.AF_INET6} {
+		if inode, _ := listening(family, port); inode > 0 {
+			sockets = append(sockets, fmt.Sprintf("socket:[%d]", inode))
+		}
+	}
+	if len(sockets) == 0 {
+		return holder{}
+	}
+	links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+	for _, link := range links {
+		to, err := os.Readlink(link)
+		if err != nil || !slices.Contains(sockets, to) {
+			continue
+		}
+		dir := filepath.Dir(filepath.Dir(link))
+		line, _ := os.ReadFile(dir + "/cmdline")
+		h.pid, _ = strconv.Atoi(filepath.Base(dir))
+		h.name = Visible(strings.TrimSpace(strings.ReplaceAll(string(line), "\x00", " ")), 100)
+		h.ours = hasMark(dir, ourMark)
+		return h
+	}
+	return holder{}
+}
+
+// hasMark reports whether a process has the mark in its environment.
+func hasMark(dir, mark string) bool {
+	env, _ := os.ReadFile(dir + "/environ")
+	return bytes.Contains(env, []byte(mark))
+}
+
+// marked returns the processes that have the mark in their environment.
+func marked(mark string) (pids []int) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		if hasMark(dir, mark) {
+			n, _ := strconv.Atoi(filepath.Base(dir))
+			pids = append(pids, n)
+		}
+	}
+	return pids
+}
+
 // listening asks the kernel for its listening TCP sockets (NETLINK_SOCK_DIAG,
 // see sock_diag(7)): much quicker than reading /proc/net/tcp, which holds
-// every connection.
-func listening(family byte, port int) (bool, error) {
+// every connection. inode is the socket's number, 0 when there is none.
+func listening(family byte, port int) (inode uint32, err error) {
 	const netlinkSockDiag, sockDiagByFamily, stateListen = 4, 20, 1 << 10
-	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, netlinkSockDiag)
+	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC,
+		netlinkSockDiag)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	defer syscall.Close(fd)
 	req := make([]byte, 16+56) // nlmsghdr, inet_diag_req_v2
@@ -74,27 +124,28 @@ func listening(family byte, port int) (bool, error) {
 	binary.NativeEndian.PutUint16(req[6:], syscall.NLM_F_REQUEST|syscall.NLM_F_DUMP)
 	req[16], req[17] = family, syscall.IPPROTO_TCP
 	binary.NativeEndian.PutUint32(req[20:], stateListen)
-	if err := syscall.Sendto(fd, req, 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
-		return false, err
+	if err := syscall.Sendto(fd, req, 0,
+		&syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
+		return 0, err
 	}
 	buf := make([]byte, 64<<10)
 	for {
 		n, _, err := syscall.Recvfrom(fd, buf, 0)
 		if err != nil {
-			return false, err
+			return 0, err
 		}
 		msgs, err := syscall.ParseNetlinkMessage(buf[:n])
 		if err != nil {
-			return false, err
+			return 0, err
 		}
 		for _, m := range msgs {
 			switch {
 			case m.Header.Type == syscall.NLMSG_DONE:
-				return false, nil
+				return 0, nil
 			case m.Header.Type == syscall.NLMSG_ERROR:
-				return false, errors.New("no socket diagnosis")
-			case len(m.Data) > 6 && int(binary.BigEndian.Uint16(m.Data[4:])) == port:
-				return true, nil
+				return 0, errors.New("no socket diagnosis")
+			case len(m.Data) >= 72 && int(binary.BigEndian.Uint16(m.Data[4:])) == port:
+				return binary.NativeEndian.Uint32(m.Data[68:]), nil
 			}
 		}
 	}

@@ -13,6 +13,8 @@ func terminate(cmd *exec.Cmd) { cmd.Process.Kill() }
 
 func killGroup(cmd *exec.Cmd) { cmd.Process.Kill() }
 
+func killPID(int) {}
+
 func isRefused(err error) bool { return strings.Contains(err.Error(), "refused") }
 
 // shell returns the command line that runs text.

@@ -30,7 +30,11 @@ func runRef() {
 		faults = strings.Split(f, ",")
 	}
 	to := shortTimeouts
-	p, err := startRef(strings.Split(os.Getenv("REFPROXY_BACKENDS"), ","), to, faults...)
+	listen := os.Getenv("REFPROXY_LISTEN")
+	if listen == "" {
+		listen = "127.0.0.1:0"
+	}
+	p, err := startRef(listen, strings.Split(os.Getenv("REFPROXY_BACKENDS"), ","), to, faults...)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -51,9 +55,10 @@ func refSubject(t *testing.T, backends int, faults ...string) *Subject {
 			p.ln.Close()
 		}
 	})
-	return &Subject{Name: "reference " + strings.Join(faults, " "), Count: backends, Timeouts: shortTimeouts,
+	return &Subject{Name: "reference " + strings.Join(faults, " "), Count: backends,
+		Timeouts: shortTimeouts,
 		running: func(addrs []string, to Timeouts) (string, error) {
-			p, err := startRef(addrs, to, faults...)
+			p, err := startRef("127.0.0.1:0", addrs, to, faults...)
 			if err != nil {
 				return "", err
 			}
@@ -82,15 +87,16 @@ func TestCorrectProxyPassesEverything(t *testing.T) {
 	for _, n := range []int{1, 3} {
 		t.Run(fmt.Sprintf("%d backends", n), func(t *testing.T) {
 			t.Parallel()
-			rep, err := Run(refSubject(t, n), Options{})
+			// Time enough for the race detector on a busy machine too.
+			rep, err := Run(refSubject(t, n), Options{Budget: 2 * time.Minute})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if d := cmp.Diff(map[string][]string{}, failures(rep)); d != "" {
 				t.Errorf("failed cases (-want +got):\n%s", d)
 			}
-			if !rep.Complete || rep.Millis > 40_000 {
-				t.Errorf("complete %v, %d ms", rep.Complete, rep.Millis)
+			if !rep.Complete {
+				t.Errorf("not complete after %d ms", rep.Millis)
 			}
 		})
 	}
@@ -141,7 +147,22 @@ var broken = []struct {
 	{"no-linger", "error-lingering"},
 	{"no-errors", "error-refused abort-close-silent error-400-answered"},
 	{"error-tells", "error-body"},
-	{"error-head-body", "error-head"},
+	{"error-head-body", "error-head error-head-malformed"},
+	{"waits-for-lines", "error-tls-at-once error-other-protocols limit-line-9000 " +
+		"resp-garbage-at-once"},
+	{"endless-head", "limit-line-64k"},
+	{"takes-high-bytes", "line-high-bytes"},
+	{"takes-leading-lf", "line-leading-lf"},
+	{"takes-two-max-forwards", "max-forwards-twice"},
+	{"takes-any-upgrade", "upgrade-grammar"},
+	{"drops-upgrade", "upgrade-426"},
+	{"te-413", "te-unknown-501 te-not-final-400"},
+	{"takes-empty-ext", "chunk-ext-empty"},
+	{"overhead-in-all", "req-chunk-padded req-chunk-blanks req-chunk-ext-rate resp-chunk-padded " +
+		"resp-chunk-blanks resp-chunk-ext-rate"},
+	{"takes-overhead", "limit-chunk-overhead limit-response-overhead"},
+	{"few-interim", "interim-hundred"},
+	{"endless-interim", "interim-endless"},
 	{"chunks-http10", "http10-no-chunks"},
 	{"takes-103-as-final", "interim-103-final"},
 	{"swallows-100", "expect-100 interim-103-passed"},
@@ -204,9 +225,12 @@ func TestBrokenProxiesAreCaught(t *testing.T) {
 func TestHopelessProxies(t *testing.T) {
 	t.Parallel()
 	cases := map[string]func(net.Conn){
-		"closes at once":  func(c net.Conn) { c.Close() },
-		"answers garbage": func(c net.Conn) { c.Write([]byte("\x00\xffgarbage\r\n\r\n")); c.Close() },
-		"hangs":           func(c net.Conn) { time.Sleep(time.Hour) },
+		"closes at once": func(c net.Conn) { c.Close() },
+		"answers garbage": func(c net.Conn) {
+			c.Write([]byte("\x00\xffgarbage\r\n\r\n"))
+			c.Close()
+		},
+		"hangs": func(c net.Conn) { time.Sleep(time.Hour) },
 		"always 200": func(c net.Conn) {
 			c.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
 			c.Close()
@@ -239,7 +263,8 @@ func TestHopelessProxies(t *testing.T) {
 				}
 			}()
 			start := time.Now()
-			rep, err := Run(&Subject{Name: name, Proxy: ln.Addr().String(), Backends: []string{"127.0.0.1:0"}}, Options{})
+			rep, err := Run(&Subject{Name: name, Proxy: ln.Addr().String(),
+				Backends: []string{"127.0.0.1:0"}}, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -286,7 +311,8 @@ func TestCasesAreDescribed(t *testing.T) {
 			t.Errorf("case %s is there twice", c.ID)
 		}
 		seen[c.ID] = true
-		if c.RFC == "" || len(c.Why) < 30 || !strings.ContainsAny(c.Why[len(c.Why)-1:], ".?") || !known[c.Group] {
+		if c.RFC == "" || len(c.Why) < 30 || !strings.ContainsAny(c.Why[len(c.Why)-1:],
+			".?") || !known[c.Group] {
 			t.Errorf("case %s: rule %q, why %q, group %q", c.ID, c.RFC, c.Why, c.Group)
 		}
 	}

@@ -35,7 +35,8 @@ func (p *refProxy) requestHead(q *refReq) string {
 			fmt.Fprintf(&s, "Host: %s\r\n", h)
 		}
 	}
-	drop := p.hop(&q.Head, "Host", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Max-Forwards")
+	drop := p.hop(&q.Head, "Host", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
+		"Max-Forwards")
 	for _, f := range q.Fields {
 		name := strings.ToLower(f.Name)
 		if !drop[name] {
@@ -55,7 +56,8 @@ func (p *refProxy) requestHead(q *refReq) string {
 // hop returns the lower-case names of fields that are not passed on.
 func (p *refProxy) hop(h *Head, more ...string) map[string]bool {
 	drop := map[string]bool{"content-length": true, "transfer-encoding": true}
-	for _, n := range append(more, "Connection", "Keep-Alive", "Proxy-Connection", "TE", "Upgrade") {
+	for _, n := range append(more, "Connection", "Keep-Alive", "Proxy-Connection", "TE",
+		"Upgrade") {
 		drop[strings.ToLower(n)] = true
 	}
 	for _, n := range h.List("Connection") {
@@ -96,7 +98,8 @@ func (p *refProxy) addFraming(s *strings.Builder, q *refReq) {
 	}
 	switch {
 	case p.fault["takes-any-te"] && q.Has("Transfer-Encoding") && !q.frame.chunked:
-		fmt.Fprintf(s, "Transfer-Encoding: %s\r\nContent-Length: %d\r\n", q.Get("Transfer-Encoding"), q.frame.length)
+		fmt.Fprintf(s, "Transfer-Encoding: %s\r\nContent-Length: %d\r\n",
+			q.Get("Transfer-Encoding"), q.frame.length)
 	case q.frame.chunked:
 		s.WriteString("Transfer-Encoding: chunked\r\n")
 		if p.fault["both-lengths"] && q.frame.length >= 0 {
@@ -111,7 +114,8 @@ var errChunk = errors.New("bad chunk")
 
 // copyBody reads a body from s and gives its pieces to emit; the trailers go
 // into m. It is strict with chunks.
-func (p *refProxy) copyBody(s *stream, f framing, minor int, emit func([]byte) error, m *Message) error {
+func (p *refProxy) copyBody(s *stream, f framing, minor int, emit func([]byte) error,
+	m *Message) error {
 	idle := p.to.Idle
 	if p.fault["no-timeouts"] {
 		idle = time.Hour
@@ -160,13 +164,18 @@ func (p *refProxy) copyBody(s *stream, f framing, minor int, emit func([]byte) e
 	return nil
 }
 
-var chunkPattern = regexp.MustCompile(`^([0-9a-fA-F]{1,15})[ \t]*(;.*)?$`)
+var chunkPattern = regexp.MustCompile(`^0*([0-9a-fA-F]{1,15})[ \t]*` +
+	`(\s*;\s*[\w-]+(\s*=\s*([\w-]+|"[^"]*"))?)*$`)
 
-func (p *refProxy) copyChunks(line func() (string, error), copyN func(int64) error, m *Message) error {
-	for {
+func (p *refProxy) copyChunks(line func() (string, error), copyN func(int64) error,
+	m *Message) error {
+	for over := int64(0); ; {
 		text, err := line()
 		if err != nil {
 			return err
+		}
+		if p.fault["takes-empty-ext"] {
+			text, _, _ = strings.Cut(text, ";")
 		}
 		match := chunkPattern.FindStringSubmatch(text)
 		if match == nil {
@@ -175,6 +184,14 @@ func (p *refProxy) copyChunks(line func() (string, error), copyN func(int64) err
 		n, _ := strconv.ParseInt(match[1], 16, 64)
 		if n == 0 {
 			break
+		}
+		free := 16 + 2*n
+		if p.fault["overhead-in-all"] {
+			free = 0
+		}
+		over = max(0, over+int64(len(text))-free)
+		if over > 16<<10 && !p.fault["takes-overhead"] {
+			return errChunk
 		}
 		if err := copyN(n); err != nil {
 			return err
@@ -270,7 +287,8 @@ func (p *refProxy) startUpload(c, b *stream, q *refReq, buffered []byte) *upload
 
 // attempt does the exchange on one backend connection; retry says that
 // nothing of a response came.
-func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, buffered []byte) (again, retry bool) {
+func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, buffered []byte) (again,
+	retry bool) {
 	keep := false
 	defer func() {
 		if !keep {
@@ -307,7 +325,8 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, buffere
 	}
 	r, status, err := p.readResponse(c, q, b, up)
 	if err != nil {
-		if uerr, _ := up.err.Load().(error); uerr != nil && !strings.Contains(uerr.Error(), "write") {
+		if uerr, _ := up.err.Load().(error); uerr != nil && !strings.Contains(uerr.Error(),
+			"write") {
 			status = 400
 			if errors.Is(uerr, errStalled) {
 				status = 408
@@ -331,7 +350,8 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, buffere
 	return p.respond(c, q, b, addr, r, up, &keep, unwatch), false
 }
 
-func (p *refProxy) respond(c *stream, q *refReq, b *stream, addr string, r *Response, up *upload, keep *bool, unwatch func()) (again bool) {
+func (p *refProxy) respond(c *stream, q *refReq, b *stream, addr string, r *Response, up *upload,
+	keep *bool, unwatch func()) (again bool) {
 	whole, reusable := p.sendResponse(c, q, b, r, up)
 	if !whole {
 		c.reset()
@@ -355,8 +375,9 @@ func (p *refProxy) respond(c *stream, q *refReq, b *stream, addr string, r *Resp
 }
 
 // readResponse reads up to the final response head; it passes on interim ones.
-func (p *refProxy) readResponse(c *stream, q *refReq, b *stream, up *upload) (*Response, int, error) {
-	for {
+func (p *refProxy) readResponse(c *stream, q *refReq, b *stream, up *upload) (*Response, int,
+	error) {
+	for size := 0; ; {
 		end := -1
 		var deadline chan struct{}
 		if !p.fault["no-timeouts"] {
@@ -371,7 +392,7 @@ func (p *refProxy) readResponse(c *stream, q *refReq, b *stream, up *upload) (*R
 		b.setWant(64 << 10)
 		err := b.wait(time.Hour, deadline, func(x []byte) bool {
 			end = headEnd(x)
-			return end >= 0 || len(x) >= 64<<10
+			return end >= 0 || len(x) >= 64<<10 || noStatusLine(x) && !p.fault["waits-for-lines"]
 		})
 		if end < 0 {
 			if errors.Is(err, errStalled) {
@@ -382,20 +403,27 @@ func (p *refProxy) readResponse(c *stream, q *refReq, b *stream, up *upload) (*R
 			}
 			return nil, 0, err
 		}
+		if size += end; size > 256<<10 && !p.fault["endless-interim"] || size > 4<<10 &&
+			p.fault["few-interim"] {
+			return nil, 502, errors.New("interim responses without an end")
+		}
 		h := parseHead(b.take(end))
 		r := &Response{Message: Message{Head: h}}
 		version, rest, _ := strings.Cut(h.Start, " ")
 		code, _, _ := strings.Cut(rest, " ")
 		r.Version = version
 		r.Status, err = strconv.Atoi(code)
-		if err != nil || len(code) != 3 || version != "HTTP/1.1" && version != "HTTP/1.0" || len(h.Faults) > 0 && !p.fault["passes-bad-fields"] {
+		if err != nil || len(code) != 3 || version != "HTTP/1.1" && version != "HTTP/1.0" ||
+			len(h.Faults) > 0 && !p.fault["passes-bad-fields"] {
 			return nil, 502, errors.New("bad head")
 		}
 		switch {
 		case r.Status == 101 && q.upgrade == "":
 			return nil, 502, errors.New("unasked")
 		case r.Status == 101:
-			p.write(c, []byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"+p.fields(r, "Upgrade")+"\r\n"))
+			p.write(c,
+				[]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"+p.fields(r,
+					"Upgrade")+"\r\n"))
 			return r, 0, nil
 		case r.Status < 200 && !p.fault["takes-103-as-final"]:
 			if q.minor == 1 && !p.fault["swallows-100"] || p.fault["1xx-to-http10"] {
@@ -434,7 +462,8 @@ func (p *refProxy) fields(r *Response, also ...string) string {
 }
 
 // sendResponse passes the final response on.
-func (p *refProxy) sendResponse(c *stream, q *refReq, b *stream, r *Response, up *upload) (whole, reusable bool) {
+func (p *refProxy) sendResponse(c *stream, q *refReq, b *stream, r *Response, up *upload) (whole,
+	reusable bool) {
 	f := r.frame()
 	te := r.Has("Transfer-Encoding")
 	if len(f.faults) > 0 && !(f.chunked && len(r.Values("Transfer-Encoding")) == 1) {
@@ -448,7 +477,11 @@ func (p *refProxy) sendResponse(c *stream, q *refReq, b *stream, r *Response, up
 	if p.fault["rewrites-status"] && status > 511 {
 		status = 500
 	}
-	fmt.Fprintf(&s, "HTTP/1.1 %d %s\r\n%s", status, reason(status), p.fields(r))
+	also := []string{}
+	if status == 426 && !p.fault["drops-upgrade"] {
+		also = append(also, "Upgrade")
+	}
+	fmt.Fprintf(&s, "HTTP/1.1 %d %s\r\n%s", status, reason(status), p.fields(r, also...))
 	if !r.Has("Date") {
 		s.WriteString("Date: " + time.Now().UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT") + "\r\n")
 	}
@@ -478,10 +511,12 @@ func (p *refProxy) sendResponse(c *stream, q *refReq, b *stream, r *Response, up
 	return p.sendResponseBody(c, b, head, f, toClose, chunked), reusable
 }
 
-func (p *refProxy) sendResponseBody(c, b *stream, head string, f framing, toClose, chunked bool) bool {
+func (p *refProxy) sendResponseBody(c, b *stream, head string, f framing, toClose,
+	chunked bool) bool {
 	m := &Message{}
 	send := p.sendBody(c, chunked)
-	if p.fault["buffers-response"] || p.fault["crosstalk"] || p.fault["waits-for-close"] || p.fault["no-backpressure"] {
+	if p.fault["buffers-response"] || p.fault["crosstalk"] || p.fault["waits-for-close"] ||
+		p.fault["no-backpressure"] {
 		return p.sendWhole(c, b, head, f, toClose, chunked)
 	}
 	p.write(c, []byte(head))
@@ -519,7 +554,8 @@ func (p *refProxy) sendResponseBody(c, b *stream, head string, f framing, toClos
 }
 
 // download copies a response's body.
-func (p *refProxy) download(b *stream, f framing, toClose bool, send func([]byte) error, m *Message) error {
+func (p *refProxy) download(b *stream, f framing, toClose bool, send func([]byte) error,
+	m *Message) error {
 	if !toClose {
 		return p.copyBody(b, f, 1, send, m)
 	}
@@ -534,7 +570,8 @@ func (p *refProxy) download(b *stream, f framing, toClose bool, send func([]byte
 func (p *refProxy) sendWhole(c, b *stream, head string, f framing, toClose, chunked bool) bool {
 	m := &Message{}
 	var mu sync.Mutex
-	err := p.download(b, f, toClose, func(d []byte) error { mu.Lock(); m.add(d); mu.Unlock(); return nil }, m)
+	err := p.download(b, f, toClose,
+		func(d []byte) error { mu.Lock(); m.add(d); mu.Unlock(); return nil }, m)
 	if err != nil {
 		return false
 	}

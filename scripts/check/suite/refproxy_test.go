@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -31,8 +32,8 @@ type refProxy struct {
 	leaked []*stream       // fault leaks-backend
 }
 
-func startRef(backends []string, to Timeouts, faults ...string) (*refProxy, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+func startRef(listen string, backends []string, to Timeouts, faults ...string) (*refProxy, error) {
+	ln, err := net.Listen("tcp", listen)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +70,10 @@ type refReq struct {
 	upgrade              string
 }
 
-var hostPattern = regexp.MustCompile(`^[A-Za-z0-9._~%:\[\]-]*$`)
+var (
+	hostPattern    = regexp.MustCompile(`^[A-Za-z0-9._~%:\[\]-]*$`)
+	upgradePattern = regexp.MustCompile(`^[\w!#$%&'*+.^|~-]+(/[\w!#$%&'*+.^|~-]+)?$`)
+)
 
 func (p *refProxy) serve(c *stream) {
 	if p.fault["serial"] {
@@ -106,17 +110,22 @@ func (p *refProxy) readRequest(c *stream) (*refReq, int) {
 	if !p.fault["no-timeouts"] {
 		defer time.AfterFunc(p.to.Header, func() { close(stop) }).Stop()
 	}
-	limit, end := 64<<10, -1
+	limit, end, status := 64<<10, -1, 0
 	if p.fault["endless-head"] {
 		limit = 64 << 20
 	}
 	c.setWant(limit)
 	err := c.wait(time.Hour, stop, func(b []byte) bool {
 		end = headEnd(b)
-		return end >= 0 || len(b) >= limit
+		if status = 0; limit == 64<<10 && !p.fault["waits-for-lines"] {
+			status = p.hopeless(b)
+		}
+		return end >= 0 || status > 0 || len(b) >= limit
 	})
 	n, _ := c.state()
 	switch {
+	case status > 0:
+		return nil, status
 	case end >= 0:
 	case err == nil:
 		line := c.take(n)
@@ -133,7 +142,33 @@ func (p *refProxy) readRequest(c *stream) (*refReq, int) {
 	if string(raw[:2]) == "\r\n" {
 		raw = raw[2:]
 	}
+	if p.fault["takes-leading-lf"] && raw[0] == '\n' {
+		raw = raw[1:]
+	}
 	return p.parse(parseHead(raw))
+}
+
+// hopeless returns the status for a beginning that no request can come of.
+func (p *refProxy) hopeless(b []byte) int {
+	line, _, ended := bytes.Cut(bytes.TrimPrefix(b, []byte("\r\n")), []byte("\n"))
+	method, rest, spaced := strings.Cut(string(line), " ")
+	switch {
+	case ended && len(line) == 0 && !p.fault["takes-leading-lf"], len(line) > 0 &&
+		line[0] != '\r' && !isToken(method):
+		return 400
+	case ended && len(line) > 0 && (!spaced || !strings.Contains(rest, " ")):
+		return 400
+	case !ended && len(line) > 8192:
+		return 414
+	}
+	return 0
+}
+
+// noStatusLine reports whether no response can begin with these bytes.
+func noStatusLine(b []byte) bool {
+	const begin = "HTTP/1."
+	n := min(len(b), len(begin))
+	return string(b[:n]) != begin[:n]
 }
 
 func (p *refProxy) parse(h Head) (*refReq, int) {
@@ -157,7 +192,9 @@ func (p *refProxy) parse(h Head) (*refReq, int) {
 	if p.fault["takes-obs-fold"] || p.fault["takes-space-colon"] || p.fault["takes-nul"] {
 		faults = nil
 	}
-	if len(faults) > 0 || strings.ContainsAny(q.target, "\x7f") {
+	high := func(r rune) bool { return r >= 0x7f && !p.fault["takes-high-bytes"] }
+	if len(faults) > 0 || strings.ContainsFunc(q.target, high) ||
+		len(q.Values("Max-Forwards")) > 1 && !p.fault["takes-two-max-forwards"] {
 		return nil, 400
 	}
 	if q.method == "CONNECT" {
@@ -203,7 +240,10 @@ func (p *refProxy) parseFraming(q *refReq) int {
 	q.frame = q.Head.frame()
 	q.close = q.minor == 0 || q.Names("Connection", "close")
 	if q.Names("Connection", "upgrade") && !p.fault["no-upgrade"] {
-		q.upgrade = q.Get("Upgrade")
+		if q.upgrade = q.Get("Upgrade"); !upgradePattern.MatchString(q.upgrade) &&
+			!p.fault["takes-any-upgrade"] {
+			q.upgrade = ""
+		}
 	}
 	if len(q.frame.faults) == 0 && !(q.frame.chunked && q.minor == 0) {
 		return 0
@@ -214,6 +254,10 @@ func (p *refProxy) parseFraming(q *refReq) int {
 	case p.fault["takes-any-te"] && q.Has("Transfer-Encoding") && q.Has("Content-Length"):
 		q.frame.chunked = false
 		return 0
+	case p.fault["te-413"] && q.Has("Transfer-Encoding"):
+		return 413
+	case strings.HasSuffix(strings.Join(q.List("Transfer-Encoding"), ","), "foo,chunked"):
+		return 501
 	case p.fault["both-lengths"] && q.frame.chunked:
 		return 0
 	}
@@ -229,7 +273,8 @@ func (p *refProxy) fail(c *stream, status int, head bool) {
 	if p.fault["error-tells"] {
 		body += "backend " + p.backends[0] + "\n"
 	}
-	text := fmt.Sprintf("HTTP/1.1 %d Error\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", status, len(body))
+	text := fmt.Sprintf("HTTP/1.1 %d Error\r\nContent-Length: %d\r\nConnection: close\r\n\r\n",
+		status, len(body))
 	if !head || p.fault["error-head-body"] {
 		text += body
 	}
@@ -338,7 +383,8 @@ func (p *refProxy) exchange(c *stream, q *refReq) (again bool) {
 	var buffered []byte
 	if p.fault["buffers-request"] {
 		m := &Message{}
-		if err := p.copyBody(c, q.frame, q.minor, func(b []byte) error { m.add(b); return nil }, m); err != nil {
+		if err := p.copyBody(c, q.frame, q.minor, func(b []byte) error { m.add(b); return nil },
+			m); err != nil {
 			return false
 		}
 		buffered = m.Body

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -40,6 +41,7 @@ type Result struct {
 	Outcome  Outcome  `json:"outcome"`
 	Problems []string `json:"problems,omitempty"`
 	Reason   string   `json:"reason,omitempty"` // why it is not applicable or was not run
+	Died     string   `json:"died,omitempty"`   // how the proxy ended meanwhile, if it did
 	Millis   int64    `json:"ms"`
 	Wires    []Wire   `json:"wires,omitempty"`
 
@@ -66,6 +68,8 @@ type Options struct {
 	Keep    bool           // keep the wires of passed cases too
 	OnEvent func(Result)   // called for each case, in the order they end
 	Workers int            // cases side by side
+	// OnStart is called once, with what calibration has found.
+	OnStart func(Calibration)
 
 	patience time.Duration // at first, for the tests; 0 is the usual
 }
@@ -75,6 +79,7 @@ const (
 	caseTime  = 14 * time.Second
 	timedTime = 21 * time.Second
 	gateTime  = 6 * time.Second
+	afterCut  = 2 * time.Second // from the end of a case's time to its verdict
 )
 
 var (
@@ -87,7 +92,8 @@ var (
 func (l *Lab) runOnce(c *Case, o *Options) Result {
 	t := &T{lab: l, c: c, done: make(chan struct{}), incoming: make(chan *Exchange, 512)}
 	t.token = fmt.Sprintf("zq%sn%dk", runID, caseSeq.Add(1))
-	res := Result{ID: c.ID, Group: c.Group, Level: c.Level, RFC: c.RFC, Why: c.Why, started: time.Now()}
+	res := Result{ID: c.ID, Group: c.Group, Level: c.Level, RFC: c.RFC, Why: c.Why,
+		started: time.Now()}
 	l.farm.register(t)
 	var once sync.Once
 	over := func() { once.Do(func() { close(t.done) }) }
@@ -98,10 +104,14 @@ func (l *Lab) runOnce(c *Case, o *Options) Result {
 	if c.ID == gate {
 		limit = gateTime
 	}
-	limit = max(limit, c.Limit)
+	limit = l.pulse.scale(max(limit, c.Limit))
 	limit = max(100*time.Millisecond, min(limit, time.Until(l.deadline)))
 	timer := time.AfterFunc(limit, func() { over(); t.cut() })
-	func() {
+	ran := make(chan struct{})
+	// Ends with the case; what waits for something else than a connection may
+	// be some seconds later than its verdict.
+	go func() {
+		defer close(ran)
 		defer func() {
 			if r := recover(); r != nil {
 				if _, ok := r.(stop); !ok {
@@ -111,6 +121,12 @@ func (l *Lab) runOnce(c *Case, o *Options) Result {
 		}()
 		c.Run(t)
 	}()
+	select {
+	case <-ran:
+	case <-time.After(limit + afterCut):
+		t.Errorf("the case was not over %v after its time", afterCut)
+		t.noteStall()
+	}
 	timer.Stop()
 	over()
 	t.finish()
@@ -135,6 +151,9 @@ func (t *T) finish() {
 
 // fill takes the outcome from t.
 func (r *Result) fill(t *T, keep bool) {
+	if t.lab.diedSince(r.started) {
+		r.Died = t.lab.deathNote()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r.ended = time.Now()
@@ -192,7 +211,6 @@ const gate = "basic-get"
 // Run runs the cases on a proxy and returns the report.
 func Run(s *Subject, o Options) (*Report, error) {
 	start := time.Now()
-	sorted()
 	if o.Budget == 0 {
 		o.Budget = 50 * time.Second
 	}
@@ -205,6 +223,8 @@ func Run(s *Subject, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	pulse, hop := startPulse()
+	defer pulse.stop()
 	defer func() {
 		var wg sync.WaitGroup
 		for _, l := range labs {
@@ -219,7 +239,10 @@ func Run(s *Subject, o Options) (*Report, error) {
 	}()
 	main := labs[0]
 	for _, l := range labs {
-		l.first = o.patience
+		l.first, l.pulse = o.patience, pulse
+	}
+	if o.OnStart != nil {
+		o.OnStart(Calibration{Hop: hop, Patience: main.patience(), Factor: pulse.stretched()})
 	}
 	rep := &Report{Proxy: s.Name}
 	if reason := r.openGate(main); reason != "" {
@@ -234,6 +257,10 @@ func Run(s *Subject, o Options) (*Report, error) {
 	}
 	rep.Serial = main.serial
 	rep.Notes = notes(labs)
+	if f := pulse.stretched(); f > 1.5 {
+		rep.Notes = append(rep.Notes, fmt.Sprintf("the machine was busy: patience was up to %.1f "+
+			"times the usual", f))
+	}
 	rep.Results = r.ordered()
 	rep.Millis = time.Since(start).Milliseconds()
 	return rep, nil
@@ -344,7 +371,9 @@ func (r *runner) runLab(l *Lab, cases []*Case) {
 		r.drain(l, queue)
 		others.Wait()
 	}
+	r.settle(l)
 	r.phase(l, phases[Last], 1)
+	r.settle(l)
 }
 
 // rounds runs cases one after another on the only lab there can be. Whatever
@@ -412,8 +441,9 @@ func (r *runner) help(l *Lab, queue chan *Case, n int, wg *sync.WaitGroup) {
 				return // then the others do it
 			}
 			defer other.Close()
-			other.serial, other.oneShot, other.ejects, other.fast = l.serial, l.oneShot, l.ejects, l.fast
-			other.stalls, other.first = l.stalls, l.first
+			other.serial, other.oneShot, other.ejects = l.serial, l.oneShot, l.ejects
+			other.stalls, other.first, other.fast = l.stalls, l.first, l.fast
+			other.pulse, other.doubts = l.pulse, l.doubts
 			r.drain(other, queue)
 			l.adopt(other)
 		}()
@@ -446,13 +476,16 @@ func (r *runner) phase(l *Lab, cases []*Case, workers int) {
 			defer wg.Done()
 			for c := range queue {
 				res := r.one(l, c)
-				if res.Outcome == Failed && r.suspect(l, res, workers) {
+				switch r.suspect(l, res, workers) {
+				case atOnce:
 					mu.Lock()
 					again = append(again, c)
 					mu.Unlock()
-					continue
+				case atTheEnd:
+					l.doubt(c, res)
+				default:
+					r.put(res)
 				}
-				r.put(res)
 			}
 		}()
 	}
@@ -467,19 +500,72 @@ func (r *runner) phase(l *Lab, cases []*Case, workers int) {
 	}
 }
 
+// look says when a case is looked at again.
+type look int
+
+const (
+	never look = iota
+	atOnce
+	atTheEnd
+)
+
 // suspect reports whether a failure may be the fault of what ran beside it,
 // or of a machine that was busy.
-func (r *runner) suspect(l *Lab, res Result, workers int) bool {
-	if res.Reason != "" {
-		return false
+func (r *runner) suspect(l *Lab, res Result, workers int) look {
+	switch {
+	case res.Outcome != Failed || res.Reason != "":
+		return never
+	case workers > 1 && l.diedSince(res.started):
+		return atOnce
+	case res.starved && workers > 1 && !l.serial && l.healthy(time.Second) != nil:
+		return atOnce // others have made the proxy give up its backends
+	case l.pulse.busySince(res.started):
+		return atTheEnd
+	case res.stalled && l.stalls.Load() <= stallsForgiven:
+		return atOnce
 	}
-	if workers > 1 && l.diedSince(res.started) {
-		return true
+	return never
+}
+
+// doubtful is a failure on a busy machine.
+type doubtful struct {
+	c     *Case
+	first Result
+}
+
+func (l *Lab) doubt(c *Case, res Result) {
+	l.doubts.mu.Lock()
+	defer l.doubts.mu.Unlock()
+	l.doubts.list = append(l.doubts.list, doubtful{c, res})
+}
+
+// doubtTime is what must be left of the run for a second look, in which a case
+// has the proxy to itself.
+const doubtTime = 12 * time.Second
+
+// settle looks again at what failed while the machine was busy, for as long as
+// there is time: the quickest first.
+func (r *runner) settle(l *Lab) {
+	l.doubts.mu.Lock()
+	list := l.doubts.list
+	l.doubts.list = nil
+	l.doubts.mu.Unlock()
+	slices.SortFunc(list, func(a, b doubtful) int { return int(a.first.Millis - b.first.Millis) })
+	for _, d := range list {
+		res := d.first
+		if time.Until(l.deadline) > doubtTime && l.gone() == "" {
+			res = r.one(l, d.c)
+		}
+		r.put(res)
 	}
-	if res.starved && workers > 1 && !l.serial && l.healthy(time.Second) != nil {
-		return true // others have made the proxy give up its backends
-	}
-	return res.stalled && l.stalls.Load() <= stallsForgiven
+}
+
+// Calibration is what the checker has found out about the machine before the
+// first case.
+type Calibration struct {
+	Hop      time.Duration // what a request and its answer take without a proxy
+	Patience time.Duration // how long a case waits for the next byte
+	Factor   float64       // 1 on a machine with nothing else to do, at most 4
 }
 
 // one runs a case, unless it is not applicable or the proxy is gone.
@@ -562,12 +648,15 @@ func notes(labs []*Lab) []string {
 	for _, l := range labs {
 		l.mu.Lock()
 		if l.oneShot {
-			out = append(out, fmt.Sprintf("the program serves one client and exits: the checker started it %d times", l.runs))
+			out = append(out, fmt.Sprintf("the program serves one client and exits: the checker "+
+				"started it %d times", l.runs))
 		} else if l.serial && !l.fast {
-			out = append(out, "the proxy serves one client at a time: the cases were run one after another")
+			out = append(out, "the proxy serves one client at a time: the cases were run one "+
+				"after another")
 		}
 		if n := len(l.restarts); n > 0 {
-			out = append(out, fmt.Sprintf("the proxy died or hung %d times and was started again; first: %s", n, l.restarts[0]))
+			out = append(out, fmt.Sprintf("the proxy died or hung %d times and was started "+
+				"again; first: %s", n, l.restarts[0]))
 		}
 		l.mu.Unlock()
 	}

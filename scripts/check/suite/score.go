@@ -50,6 +50,3 @@ func (t Tally) plus(o Outcome) Tally {
 	}
 	return t
 }
-
-// Groups returns the groups in the order of the report.
-func Groups() []string { return groups }

@@ -83,7 +83,8 @@ type stream struct {
 }
 
 func newStream(c net.Conn) *stream {
-	s := &stream{conn: c, act: make(chan struct{}, 1), over: make(chan struct{}), in: &tape{}, out: &tape{}}
+	s := &stream{conn: c, act: make(chan struct{}, 1), over: make(chan struct{}), in: &tape{},
+		out: &tape{}}
 	s.cond = sync.NewCond(&s.mu)
 	// The pump ends when the connection ends or is closed.
 	go s.pump()

@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -54,7 +55,8 @@ func (s *Subject) Build() error {
 	}
 	info, err := os.Stat(s.Chapter)
 	if err != nil || !info.IsDir() {
-		return fmt.Errorf("%s is no directory: name a chapter such as ./ch4_threaded, or use -proxy and -backends", s.Chapter)
+		return fmt.Errorf("%s is no directory: name a chapter such as ./ch4_threaded, or use "+
+			"-proxy and -backends", s.Chapter)
 	}
 	dir, err := os.MkdirTemp("", "check-")
 	if err != nil {
@@ -65,12 +67,32 @@ func (s *Subject) Build() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("go", "build", "-o", s.binary(), ".")
-	cmd.Dir = abs
+	ctx, cancel := context.WithTimeout(context.Background(), buildTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", s.binary(), ".")
+	cmd.Dir, cmd.WaitDelay = abs, time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build %s failed:\n%s", s.Chapter, strings.TrimSpace(string(out)))
 	}
 	return nil
+}
+
+// How long a program may take to list its flags, and the compiler to build it.
+const (
+	helpTime  = 5 * time.Second
+	buildTime = 3 * time.Minute
+)
+
+// run runs a program that should end by itself and returns the last of what it
+// printed; ended is false when it had to be ended.
+func run(limit time.Duration, argv ...string) (out string, ended bool) {
+	p := &process{argv: argv}
+	if err := p.launch(helpKept); err != nil {
+		return err.Error(), true
+	}
+	ended = p.waitExit(limit)
+	p.stop()
+	return p.output.text(), ended
 }
 
 func (s *Subject) binary() string { return filepath.Join(s.dir, filepath.Base(s.Chapter)+".exe") }
@@ -89,7 +111,10 @@ func (s *Subject) open(deadline time.Time) ([]*Lab, error) {
 	case s.Chapter != "":
 		return s.openChapter(deadline)
 	case len(s.Argv) > 0:
-		return openFrom(func() (*Lab, error) { return openStarted(s.Argv, freeAddrs(s.Count), deadline, s.Timeouts) })
+		return openFrom(func() (*Lab, error) {
+			return openStarted(s.Argv, freeAddrs(s.Count),
+				deadline, s.Timeouts)
+		})
 	case s.running != nil:
 		return s.openTwice(deadline)
 	case s.Prepare != nil:
@@ -115,7 +140,8 @@ func freeAddrs(n int) []string {
 // openTwice starts proxies inside this process: with long and with short
 // timeouts, as openChapter does.
 func (s *Subject) openTwice(deadline time.Time) ([]*Lab, error) {
-	long := Timeouts{Header: 10 * time.Second, Server: 10 * time.Second, Idle: 10 * time.Second, Connect: 5 * time.Second}
+	long := Timeouts{Header: 10 * time.Second, Server: 10 * time.Second, Idle: 10 * time.Second,
+		Connect: 5 * time.Second}
 	labs, err := openFrom(func() (*Lab, error) { return s.openRunning(deadline, long) })
 	if err != nil {
 		return nil, err
@@ -172,7 +198,7 @@ func (s *Subject) openPrepared(deadline time.Time) (*Lab, error) {
 	l := newLab(farm, deadline)
 	l.addr, l.timeouts, l.runs = addr, s.Timeouts, 1
 	l.proc = &process{argv: argv, addr: addr, harmless: s.Harmless}
-	if err := l.proc.start(); err != nil {
+	if err := l.proc.start(deadline); err != nil {
 		l.proc.stop()
 		farm.Close()
 		return nil, err
@@ -191,7 +217,8 @@ func openFrom(spawn func() (*Lab, error)) ([]*Lab, error) {
 }
 
 func newLab(farm *Farm, deadline time.Time) *Lab {
-	return &Lab{farm: farm, deadline: deadline, slot: make(chan struct{}, 1), stalls: &atomic.Int64{}}
+	return &Lab{farm: farm, deadline: deadline, slot: make(chan struct{}, 1),
+		stalls: &atomic.Int64{}, doubts: &doubts{}}
 }
 
 // openStarted starts a program that announces its address.
@@ -207,7 +234,8 @@ func openStarted(argv, backends []string, deadline time.Time, to Timeouts) (*Lab
 		args[i] = strings.ReplaceAll(args[i], "%BACKENDS%", strings.Join(farm.Addrs(), ","))
 	}
 	l.proc = &process{argv: args, ready: readyLine}
-	if err := l.proc.start(); err != nil {
+	if err := l.proc.start(deadline); err != nil {
+		l.proc.stop()
 		farm.Close()
 		return nil, err
 	}
@@ -221,9 +249,9 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 	if err := s.Build(); err != nil {
 		return nil, err
 	}
-	help, _ := exec.Command(s.binary(), "-h").CombinedOutput()
+	help, ended := run(helpTime, s.binary(), "-h")
 	has := func(name string) bool {
-		return regexp.MustCompile(`(?m)^\s*--?` + name + `\b`).Match(help)
+		return regexp.MustCompile(`(?m)^\s*--?` + name + `\b`).MatchString(help)
 	}
 	argv := []string{s.binary(), "-listen", "127.0.0.1:0"}
 	backends := freeAddrs(1)
@@ -233,8 +261,14 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 		argv = append(argv, "-backends", "%BACKENDS%")
 	case has("backend"):
 		argv = append(argv, "-backend", "%BACKENDS%")
+	case !ended:
+		return nil, fmt.Errorf("%s -h has not ended after %v; -h should list the flags and exit. "+
+			"A program without flags is checked with -cmd, -proxy and -backends",
+			s.Chapter, helpTime)
 	default:
-		return nil, fmt.Errorf("%s has neither a flag -backend nor -backends: it is no proxy", s.Chapter)
+		return nil, fmt.Errorf("%s -h names neither a flag -backend nor -backends: it is no "+
+			"proxy, or one to be "+
+			"checked with -cmd, -proxy and -backends", s.Chapter)
 	}
 	if has("log") {
 		argv = append(argv, "-log", "off")
@@ -262,7 +296,10 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 			*f.set = f.d
 		}
 	}
-	quick, err := openFrom(func() (*Lab, error) { return openStarted(argv, backends, deadline, to) })
+	quick, err := openFrom(func() (*Lab, error) {
+		return openStarted(argv, backends, deadline,
+			to)
+	})
 	if err != nil {
 		labs[0].Close()
 		return nil, err
@@ -275,7 +312,12 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 // there is one.
 func (s *Subject) openAddress(deadline time.Time) (*Lab, error) {
 	if s.Command != "" && listens(s.Proxy) {
-		return nil, fmt.Errorf("something already listens on %s: stop it, or leave out -cmd to test it", s.Proxy)
+		who := "something"
+		if h := holderOf(s.Proxy); h.pid > 0 {
+			who = h.String()
+		}
+		return nil, fmt.Errorf("%s already listens on %s: stop it, or leave out -cmd to test it",
+			who, s.Proxy)
 	}
 	farm, err := NewFarm(s.Backends)
 	if err != nil {
@@ -291,14 +333,15 @@ func (s *Subject) openAddress(deadline time.Time) (*Lab, error) {
 		c, err := l.dial(dialTime)
 		if err != nil {
 			farm.Close()
-			return nil, fmt.Errorf("nothing listens on %s: start the proxy first, or let -cmd start it (%w)", s.Proxy, err)
+			return nil, fmt.Errorf("nothing listens on %s: start the proxy first, or let -cmd "+
+				"start it (%w)", s.Proxy, err)
 		}
 		c.Close()
 		return l, nil
 	}
 	l.proc = &process{argv: shell(s.Command), addr: s.Proxy}
 	l.runs = 1
-	if err := l.proc.start(); err != nil {
+	if err := l.proc.start(deadline); err != nil {
 		l.proc.stop()
 		farm.Close()
 		return nil, err

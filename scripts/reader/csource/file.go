@@ -3,7 +3,6 @@ package csource
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"regexp"
@@ -11,19 +10,15 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of what is read; the originals have 60 to 146 lines of at most 110 bytes.
-const (
-	MaxBytes = 1 << 20 // bytes of a file
-	maxLines = 5_000   // lines that are shown
-	maxWidth = 400     // runes of a line that are shown
-)
+// MaxBytes bounds the size of a file; the originals have less than 6,000 bytes.
+const MaxBytes = 64 << 10
 
 // File is a C file, read and scanned.
 type File struct {
 	Name     string
-	Lines    []string // cut to maxWidth runes
+	Lines    []string
 	Newlines int      // as wc -l counts them
-	Notes    []string // what was cut off
+	Notes    []string // what is shown in another way
 	scan     Scan
 }
 
@@ -42,12 +37,7 @@ func Load(dir *os.Root, name string) (*File, error) {
 		return nil, fmt.Errorf("%s has %d bytes, more than %d: not one of the originals", name,
 			info.Size(), MaxBytes)
 	}
-	file, err := dir.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("%s cannot be read: %w", name, cause(err))
-	}
-	defer file.Close()
-	src, err := io.ReadAll(io.LimitReader(file, MaxBytes))
+	src, err := dir.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("%s cannot be read: %w", name, cause(err))
 	}
@@ -80,22 +70,6 @@ func Parse(name, src string) (*File, error) {
 	src = strings.ReplaceAll(src, "\r\n", "\n")
 	f.scan = ScanCalls(src)
 	f.Lines = strings.Split(strings.TrimSuffix(src, "\n"), "\n")
-	if len(f.Lines) > maxLines {
-		f.Notes = append(f.Notes, fmt.Sprintf("only its first %d lines are shown", maxLines))
-		f.Lines = f.Lines[:maxLines]
-		f.scan = ScanCalls(strings.Join(f.Lines, "\n"))
-	}
-	long := 0
-	for i, l := range f.Lines {
-		if r := []rune(l); len(r) > maxWidth {
-			f.Lines[i] = string(r[:maxWidth]) + "…"
-			long++
-		}
-	}
-	if long > 0 {
-		f.Notes = append(f.Notes,
-			fmt.Sprintf("%d lines longer than %d characters are cut off", long, maxWidth))
-	}
 	return f, nil
 }
 

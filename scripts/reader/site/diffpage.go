@@ -52,20 +52,11 @@ func (b *builder) diffPage(d navDiff) {
 		r.A, r.AIn = expandTabs(r.A), indentOf(linesA, r.ANo)
 		r.B, r.BIn = expandTabs(r.B), indentOf(linesB, r.BNo)
 	}
-	var prev, next *navPage
-	for i, other := range b.nav.Diffs {
-		if other.URL != d.URL {
-			continue
-		}
-		if i > 0 {
-			p := b.nav.Diffs[i-1]
-			prev = &navPage{Title: short(p.A) + " → " + short(p.B), URL: p.URL}
-		}
-		if i+1 < len(b.nav.Diffs) {
-			n := b.nav.Diffs[i+1]
-			next = &navPage{Title: short(n.A) + " → " + short(n.B), URL: n.URL}
-		}
+	var pages []navPage
+	for _, n := range b.nav.Diffs {
+		pages = append(pages, navPage{Title: short(n.A) + " → " + short(n.B), URL: n.URL})
 	}
+	prev, next := around(pages, d.URL)
 	b.page(d.URL, "diff", "From "+d.A+" to "+d.B, b.render("diff.html", v), prev, next)
 }
 

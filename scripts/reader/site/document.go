@@ -38,17 +38,19 @@ func (b *builder) document(name string) {
 		b.problem("%s: %v", name, err)
 		return
 	}
-	prev, next := b.around(pageURL)
+	prev, next := around(b.documents(), pageURL)
 	b.page(pageURL, "document", documentTitle(name, source), template.HTML(out.String()), prev,
 		next)
 }
 
-// around finds the documents before and after one, in the order of the navigation.
-func (b *builder) around(url string) (prev, next *navPage) {
-	var all []navPage
+// documents lists the documents in the order of the navigation.
+func (b *builder) documents() []navPage {
+	var all, others []navPage
 	for _, p := range b.nav.Pages {
 		if p.URL == "index.html" {
 			all = append(all, p)
+		} else {
+			others = append(others, p)
 		}
 	}
 	for _, c := range b.nav.Chapters {
@@ -56,23 +58,7 @@ func (b *builder) around(url string) (prev, next *navPage) {
 			all = append(all, navPage{Title: c.Title, URL: c.Page})
 		}
 	}
-	for _, p := range b.nav.Pages {
-		if p.URL != "index.html" {
-			all = append(all, p)
-		}
-	}
-	for i, p := range all {
-		if p.URL != url {
-			continue
-		}
-		if i > 0 {
-			prev = &all[i-1]
-		}
-		if i+1 < len(all) {
-			next = &all[i+1]
-		}
-	}
-	return prev, next
+	return append(all, others...)
 }
 
 // documentTitle is a document's first heading, or its name.

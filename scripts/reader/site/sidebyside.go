@@ -60,13 +60,6 @@ type outlineCall struct {
 	Line string
 }
 
-// stepTitles are the headings of the rows.
-var stepTitles = [11]string{
-	1: "create the socket", 2: "bind", 3: "listen", 4: "accept a client", 5: "read the request",
-	6: "connect to the backend", 7: "forward the request", 8: "read the response",
-	9: "send the response", 10: "clean up",
-}
-
 // callPeers says which peer a call of a step deals with.
 var callPeers = map[int]string{5: "client", 7: "backend", 8: "backend", 9: "client"}
 
@@ -118,25 +111,14 @@ func (b *builder) sideBySide(c navChapter) {
 		p.Notes = append(p.Notes, c.Dir+" has no main.go yet")
 	}
 	p.Cells = side.cells()
-	prev, next := b.neighbours(c, func(n navChapter) string { return n.Side })
-	b.page(c.Side, "side", chapter.C.File+" beside "+c.Dir, b.render("side.html", p), prev, next)
-}
-
-// neighbours finds the chapters before and after one that have a certain page.
-func (b *builder) neighbours(c navChapter, url func(navChapter) string) (prev, next *navPage) {
-	seen := false
+	var pages []navPage
 	for _, n := range b.nav.Chapters {
-		switch {
-		case n.Dir == c.Dir:
-			seen = true
-		case url(n) == "":
-		case !seen:
-			prev = &navPage{Title: n.Dir, URL: url(n)}
-		case next == nil:
-			next = &navPage{Title: n.Dir, URL: url(n)}
+		if n.Side != "" {
+			pages = append(pages, navPage{Title: n.Dir, URL: n.Side})
 		}
 	}
-	return prev, next
+	prev, next := around(pages, c.Side)
+	b.page(c.Side, "side", chapter.C.File+" beside "+c.Dir, b.render("side.html", p), prev, next)
 }
 
 // sideBuilder makes the cells of a page.
@@ -250,7 +232,7 @@ func (s *sideBuilder) name(c *cell, rows ...book.Row) {
 	var ids, titles []string
 	for _, row := range rows {
 		ids = append(ids, rowID(row))
-		title := stepTitles[row.Step]
+		title := book.Steps[row.Step]
 		if row.Extra > 0 {
 			title = s.chapter.C.After(row.Step)[row.Extra-1].Name
 		}
@@ -297,7 +279,7 @@ func (s *sideBuilder) cCell(row book.Row) cell {
 	case len(calls) == 0 && row.Extra > 0:
 		c.Say = []string{"Nothing: " + s.chapter.C.File + " serves one client at a time."}
 	case len(calls) == 0:
-		c.Say = []string{"Missing: " + s.chapter.C.File + " does not call " + stepTitles[row.Step] +
+		c.Say = []string{"Missing: " + s.chapter.C.File + " does not call " + book.Steps[row.Step] +
 			"."}
 	default:
 		if s.file != nil {

@@ -172,27 +172,10 @@ func (b *builder) findChapters() {
 
 // findDocuments lists the documents in reading order and enters them in nav.
 func (b *builder) findDocuments() []string {
-	var docs []string
-	add := func(dir string, want func(string) bool) {
-		_ = fs.WalkDir(b.repo.FS(), dir, func(p string, d fs.DirEntry, err error) error {
-			switch {
-			case err != nil:
-				return nil
-			case d.IsDir() && d.Name() == "node_modules":
-				return fs.SkipDir
-			case d.IsDir():
-				b.depends(p)
-			case d.Type().IsRegular() && want(d.Name()):
-				docs = append(docs, p)
-			}
-			return nil
-		})
+	docs, folders := book.Pages(b.repo.FS())
+	for _, dir := range folders {
+		b.depends(dir)
 	}
-	if _, err := b.repo.Stat("README.md"); err == nil {
-		docs = append(docs, "README.md")
-	}
-	add("docs", func(name string) bool { return strings.HasSuffix(name, ".md") })
-	add("scripts", func(name string) bool { return name == "README.md" })
 	for _, d := range docs {
 		b.pages[d] = true
 	}
@@ -247,6 +230,18 @@ func (b *builder) page(url, kind, title string, main template.HTML, around ...*n
 		return
 	}
 	b.site.Files[url] = out.Bytes()
+}
+
+// around finds the pages before and after one.
+func around(list []navPage, url string) (prev, next *navPage) {
+	i := slices.IndexFunc(list, func(p navPage) bool { return p.URL == url })
+	if i > 0 {
+		prev = &list[i-1]
+	}
+	if i >= 0 && i+1 < len(list) {
+		next = &list[i+1]
+	}
+	return prev, next
 }
 
 // render fills a template and returns its HTML.

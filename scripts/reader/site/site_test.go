@@ -49,7 +49,7 @@ func chapterMain(chapter book.Chapter) string {
 		note(10))
 	for n := 5; n <= 9; n++ {
 		if len(chapter.C.Steps[n]) > 0 {
-			p("\t// %d. %s\n\t// %s.\n\tx.Do(`<script>alert(%d)</script>`)\n", n, stepTitles[n],
+			p("\t// %d. %s\n\t// %s.\n\tx.Do(`<script>alert(%d)</script>`)\n", n, book.Steps[n],
 				note(n), n)
 		}
 	}

@@ -1,0 +1,50 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestInterruptLeavesNothing: a checker that is ended in the middle takes the
+// program with it, which would else hold its port.
+func TestInterruptLeavesNothing(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "check")
+	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		proxy, backend := free(t), free(t)
+		cmd := exec.Command(bin, "-cmd", fmt.Sprintf("%s -listen %s -backends %s", standard(t), proxy, backend),
+			"-proxy", proxy, "-backends", backend)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for until := time.Now().Add(10 * time.Second); !answers(proxy); {
+			if time.Now().After(until) {
+				t.Fatal("the program does not listen")
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		cmd.Process.Signal(sig)
+		cmd.Wait()
+		if answers(proxy) {
+			t.Errorf("after %v the program still listens", sig)
+		}
+	}
+}
+
+func answers(addr string) bool {
+	c, err := net.Dial("tcp", addr)
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
+}
