@@ -100,6 +100,8 @@ func (b *Backend) Reusable() (ok bool, reason string) {
 		return false, "its response was not read to the end"
 	case !t.complete:
 		return false, "it answered before it had the whole request"
+	case t.err != nil:
+		return false, "the client left just then"
 	case t.request.Upgrade != nil:
 		return false, "it was asked to change the protocol"
 	case r.Framing == http1.UntilClose:

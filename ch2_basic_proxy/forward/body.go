@@ -93,7 +93,9 @@ func (b *body) copyChunked(dst, src *peer) error {
 				src.unread(in[used:n])
 			}
 		}
-		if b.total += int64(size); b.limit > 0 && b.total > b.limit {
+		b.total += int64(size)
+		tooLong := b.limit > 0 && b.total > b.limit
+		if b.lost = tooLong || refused != nil; tooLong {
 			return errBodySize
 		}
 		if size > 0 {

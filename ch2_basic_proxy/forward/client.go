@@ -26,6 +26,7 @@ type Client struct {
 	Connection string    // what responses say of the connection: "close" unless it is changed to ""
 	Since      time.Time // when it was accepted
 	Requests   int       // requests that have been read from it, or waited for
+	Tries      int       // how often the one in hand has been written to a backend
 
 	settings *Settings
 	log      *narrate.Conn
@@ -36,6 +37,8 @@ type Client struct {
 	request  *Request // the one in hand; nil: none has come whole
 	head     bool     // it is a HEAD request, as far as it has come
 	refused  bool     // it cannot be told where it ends
+	failure  error    // what it ended with
+	closing  bool     // the client has been told "close"
 	answered int      // status of the response that the client has begun to see
 	whole    bool     // and has seen to its end
 	marked   bool     // which it can tell from the end of the connection
@@ -69,11 +72,19 @@ func ReadRequest(c *Client) (*Request, error) {
 	}
 }
 
-// forget forgets the request before, and moves what came behind it to the front.
+// forget forgets the request before, and moves what came behind it to the front:
+// of the small buffer, if it is little.
 func (c *Client) forget() {
 	c.request, c.head, c.refused, c.answered, c.whole = nil, false, false, 0, false
-	c.before = c.sent.Load()
-	c.r, c.w = 0, copy(c.buf, c.held())
+	c.Tries, c.failure, c.before = 0, nil, c.sent.Load()
+	held := c.held()
+	if len(held) > len(c.first) {
+		c.r, c.w = 0, copy(c.buf, held)
+		return
+	}
+	n := copy(c.first[:], held)
+	c.free()
+	c.buf, c.w = c.first[:], n
 }
 
 // await waits for a request's first bytes. Thousands of clients may be connected
@@ -188,7 +199,7 @@ func (c *Client) hop() http1.Hop {
 	h, r := http1.Hop{Via: c.settings.Name, Connection: c.Connection}, c.request
 	switch {
 	case h.Connection == "close":
-	case r == nil, r.Close, r.Minor == 0 && !r.KeepAlive, c.settings.stopping.Load():
+	case c.refused, r == nil, r.Close, r.Minor == 0 && !r.KeepAlive, c.settings.stopping.Load():
 		h.Connection = "close"
 	case r.Minor == 0:
 		h.Connection = "keep-alive"
@@ -197,14 +208,27 @@ func (c *Client) hop() http1.Hop {
 }
 
 // Next waits for the next request of a client that has been answered, no longer
-// than idle, and reports whether one has begun.
-func (c *Client) Next(idle time.Duration) bool {
+// than idle, and reports whether one has begun, and if not, why. Empty lines,
+// which some clients send behind a body, begin none.
+func (c *Client) Next(idle time.Duration) (ok bool, reason string) {
 	c.forget()
-	if c.w > 0 {
-		return true
+	for by := time.Now().Add(idle); ; {
+		c.r += http1.Blank(c.held())
+		if len(c.held()) > 0 {
+			return true, ""
+		}
+		c.log.Idle(true)
+		c.r = 0
+		switch err := c.waitUntil(by); {
+		case err == nil:
+		case c.settings.stopping.Load():
+			return false, "the proxy ends"
+		case isTimeout(err):
+			return false, "it was idle too long"
+		default:
+			return false, "it left"
+		}
 	}
-	c.log.Idle(true)
-	return c.waitUntil(time.Now().Add(idle)) == nil
 }
 
 // Drain reads what is left of the request's body, up to where the next request
@@ -212,8 +236,8 @@ func (c *Client) Next(idle time.Duration) bool {
 // most bytes.
 func (c *Client) Drain(most int64, within time.Duration) bool {
 	r := c.request
-	if r == nil || r.rest.lost || r.rest.left > most {
-		return false
+	if r == nil || r.rest.lost || r.rest.left > most || r.Get("Expect") != nil {
+		return false // after Expect, the body may come or not
 	}
 	r.rest.limit = r.rest.total + most
 	c.readIdle = 0
@@ -227,6 +251,9 @@ type nowhere struct{ net.Conn }
 
 func (nowhere) Write(b []byte) (int, error)      { return len(b), nil }
 func (nowhere) SetWriteDeadline(time.Time) error { return nil }
+
+// Unread is the reason that Drain may remove.
+const Unread = "its request's body was not read to the end"
 
 // Reusable reports whether the connection can carry another request, and if not,
 // why (RFC 9112, section 9.3): a request must have been answered to its end, and
@@ -248,8 +275,10 @@ func (c *Client) Reusable() (ok bool, reason string) {
 		return false, "its answer is not complete"
 	case !c.marked:
 		return false, "its answer ends with the connection"
+	case c.closing:
+		return false, "it was told close"
 	case !r.read:
-		return false, "its request's body was not read to the end"
+		return false, Unread
 	}
 	return true, ""
 }
@@ -269,11 +298,16 @@ func (c *Client) end(failure *error) {
 		c.request.endTry() // a chapter may have forgotten to close the backend
 	}
 	var e *Error
+	c.failure = *failure
 	if errors.As(*failure, &e) && e.Status != 0 && c.answered == 0 {
-		c.answered, c.whole, c.marked = e.Status, true, true
 		h := c.hop()
 		h.Date = httpDate()
-		c.Write(http1.AppendPage(nil, e.Status, e.Reason, c.head, h))
+		if e.Status == http.StatusRequestTimeout || e.Status == http.StatusInternalServerError {
+			h.Connection = "close"
+		}
+		c.answered, c.closing = e.Status, h.Connection == "close"
+		_, err := c.Write(http1.AppendPage(nil, e.Status, e.Reason, c.head, h))
+		c.whole, c.marked = err == nil, true
 	}
 	end := narrate.Event{Status: c.answered, Bytes: c.sent.Load() - c.before, Failed: failed(*failure)}
 	if *failure != nil && c.log.On() {
@@ -282,8 +316,8 @@ func (c *Client) end(failure *error) {
 	c.log.End(end)
 }
 
-// Close is step 10: it ends the request in hand, as End does, and closes the
-// connection.
+// Close is step 10: it ends the request in hand, as End does unless that has been
+// called, and closes the connection.
 func (c *Client) Close(failure *error) {
 	if p := recover(); p != nil {
 		*failure = panicError(p)
@@ -295,6 +329,9 @@ func (c *Client) Close(failure *error) {
 		c.Conn.Close()
 		c.log.Close(*failure, failed(*failure), c.answered)
 	}()
+	if *failure == nil {
+		*failure = c.failure
+	}
 	c.end(failure)
 	if c.unread(*failure) {
 		c.linger()

@@ -260,6 +260,7 @@ func TestReusable(t *testing.T) {
 			end.send(c.request)
 			settings := generous()
 			client := NewClient(conn, settings, silent())
+			client.Connection = ""
 			backend, err := Connect(addrs[0], settings, client.log)
 			if err != nil {
 				t.Fatal(err)

@@ -71,6 +71,7 @@ func (r *Request) Write(b *Backend) error {
 	}
 	t := &try{request: r, client: r.client, backend: b}
 	r.try = t
+	r.client.Tries++
 	b.begin(t)
 
 	buf := headBuffers.Get().(*[headSize]byte)
@@ -147,6 +148,13 @@ func (t *try) await(complete bool) (switching bool) {
 		t.backend.answerBy(time.Now().Add(t.client.settings.Server))
 	}
 	return t.switching
+}
+
+// sent reports whether the whole request has been sent.
+func (t *try) sent() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.complete
 }
 
 // begun notes that a response has begun or, after an interim one, that the
@@ -253,10 +261,7 @@ func (r *Request) endTry() {
 	}
 	t.done()
 	t.client.stop(true, false)
-	t.mu.Lock()
-	sending := !t.complete
-	t.mu.Unlock()
-	if sending {
+	if !t.sent() {
 		t.backend.stop(true, true)
 	}
 	<-t.ended

@@ -77,9 +77,9 @@ func (b *Backend) readResponse(r *Request) (*Response, error) {
 			}
 		}
 	}
-	if resp.Status == http.StatusRequestTimeout && resp.Close && b.Reused {
+	if resp.Status == http.StatusRequestTimeout && resp.Close && b.Reused && b.try.sent() {
 		// It had given the idle connection up, and said so (RFC 9110, section
-		// 15.5.9): that is not an answer to this request.
+		// 15.5.9): that is not an answer to this request, which came whole.
 		b.heard = false
 		return nil, io.EOF
 	}
@@ -122,6 +122,7 @@ func (r *Response) write(c *Client) *Error {
 	if !c.marked {
 		h.Connection = "close"
 	}
+	c.closing = h.Connection == "close"
 	if !r.Dated() {
 		h.Date = httpDate()
 	}

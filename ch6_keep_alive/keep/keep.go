@@ -10,6 +10,7 @@ package keep
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"reverseproxy/ch2_basic_proxy/forward"
@@ -65,6 +66,7 @@ func (p *Pool) check() error {
 	case p.age <= 0:
 		return fmt.Errorf("-keepalive-time must be more than 0, such as 1h")
 	}
+	p.most = p.app.FitDescriptors(math.MaxInt, 2) // as many as clients
 	return nil
 }
 
@@ -77,7 +79,8 @@ func (p *Pool) Next(c *forward.Client, log *narrate.Conn) bool {
 			log.Pool("", narrate.Closed, reason)
 			return false
 		}
-		if !c.Next(p.timeout) {
+		if ok, reason := c.Next(p.timeout); !ok {
+			log.Pool("", narrate.Closed, reason)
 			return false
 		}
 	}
@@ -93,11 +96,8 @@ func (p *Pool) mayStay(c *forward.Client) string {
 	if c.Connection == "close" {
 		return "it has carried its last request (-keepalive-requests, -keepalive-time)"
 	}
-	ok, reason := c.Reusable()
-	if !ok && c.Drain(drainMost, drainWithin) {
-		ok, reason = c.Reusable()
-	}
-	if ok {
+	_, reason := c.Reusable()
+	if reason == forward.Unread && c.Drain(drainMost, drainWithin) {
 		return ""
 	}
 	return reason

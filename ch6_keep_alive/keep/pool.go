@@ -3,6 +3,7 @@ package keep
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,8 +12,8 @@ import (
 	"reverseproxy/internal/narrate"
 )
 
-// sweepPause is the time between two looks for idle connections that have
-// become too old.
+// sweepPause is the time between two looks for idle connections whose time is
+// over.
 const sweepPause = 1 * time.Second
 
 // hintMargin is how much earlier than it says a backend is taken to close an
@@ -30,9 +31,11 @@ type Pool struct {
 	timeout  time.Duration // -keepalive-timeout
 	age      time.Duration // -keepalive-time
 	reuse    Reuse         // -reuse
+	most     int           // connections that there are descriptors for
 
 	mu       sync.Mutex
 	idle     map[string][]idle // by the backend's address; the last is the one used last
+	open     int               // connections, idle or not
 	sweeping bool              // sweep will be called
 	closed   bool
 	fresh    int // connections made
@@ -43,61 +46,92 @@ type Pool struct {
 type idle struct {
 	backend *forward.Backend
 	owner   *forward.Client // whose it was; only that may have it with -reuse never
-	until   time.Time       // when it must be closed
+	since   time.Time
+	until   time.Time // when it must be closed
 }
 
 // Get is step 6: it returns a connection to the backend at addr, an idle one if
 // the client's request may go over one, otherwise a fresh one.
 func (p *Pool) Get(addr string, c *forward.Client, log *narrate.Conn) (*forward.Backend, error) {
+	if c.Tries > 0 { // an idle connection has failed; the others may be as dead
+		log.Try(c.Tries + 1)
+		return p.connect(addr, log)
+	}
 	for {
-		b, reason := p.take(addr, c)
-		if b == nil {
+		one, ok := p.take(addr, c)
+		switch {
+		case !ok:
 			return p.connect(addr, log)
+		case time.Now().After(one.until):
+			p.drop("its time was over", one)
+		case !one.backend.Quiet():
+			p.drop("the backend has closed it, or sent something unasked", one)
+		default:
+			p.mu.Lock()
+			p.reused++
+			p.mu.Unlock()
+			log.Step(narrate.Connect, narrate.Event{Peer: addr, Reused: true})
+			return one.backend, nil
 		}
-		if reason == "" && !b.Quiet() {
-			reason = "the backend has closed it, or sent something unasked"
-		}
-		if reason != "" {
-			b.Close()
-			log.Pool(addr, narrate.Closed, reason)
-			continue
-		}
-		log.Step(narrate.Connect, narrate.Event{Peer: addr, Reused: true})
-		return b, nil
 	}
 }
 
-// connect makes a fresh connection.
+// connect makes a fresh connection. Each client that is served has a descriptor
+// set aside for its backend; idle connections live on those of clients that are
+// not there, and make room first.
 func (p *Pool) connect(addr string, log *narrate.Conn) (*forward.Backend, error) {
-	b, err := forward.Connect(addr, p.settings, log)
-	if err == nil {
-		b.Connection = ""
-		p.mu.Lock()
-		p.fresh++
-		p.mu.Unlock()
+	p.mu.Lock()
+	p.open++
+	var spare []idle
+	if p.open > p.most {
+		spare = p.oldest()
 	}
-	return b, err
+	p.mu.Unlock()
+	p.drop("its descriptor was needed", spare...)
+
+	b, err := forward.Connect(addr, p.settings, log)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
+		p.open--
+		return nil, err
+	}
+	p.fresh++
+	if p.size > 0 {
+		b.Connection = "" // HTTP/1.1 keeps connections unless one says close
+	}
+	return b, nil
 }
 
-// take takes the idle connection that was used last off the stack, if the
-// client's request may go over it; reason says why it must be closed instead.
-func (p *Pool) take(addr string, c *forward.Client) (b *forward.Backend, reason string) {
+// oldest takes the connection out that has been idle longest, if there is one.
+func (p *Pool) oldest() []idle {
+	oldest := ""
+	for addr, all := range p.idle {
+		if len(all) > 0 && (oldest == "" || all[0].since.Before(p.idle[oldest][0].since)) {
+			oldest = addr
+		}
+	}
+	if oldest == "" {
+		return nil
+	}
+	one := p.idle[oldest][0]
+	p.idle[oldest] = slices.Delete(p.idle[oldest], 0, 1)
+	return []idle{one}
+}
+
+// take takes the idle connection that was used last off the stack, of those that
+// the client's request may go over.
+func (p *Pool) take(addr string, c *forward.Client) (one idle, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	all := p.idle[addr]
 	for i := len(all) - 1; i >= 0; i-- {
-		one := all[i]
-		if !p.mayShare(one, c) {
-			continue
+		if one = all[i]; p.mayShare(one, c) {
+			p.idle[addr] = slices.Delete(all, i, i+1)
+			return one, true
 		}
-		p.idle[addr] = append(all[:i], all[i+1:]...)
-		if time.Now().After(one.until) {
-			return one.backend, "it was idle too long"
-		}
-		p.reused++
-		return one.backend, ""
 	}
-	return nil, ""
+	return idle{}, false
 }
 
 // mayShare reports whether the client's request may go over an idle connection
@@ -119,30 +153,36 @@ func (p *Pool) mayShare(one idle, c *forward.Client) bool {
 // there is room for it, and closes it otherwise.
 func (p *Pool) Put(b *forward.Backend, c *forward.Client, log *narrate.Conn) {
 	ok, reason := b.Reusable()
-	until := time.Now().Add(p.timeout)
-	if hint, said := b.Timeout(); said && hint < p.timeout {
-		until = time.Now().Add(hint - hintMargin)
+	now := time.Now()
+	end := b.Since.Add(p.age)
+	until := now.Add(p.timeout)
+	if hint, said := b.Timeout(); said {
+		until = earlier(until, now.Add(hint-hintMargin))
 	}
-	switch end := b.Since.Add(p.age); {
+	switch {
 	case !ok:
 	case b.Requests >= p.requests:
-		reason = fmt.Sprintf("it has carried %d requests", b.Requests)
-	case time.Now().After(end):
-		reason = "it is too old"
-	case time.Now().After(until):
-		reason = "the backend would close it too soon"
+		reason = "it has carried as many requests as it may (-keepalive-requests)"
+	case !end.After(now):
+		reason = "it is too old (-keepalive-time)"
+	case !until.After(now):
+		reason = "the backend will close it too soon (Keep-Alive)"
 	default:
-		if end.Before(until) {
-			until = end
-		}
-		reason = p.push(idle{b, c, until})
+		reason = p.push(idle{b, c, now, earlier(until, end)})
 	}
-	if reason != "" {
-		b.Close()
-		log.Pool(b.Addr, narrate.Closed, reason)
+	if reason == "" {
+		log.Pool(b.Addr, narrate.Kept, "")
 		return
 	}
-	log.Pool(b.Addr, narrate.Kept, "")
+	p.close(b)
+	log.Pool(b.Addr, narrate.Closed, reason)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // push puts a connection on its backend's stack. It returns why it did not, or "".
@@ -155,91 +195,77 @@ func (p *Pool) push(one idle) (reason string) {
 		return "the proxy ends"
 	case len(p.idle[addr]) >= p.size:
 		return "enough are idle (-keepalive)"
-	}
-	if p.idle == nil {
+	case p.idle == nil:
 		p.idle = map[string][]idle{}
 	}
 	p.idle[addr] = append(p.idle[addr], one)
 	if !p.sweeping {
 		p.sweeping = true
-		time.AfterFunc(sweepPause, p.sweep) // ends with the last idle connection
+		time.AfterFunc(sweepPause, p.sweep)
 	}
 	return ""
 }
 
-// sweep closes what has been idle too long, and looks again later.
+// sweep closes what has been idle too long. It is called again as long as
+// something is idle.
 func (p *Pool) sweep() {
+	now := time.Now()
+	p.drop("its time was over", p.remove(func(one idle) bool { return now.After(one.until) })...)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now, left := time.Now(), 0
-	for addr, all := range p.idle {
-		kept := all[:0]
-		for _, one := range all {
-			if now.After(one.until) {
-				one.backend.Close()
-			} else {
-				kept = append(kept, one)
-			}
+	p.sweeping = false
+	for _, all := range p.idle {
+		if len(all) > 0 && !p.sweeping {
+			p.sweeping = true
+			time.AfterFunc(sweepPause, p.sweep)
 		}
-		clear(all[len(kept):])
-		p.idle[addr] = kept
-		left += len(kept)
-	}
-	if p.sweeping = left > 0 && !p.closed; p.sweeping {
-		time.AfterFunc(sweepPause, p.sweep)
 	}
 }
 
-// Spare closes the connection that has been idle longest, and reports whether
-// there was one: it is called where a descriptor is missing.
-func (p *Pool) Spare() bool {
+// remove takes those out of the pool that which picks.
+func (p *Pool) remove(which func(idle) bool) (removed []idle) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	oldest := ""
 	for addr, all := range p.idle {
-		if len(all) > 0 && (oldest == "" || all[0].until.Before(p.idle[oldest][0].until)) {
-			oldest = addr
-		}
+		p.idle[addr] = slices.DeleteFunc(all, func(one idle) bool {
+			out := which(one)
+			if out {
+				removed = append(removed, one)
+			}
+			return out
+		})
 	}
-	if oldest == "" {
-		return false
+	return removed
+}
+
+// drop closes idle connections, which are in the pool no more, and says why.
+func (p *Pool) drop(why string, all ...idle) {
+	for _, one := range all {
+		p.close(one.backend)
+		p.app.Log.Emit(narrate.Event{Kind: narrate.KindPool, Name: "pool", Peer: one.backend.Addr,
+			State: narrate.Dropped, Text: why})
 	}
-	p.idle[oldest][0].backend.Close()
-	p.idle[oldest] = p.idle[oldest][1:]
-	return true
+}
+
+func (p *Pool) close(b *forward.Backend) {
+	b.Close()
+	p.mu.Lock()
+	p.open--
+	p.mu.Unlock()
 }
 
 // Close closes all idle connections, and lets none be kept any more.
 func (p *Pool) Close() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.closed = true
-	for addr, all := range p.idle {
-		for _, one := range all {
-			one.backend.Close()
-		}
-		delete(p.idle, addr)
-	}
+	p.mu.Unlock()
+	p.drop("the proxy ends", p.remove(func(idle) bool { return true })...)
 }
 
 // Leave closes the connections that only this client could have had.
 func (p *Pool) Leave(c *forward.Client) {
-	if p.reuse != Never {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for addr, all := range p.idle {
-		kept := all[:0]
-		for _, one := range all {
-			if one.owner == c {
-				one.backend.Close()
-			} else {
-				kept = append(kept, one)
-			}
-		}
-		clear(all[len(kept):])
-		p.idle[addr] = kept
+	if p.reuse == Never {
+		p.drop("its client has left", p.remove(func(one idle) bool { return one.owner == c })...)
 	}
 }
 

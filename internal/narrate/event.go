@@ -60,8 +60,9 @@ const (
 
 // The states of a connection that could carry another request.
 const (
-	Kept   = "kept"
-	Closed = "closed"
+	Kept    = "kept"
+	Closed  = "closed"
+	Dropped = "dropped" // it had been kept, and was idle when it was closed
 )
 
 // Event is one thing that happened. Strings that came from the network are

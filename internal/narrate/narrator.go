@@ -282,9 +282,8 @@ func (c *Conn) Close(err error, failed bool, status int) {
 		e.Err = err.Error()
 	}
 	c.End(Event{Status: status, Failed: failed, Err: e.Err})
-	c.Idle(false)
 	defer func() {
-		c.n.count(Totals{Open: -1, Owed: -one(c.owed), Failed: one(c.owed && failed)})
+		c.n.count(Totals{Open: -one(!c.idle), Owed: -one(c.owed), Failed: one(c.owed && failed)})
 		c.n.open.Done()
 	}()
 	if c.n.level != Off {

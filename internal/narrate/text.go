@@ -120,6 +120,9 @@ func describePool(e Event) string {
 	if e.State == Kept {
 		return "Keeping " + whose
 	}
+	if e.State == Dropped {
+		whose = "an idle connection to " + e.Peer
+	}
 	return "Closing " + whose + ": " + e.Text
 }
 
