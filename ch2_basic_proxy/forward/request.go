@@ -266,4 +266,7 @@ func (r *Request) endTry() {
 	}
 	<-t.ended
 	t.client.resume()
+	if t.complete && t.err == nil { // it may have become so just now
+		t.backend.resume()
+	}
 }
