@@ -199,10 +199,7 @@ func (p *Pool) push(one idle) (reason string) {
 		p.idle = map[string][]idle{}
 	}
 	p.idle[addr] = append(p.idle[addr], one)
-	if !p.sweeping {
-		p.sweeping = true
-		time.AfterFunc(sweepPause, p.sweep)
-	}
+	p.sweepLater()
 	return ""
 }
 
@@ -215,10 +212,17 @@ func (p *Pool) sweep() {
 	defer p.mu.Unlock()
 	p.sweeping = false
 	for _, all := range p.idle {
-		if len(all) > 0 && !p.sweeping {
-			p.sweeping = true
-			time.AfterFunc(sweepPause, p.sweep)
+		if len(all) > 0 {
+			p.sweepLater()
 		}
+	}
+}
+
+// sweepLater has sweep called, unless it will be.
+func (p *Pool) sweepLater() {
+	if !p.sweeping {
+		p.sweeping = true
+		time.AfterFunc(min(sweepPause, p.timeout), p.sweep)
 	}
 }
 

@@ -61,6 +61,10 @@ func Proxies() []Model {
 	return all
 }
 
+// Keeps reports whether connections carry more than one request. Its clients
+// have to say that they want no more: see Conn.Send.
+func (m Model) Keeps() bool { return m.Forwards() && !m.Has(book.OneRequest) }
+
 // Launch says how a program is started. The zero value of each field is the
 // usual way.
 type Launch struct {
