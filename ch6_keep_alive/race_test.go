@@ -218,7 +218,7 @@ func TestUnreadBody(t *testing.T) {
 			b.Send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
 			wants(t, c, 403, "")
 			pooled(t, p, p.Backend.Addr, narrate.Closed, "before it had") // or it might yet get it all
-			if test.body != "" { // else the next request would be the body
+			if test.body != "" {                                          // else the next request would be the body
 				test.body += get("/next")
 			}
 			go c.Write([]byte(test.body)) // ends with the connection

@@ -54,14 +54,15 @@ func TestReuse(t *testing.T) {
 					first.Send(get("/bytes?n=1"))
 					wants(t, first, 200, "")
 				}
-				pooled(t, p, p.Backends[0], narrate.Kept, "")
+				kept := func(e narrate.Event) bool { return e.State == narrate.Kept }
+				p.WaitEvents(t, "kept", carried, kept)
 				c := p.Dial(t)
 				for n := range carried {
 					before := connects(t, p, carried+n)
 					c.Send(get("/bytes?n=1"))
 					wants(t, c, 200, "")
 					got = append(got, connects(t, p, carried+n+1) > before)
-					p.WaitEvents(t, "kept", carried+n+1, func(e narrate.Event) bool { return e.State == narrate.Kept })
+					p.WaitEvents(t, "kept", carried+n+1, kept)
 				}
 				first.Close()
 				c.Close()
