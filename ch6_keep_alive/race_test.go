@@ -247,3 +247,20 @@ func TestBackendsApart(t *testing.T) {
 	}
 	same(t, "reused", 27, connects(t, p, 30))
 }
+
+// An upload over a connection that has been used has all the time it needs: no
+// deadline of the request before is left.
+func TestUploadAfterDownload(t *testing.T) {
+	p, b := idle(t)
+	time.Sleep(50 * time.Millisecond)
+	c := p.Dial(t)
+	c.Send(request("POST /slow", "Content-Length: 4\r\n", ""))
+	b.Head()
+	time.Sleep(50 * time.Millisecond)
+	c.Send("body")
+	if body, err := b.R.Peek(4); string(body) != "body" {
+		t.Fatalf("the backend reads the body %q, %v", body, err)
+	}
+	b.Send(answer("uploaded"))
+	wants(t, c, 200, "uploaded")
+}

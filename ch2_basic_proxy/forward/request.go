@@ -87,6 +87,7 @@ func (r *Request) Write(b *Backend) error {
 
 	b.broken = err
 	if err == nil && !r.read {
+		b.readBy(time.Time{}) // that of the request before
 		t.start(t.sendBody)
 		return nil
 	}
