@@ -278,7 +278,7 @@ func (p *Pool) Leave(c *forward.Client) {
 func (p *Pool) Tally() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return fmt.Sprintf("Backend connections: %d made, used again %d times", p.fresh, p.reused)
+	return fmt.Sprintf("Backend connections: %d made; used again: %d", p.fresh, p.reused)
 }
 
 // Again reports whether a request that failed with err is to be sent once more,
