@@ -31,7 +31,9 @@ func TestClientLeavesWhileIdle(t *testing.T) {
 		p.WaitEvent(t, "idle", func(e narrate.Event) bool { return e.Kind == narrate.KindIdle })
 		leave(c)
 	}
-	p.WaitEvents(t, "close", 2, func(e narrate.Event) bool { return e.Step == narrate.Close && e.Err == "" })
+	p.WaitEvents(t, "close", 2, func(e narrate.Event) bool {
+		return e.Step == narrate.Close && e.Err == ""
+	})
 	pooled(t, p, "", narrate.Closed, "it left")
 	if s := p.Interrupt(t).Summary; s.Failed != 0 || s.Requests != 2 {
 		t.Errorf("summary: %+v", s)
@@ -94,8 +96,8 @@ func TestCtrlC(t *testing.T) {
 		same(t, "its backend's", "closed", b.End())
 	}
 	e := p.Wait(t)
-	if e.Code != 0 || e.Summary == nil || e.Summary.Failed != 0 || e.Summary.MostAtOnce > busyClients {
-		t.Errorf("exit status %d, summary %+v, want at most %d at once", e.Code, e.Summary, busyClients)
+	if s := e.Summary; e.Code != 0 || s == nil || s.Failed != 0 || s.MostAtOnce > busyClients {
+		t.Errorf("exit status %d, summary %+v, want at most %d at once", e.Code, s, busyClients)
 	}
 }
 
@@ -107,7 +109,7 @@ func TestNothingLeft(t *testing.T) {
 		c.Send(get("/bytes?n=1"))
 		wants(t, c, 200, "")
 		c.Close()
-		p.WaitEvents(t, "close", served, func(e narrate.Event) bool { return e.Step == narrate.Close })
+		p.WaitEvents(t, "close", served, step(narrate.Close))
 		p.WaitPooled(t, 0)
 		p.WaitIdle(t)
 	}
@@ -137,7 +139,8 @@ func TestNothingLeft(t *testing.T) {
 					fmt.Fprint(conn, get("/bytes?n=10")+get("/bytes?n=10"))
 					conn.Read(make([]byte, 10))
 				case 2: // leaves midway
-					fmt.Fprint(conn, request("POST /echo", "Content-Length: 100000\r\n", "")+strings.Repeat("x", 5000))
+					fmt.Fprint(conn, request("POST /echo", "Content-Length: 100000\r\n", ""))
+					fmt.Fprint(conn, strings.Repeat("x", 5000))
 				case 3: // speaks nonsense
 					fmt.Fprint(conn, get("/bytes?n=1")+"nonsense\r\n\r\n")
 					conn.Read(make([]byte, 10))

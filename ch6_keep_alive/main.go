@@ -84,7 +84,8 @@ func (p *proxy) handleClient(conn net.Conn, log *narrate.Conn) (err error) {
 }
 
 // handleRequest serves one request with one response.
-func (p *proxy) handleRequest(client *forward.Client, log *narrate.Conn) (err error) {
+func (p *proxy) handleRequest(client *forward.Client,
+	log *narrate.Conn) (err error) {
 	// At the end, tell the client what failed, if anything did.
 	defer client.End(&err)
 

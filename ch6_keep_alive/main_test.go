@@ -80,7 +80,7 @@ func same(t *testing.T, what string, want, got any) {
 // connects waits for the n-th step 6, and counts the reused connections so far.
 func connects(t *testing.T, p *harness.Proxy, n int) (reused int) {
 	t.Helper()
-	for _, e := range p.WaitEvents(t, "connect", n, func(e narrate.Event) bool { return e.Step == narrate.Connect }) {
+	for _, e := range p.WaitEvents(t, "connect", n, step(narrate.Connect)) {
 		if e.Reused {
 			reused++
 		}
@@ -88,11 +88,17 @@ func connects(t *testing.T, p *harness.Proxy, n int) (reused int) {
 	return reused
 }
 
+// step matches the events of a step.
+func step(s narrate.Step) func(narrate.Event) bool {
+	return func(e narrate.Event) bool { return e.Step == s }
+}
+
 // pooled waits for what becomes of a connection to the backend, or, with the
 // peer "", of the client's, and why.
 func pooled(t *testing.T, p *harness.Proxy, peer, state, why string) {
 	t.Helper()
 	p.WaitEvent(t, state+": "+why, func(e narrate.Event) bool {
-		return e.Kind == narrate.KindPool && e.Peer == peer && e.State == state && strings.Contains(e.Text, why)
+		return e.Kind == narrate.KindPool && e.Peer == peer && e.State == state &&
+			strings.Contains(e.Text, why)
 	})
 }

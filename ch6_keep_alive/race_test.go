@@ -50,7 +50,10 @@ func TestRace(t *testing.T) {
 			b.Send("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 			b.Close()
 		}, false},
-		{"a byte of an answer", "GET /r", "", func(b *harness.Conn) { b.Send("H"); b.Close() }, false},
+		{"a byte of an answer", "GET /r", "", func(b *harness.Conn) {
+			b.Send("H")
+			b.Close()
+		}, false},
 		{"an interim response", "GET /r", "", func(b *harness.Conn) {
 			b.Send("HTTP/1.1 100 Continue\r\n\r\n")
 			b.Close()
@@ -66,10 +69,12 @@ func TestRace(t *testing.T) {
 			if test.again {
 				b = p.Backend.Accept(t)
 				got := b.Request()
-				same(t, "the second try", []string{test.line + " HTTP/1.1", test.body}, []string{got.Line, got.Body})
+				same(t, "the second try", test.line+" HTTP/1.1\n"+test.body, got.Line+"\n"+got.Body)
 				b.Send(answer("again"))
 				wants(t, c, 200, "again")
-				p.WaitEvent(t, "try 2", func(e narrate.Event) bool { return e.Try == 2 && e.Step == narrate.SendResponse })
+				p.WaitEvent(t, "try 2", func(e narrate.Event) bool {
+					return e.Try == 2 && e.Step == narrate.SendResponse
+				})
 			} else {
 				if test.name == "an interim response" {
 					c.Head()
@@ -133,23 +138,30 @@ func TestClosedWhileIdle(t *testing.T) {
 // client gets its own answer over another.
 func TestNotReused(t *testing.T) {
 	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+	const (
+		chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+		chunks  = "\r\n3\r\nown\r\n0\r\n\r\n"
+		expect  = "Expect: 100-continue\r\nContent-Length: 4\r\n"
+		change  = "HTTP/1.1 101 Switching Protocols\r\n" + upgrade + "\r\n"
+	)
 	own := answer("own")
 	for _, test := range []struct{ name, request, response, status, why string }{
 		{"a second answer", get("/a"), own + answer("not yours"), "200", "more than"},
-		{"a second answer, chunked", get("/a"), "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nown\r\n0\r\n\r\n" + own, "200", "more than"},
+		{"a second answer, chunked", get("/a"), chunked + chunks + own, "200", "more than"},
 		{"a body longer than its length", get("/a"), own + "ed", "200", "more than"},
 		{"HEAD with a body", request("HEAD /a", "", ""), own, "200", "more than"},
 		{"204 with a body", get("/a"), "HTTP/1.1 204 No Content\r\n\r\nbody", "204", "more than"},
 		{"304 with a body", get("/a"), "HTTP/1.1 304 Not Modified\r\n\r\n" + own, "304", "more than"},
 		{"length 0, and more", get("/a"), answer("") + own, "200", "more than"},
-		{"an upgrade declined", request("GET /a", upgrade, ""), own, "200", "change the protocol"},
-		{"an upgrade with a body declined", request("POST /a", upgrade, "body"), own, "200", "change the protocol"},
-		{"101 unasked", get("/a"), "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", "502", "not read"},
-		{"two framings", get("/a"), "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n3\r\nown\r\n0\r\n\r\n", "502", "not read"},
+		{"an upgrade declined", request("GET /a", upgrade, ""), own, "200", "to change"},
+		{"an upgrade with a body declined", request("POST /a", upgrade, "body"), own,
+			"200", "change the protocol"},
+		{"101 unasked", get("/a"), change, "502", "not read"},
+		{"two framings", get("/a"), chunked + "Content-Length: 3\r\n" + chunks, "502", "not read"},
 		{"413 before the body", request("POST /a", "Content-Length: 100000\r\n", ""),
 			"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n", "413", "before it had"},
-		{"Expect answered by 200", request("POST /a", "Expect: 100-continue\r\nContent-Length: 4\r\n", ""), own, "200", "before it had"},
-		{"Expect answered by 417", request("POST /a", "Expect: 100-continue\r\nContent-Length: 4\r\n", ""),
+		{"Expect answered by 200", request("POST /a", expect, ""), own, "200", "before it had"},
+		{"Expect answered by 417", request("POST /a", expect, ""),
 			"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n", "417", "before it had"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -178,7 +190,8 @@ func TestNotReused(t *testing.T) {
 func TestUpgradeDeclined(t *testing.T) {
 	p := start(t, "-reuse", "always")
 	c := p.Dial(t)
-	c.Send(request("GET /ws", "Connection: Upgrade\r\nUpgrade: websocket\r\n", "") + get("/smuggled"))
+	c.Send(request("GET /ws", "Connection: Upgrade\r\nUpgrade: websocket\r\n", "") +
+		get("/smuggled"))
 	b := p.Backend.Accept(t)
 	b.Head()
 	b.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
@@ -217,7 +230,8 @@ func TestUnreadBody(t *testing.T) {
 			b.Head()
 			b.Send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
 			wants(t, c, 403, "")
-			pooled(t, p, p.Backend.Addr, narrate.Closed, "before it had") // or it might yet get it all
+			// Or the backend might yet get it all.
+			pooled(t, p, p.Backend.Addr, narrate.Closed, "before it had")
 			if test.body != "" {                                          // else the next request would be the body
 				test.body += get("/next")
 			}
@@ -235,13 +249,15 @@ func TestUnreadBody(t *testing.T) {
 
 // A connection to one backend is never used for another.
 func TestBackendsApart(t *testing.T) {
-	p := harness.Start(t, harness.KeepAlive, append(harness.KeepAlive.Demo(3), "-reuse", "always")...)
+	p := harness.Start(t, harness.KeepAlive,
+		append(harness.KeepAlive.Demo(3), "-reuse", "always")...)
 	c := p.Dial(t)
 	for i := range 30 {
 		c.Send(get("/api/data"))
 		_, body, err := c.TryResponse("GET")
 		addr := p.Backends[i%3]
-		if want := `"` + addr[strings.LastIndexByte(addr, ':')+1:] + `"`; err != nil || !strings.Contains(body, want) {
+		want := `"` + addr[strings.LastIndexByte(addr, ':')+1:] + `"`
+		if err != nil || !strings.Contains(body, want) {
 			t.Fatalf("answer %d: %s, %v; want backend %s", i, body, err, want)
 		}
 	}

@@ -30,7 +30,7 @@ func TestPipelined(t *testing.T) {
 	}
 	same(t, "reused", 49, connects(t, p, 50))
 	c.Close()
-	p.WaitEvent(t, "close", func(e narrate.Event) bool { return e.Step == narrate.Close })
+	p.WaitEvent(t, "close", step(narrate.Close))
 	s := p.Interrupt(t).Summary
 	same(t, "the summary", []int64{1, 50, 0}, []int64{s.Connections, s.Requests, s.Failed})
 }
@@ -48,7 +48,8 @@ func TestReuse(t *testing.T) {
 			t.Parallel()
 			var got []bool
 			for carried := 1; carried <= 2; carried++ {
-				p := harness.Start(t, harness.KeepAlive, append(harness.KeepAlive.Demo(1), "-reuse", mode)...)
+				p := harness.Start(t, harness.KeepAlive,
+					append(harness.KeepAlive.Demo(1), "-reuse", mode)...)
 				first := p.Dial(t)
 				for range carried {
 					first.Send(get("/bytes?n=1"))
@@ -192,7 +193,8 @@ func TestKeepAliveHint(t *testing.T) {
 		c := p.Dial(t)
 		c.Send(get("/"))
 		b := p.Backend.Accept(t)
-		serves(t, b, "GET /", "HTTP/1.1 200 OK\r\nKeep-Alive: timeout="+seconds+", max=9\r\nContent-Length: 1\r\n\r\nx")
+		serves(t, b, "GET /", "HTTP/1.1 200 OK\r\nKeep-Alive: timeout="+seconds+", max=9\r\n"+
+			"Content-Length: 1\r\n\r\nx")
 		wants(t, c, 200, "x")
 		return b
 	}
@@ -218,7 +220,8 @@ func TestHTTP10(t *testing.T) {
 	serves(t, b, "GET / HTTP/1.1", answer("x"))
 	same(t, "Connection", "keep-alive", wants(t, c, 200, "x"))
 	c.Send(old)
-	serves(t, b, "GET / HTTP/1.1", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"+harness.Chunked("chunks", 3))
+	serves(t, b, "GET / HTTP/1.1",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"+harness.Chunked("chunks", 3))
 	got := c.Response("GET")
 	same(t, "chunks become", harness.Response{Status: 200, Body: "chunks", End: "closed",
 		Fields: map[string]string{"Connection": "close"}}, got)

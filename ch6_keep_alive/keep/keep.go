@@ -40,21 +40,28 @@ const (
 func Flags(app *cli.App, settings *forward.Settings) *Pool {
 	p := &Pool{settings: settings, app: app, reuse: Safe}
 	fs := app.Flags
-	fs.IntVar(&p.size, "keepalive", 256, "most idle `connections` kept for each backend; 0 keeps none")
-	app.CountVar(&p.requests, "keepalive-requests", 1000, "most `requests` on a connection, on either side")
-	fs.DurationVar(&p.timeout, "keepalive-timeout", 60*time.Second, "`time` a connection may be idle, on either side")
-	fs.DurationVar(&p.age, "keepalive-time", time.Hour, "`age` at which a connection takes no more requests, on either side")
-	fs.Func("reuse", "whose `connections` a request may go over: never, safe, aggressive, always (default safe)", func(s string) error {
-		switch p.reuse = Reuse(s); p.reuse {
-		case Never, Safe, Aggressive, Always:
-			return nil
-		}
-		return fmt.Errorf("it must be never, safe, aggressive or always")
-	})
+	fs.IntVar(&p.size, "keepalive", 256,
+		"most idle `connections` kept for each backend; 0 keeps none")
+	app.CountVar(&p.requests, "keepalive-requests", 1000,
+		"most `requests` on a connection, on either side")
+	fs.DurationVar(&p.timeout, "keepalive-timeout", 60*time.Second,
+		"`time` a connection may be idle, on either side")
+	fs.DurationVar(&p.age, "keepalive-time", time.Hour,
+		"`age` at which a connection takes no more requests, on either side")
+	fs.Func("reuse", "`whose` idle connections a request may go over: "+
+		"never, safe, aggressive, always (default safe)", p.setReuse)
 	app.Check(p.check)
 	app.OnStop(p.Close)
 	app.AtEnd(p.Tally)
 	return p
+}
+
+func (p *Pool) setReuse(s string) error {
+	switch p.reuse = Reuse(s); p.reuse {
+	case Never, Safe, Aggressive, Always:
+		return nil
+	}
+	return fmt.Errorf("it must be never, safe, aggressive or always")
 }
 
 func (p *Pool) check() error {

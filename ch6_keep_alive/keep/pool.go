@@ -298,5 +298,6 @@ func (p *Pool) Again(r *forward.Request, err error) bool {
 // idempotent are the methods that may be repeated without being asked (RFC 9110,
 // section 9.2.2; QUERY is a safe method of its own RFC).
 var idempotent = map[string]bool{
-	"GET": true, "HEAD": true, "OPTIONS": true, "TRACE": true, "PUT": true, "DELETE": true, "QUERY": true,
+	"GET": true, "HEAD": true, "OPTIONS": true, "TRACE": true, "QUERY": true,
+	"PUT": true, "DELETE": true,
 }
