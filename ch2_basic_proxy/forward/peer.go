@@ -265,11 +265,11 @@ func (p *peer) stop(reads, writes bool) {
 	}
 }
 
-// resume lets reads wait again, without a deadline.
+// resume takes stop back: reads wait again, without a deadline.
 func (p *peer) resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.noReads = false
+	p.noReads, p.noWrites = false, false
 	p.SetReadDeadline(time.Time{})
 }
 

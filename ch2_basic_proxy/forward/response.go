@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"io"
 	"net/http"
 	"time"
 
@@ -76,6 +77,12 @@ func (b *Backend) readResponse(r *Request) (*Response, error) {
 			}
 		}
 	}
+	if resp.Status == http.StatusRequestTimeout && resp.Close && b.Reused && b.try.sent() {
+		// It had given the idle connection up, and said so (RFC 9110, section
+		// 15.5.9): that is not an answer to this request, which came whole.
+		b.heard = false
+		return nil, io.EOF
+	}
 	if resp.Status == http.StatusSwitchingProtocols && !resp.Switches(&r.Request) {
 		return nil, &Error{Status: http.StatusBadGateway, Reason: "the backend changed the protocol unasked", By: ByBackend}
 	}
@@ -109,6 +116,10 @@ func (r *Response) write(c *Client) *Error {
 
 	buf := headBuffers.Get().(*[headSize]byte)
 	h := c.hop()
+	if !c.marked {
+		h.Connection = "close"
+	}
+	c.closing = h.Connection == "close"
 	if !r.Dated() {
 		h.Date = httpDate()
 	}

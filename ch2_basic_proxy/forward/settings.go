@@ -25,6 +25,7 @@ package forward
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"reverseproxy/internal/cli"
@@ -40,9 +41,9 @@ type Settings struct {
 	Idle    time.Duration // for a body or a tunnel that stands still
 	MaxBody int64         // bytes of a request's body
 
+	stopping atomic.Bool
 	mu       sync.Mutex
 	waiting  *Client // the first of the clients that have nothing in hand
-	stopping bool
 }
 
 // Flags registers the flags that set the limits, with HAProxy's and nginx's
@@ -82,7 +83,7 @@ const stopGrace = 50 * time.Millisecond
 func (s *Settings) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stopping = true
+	s.stopping.Store(true)
 	for c := s.waiting; c != nil; c = c.next {
 		c.SetReadDeadline(time.Now().Add(stopGrace))
 	}
@@ -97,13 +98,13 @@ func (s *Settings) wait(c *Client) (stopped bool) {
 		c.next.previous = c
 	}
 	s.waiting = c
-	stopped = s.stopping
+	stopped = s.stopping.Load()
 	s.mu.Unlock()
 	return stopped
 }
 
-// waited ends what wait began, and reports whether Stop has been called.
-func (s *Settings) waited(c *Client) (stopped bool) {
+// waited ends what wait began.
+func (s *Settings) waited(c *Client) {
 	s.mu.Lock()
 	if c.previous != nil {
 		c.previous.next = c.next
@@ -113,13 +114,5 @@ func (s *Settings) waited(c *Client) (stopped bool) {
 	if c.next != nil {
 		c.next.previous = c.previous
 	}
-	stopped = s.stopping
 	s.mu.Unlock()
-	return stopped
-}
-
-func (s *Settings) stopped() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stopping
 }
