@@ -88,7 +88,7 @@ func RefuseRequest(head []byte, from int) error {
 	err := refuse(head, from, first, func(line []byte) *Error {
 		line, _, err := cutLine(line)
 		if err == nil && len(line) > 0 {
-			_, err = parseField(line)
+			err = new(Field).parse(line)
 		}
 		return err
 	})

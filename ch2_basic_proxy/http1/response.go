@@ -67,7 +67,7 @@ func RefuseResponse(head []byte, from int) error {
 		if len(line) == 0 || line[0] == ' ' || line[0] == '\t' {
 			return nil // folded: forgiven
 		}
-		_, err := parseField(line)
+		err := new(Field).parse(line)
 		return err
 	})
 	switch err {
