@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// process is a proxy that the checker has started, with its output.
-type process struct {
+// Process is a proxy that the checker has started, with its output.
+type Process struct {
 	argv  []string
 	addr  string         // where it will listen; "" when it says so itself
 	ready *regexp.Regexp // readiness line on stdout, with the address
@@ -49,8 +49,8 @@ const (
 	helpKept = 256 << 10
 )
 
-// escapeMarker is a terminal escape sequence that a case sends.
-const escapeMarker = "\x1b]0;zq-escape"
+// EscapeMarker is a terminal escape sequence that a case sends.
+const EscapeMarker = "\x1b]0;zq-escape"
 
 func (o *output) hasMarker() bool {
 	o.mu.Lock()
@@ -58,12 +58,15 @@ func (o *output) hasMarker() bool {
 	return o.marker
 }
 
+// Escaped reports whether the program has written the marker raw.
+func (p *Process) Escaped() bool { return p.output.hasMarker() }
+
 // Write takes output of the process.
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.tail = append(o.tail, p...)
-	if bytes.Contains(o.tail, []byte(escapeMarker)) {
+	if bytes.Contains(o.tail, []byte(EscapeMarker)) {
 		o.marker = true
 	}
 	if !o.told && o.ready != nil {
@@ -97,7 +100,7 @@ const startTime = 10 * time.Second
 
 // start runs the program and waits until it listens; it gives up startTime
 // later, or two seconds after the deadline.
-func (p *process) start(deadline time.Time) error {
+func (p *Process) start(deadline time.Time) error {
 	until := time.Now().Add(min(startTime, max(2*time.Second, time.Until(deadline))))
 	for {
 		err := p.startOnce(until)
@@ -126,7 +129,7 @@ var ourMark = fmt.Sprintf("CHECK_RUN=%s.%d.", runID, os.Getpid())
 // processSeq makes the mark of each process its own.
 var processSeq atomic.Int64
 
-func (p *process) startOnce(until time.Time) error {
+func (p *Process) startOnce(until time.Time) error {
 	if err := p.launch(tailKept); err != nil {
 		return err
 	}
@@ -134,7 +137,7 @@ func (p *process) startOnce(until time.Time) error {
 }
 
 // launch runs the program; keep is how much of its output is kept, in bytes.
-func (p *process) launch(keep int) error {
+func (p *Process) launch(keep int) error {
 	cmd := exec.Command(p.argv[0], p.argv[1:]...)
 	if p.mark == "" {
 		p.mark = fmt.Sprint(ourMark, processSeq.Add(1))
@@ -169,7 +172,7 @@ func (p *process) launch(keep int) error {
 }
 
 // awaitReady waits for the readiness line or, without one, for the port.
-func (p *process) awaitReady(until time.Time) error {
+func (p *Process) awaitReady(until time.Time) error {
 	out, gone := p.output, p.gone
 	began := time.Now()
 	late := time.After(time.Until(until))
@@ -207,7 +210,7 @@ func (p *process) awaitReady(until time.Time) error {
 }
 
 // exited reports whether the process has ended.
-func (p *process) exited() bool {
+func (p *Process) exited() bool {
 	select {
 	case <-p.gone:
 		return true
@@ -216,8 +219,8 @@ func (p *process) exited() bool {
 	}
 }
 
-// waitExit waits up to d for the end of the process.
-func (p *process) waitExit(d time.Duration) bool {
+// WaitExit waits up to d for the end of the process.
+func (p *Process) WaitExit(d time.Duration) bool {
 	select {
 	case <-p.gone:
 		return true
@@ -226,8 +229,8 @@ func (p *process) waitExit(d time.Duration) bool {
 	}
 }
 
-// lastWords says how the process ended and what it wrote last.
-func (p *process) lastWords() string {
+// LastWords says how the process ended and what it wrote last.
+func (p *Process) LastWords() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.state
@@ -238,7 +241,7 @@ func (p *process) lastWords() string {
 }
 
 // name is what the program is called in messages.
-func (p *process) name() string {
+func (p *Process) name() string {
 	if last := p.argv[len(p.argv)-1]; p.argv[0] == "/bin/sh" {
 		return strings.TrimPrefix(last, "exec env ")
 	}
@@ -250,19 +253,19 @@ func (p *process) name() string {
 const killTime = 3 * time.Second
 
 // kill ends the process group at once.
-func (p *process) kill() {
+func (p *Process) kill() {
 	killGroup(p.cmd)
-	p.waitExit(killTime)
+	p.WaitExit(killTime)
 }
 
 // stop asks the process to end, then kills its group and whatever has left it.
-func (p *process) stop() {
+func (p *Process) stop() {
 	if p.cmd == nil {
 		return
 	}
 	if !p.exited() {
 		terminate(p.cmd)
-		p.waitExit(time.Second)
+		p.WaitExit(time.Second)
 	}
 	p.kill()
 	p.killRest()
@@ -274,8 +277,8 @@ func (p *process) stop() {
 // started holds the processes that have not been stopped yet.
 var started = struct {
 	sync.Mutex
-	all map[*process]bool
-}{all: map[*process]bool{}}
+	all map[*Process]bool
+}{all: map[*Process]bool{}}
 
 // EndAll ends every program that the suite has started, and lets it start none
 // any more: for a checker that is told to end itself.
@@ -289,7 +292,7 @@ func EndAll() {
 
 // killRest ends the children of the program that have left its process group
 // (setsid). New ones may be born meanwhile: it looks until none is left.
-func (p *process) killRest() {
+func (p *Process) killRest() {
 	for range 20 {
 		left := marked(p.mark + "\x00")
 		if len(left) == 0 {
@@ -312,8 +315,8 @@ type holder struct {
 // String names the program so that it can be found: its command line and pid.
 func (h holder) String() string { return fmt.Sprintf("%s (process %d)", h.name, h.pid) }
 
-// pid is the process id of the program, or of the shell that became it.
-func (p *process) pid() int { return p.cmd.Process.Pid }
+// PID is the process id of the program, or of the shell that became it.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // connectable is the portable way to see whether something listens.
 func connectable(addr string) bool {
