@@ -233,7 +233,7 @@ func survives(t *T) {
 // stillServes asks for a page and says whether the proxy has died.
 func stillServes(t *T) {
 	start := time.Now().Add(-5 * time.Second)
-	if t.Lab.Proc != nil && !t.Lab.OneShot && t.Lab.Proc.WaitExit(50*time.Millisecond) {
+	if t.Lab.Proc != nil && !t.Lab.OneShot && t.Lab.Proc.Wait(50*time.Millisecond) {
 		t.Fatalf("the proxy has died: %s", t.Lab.Proc.LastWords())
 	}
 	r := t.Do(t.Get("page"), "GET")

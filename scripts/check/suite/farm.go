@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"reverseproxy/internal/proc"
 )
 
 // Farm is the set of scripted backends of one proxy. It listens on each
@@ -49,8 +51,8 @@ func NewFarm(addrs []string) (*Farm, error) {
 		b := &Backend{farm: f, index: i, Addr: a, conns: map[*stream]bool{}}
 		if err := b.Listen(); err != nil {
 			f.Close()
-			if h := holderOf(a); h.pid > 0 {
-				err = fmt.Errorf("%s listens there; stop it", h)
+			if h := proc.Holder(a); h > 0 {
+				err = fmt.Errorf("%s listens there; stop it", named(h))
 			}
 			return nil, fmt.Errorf("cannot play the backend on %s: %w", a, err)
 		}

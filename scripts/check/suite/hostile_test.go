@@ -346,7 +346,7 @@ time.sleep(1000)
 	if d := time.Since(start); d > verdictTime {
 		t.Errorf("took %v", d)
 	}
-	if suite.Listens(addr) {
+	if proc.Listening(addr) {
 		t.Errorf("the child of the program still holds %s after the run", addr)
 	}
 
@@ -359,10 +359,10 @@ time.sleep(1000)
 		"process ") {
 		t.Errorf("a port that another program holds: said %v", err)
 	}
-	if !suite.Listens(addr) {
+	if !proc.Listening(addr) {
 		t.Errorf("the checker ended a program that it had not started")
 	}
-	if pid := suite.HolderOf(addr); pid > 0 {
+	if pid := proc.Holder(addr); pid > 0 {
 		p, _ := os.FindProcess(pid)
 		p.Kill()
 	}
@@ -394,7 +394,7 @@ func TestCommandsAsAShell(t *testing.T) {
 		} else if s := rep.Score(); s.All.Passed != 1 {
 			t.Errorf("%s: %v", form, rep.Results[0].Problems)
 		}
-		if suite.Listens(listen) {
+		if proc.Listening(listen) {
 			t.Errorf("%s: the program still listens", form)
 		}
 	}

@@ -147,8 +147,8 @@ func (l *Lab) renew() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.used {
-		if !l.Proc.WaitExit(l.pulse.scale(400 * time.Millisecond)) {
-			l.Proc.kill()
+		if !l.Proc.Wait(l.pulse.scale(400 * time.Millisecond)) {
+			l.Proc.Kill()
 		}
 		l.startLocked()
 	}
@@ -162,7 +162,7 @@ func (l *Lab) ensure() {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.broken != nil || !l.Proc.exited() {
+	if l.broken != nil || !l.Proc.Ended() {
 		return
 	}
 	if !l.OneShot {
@@ -196,7 +196,7 @@ func (l *Lab) restart(why string) {
 	if l.broken != nil {
 		return
 	}
-	l.Proc.kill()
+	l.Proc.Kill()
 	l.deaths = append(l.deaths, time.Now())
 	l.restarts = append(l.restarts, why)
 	l.startLocked()
@@ -210,7 +210,7 @@ func (l *Lab) Refresh() bool {
 	if l.broken != nil || l.Proc == nil || !l.Ejects {
 		return false
 	}
-	l.Proc.kill()
+	l.Proc.Kill()
 	l.startLocked()
 	return true
 }
@@ -256,7 +256,7 @@ func (l *Lab) DiedSince(t time.Time) bool {
 	if l.Proc == nil || l.OneShot {
 		return false
 	}
-	if l.Proc.exited() {
+	if l.Proc.Ended() {
 		return true
 	}
 	return len(l.deaths) > 0 && l.deaths[len(l.deaths)-1].After(t)
@@ -287,7 +287,7 @@ func (l *Lab) probe() error {
 		first.AwaitEnd(time.Second)
 	}
 	l.runOnce(&Case{ID: "probe", Run: run}, nil)
-	if l.Proc != nil && l.Proc.WaitExit(l.pulse.scale(300*time.Millisecond)) {
+	if l.Proc != nil && l.Proc.Wait(l.pulse.scale(300*time.Millisecond)) {
 		l.OneShot = true
 		l.Serial = true
 		l.mu.Lock()
@@ -359,7 +359,7 @@ func (l *Lab) Single() bool { return l.spawn == nil }
 func (l *Lab) deathNote() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.Proc.exited() {
+	if l.Proc.Ended() {
 		return l.Proc.LastWords()
 	}
 	if n := len(l.restarts); n > 0 {
@@ -375,9 +375,6 @@ func (l *Lab) Close() {
 	}
 	l.Farm.Close()
 }
-
-// refused reports whether err means that nothing listens.
-func refused(err error) bool { return isRefused(err) }
 
 // Spread sends n requests from so many clients at once and counts where they
 // arrive.

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"reverseproxy/internal/proc"
 )
 
 // Subject names the proxy under test: exactly one of Chapter, Command with
@@ -90,7 +92,7 @@ func run(limit time.Duration, argv ...string) (out string, ended bool) {
 	if err := p.launch(helpKept); err != nil {
 		return err.Error(), true
 	}
-	ended = p.WaitExit(limit)
+	ended = p.Wait(limit)
 	p.stop()
 	return p.output.text(), ended
 }
@@ -311,10 +313,10 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 // openAddress plays the backends on given addresses and runs the command, if
 // there is one.
 func (s *Subject) openAddress(deadline time.Time) (*Lab, error) {
-	if s.Command != "" && listens(s.Proxy) {
+	if s.Command != "" && proc.Listening(s.Proxy) {
 		who := "something"
-		if h := holderOf(s.Proxy); h.pid > 0 {
-			who = h.String()
+		if h := proc.Holder(s.Proxy); h > 0 {
+			who = named(h)
 		}
 		return nil, fmt.Errorf("%s already listens on %s: stop it, or leave out -cmd to test it",
 			who, s.Proxy)
@@ -327,7 +329,7 @@ func (s *Subject) openAddress(deadline time.Time) (*Lab, error) {
 	l.addr = s.Proxy
 	l.Timeouts = s.Timeouts
 	if s.Command == "" {
-		if canInspect && listens(s.Proxy) {
+		if proc.CanLook && proc.Listening(s.Proxy) {
 			return l, nil // seen without connecting: it may serve one client only
 		}
 		c, err := l.dial(dialTime)
