@@ -137,8 +137,7 @@ func (s *stream) newTapes() {
 // Wait blocks until ready(buf, err) is true, the stream has ended or the
 // timeout (or stop) comes. ready runs under the lock.
 func (s *stream) Wait(timeout time.Duration, stop <-chan struct{}, ready func([]byte) bool) error {
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
+	var timer *time.Timer // most often there is nothing to wait for
 	for {
 		s.mu.Lock()
 		ok, err, got := ready(s.buf), s.err, s.in.size()
@@ -149,13 +148,17 @@ func (s *stream) Wait(timeout time.Duration, stop <-chan struct{}, ready func([]
 		if err != nil {
 			return err
 		}
+		if timer == nil {
+			timer = time.NewTimer(timeout)
+			defer timer.Stop()
+		}
 		select {
 		case <-s.act:
 			s.mu.Lock()
 			moved := s.in.size() != got || s.err != nil
 			s.mu.Unlock()
 			if moved {
-				resetTimer(timer, timeout)
+				timer.Reset(timeout)
 			}
 		case <-timer.C:
 			return ErrStalled
@@ -163,16 +166,6 @@ func (s *stream) Wait(timeout time.Duration, stop <-chan struct{}, ready func([]
 			return ErrStalled
 		}
 	}
-}
-
-func resetTimer(t *time.Timer, d time.Duration) {
-	if !t.Stop() {
-		select {
-		case <-t.C:
-		default:
-		}
-	}
-	t.Reset(d)
 }
 
 // Take removes n bytes from the buffer.
