@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"reverseproxy/ch2_basic_proxy/forward"
+	"reverseproxy/ch4_threaded/workers"
 	"reverseproxy/internal/cli"
 	"reverseproxy/internal/narrate"
 )
@@ -17,7 +18,7 @@ func newPool(t *testing.T) (*Pool, *narrate.Conn) {
 	t.Helper()
 	app := cli.New("127.0.0.1:8000")
 	settings := forward.Flags(app)
-	p := Flags(app, settings)
+	p := Flags(app, settings, workers.Flags(app))
 	app.Log = narrate.New(narrate.Off)
 	if err := p.check(); err != nil {
 		t.Fatal(err)
