@@ -180,3 +180,36 @@ func TestFewDescriptors(t *testing.T) {
 		}
 	}
 }
+
+// When all slots are taken, clients that keep theirs without using it give it up:
+// the one idle longest, or the next one that would be idle.
+func TestSlotsAreShared(t *testing.T) {
+	p := start(t, "-max-conns", "2")
+	next := func(path string) *harness.Conn {
+		t.Helper()
+		c := p.Dial(t)
+		c.Send(get(path))
+		serves(t, p.Backend.Accept(t), "GET "+path, answer("x"))
+		wants(t, c, 200, "x")
+		return c
+	}
+	first := next("/1")
+	p.WaitEvent(t, "idle", func(e narrate.Event) bool { return e.Kind == narrate.KindIdle })
+	second := next("/2")
+	same(t, "the one idle longest", "closed", first.End())
+	pooled(t, p, "", narrate.Closed, "its place was needed")
+
+	second.Send(get("/busy"))
+	p.WaitEvents(t, "busy", 3, step(narrate.ForwardRequest))
+	c := p.Dial(t)
+	c.Send(get("/3")) // takes the place of the first
+	p.WaitEvents(t, "busy", 4, step(narrate.ForwardRequest))
+	d := p.Dial(t)
+	d.Send(get("/4")) // waits for one
+	b := p.Backend.Accept(t)
+	serves(t, b, "GET /3", answer("x"))
+	wants(t, c, 200, "x")
+	same(t, "the next one that would be idle", "closed", c.End())
+	serves(t, p.Backend.Accept(t), "GET /4", answer("x"))
+	wants(t, d, 200, "x")
+}

@@ -30,7 +30,7 @@ func main() {
 	app := cli.New("127.0.0.1:8000", "127.0.0.1:8001", "127.0.0.1:8002")
 	p := &proxy{app: app, settings: forward.Flags(app)}
 	p.slots = workers.Flags(app)
-	p.pool = keep.Flags(app, p.settings)
+	p.pool = keep.Flags(app, p.settings, p.slots)
 	app.Start()
 	p.turns = balance.NewRoundRobin(app.Backends)
 	app.AtEnd(p.turns.Tally)

@@ -151,7 +151,7 @@ func TestNotReused(t *testing.T) {
 		{"a body longer than its length", get("/a"), own + "ed", "200", "more than"},
 		{"HEAD with a body", request("HEAD /a", "", ""), own, "200", "more than"},
 		{"204 with a body", get("/a"), "HTTP/1.1 204 No Content\r\n\r\nbody", "204", "more than"},
-		{"304 with a body", get("/a"), "HTTP/1.1 304 Not Modified\r\n\r\n" + own, "304", "more than"},
+		{"304 with a body", get("/a"), "HTTP/1.1 304 Unchanged\r\n\r\n" + own, "304", "more than"},
 		{"length 0, and more", get("/a"), answer("") + own, "200", "more than"},
 		{"an upgrade declined", request("GET /a", upgrade, ""), own, "200", "to change"},
 		{"an upgrade with a body declined", request("POST /a", upgrade, "body"), own,
@@ -232,7 +232,7 @@ func TestUnreadBody(t *testing.T) {
 			wants(t, c, 403, "")
 			// Or the backend might yet get it all.
 			pooled(t, p, p.Backend.Addr, narrate.Closed, "before it had")
-			if test.body != "" {                                          // else the next request would be the body
+			if test.body != "" { // else the next request would be the body
 				test.body += get("/next")
 			}
 			go c.Write([]byte(test.body)) // ends with the connection

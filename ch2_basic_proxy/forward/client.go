@@ -33,6 +33,8 @@ type Client struct {
 	first    [firstRead]byte
 
 	previous, next *Client // while it waits: its neighbours in the settings' list
+	idle           bool    // it waits for a request that is not its first
+	spared         bool    // and has been told to do so no longer
 
 	request  *Request // the one in hand; nil: none has come whole
 	head     bool     // it is a HEAD request, as far as it has come
@@ -199,7 +201,7 @@ func (c *Client) hop() http1.Hop {
 	h, r := http1.Hop{Via: c.settings.Name, Connection: c.Connection}, c.request
 	switch {
 	case h.Connection == "close":
-	case c.refused, r == nil, r.Close, r.Minor == 0 && !r.KeepAlive, c.settings.stopping.Load():
+	case c.refused, r == nil, r.Close, r.Minor == 0 && !r.KeepAlive, c.spared, c.settings.stopping.Load():
 		h.Connection = "close"
 	case r.Minor == 0:
 		h.Connection = "keep-alive"
@@ -218,9 +220,13 @@ func (c *Client) Next(idle time.Duration) (ok bool, reason string) {
 			return true, ""
 		}
 		c.log.Idle(true)
-		c.r = 0
-		switch err := c.waitUntil(by); {
+		c.r, c.idle = 0, true
+		err := c.waitUntil(by)
+		c.idle = false
+		switch {
 		case err == nil:
+		case c.spared:
+			return false, "its place was needed"
 		case c.settings.stopping.Load():
 			return false, "the proxy ends"
 		case isTimeout(err):

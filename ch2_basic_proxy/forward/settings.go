@@ -44,6 +44,7 @@ type Settings struct {
 	stopping atomic.Bool
 	mu       sync.Mutex
 	waiting  *Client // the first of the clients that have nothing in hand
+	wanted   bool    // Spare has found none
 }
 
 // Flags registers the flags that set the limits, with HAProxy's and nginx's
@@ -98,9 +99,35 @@ func (s *Settings) wait(c *Client) (stopped bool) {
 		c.next.previous = c
 	}
 	s.waiting = c
+	if s.wanted && c.idle {
+		s.wanted = false
+		c.spare()
+	}
 	stopped = s.stopping.Load()
 	s.mu.Unlock()
 	return stopped
+}
+
+// Spare ends the wait of the client that has waited longest for its next request
+// (see Next), or of the one that will do so next: its place is needed.
+func (s *Settings) Spare() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var oldest *Client
+	for c := s.waiting; c != nil; c = c.next {
+		if c.idle {
+			oldest = c
+		}
+	}
+	if s.wanted = oldest == nil; !s.wanted {
+		oldest.spare()
+	}
+}
+
+// spare ends the client's wait. The settings are locked.
+func (c *Client) spare() {
+	c.idle, c.spared = false, true
+	c.SetReadDeadline(past)
 }
 
 // waited ends what wait began.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"reverseproxy/ch2_basic_proxy/forward"
+	"reverseproxy/ch4_threaded/workers"
 	"reverseproxy/internal/cli"
 	"reverseproxy/internal/narrate"
 )
@@ -36,8 +37,10 @@ const (
 )
 
 // Flags registers the flags of a Pool, with nginx's and HAProxy's words, and
-// returns the Pool that they set.
-func Flags(app *cli.App, settings *forward.Settings) *Pool {
+// returns the Pool that they set. Clients that keep a connection without using it
+// give up their slots when others wait for one.
+func Flags(app *cli.App, settings *forward.Settings, slots *workers.Slots) *Pool {
+	slots.Full = settings.Spare
 	p := &Pool{settings: settings, app: app, reuse: Safe}
 	fs := app.Flags
 	fs.IntVar(&p.size, "keepalive", 256,
