@@ -46,10 +46,12 @@ func TestTunnelThatIsNotTakenFrom(t *testing.T) {
 			limits := generous()
 			limits.Idle = short
 			r := newRig(t, limits)
-			client := r.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+			client := r.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n" +
+				"Upgrade: x\r\n\r\n")
 			backend := r.accept()
 			backend.until("\r\n\r\n")
-			backend.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+			backend.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n" +
+				"Upgrade: x\r\n\r\n")
 			client.until("\r\n\r\n")
 			from := client
 			if by == ByClient {
@@ -63,7 +65,8 @@ func TestTunnelThatIsNotTakenFrom(t *testing.T) {
 
 // kept is a client's connection and a backend's, which carry the requests that
 // come on them one after the other.
-func kept(t *testing.T, settings *Settings, does func(backend, client *wire)) (*Client, *Backend, *wire) {
+func kept(t *testing.T, settings *Settings, does func(backend, client *wire)) (*Client, *Backend,
+	*wire) {
 	t.Helper()
 	end, conn := pair(t)
 	addrs := backends(t, func(w *wire) { does(w, end) })
@@ -111,7 +114,8 @@ func TestHalfARequestBehindAnother(t *testing.T) {
 	t.Parallel()
 	settings := generous()
 	settings.Request = short
-	client, backend, end := kept(t, settings, func(w, client *wire) { w.until("\r\n\r\n"); w.send(ok) })
+	client, backend, end := kept(t, settings,
+		func(w, client *wire) { w.until("\r\n\r\n"); w.send(ok) })
 	end.send(get + "GET / HTTP/1.1\r\nX: ")
 	request, err := ReadRequest(client)
 	if err == nil {
@@ -121,7 +125,8 @@ func TestHalfARequestBehindAnother(t *testing.T) {
 	go drip(end, "y", short/10)
 	start := time.Now()
 	_, late := ReadRequest(client)
-	if e, ok := late.(*Error); err != nil || !ok || e.Status != 408 || time.Since(start) > patience/2 {
+	if e, ok := late.(*Error); err != nil || !ok || e.Status != 408 ||
+		time.Since(start) > patience/2 {
 		t.Errorf("%v, then after %v %v", err, time.Since(start), late)
 	}
 	end.Close()
@@ -172,7 +177,8 @@ func TestSilentTunnelIsCheap(t *testing.T) { // not beside other tests, whose me
 		client := r.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
 		backend := r.accept()
 		backend.until("\r\n\r\n")
-		backend.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n.")
+		backend.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n" +
+			"Upgrade: x\r\n\r\n.")
 		client.until("\r\n\r\n.") // both directions are open
 	}
 	if each := (heap() - before) / tunnels; each > most {

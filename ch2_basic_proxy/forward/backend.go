@@ -139,7 +139,8 @@ func (b *Backend) Timeout() (d time.Duration, ok bool) {
 	}
 	for part := range strings.SplitSeq(string(b.response.Get("Keep-Alive")), ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
-		if n, err := strconv.Atoi(strings.Trim(value, `" `)); strings.EqualFold(name, "timeout") && err == nil && n >= 0 {
+		n, err := strconv.Atoi(strings.Trim(value, `" `))
+		if strings.EqualFold(name, "timeout") && err == nil && n >= 0 {
 			return time.Duration(n) * time.Second, true
 		}
 	}

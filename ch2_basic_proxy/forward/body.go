@@ -154,4 +154,5 @@ func frame(buf *bodyBuffer, n int, out http1.Framing) []byte {
 	return buf[start : sizeRoom+n+2]
 }
 
-var errBodySize = refuse(http.StatusRequestEntityTooLarge, "the body is larger than -max-body allows")
+var errBodySize = refuse(http.StatusRequestEntityTooLarge,
+	"the body is larger than -max-body allows")

@@ -139,7 +139,8 @@ func (c *Client) readRequest() error {
 		r.body = c.held()[:min(r.Length, int64(len(c.held())))]
 		c.r += len(r.body)
 	}
-	r.rest = body{message: &r.Message, left: r.Length - int64(len(r.body)), out: r.Framing, limit: c.settings.MaxBody}
+	r.rest = body{message: &r.Message, left: r.Length - int64(len(r.body)), out: r.Framing,
+		limit: c.settings.MaxBody}
 	r.read = r.Framing != http1.Chunked && r.rest.left == 0
 	c.request, c.readIdle = r, c.settings.Idle
 	hops, counted := r.MaxForwards()
@@ -147,7 +148,8 @@ func (c *Client) readRequest() error {
 	case counted && hops == 0 && string(r.Method) == http.MethodOptions:
 		return refuse(http.StatusOK, "this proxy is the final recipient")
 	case counted && hops == 0:
-		return refuse(http.StatusNotImplemented, "this proxy is the final recipient, and knows no TRACE")
+		return refuse(http.StatusNotImplemented,
+			"this proxy is the final recipient, and knows no TRACE")
 	case r.Hops() >= maxHops:
 		return refuse(http.StatusLoopDetected, "the request runs in a circle")
 	case c.settings.MaxBody > 0 && r.Length > c.settings.MaxBody:
@@ -169,7 +171,8 @@ func (c *Client) tellRequest(err error) error {
 		return stepFailed(c.log, narrate.ReadRequest, err, e)
 	}
 	if c.log.On() {
-		e.Bytes, e.Text = int64(c.request.Size), string(c.request.Method)+" "+string(c.request.Target)
+		e.Bytes = int64(c.request.Size)
+		e.Text = string(c.request.Method) + " " + string(c.request.Target)
 		c.log.Step(narrate.ReadRequest, e)
 	}
 	return nil
@@ -201,7 +204,8 @@ func (c *Client) hop() http1.Hop {
 	h, r := http1.Hop{Via: c.settings.Name, Connection: c.Connection}, c.request
 	switch {
 	case h.Connection == "close":
-	case c.refused, r == nil, r.Close, r.Minor == 0 && !r.KeepAlive, c.spared, c.settings.stopping.Load():
+	case c.refused, r == nil, r.Close, r.Minor == 0 && !r.KeepAlive, c.spared,
+		c.settings.stopping.Load():
 		h.Connection = "close"
 	case r.Minor == 0:
 		h.Connection = "keep-alive"
@@ -315,7 +319,8 @@ func (c *Client) end(failure *error) {
 		_, err := c.Write(http1.AppendPage(nil, e.Status, e.Reason, c.head, h))
 		c.whole, c.marked = err == nil, true
 	}
-	end := narrate.Event{Status: c.answered, Bytes: c.sent.Load() - c.before, Failed: failed(*failure)}
+	end := narrate.Event{Status: c.answered, Bytes: c.sent.Load() - c.before,
+		Failed: failed(*failure)}
 	if *failure != nil && c.log.On() {
 		end.Err, end.Fault = (*failure).Error(), fault(*failure)
 	}
@@ -350,7 +355,8 @@ func (c *Client) Close(failure *error) {
 func (c *Client) unread(failure error) bool {
 	var e *Error
 	switch {
-	case errors.As(failure, &e) && (e.Status == 0 || e.Status == http.StatusRequestTimeout || e.Answered):
+	case errors.As(failure, &e) &&
+		(e.Status == 0 || e.Status == http.StatusRequestTimeout || e.Answered):
 		return false // it is gone, or silent, or is to see that something broke
 	case c.request == nil:
 		return failure != nil

@@ -67,7 +67,8 @@ func (r *Request) Again() (ok bool, reason string) {
 func (r *Request) Write(b *Backend) error {
 	r.endTry()
 	if ok, reason := r.Again(); !ok {
-		return &Error{Status: http.StatusBadGateway, Reason: "the request cannot be sent again: " + reason, By: ByProxy}
+		return &Error{Status: http.StatusBadGateway, By: ByProxy,
+			Reason: "the request cannot be sent again: " + reason}
 	}
 	t := &try{request: r, client: r.client, backend: b}
 	r.try = t
@@ -95,7 +96,8 @@ func (r *Request) Write(b *Backend) error {
 	return nil
 }
 
-var errNotTaken = &Error{Status: http.StatusGatewayTimeout, Reason: "the backend does not take the request", By: ByBackend}
+var errNotTaken = backendError(http.StatusGatewayTimeout,
+	"the backend does not take the request", nil)
 
 // start lets side run beside the response's side. It ends with the try: end
 // stops the reads and writes it waits in.
@@ -194,7 +196,8 @@ func (t *try) failed(failure *Error) *Error {
 	t.mu.Unlock()
 	e := *failure // errors that are variables are shared
 	e.Sent, e.Answered = t.backend.wrote, t.client.answered != 0
-	e.Stale = t.backend.Reused && e.By == ByBackend && !t.backend.heard && !isTimeout(e.Err) && e.Status == http.StatusBadGateway
+	e.Stale = t.backend.Reused && !t.backend.heard &&
+		e.By == ByBackend && e.Status == http.StatusBadGateway && !isTimeout(e.Err)
 	return &e
 }
 

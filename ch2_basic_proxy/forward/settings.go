@@ -53,18 +53,25 @@ func Flags(app *cli.App) *Settings {
 	s, fs := &Settings{Name: app.Name}, app.Flags
 	app.Check(s.Check)
 	app.OnStop(s.Stop)
-	fs.DurationVar(&s.Connect, "connect-timeout", 5*time.Second, "`time` a backend has to accept a connection (504 after it)")
-	fs.DurationVar(&s.Request, "request-timeout", 10*time.Second, "`time` a client has to send its header (408 after it)")
-	fs.DurationVar(&s.Server, "server-timeout", 15*time.Second, "`time` a backend has to begin its response (504 after it)")
-	fs.DurationVar(&s.Idle, "idle-timeout", 60*time.Second, "`time` a body or a WebSocket may stand still")
-	fs.Int64Var(&s.MaxBody, "max-body", 0, "largest request body in `bytes` (413 above it); 0 means any")
+	fs.DurationVar(&s.Connect, "connect-timeout", 5*time.Second,
+		"`time` a backend has to accept a connection (504 after it)")
+	fs.DurationVar(&s.Request, "request-timeout", 10*time.Second,
+		"`time` a client has to send its header (408 after it)")
+	fs.DurationVar(&s.Server, "server-timeout", 15*time.Second,
+		"`time` a backend has to begin its response (504 after it)")
+	fs.DurationVar(&s.Idle, "idle-timeout", 60*time.Second,
+		"`time` a body or a WebSocket may stand still")
+	fs.Int64Var(&s.MaxBody, "max-body", 0,
+		"largest request body in `bytes` (413 above it); 0 means any")
 	return s
 }
 
 // Check returns an error that names the flag with an unusable value.
 func (s *Settings) Check() error {
-	for name, d := range map[string]time.Duration{"connect-timeout": s.Connect, "request-timeout": s.Request,
-		"server-timeout": s.Server, "idle-timeout": s.Idle} {
+	for name, d := range map[string]time.Duration{
+		"connect-timeout": s.Connect, "request-timeout": s.Request,
+		"server-timeout": s.Server, "idle-timeout": s.Idle,
+	} {
 		if d <= 0 {
 			return errors.New("-" + name + " must be more than 0, such as 10s")
 		}

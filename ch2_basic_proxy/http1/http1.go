@@ -351,7 +351,7 @@ func element(list []byte) (first, rest []byte) {
 // parseVersion returns x of "HTTP/1.x", at most 1, and -1 for another major
 // version. ok says whether it is a version at all.
 func parseVersion(s []byte) (minor int, ok bool) {
-	if len(s) != len("HTTP/1.1") || string(s[:5]) != "HTTP/" || s[6] != '.' || !isDigit(s[5]) || !isDigit(s[7]) {
+	if len(s) != len("HTTP/1.1") || !like(s, "HTTP/1.1") {
 		return 0, false
 	}
 	if s[5] != '1' {

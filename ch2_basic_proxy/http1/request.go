@@ -295,7 +295,8 @@ func (r *Request) checkUpgrade() {
 	switch {
 	case n != 1 || !token(product) || versioned && !token(version):
 	case fold(product, "h2c"), fold(product, "h2"), fold(product, "h3"), fold(product, "http"):
-	case len(product) >= 3 && fold(product[:3], "h2c"), len(product) >= 4 && fold(product[:4], "http"):
+	case len(product) >= 3 && fold(product[:3], "h2c"),
+		len(product) >= 4 && fold(product[:4], "http"):
 	default:
 		r.Upgrade = protocol
 	}

@@ -221,13 +221,10 @@ func TestMainFitsTheScreen(t *testing.T) {
 	}
 }
 
-// tooWide are folders whose lines are still to be broken.
-var tooWide = regexp.MustCompile(`^(ch2_basic_proxy/(forward|http1)|scripts/check)/`)
-
 func TestLinesFit(t *testing.T) {
 	eachGoFile(t, func(name string, src []byte) {
 		for n, l := range linediff.Split(string(src)) {
-			if w := columns(l); w > maxColumnsElse && !tooWide.MatchString(name) {
+			if w := columns(l); w > maxColumnsElse {
 				t.Errorf("%s:%d: %d columns, at most %d fit", name, n+1, w, maxColumnsElse)
 			}
 		}
