@@ -68,10 +68,10 @@ func ReadRequest(c *Client) (*Request, error) {
 
 // forget forgets the request before, and moves what came behind it to the front.
 func (c *Client) forget() {
+	c.readIdle = 0
 	c.request, c.head, c.refused, c.answered, c.whole = nil, false, false, 0, false
 	c.before = c.sent.Load()
 	c.r, c.w = 0, copy(c.buf, c.held())
-	c.readIdle = 0
 }
 
 // await waits for a request's first bytes. Thousands of clients may be connected
