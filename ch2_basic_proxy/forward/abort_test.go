@@ -21,27 +21,50 @@ func TestTruncatedResponses(t *testing.T) {
 		wantAnswer              string
 		wantReset               bool // the client gets RST, so the bytes before may be lost
 	}{
-		{"length", get, status + "Content-Length: 10\r\n\r\nhello", false, status + viaOut + "Content-Length: 10\r\n" + closing + "hello", false},
-		{"length, reset", get, status + "Content-Length: 10\r\n\r\nhello", true, status + viaOut + "Content-Length: 10\r\n" + closing + "hello", false},
-		{"long", get, status + "Content-Length: 100000\r\n\r\nhello", false, status + viaOut + "Content-Length: 100000\r\n" + closing + "hello", false},
-		{"long, reset", get, status + "Content-Length: 100000\r\n\r\nhello", true, status + viaOut + "Content-Length: 100000\r\n" + closing + "hello", false},
-		{"chunked, between chunks", get, status + chunks + "\r\n5\r\nhello\r\n", false, status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
-		{"chunked, in a chunk", get, status + chunks + "\r\n5\r\nhello\r\na\r\n", false, status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
-		{"chunked, in the last one", get, status + chunks + "\r\n5\r\nhello\r\n0\r", false, status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
-		{"chunked, before the trailers' end", get, status + chunks + "\r\n5\r\nhello\r\n0\r\n", false, status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
-		{"chunked, in the trailers", get, status + chunks + "\r\n5\r\nhello\r\n0\r\nT: 1\r\n", false, status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
-		{"chunked, reset", get, status + chunks + "\r\n5\r\nhello\r\n", true, status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
-		{"chunked, bad size", get, status + chunks + "\r\n5\r\nhello\r\n0x0\r\n\r\n", false, status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
-		{"chunked, negative size", get, status + chunks + "\r\n5\r\nhello\r\n-1\r\n\r\n", false, status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
-		{"chunked, data longer than the size", get, status + chunks + "\r\n5\r\nhelloo\r\n0\r\n\r\n", false, status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
-		{"chunked, bare LF", get, status + chunks + "\r\n5\r\nhello\r\n0\n\n", false, status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
-		{"chunked, bad trailer", get, status + chunks + "\r\n5\r\nhello\r\n0\r\nT : 1\r\n\r\n", false, status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
-		{"chunked, endless trailers", get, status + chunks + "\r\n5\r\nhello\r\n0\r\n" + strings.Repeat("T: 1\r\n", 2000), false, status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
-		{"until close, reset", get, status + "\r\nhello", true, status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
-		{"HTTP/1.0 client, length", head10, status + "Content-Length: 10\r\n\r\nhello", false, status + viaOut + "Content-Length: 10\r\n" + closing + "hello", false},
-		{"HTTP/1.0 client, chunked", head10, status + chunks + "\r\n5\r\nhello\r\n", false, whole10 + "hello", true},
-		{"HTTP/1.0 client, chunked, bad size", head10, status + chunks + "\r\n5\r\nhello\r\nx\r\n", false, whole10 + "hello", true},
-		{"HTTP/1.0 client, until close, reset", head10, status + "\r\nhello", true, whole10 + "hello", true},
+		{"length", get, status + "Content-Length: 10\r\n\r\nhello", false,
+			status + viaOut + "Content-Length: 10\r\n" + closing + "hello", false},
+		{"length, reset", get, status + "Content-Length: 10\r\n\r\nhello", true,
+			status + viaOut + "Content-Length: 10\r\n" + closing + "hello", false},
+		{"long", get, status + "Content-Length: 100000\r\n\r\nhello", false,
+			status + viaOut + "Content-Length: 100000\r\n" + closing + "hello", false},
+		{"long, reset", get, status + "Content-Length: 100000\r\n\r\nhello", true,
+			status + viaOut + "Content-Length: 100000\r\n" + closing + "hello", false},
+		{"chunked, between chunks", get, status + chunks + "\r\n5\r\nhello\r\n", false,
+			status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
+		{"chunked, in a chunk", get, status + chunks + "\r\n5\r\nhello\r\na\r\n", false,
+			status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
+		{"chunked, in the last one", get, status + chunks + "\r\n5\r\nhello\r\n0\r", false,
+			status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
+		{"chunked, before the trailers' end", get, status + chunks + "\r\n5\r\nhello\r\n0\r\n",
+			false, status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
+		{"chunked, in the trailers", get, status + chunks + "\r\n5\r\nhello\r\n0\r\nT: 1\r\n",
+			false, status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
+		{"chunked, reset", get, status + chunks + "\r\n5\r\nhello\r\n", true,
+			status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
+		{"chunked, bad size", get, status + chunks + "\r\n5\r\nhello\r\n0x0\r\n\r\n", false,
+			status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
+		{"chunked, negative size", get, status + chunks + "\r\n5\r\nhello\r\n-1\r\n\r\n", false,
+			status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
+		{"chunked, data longer than the size", get,
+			status + chunks + "\r\n5\r\nhelloo\r\n0\r\n\r\n", false,
+			status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
+		{"chunked, bare LF", get, status + chunks + "\r\n5\r\nhello\r\n0\n\n", false,
+			status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
+		{"chunked, bad trailer", get, status + chunks + "\r\n5\r\nhello\r\n0\r\nT : 1\r\n\r\n",
+			false, status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
+		{"chunked, endless trailers", get,
+			status + chunks + "\r\n5\r\nhello\r\n0\r\n" + strings.Repeat("T: 1\r\n", 2000), false,
+			status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
+		{"until close, reset", get, status + "\r\nhello", true,
+			status + viaOut + chunks + closing + "5\r\nhello\r\n", false},
+		{"HTTP/1.0 client, length", head10, status + "Content-Length: 10\r\n\r\nhello", false,
+			status + viaOut + "Content-Length: 10\r\n" + closing + "hello", false},
+		{"HTTP/1.0 client, chunked", head10, status + chunks + "\r\n5\r\nhello\r\n", false,
+			whole10 + "hello", true},
+		{"HTTP/1.0 client, chunked, bad size", head10, status + chunks + "\r\n5\r\nhello\r\nx\r\n",
+			false, whole10 + "hello", true},
+		{"HTTP/1.0 client, until close, reset", head10, status + "\r\nhello", true,
+			whole10 + "hello", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -78,8 +101,10 @@ func TestTruncatedRequests(t *testing.T) {
 	}{
 		{"length", postTen + "hello", false, postTenOut + "hello"},
 		{"length, reset", postTen + "hello", true, postTenOut + "hello"},
-		{"chunked, between chunks", chunkedPost + "5\r\nhello\r\n", false, chunkedOut + "5\r\nhello\r\n"},
-		{"chunked, before the end", chunkedPost + "5\r\nhello\r\n0\r\n", false, chunkedOut + "5\r\nhello\r\n"},
+		{"chunked, between chunks", chunkedPost + "5\r\nhello\r\n", false,
+			chunkedOut + "5\r\nhello\r\n"},
+		{"chunked, before the end", chunkedPost + "5\r\nhello\r\n0\r\n", false,
+			chunkedOut + "5\r\nhello\r\n"},
 		{"chunked, reset", chunkedPost + "5\r\nhello\r\n", true, chunkedOut + "5\r\nhello\r\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -119,7 +144,8 @@ func TestMalformedChunks(t *testing.T) {
 		{"size +5", "+5\r\nhello\r\n0\r\n\r\n", bad, size},
 		{"size -5", "-5\r\nhello\r\n0\r\n\r\n", bad, size},
 		{"size 5_", "5_\r\nhello\r\n0\r\n\r\n", bad, size},
-		{"size of 17 digits", "10000000000000005\r\nhello\r\n0\r\n\r\n", bad, chunk + "a size that is not below 2^63"},
+		{"size of 17 digits", "10000000000000005\r\nhello\r\n0\r\n\r\n", bad,
+			chunk + "a size that is not below 2^63"},
 		{"empty size", "\r\nhello\r\n0\r\n\r\n", bad, size},
 		{"extension without size", ";x\r\nhello\r\n0\r\n\r\n", bad, size},
 		{"space before the size", " 5\r\nhello\r\n0\r\n\r\n", bad, size},
@@ -130,14 +156,20 @@ func TestMalformedChunks(t *testing.T) {
 		{"bare LF behind the data", "5\r\nhello\n0\r\n\r\n", bad, line},
 		{"data longer than the size", "4\r\nhello\r\n0\r\n\r\n", bad, data},
 		{"data shorter than the size", "6\r\nhello\r\n0\r\n\r\n", bad, line},
-		{"too long an extension", "5;" + strings.Repeat("x", 5000) + "\r\nhello\r\n0\r\n\r\n", bad, chunk + "a line that is too long"},
-		{"extensions without end", strings.Repeat("1;"+strings.Repeat("x", 1000)+"\r\nx\r\n", 40) + "0\r\n\r\n", bad, chunk + "too many extensions"},
-		{"trailer with a bare LF", "0\r\nT: 1\n\r\n", bad, "a line ends in a bare LF; HTTP wants CRLF (try nc -C)"},
+		{"too long an extension", "5;" + strings.Repeat("x", 5000) + "\r\nhello\r\n0\r\n\r\n", bad,
+			chunk + "a line that is too long"},
+		{"extensions without end",
+			strings.Repeat("1;"+strings.Repeat("x", 1000)+"\r\nx\r\n", 40) + "0\r\n\r\n", bad,
+			chunk + "too many extensions"},
+		{"trailer with a bare LF", "0\r\nT: 1\n\r\n", bad, "a line ends in a bare LF; HTTP wants " +
+			"CRLF (try nc -C)"},
 		{"trailer with a bare CR", "0\r\nT: 1\r2\r\n\r\n", bad, "a bare CR or a NUL in the header"},
 		{"trailer with a space", "0\r\nT : 1\r\n\r\n", bad, "a field's name is malformed"},
 		{"trailer folded", "0\r\nT: 1\r\n U: 2\r\n\r\n", bad, "a field's name is malformed"},
-		{"trailer too long", "0\r\nT: " + strings.Repeat("x", 9000) + "\r\n\r\n", "431 Request Header Fields Too Large", "the trailers are larger than 8 KiB"},
-		{"trailers without end", "0\r\n" + strings.Repeat("T: 1\r\n", 2000), "431 Request Header Fields Too Large", "more than 200 trailers"},
+		{"trailer too long", "0\r\nT: " + strings.Repeat("x", 9000) + "\r\n\r\n",
+			"431 Request Header Fields Too Large", "the trailers are larger than 8 KiB"},
+		{"trailers without end", "0\r\n" + strings.Repeat("T: 1\r\n", 2000), "431 Request Header " +
+			"Fields Too Large", "more than 200 trailers"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -188,8 +220,12 @@ func TestMaxBody(t *testing.T) {
 	})
 	t.Run("just as large", func(t *testing.T) {
 		t.Parallel()
-		for _, c := range []struct{ in, out string }{{postTen + "1234567890", postTenOut + "1234567890"},
-			{chunkedPost + "a\r\n1234567890\r\n0\r\n\r\n", chunkedOut + "a\r\n1234567890\r\n0\r\n\r\n"}} {
+		for _, c := range []struct {
+			in,
+			out string
+		}{{postTen + "1234567890", postTenOut + "1234567890"},
+			{chunkedPost + "a\r\n1234567890\r\n0\r\n\r\n", chunkedOut + "a\r\n1234567890\r\n" +
+				"0\r\n\r\n"}} {
 			r := newRig(t, limits)
 			client := r.send(c.in)
 			backend := r.accept()
@@ -231,7 +267,8 @@ func TestClientLeaves(t *testing.T) {
 			{"in a chunked body", get, status + chunks + "\r\n5\r\nhello\r\n"},
 			{"in a body until close", get, status + "\r\nhello"},
 			{"in an upload", postTen + "hello", ""},
-			{"in an upload, after the response began", postTen + "hello", status + chunks + "\r\n5\r\nhello\r\n"},
+			{"in an upload, after the response began", postTen + "hello",
+				status + chunks + "\r\n5\r\nhello\r\n"},
 		} {
 			t.Run(how+" "+c.name, func(t *testing.T) {
 				t.Parallel()
@@ -258,7 +295,8 @@ func TestClientLeaves(t *testing.T) {
 // through the buffer.
 func TestClientLeavesMidStream(t *testing.T) {
 	t.Parallel()
-	for name, head := range map[string]string{"length": "Content-Length: 10000000000\r\n\r\n", "until close": "\r\n"} {
+	for name, head := range map[string]string{"length": "Content-Length: 10000000000\r\n\r\n",
+		"until close": "\r\n"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, generous())
@@ -303,7 +341,8 @@ func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 // A backend that breaks off an upload without a word.
 func TestBackendLeavesDuringUpload(t *testing.T) {
 	t.Parallel()
-	for _, size := range []string{"Content-Length: 10000000000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n2540be400\r\n"} {
+	for _, size := range []string{"Content-Length: 10000000000\r\n\r\n",
+		"Transfer-Encoding: chunked\r\n\r\n2540be400\r\n"} {
 		r := newRig(t, generous())
 		client := r.send("POST / HTTP/1.1\r\nHost: a\r\n" + size)
 		go io.Copy(client, zeros{}) // ends when the connection breaks
@@ -352,7 +391,8 @@ func TestHalfClosedClient(t *testing.T) {
 // window is full, but it is there.
 func TestHalfClosedSlowReader(t *testing.T) {
 	t.Parallel()
-	for name, head := range map[string]string{"length": "Content-Length: 400000\r\n\r\n", "until close": "\r\n"} {
+	for name, head := range map[string]string{"length": "Content-Length: 400000\r\n\r\n",
+		"until close": "\r\n"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, generous(), small)
@@ -385,13 +425,15 @@ func TestEarlyResponse(t *testing.T) {
 	const length = 600_000 // more than goes into the socket buffers at once
 	body := strings.Repeat("0123456789", length/10)
 	answer := "HTTP/1.1 413 Too Large\r\nDate: x\r\nContent-Length: 600000\r\n\r\n" + body
-	want := "HTTP/1.1 413 Too Large\r\nDate: x\r\nVia: 1.1 test\r\nContent-Length: 600000\r\nConnection: close\r\n\r\n" + body
+	want := "HTTP/1.1 413 Too Large\r\nDate: x\r\nVia: 1.1 test\r\nContent-Length: 600000\r\n" +
+		"Connection: close\r\n\r\n" + body
 	for name, end := range map[string]func(*wire){
 		"backend keeps the connection": func(*wire) {},
 		"backend closes":               func(w *wire) { w.Close() }, // with unread bytes: RST
 		"backend ends its sending":     func(w *wire) { w.CloseWrite() },
 	} {
-		for _, upload := range []string{"Content-Length: 10000000000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n2540be400\r\n"} {
+		for _, upload := range []string{"Content-Length: 10000000000\r\n\r\n",
+			"Transfer-Encoding: chunked\r\n\r\n2540be400\r\n"} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				r := newRig(t, generous(), small)
@@ -489,7 +531,8 @@ func TestResetDuringUploadIsNoEnd(t *testing.T) {
 func TestClientWithoutRequest(t *testing.T) {
 	t.Parallel()
 	for name, leave := range map[string]func(*wire){
-		"close": func(w *wire) { w.Close() }, "half-close": func(w *wire) { w.CloseWrite(); w.end("") },
+		"close":      func(w *wire) { w.Close() },
+		"half-close": func(w *wire) { w.CloseWrite(); w.end("") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

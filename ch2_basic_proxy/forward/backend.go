@@ -1,8 +1,11 @@
 package forward
 
 import (
+	"errors"
 	"net"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"reverseproxy/ch2_basic_proxy/http1"
@@ -16,9 +19,11 @@ const dialPause = 10 * time.Millisecond
 // Backend is a connection to a backend.
 type Backend struct {
 	peer
-	Addr       string // host:port
-	Reused     bool   // it has carried a request before this one
-	Connection string // what requests say of the connection; "close" unless it is changed
+	Addr       string    // host:port
+	Reused     bool      // it has carried a request before this one
+	Connection string    // what requests say of the connection: "close" unless it is changed to ""
+	Since      time.Time // when it was made
+	Requests   int       // requests it has carried
 
 	settings *Settings
 	try      *try      // the request it carries, or has carried; nil: none
@@ -27,6 +32,7 @@ type Backend struct {
 	heard    bool      // a byte of the response has come
 	broken   error     // why the request's header could not be written
 	whole    bool      // the response has been read to its end
+	raw      syscall.RawConn
 }
 
 // Connect is step 6: it connects to the backend at addr (host:port). Without a
@@ -39,7 +45,7 @@ func Connect(addr string, settings *Settings, log *narrate.Conn) (*Backend, erro
 	}
 	e.Text = "inside net.Dial"
 	log.Step(narrate.Connect, e)
-	b := &Backend{Addr: addr, Connection: "close", settings: settings}
+	b := &Backend{Addr: addr, Connection: "close", Since: time.Now(), settings: settings}
 	b.Conn = conn
 	b.writeIdle = settings.Idle
 	return b, nil
@@ -61,7 +67,8 @@ func dial(addr string, by time.Time) (net.Conn, error) {
 
 // begin makes the connection carry a request.
 func (b *Backend) begin(t *try) {
-	b.Reused = b.try != nil
+	b.Requests++
+	b.Reused = b.Requests > 1
 	b.try, b.response, b.wrote, b.heard, b.whole, b.broken = t, nil, false, false, false, nil
 	b.r, b.w, b.readIdle = 0, 0, 0
 	if b.Reused {
@@ -98,6 +105,8 @@ func (b *Backend) Reusable() (ok bool, reason string) {
 		return false, "its response was not read to the end"
 	case !t.complete:
 		return false, "it answered before it had the whole request"
+	case t.err != nil:
+		return false, "the client left just then"
 	case t.request.Upgrade != nil:
 		return false, "it was asked to change the protocol"
 	case r.Framing == http1.UntilClose:
@@ -120,4 +129,36 @@ func (b *Backend) Close() {
 	}
 	b.Conn.Close()
 	b.free()
+}
+
+// Timeout returns how long the backend will keep the connection idle, as its
+// last response said: Keep-Alive: timeout=5, in seconds.
+func (b *Backend) Timeout() (d time.Duration, ok bool) {
+	if b.response == nil {
+		return 0, false
+	}
+	for part := range strings.SplitSeq(string(b.response.Get("Keep-Alive")), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+		n, err := strconv.Atoi(strings.Trim(value, `" `))
+		if strings.EqualFold(name, "timeout") && err == nil && n >= 0 {
+			return time.Duration(n) * time.Second, true
+		}
+	}
+	return 0, false
+}
+
+// control calls f with the connection's descriptor.
+func (b *Backend) control(f func(fd uintptr)) error {
+	if b.raw == nil {
+		conn, ok := b.Conn.(syscall.Conn)
+		if !ok {
+			return errors.ErrUnsupported
+		}
+		raw, err := conn.SyscallConn()
+		if err != nil {
+			return err
+		}
+		b.raw = raw
+	}
+	return b.raw.Control(f)
 }

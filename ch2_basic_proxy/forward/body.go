@@ -8,12 +8,17 @@ import (
 	"reverseproxy/ch2_basic_proxy/http1"
 )
 
-// A body is a message's body on its way.
+// A body is a message's body on its way. When copy has been stopped, another
+// can go on where it was, for as long as lost is false.
 type body struct {
 	message *http1.Message
-	left    int64         // bytes still to be copied, if the framing is http1.Length
+	left    int64         // bytes still to be read, if the framing is http1.Length
 	out     http1.Framing // how it is written
 	limit   int64         // the most bytes if its length is not known before; 0 means any
+
+	chunks http1.Chunks // where a chunked one is
+	total  int64        // bytes of it so far
+	lost   bool         // how much of it has been read is not known
 }
 
 // copy moves the body from src to dst. It streams: what has arrived is sent on
@@ -23,7 +28,7 @@ type body struct {
 func (b *body) copy(dst, src *peer) error {
 	switch b.message.Framing {
 	case http1.Length:
-		return copyLength(dst, src, b.left)
+		return b.copyLength(dst, src)
 	case http1.Chunked:
 		return b.copyChunked(dst, src)
 	case http1.UntilClose:
@@ -32,23 +37,24 @@ func (b *body) copy(dst, src *peer) error {
 	return nil
 }
 
-// copyLength moves exactly n bytes. A long body goes through the kernel alone
-// where that can be done; see splice.
-func copyLength(dst, src *peer, n int64) error {
-	if n == 0 {
+// copyLength moves the bytes that are left. A long body goes through the kernel
+// alone where that can be done; see splice.
+func (b *body) copyLength(dst, src *peer) error {
+	if b.left == 0 {
 		return nil
 	}
 	buf := bodyBuffers.Get().(*bodyBuffer)
 	defer bodyBuffers.Put(buf)
-	for n > 0 {
-		if n > bodySize && len(src.held()) == 0 {
+	for b.left > 0 {
+		if b.left > bodySize && len(src.held()) == 0 {
 			src.wake() // the kernel will not say that it takes long
-			if handled, err := splice(dst, src, n); handled {
+			if handled, err := splice(dst, src, b.left); handled {
+				b.lost = err != nil
 				return err
 			}
 		}
-		got, err := src.Read(buf[:min(n, bodySize)])
-		if n -= int64(got); got > 0 {
+		got, err := src.Read(buf[:min(b.left, bodySize)])
+		if b.left -= int64(got); got > 0 {
 			_, err = dst.Write(buf[:got]) // an error of the read comes back with the next
 		} else if err == io.EOF {
 			err = io.ErrUnexpectedEOF
@@ -66,8 +72,7 @@ func copyLength(dst, src *peer, n int64) error {
 func (b *body) copyChunked(dst, src *peer) error {
 	buf := bodyBuffers.Get().(*bodyBuffer)
 	defer bodyBuffers.Put(buf)
-	var chunks http1.Chunks
-	for total := int64(0); ; {
+	for {
 		in := buf[sizeRoom : sizeRoom+bodySize]
 		n, err := src.Read(in)
 		if n == 0 {
@@ -82,13 +87,15 @@ func (b *body) copyChunked(dst, src *peer) error {
 		for used := 0; used < n && !end && refused == nil; {
 			var data []byte
 			var k int
-			data, k, end, refused = chunks.Next(in[used:n])
+			data, k, end, refused = b.chunks.Next(in[used:n])
 			size += copy(in[size:], data)
 			if used += k; end {
 				src.unread(in[used:n])
 			}
 		}
-		if total += int64(size); b.limit > 0 && total > b.limit {
+		b.total += int64(size)
+		tooLong := b.limit > 0 && b.total > b.limit
+		if b.lost = tooLong || refused != nil; tooLong {
 			return errBodySize
 		}
 		if size > 0 {
@@ -100,7 +107,7 @@ func (b *body) copyChunked(dst, src *peer) error {
 		case refused != nil:
 			return refused
 		case end:
-			return b.writeEnd(dst, chunks.Trailers)
+			return b.writeEnd(dst, b.chunks.Trailers)
 		}
 	}
 }
@@ -147,4 +154,5 @@ func frame(buf *bodyBuffer, n int, out http1.Framing) []byte {
 	return buf[start : sizeRoom+n+2]
 }
 
-var errBodySize = refuse(http.StatusRequestEntityTooLarge, "the body is larger than -max-body allows")
+var errBodySize = refuse(http.StatusRequestEntityTooLarge,
+	"the body is larger than -max-body allows")

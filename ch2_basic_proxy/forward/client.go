@@ -23,17 +23,24 @@ const (
 // chapters 2 to 5 one, after which it is closed.
 type Client struct {
 	peer
-	Connection string // what responses say of the connection; "close" unless it is changed
+	Connection string    // what responses say of the connection: "close" unless it is changed to ""
+	Since      time.Time // when it was accepted
+	Requests   int       // requests that have been read from it, or waited for
+	Tries      int       // how often the one in hand has been written to a backend
 
 	settings *Settings
 	log      *narrate.Conn
 	first    [firstRead]byte
 
 	previous, next *Client // while it waits: its neighbours in the settings' list
+	idle           bool    // it waits for a request that is not its first
+	spared         bool    // and has been told to do so no longer
 
 	request  *Request // the one in hand; nil: none has come whole
 	head     bool     // it is a HEAD request, as far as it has come
 	refused  bool     // it cannot be told where it ends
+	failure  error    // what it ended with
+	closing  bool     // the client has been told "close"
 	answered int      // status of the response that the client has begun to see
 	whole    bool     // and has seen to its end
 	marked   bool     // which it can tell from the end of the connection
@@ -43,7 +50,7 @@ type Client struct {
 // NewClient takes a client's connection over, which has just been accepted.
 // From now on it belongs to the Client; Close closes it.
 func NewClient(conn net.Conn, settings *Settings, log *narrate.Conn) *Client {
-	c := &Client{Connection: "close", settings: settings, log: log}
+	c := &Client{Connection: "close", Since: time.Now(), settings: settings, log: log}
 	c.Conn = conn
 	c.buf = c.first[:]
 	c.writeIdle = settings.Idle
@@ -54,24 +61,32 @@ func NewClient(conn net.Conn, settings *Settings, log *narrate.Conn) *Client {
 // what must not be forwarded. The Request before it is void from now on.
 func ReadRequest(c *Client) (*Request, error) {
 	c.forget()
+	c.Requests++
 	switch err := c.await(); {
 	case err == nil:
 		c.log.Begin()
 		err = c.readRequest()
 		return c.request, c.tellRequest(err)
-	case isTimeout(err) && !c.settings.stopped():
+	case isTimeout(err) && !c.settings.stopping.Load():
 		return nil, c.tellRequest(requestError(err))
 	default:
 		return nil, c.tellRequest(errNoRequest)
 	}
 }
 
-// forget forgets the request before, and moves what came behind it to the front.
+// forget forgets the request before, and moves what came behind it to the front:
+// of the small buffer, if it is little.
 func (c *Client) forget() {
-	c.readIdle = 0
 	c.request, c.head, c.refused, c.answered, c.whole = nil, false, false, 0, false
-	c.before = c.sent.Load()
-	c.r, c.w = 0, copy(c.buf, c.held())
+	c.Tries, c.failure, c.before, c.readIdle = 0, nil, c.sent.Load(), 0
+	held := c.held()
+	if len(held) > len(c.first) {
+		c.r, c.w = 0, copy(c.buf, held)
+		return
+	}
+	n := copy(c.first[:], held)
+	c.free()
+	c.buf, c.w = c.first[:], n
 }
 
 // await waits for a request's first bytes. Thousands of clients may be connected
@@ -80,17 +95,25 @@ func (c *Client) forget() {
 func (c *Client) await() error {
 	// The whole header has to be here by then, however slowly it drips in.
 	by := time.Now().Add(c.settings.Request)
-	c.SetReadDeadline(by)
 	if c.w > 0 {
-		return nil
+		return c.SetReadDeadline(by)
 	}
+	err := c.waitUntil(by)
+	if err == nil && c.settings.stopping.Load() {
+		c.SetReadDeadline(by) // Stop may have changed it
+	}
+	return err
+}
+
+// waitUntil waits for the first bytes, until that time or Stop.
+func (c *Client) waitUntil(by time.Time) error {
+	c.readIdle = 0
+	c.SetReadDeadline(by)
 	if c.settings.wait(c) {
 		c.SetReadDeadline(time.Now().Add(stopGrace))
 	}
 	n, err := c.Conn.Read(c.buf)
-	if c.settings.waited(c) && n > 0 {
-		c.SetReadDeadline(by)
-	}
+	c.settings.waited(c)
 	if c.w = n; n > 0 {
 		return nil
 	}
@@ -116,14 +139,17 @@ func (c *Client) readRequest() error {
 		r.body = c.held()[:min(r.Length, int64(len(c.held())))]
 		c.r += len(r.body)
 	}
-	r.read = r.Framing != http1.Chunked && int64(len(r.body)) == r.Length
+	r.rest = body{message: &r.Message, left: r.Length - int64(len(r.body)), out: r.Framing,
+		limit: c.settings.MaxBody}
+	r.read = r.Framing != http1.Chunked && r.rest.left == 0
 	c.request, c.readIdle = r, c.settings.Idle
 	hops, counted := r.MaxForwards()
 	switch {
 	case counted && hops == 0 && string(r.Method) == http.MethodOptions:
 		return refuse(http.StatusOK, "this proxy is the final recipient")
 	case counted && hops == 0:
-		return refuse(http.StatusNotImplemented, "this proxy is the final recipient, and knows no TRACE")
+		return refuse(http.StatusNotImplemented,
+			"this proxy is the final recipient, and knows no TRACE")
 	case r.Hops() >= maxHops:
 		return refuse(http.StatusLoopDetected, "the request runs in a circle")
 	case c.settings.MaxBody > 0 && r.Length > c.settings.MaxBody:
@@ -145,7 +171,8 @@ func (c *Client) tellRequest(err error) error {
 		return stepFailed(c.log, narrate.ReadRequest, err, e)
 	}
 	if c.log.On() {
-		e.Bytes, e.Text = int64(c.request.Size), string(c.request.Method)+" "+string(c.request.Target)
+		e.Bytes = int64(c.request.Size)
+		e.Text = string(c.request.Method) + " " + string(c.request.Target)
 		c.log.Step(narrate.ReadRequest, e)
 	}
 	return nil
@@ -170,10 +197,73 @@ func (c *Client) address() string {
 	return ""
 }
 
-// hop is what this proxy says of the client's connection.
+// hop is what this proxy says of the client's connection: to one that is to be
+// kept, "close" where it will not be all the same, and "keep-alive" where the
+// client would not know (RFC 9112, section 9.3).
 func (c *Client) hop() http1.Hop {
-	return http1.Hop{Via: c.settings.Name, Connection: c.Connection}
+	h, r := http1.Hop{Via: c.settings.Name, Connection: c.Connection}, c.request
+	switch {
+	case h.Connection == "close":
+	case c.refused, r == nil, r.Close, r.Minor == 0 && !r.KeepAlive, c.spared,
+		c.settings.stopping.Load():
+		h.Connection = "close"
+	case r.Minor == 0:
+		h.Connection = "keep-alive"
+	}
+	return h
 }
+
+// Next waits for the next request of a client that has been answered, no longer
+// than idle, and reports whether one has begun, and if not, why. Empty lines,
+// which some clients send behind a body, begin none.
+func (c *Client) Next(idle time.Duration) (ok bool, reason string) {
+	c.forget()
+	for by := time.Now().Add(idle); ; {
+		c.r += http1.Blank(c.held())
+		if len(c.held()) > 0 {
+			return true, ""
+		}
+		c.log.Idle(true)
+		c.r, c.idle = 0, true
+		err := c.waitUntil(by)
+		c.idle = false
+		switch {
+		case err == nil:
+		case c.spared:
+			return false, "its place was needed"
+		case c.settings.stopping.Load():
+			return false, "the proxy ends"
+		case isTimeout(err):
+			return false, "it was idle too long"
+		default:
+			return false, "it left"
+		}
+	}
+}
+
+// Drain reads what is left of the request's body, up to where the next request
+// begins. It reports whether that was there within the time, and no longer than
+// most bytes.
+func (c *Client) Drain(most int64, within time.Duration) bool {
+	r := c.request
+	if r == nil || r.rest.lost || r.rest.left > most || r.Get("Expect") != nil {
+		return false // after Expect, the body may come or not
+	}
+	r.rest.limit = r.rest.total + most
+	c.readIdle = 0
+	c.SetReadDeadline(time.Now().Add(within))
+	r.read = r.rest.copy(&peer{Conn: nowhere{}}, &c.peer) == nil
+	return r.read
+}
+
+// nowhere is a connection that takes everything.
+type nowhere struct{ net.Conn }
+
+func (nowhere) Write(b []byte) (int, error)      { return len(b), nil }
+func (nowhere) SetWriteDeadline(time.Time) error { return nil }
+
+// Unread is the reason that Drain may remove.
+const Unread = "its request's body was not read to the end"
 
 // Reusable reports whether the connection can carry another request, and if not,
 // why (RFC 9112, section 9.3): a request must have been answered to its end, and
@@ -195,8 +285,10 @@ func (c *Client) Reusable() (ok bool, reason string) {
 		return false, "its answer is not complete"
 	case !c.marked:
 		return false, "its answer ends with the connection"
+	case c.closing:
+		return false, "it was told close"
 	case !r.read:
-		return false, "its request's body was not read to the end"
+		return false, Unread
 	}
 	return true, ""
 }
@@ -216,21 +308,27 @@ func (c *Client) end(failure *error) {
 		c.request.endTry() // a chapter may have forgotten to close the backend
 	}
 	var e *Error
+	c.failure = *failure
 	if errors.As(*failure, &e) && e.Status != 0 && c.answered == 0 {
-		c.answered, c.whole, c.marked = e.Status, true, true
 		h := c.hop()
 		h.Date = httpDate()
-		c.Write(http1.AppendPage(nil, e.Status, e.Reason, c.head, h))
+		if e.Status == http.StatusRequestTimeout || e.Status == http.StatusInternalServerError {
+			h.Connection = "close"
+		}
+		c.answered, c.closing = e.Status, h.Connection == "close"
+		_, err := c.Write(http1.AppendPage(nil, e.Status, e.Reason, c.head, h))
+		c.whole, c.marked = err == nil, true
 	}
-	end := narrate.Event{Status: c.answered, Bytes: c.sent.Load() - c.before, Failed: failed(*failure)}
+	end := narrate.Event{Status: c.answered, Bytes: c.sent.Load() - c.before,
+		Failed: failed(*failure)}
 	if *failure != nil && c.log.On() {
 		end.Err, end.Fault = (*failure).Error(), fault(*failure)
 	}
 	c.log.End(end)
 }
 
-// Close is step 10: it ends the request in hand, as End does, and closes the
-// connection.
+// Close is step 10: it ends the request in hand, as End does unless that has been
+// called, and closes the connection.
 func (c *Client) Close(failure *error) {
 	if p := recover(); p != nil {
 		*failure = panicError(p)
@@ -242,6 +340,9 @@ func (c *Client) Close(failure *error) {
 		c.Conn.Close()
 		c.log.Close(*failure, failed(*failure), c.answered)
 	}()
+	if *failure == nil {
+		*failure = c.failure
+	}
 	c.end(failure)
 	if c.unread(*failure) {
 		c.linger()
@@ -254,7 +355,8 @@ func (c *Client) Close(failure *error) {
 func (c *Client) unread(failure error) bool {
 	var e *Error
 	switch {
-	case errors.As(failure, &e) && (e.Status == 0 || e.Status == http.StatusRequestTimeout || e.Answered):
+	case errors.As(failure, &e) &&
+		(e.Status == 0 || e.Status == http.StatusRequestTimeout || e.Answered):
 		return false // it is gone, or silent, or is to see that something broke
 	case c.request == nil:
 		return failure != nil
@@ -280,7 +382,8 @@ func (c *Client) linger() {
 			c.SetReadDeadline(past)
 		}
 		_, err := c.Conn.Read(buf[:])
-		if c.settings.waited(c) || err != nil {
+		c.settings.waited(c)
+		if err != nil || c.settings.stopping.Load() {
 			return
 		}
 	}

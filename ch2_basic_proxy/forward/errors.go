@@ -67,6 +67,11 @@ func refuse(status int, reason string) *Error {
 	return &Error{Status: status, Reason: reason, By: ByClient}
 }
 
+// backendError is the error of a backend's failure.
+func backendError(status int, reason string, cause error) *Error {
+	return &Error{Status: status, Reason: reason, Err: cause, By: ByBackend}
+}
+
 // errNoRequest is the error of a client that connects and leaves without a
 // word, as port scanners and health checks do. It is no failure.
 var errNoRequest = &Error{Reason: "the client left without a request", By: ByClient}
@@ -109,21 +114,26 @@ func requestError(err error) *Error {
 func connectError(err error, addr string) *Error {
 	switch {
 	case isExhausted(err):
-		return &Error{Status: http.StatusServiceUnavailable, Reason: "the proxy has no connection left", Err: err, By: ByProxy}
+		e := backendError(http.StatusServiceUnavailable, "the proxy has no connection left", err)
+		e.By = ByProxy
+		return e
 	case isTimeout(err):
-		return &Error{Status: http.StatusGatewayTimeout, Reason: "the backend did not accept the connection in time", Err: err, By: ByBackend}
+		return backendError(http.StatusGatewayTimeout,
+			"the backend did not accept the connection in time", err)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return &Error{Status: http.StatusBadGateway, Reason: "the backend refused the connection", By: ByBackend,
-			Err: fmt.Errorf("nothing listens on %s; start backends with: go run ./scripts/backends%s", addr, portsFlag(addr))}
+		cure := "go run ./scripts/backends" + portsFlag(addr)
+		return backendError(http.StatusBadGateway, "the backend refused the connection",
+			fmt.Errorf("nothing listens on %s; start backends with: %s", addr, cure))
 	default:
-		return &Error{Status: http.StatusBadGateway, Reason: "the backend cannot be reached", Err: err, By: ByBackend}
+		return backendError(http.StatusBadGateway, "the backend cannot be reached", err)
 	}
 }
 
 // isExhausted reports whether this process, or this machine, has no more of
 // what a connection needs: descriptors, local ports, memory.
 func isExhausted(err error) bool {
-	for _, lack := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM} {
+	for _, lack := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL,
+		syscall.ENOBUFS, syscall.ENOMEM} {
 		if errors.Is(err, lack) {
 			return true
 		}
@@ -170,9 +180,9 @@ func bodyError(err error) *Error {
 	case isWriteError(err):
 		return clientGone(err)
 	case isTimeout(err):
-		return &Error{Status: http.StatusGatewayTimeout, Reason: "the backend's response stood still", Err: err, By: ByBackend}
+		return backendError(http.StatusGatewayTimeout, "the backend's response stood still", err)
 	}
-	return &Error{Status: http.StatusBadGateway, Reason: "the backend's response broke off", Err: err, By: ByBackend}
+	return backendError(http.StatusBadGateway, "the backend's response broke off", err)
 }
 
 // panicError shows a recovered panic to the operator, and returns what the

@@ -43,7 +43,8 @@ func (rec *recorder) lines(r *rig) string {
 		if strings.HasPrefix(peer, "127.0.0.1:") {
 			peer = "CLIENT"
 		}
-		fmt.Fprintf(&b, "%s %d %s|%s|%s|%d|%d|%s|%s|%v\n", e.Kind, e.Step, e.Name, e.Calls, peer, e.Bytes, e.Status, e.Text, e.Err, e.Failed)
+		fmt.Fprintf(&b, "%s %d %s|%s|%s|%d|%d|%s|%s|%v\n", e.Kind, e.Step, e.Name, e.Calls, peer,
+			e.Bytes, e.Status, e.Text, e.Err, e.Failed)
 	}
 	return b.String()
 }
@@ -93,7 +94,9 @@ step 10 close|close||0|200|||false
 		backend.send(ok)
 		client.end(okOut)
 		r.wantSuccess()
-		if got, want := rec.lines(r), fmt.Sprintf("body 0 request body|||%d|0|||false\n", len(chunkedOut)+15); !strings.Contains(got, want) {
+		if got, want := rec.lines(r),
+			fmt.Sprintf("body 0 request body|||%d|0|||false\n",
+				len(chunkedOut)+15); !strings.Contains(got, want) {
 			t.Errorf("%q is not in\n%s", want, got)
 		}
 	})
@@ -141,12 +144,14 @@ func TestPanic(t *testing.T) {
 	t.Parallel()
 	t.Run("before the response", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous(), func(r *rig) { r.before = func(*Request) error { panic("secret 127.0.0.1") } })
+		r := newRig(t, generous(),
+			func(r *rig) { r.before = func(*Request) error { panic("secret 127.0.0.1") } })
 		client := r.send(get)
 		client.end(page("500 Internal Server Error", "the proxy failed"))
 		client.Close()
 		e := r.wantError(ByProxy, 500)
-		if !strings.Contains(e.Error(), "secret") || !strings.Contains(e.Error(), "exchange_test.go") {
+		if !strings.Contains(e.Error(), "secret") ||
+			!strings.Contains(e.Error(), "exchange_test.go") {
 			t.Errorf("the operator reads %q, which does not tell where", e)
 		}
 		r.untouched()
@@ -241,7 +246,8 @@ func TestNothingIsLeft(t *testing.T) {
 			return
 		}
 	}
-	t.Errorf("%d goroutines and %d descriptors, before %d and %d\n%s", after, descriptors(), before, files, goroutines())
+	t.Errorf("%d goroutines and %d descriptors, before %d and %d\n%s", after, descriptors(), before,
+		files, goroutines())
 }
 
 // one is a client that does one of many things.
@@ -267,7 +273,8 @@ func one(r *rig, kind int) {
 		io.WriteString(c, strings.Replace(get, "/", "/reset", 1))
 		io.Copy(io.Discard, c)
 	case 5:
-		io.WriteString(c, "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nhello")
+		io.WriteString(c, "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n"+
+			"Upgrade: x\r\n\r\nhello")
 		io.Copy(io.Discard, c)
 	case 6:
 		io.WriteString(c, postTen) // and no more: idle
@@ -315,7 +322,8 @@ func descriptors() int {
 func TestFlags(t *testing.T) {
 	t.Parallel()
 	got := Flags(cli.New("127.0.0.1:8000"))
-	want := &Settings{Name: got.Name, Connect: 5 * time.Second, Request: 10 * time.Second, Server: 15 * time.Second, Idle: time.Minute}
+	want := &Settings{Name: got.Name, Connect: 5 * time.Second, Request: 10 * time.Second,
+		Server: 15 * time.Second, Idle: time.Minute}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Settings{})); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -323,9 +331,11 @@ func TestFlags(t *testing.T) {
 		t.Error(err)
 	}
 	for name, spoil := range map[string]func(*Settings){
-		"connect-timeout": func(s *Settings) { s.Connect = 0 }, "request-timeout": func(s *Settings) { s.Request = -1 },
-		"server-timeout": func(s *Settings) { s.Server = 0 }, "idle-timeout": func(s *Settings) { s.Idle = 0 },
-		"max-body": func(s *Settings) { s.MaxBody = -1 },
+		"connect-timeout": func(s *Settings) { s.Connect = 0 },
+		"request-timeout": func(s *Settings) { s.Request = -1 },
+		"server-timeout":  func(s *Settings) { s.Server = 0 },
+		"idle-timeout":    func(s *Settings) { s.Idle = 0 },
+		"max-body":        func(s *Settings) { s.MaxBody = -1 },
 	} {
 		s := generous()
 		spoil(s)
@@ -343,7 +353,8 @@ func TestError(t *testing.T) {
 	if e.Error() != "502 Bad Gateway: reason: cause" || !errors.Is(e, cause) {
 		t.Error(e)
 	}
-	if bytes.Contains(http1.AppendPage(nil, e.Status, e.Reason, false, http1.Hop{}), []byte("cause")) {
+	if bytes.Contains(http1.AppendPage(nil, e.Status, e.Reason, false, http1.Hop{}),
+		[]byte("cause")) {
 		t.Error("the client is told the cause")
 	}
 }

@@ -93,7 +93,8 @@ func TestOneRequestThreeBackends(t *testing.T) {
 				err = steps(t, request, backend)
 				if i < 2 {
 					var e *Error
-					if !errors.As(err, &e) || e.By != ByBackend || e.Status != []int{502, 504}[i] || !e.Sent || e.Answered || e.Stale {
+					if !errors.As(err, &e) || e.By != ByBackend || e.Status != []int{502, 504}[i] ||
+						!e.Sent || e.Answered || e.Stale {
 						t.Errorf("try %d ended with %#v", i+1, err)
 					}
 					if ok, reason := backend.Reusable(); ok {
@@ -111,7 +112,8 @@ func TestOneRequestThreeBackends(t *testing.T) {
 	}
 	t.Run("a body that is on its way", func(t *testing.T) {
 		t.Parallel()
-		addrs := backends(t, func(w *wire) { w.until("hello"); w.reset() }, func(w *wire) { w.end("") })
+		addrs := backends(t, func(w *wire) { w.until("hello"); w.reset() },
+			func(w *wire) { w.end("") })
 		end, conn := pair(t)
 		end.send(postTen + "hel")
 		settings := generous()
@@ -154,9 +156,11 @@ func TestOneRequestThreeBackends(t *testing.T) {
 func TestOneClientThreeRequests(t *testing.T) {
 	t.Parallel()
 	const (
-		keep     = "HTTP/1.1 200 OK\r\nDate: x\r\nVia: 1.1 test\r\nContent-Length: 2\r\n\r\nhi"
-		out      = "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 test\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Host: a\r\nX-Forwarded-Proto: http\r\n\r\n"
-		chunkOut = "POST / HTTP/1.1\r\nHost: a\r\nVia: 1.1 test\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Host: a\r\n" +
+		keep = "HTTP/1.1 200 OK\r\nDate: x\r\nVia: 1.1 test\r\nContent-Length: 2\r\n\r\nhi"
+		out  = "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 test\r\nX-Forwarded-For: 127.0.0.1\r\n" +
+			"X-Forwarded-Host: a\r\nX-Forwarded-Proto: http\r\n\r\n"
+		chunkOut = "POST / HTTP/1.1\r\nHost: a\r\nVia: 1.1 test\r\nX-Forwarded-For: 127.0.0.1\r\n" +
+			"X-Forwarded-Host: a\r\n" +
 			"X-Forwarded-Proto: http\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
 	)
 	for name, second := range map[string]struct{ in, out string }{
@@ -223,30 +227,78 @@ func TestReusable(t *testing.T) {
 		incomplete = "its response was not read to the end"
 		whole      = "HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 2\r\n"
 		kept       = "its answer is not complete"
+		more       = "it sent more than its response"
+		early      = "it answered before it had the whole request"
+		asked      = "it was asked to change the protocol"
+		upgrade    = "Connection: Upgrade\r\nUpgrade: x"
 	)
+	with := func(request, field string) string {
+		return strings.Replace(request, "\r\n\r\n", "\r\n"+field+"\r\n\r\n", 1)
+	}
 	for _, c := range []struct{ name, request, response, backend, client string }{
 		{"length", get, ok, "", ""},
 		{"chunked", get, status + chunks + "\r\n2\r\nhi\r\n0\r\n\r\n", "", ""},
 		{"HEAD", strings.Replace(get, "GET", "HEAD", 1), whole + "\r\n", "", ""},
 		{"204", get, "HTTP/1.1 204 No Content\r\n\r\n", "", ""},
 		{"with a body", postTen + "0123456789", ok, "", ""},
-		{"the client said close", strings.Replace(get, "\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1), ok, "", "it said close"},
+		{"the client said close", with(get, "Connection: close"), ok, "", "it said close"},
 		{"the backend said close", get, whole + "Connection: close\r\n\r\nhi", "it said close", ""},
 		{"HTTP/1.0 client", head10, ok, "", "it speaks HTTP/1.0, and did not ask to be kept"},
-		{"HTTP/1.0 client that asks", strings.Replace(head10, "\r\n\r\n", "\r\nConnection: keep-alive\r\n\r\n", 1), ok, "", ""},
-		{"HTTP/1.0 client that asks, no length", strings.Replace(head10, "\r\n\r\n", "\r\nConnection: keep-alive\r\n\r\n", 1),
-			status + chunks + "\r\n2\r\nhi\r\n0\r\n\r\n", "", "its answer ends with the connection"},
-		{"HTTP/1.0 backend", get, "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", "it speaks HTTP/1.0, and did not offer to stay", ""},
-		{"HTTP/1.0 backend that offers", get, "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi", "", ""},
+		{"HTTP/1.0 client that asks", with(head10, "Connection: keep-alive"), ok, "", ""},
+		{"HTTP/1.0 client that asks, no length", with(head10, "Connection: keep-alive"),
+			status + chunks + "\r\n2\r\nhi\r\n0\r\n\r\n", "",
+			"its answer ends with the connection"},
+		{"HTTP/1.0 backend", get, "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+			"it speaks HTTP/1.0, and did not offer to stay", ""},
+		{"HTTP/1.0 backend that offers", get, "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n" +
+			"Content-Length: 2\r\n\r\nhi", "", ""},
 		{"until close", get, status + "\r\nhi", "its response ends with the connection", ""},
-		{"more than the response", get, ok + "HTTP/1.1 200 OK\r\n\r\n", "it sent more than its response", ""},
-		{"more than the response to HEAD", strings.Replace(get, "GET", "HEAD", 1), ok, "it sent more than its response", ""},
+		{"more than the response", get, ok + "HTTP/1.1 200 OK\r\n\r\n", more, ""},
+		{"more than the response to HEAD", strings.Replace(get, "GET", "HEAD", 1), ok, more, ""},
 		{"truncated", get, whole + "\r\nh", incomplete, kept},
 		{"malformed", get, "HTTP/1.1 200 OK\r\nX\r\n\r\n", incomplete, ""},
 		{"nothing", get, "", incomplete, ""},
-		{"an upgrade that was declined", strings.Replace(get, "\r\n\r\n", "\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", 1), ok,
-			"it was asked to change the protocol", ""},
-		{"an early answer", postTen + "01234", ok, "it answered before it had the whole request", "its request's body was not read to the end"},
+		{"an upgrade that was declined", with(get, upgrade), ok,
+			asked, ""},
+		{"length 0", get, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "", ""},
+		{"304 with a length", get, "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", "",
+			""},
+		{"interim responses", get, "HTTP/1.1 103 Early Hints\r\n\r\n" + ok, "", ""},
+		{"chunked both ways", chunkedPost + "5\r\nhello\r\n0\r\n\r\n",
+			status + chunks + "\r\n2\r\nhi\r\n0\r\n\r\n", "", ""},
+		{"both said close", with(get, "Connection: close"), whole + "Connection: close\r\n\r\nhi",
+			"it said close", "it said close"},
+		{"the client said keep-alive and close", with(get, "Connection: keep-alive, close"), ok, "",
+			"it said close"},
+		{"the backend said keep-alive and close", get, whole + "Connection: keep-alive, " +
+			"close\r\n\r\nhi", "it said close", ""},
+		{"408", get, "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n" +
+			"Content-Length: 0\r\n\r\n", "it said close", ""},
+		{"HTTP/1.0 on both sides", with(head10, "Connection: keep-alive"), "HTTP/1.0 200 " +
+			"OK\r\n\r\nhi",
+			"its response ends with the connection", "its answer ends with the connection"},
+		{"a body longer than its length", get, ok + "gher", more, ""},
+		{"chunked, and more", get, status + chunks + "\r\n2\r\nhi\r\n0\r\n\r\n" + ok, more, ""},
+		{"length 0, and more", get, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nhi", more, ""},
+		{"204 with a body", get, "HTTP/1.1 204 No Content\r\n\r\nhi", more, ""},
+		{"304 with a body", get, "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\nhi", more,
+			""},
+		{"two framings", get, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" +
+			"Transfer-Encoding: chunked\r\n\r\nhi", incomplete, ""},
+		{"chunked in HTTP/1.0", get, "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n" +
+			"hi\r\n0\r\n\r\n", incomplete, ""},
+		{"truncated, chunked", get, status + chunks + "\r\n2\r\nhi\r\n", incomplete, kept},
+		{"a malformed chunk", get, status + chunks + "\r\nnone\r\n", incomplete, kept},
+		{"101 unasked", get, "HTTP/1.1 101 Switching Protocols\r\n" + upgrade + "\r\n\r\n",
+			incomplete, ""},
+		{"an upgrade with a body, declined", with(postTen, upgrade) + "0123456789", ok, asked, ""},
+		{"an upgrade that has to be", with(get, upgrade),
+			"HTTP/1.1 426 Upgrade Required\r\n" + upgrade + "\r\nContent-Length: 0\r\n\r\n", asked,
+			""},
+		{"Expect answered by 200", with(postTen, "Expect: 100-continue"), ok, early, Unread},
+		{"Expect answered by 417", with(postTen, "Expect: 100-continue"), "HTTP/1.1 417 " +
+			"Expectation Failed\r\nContent-Length: 0\r\n\r\n", early, Unread},
+		{"an early answer", postTen + "01234", ok, early, Unread},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -260,6 +312,7 @@ func TestReusable(t *testing.T) {
 			end.send(c.request)
 			settings := generous()
 			client := NewClient(conn, settings, silent())
+			client.Connection = ""
 			backend, err := Connect(addrs[0], settings, client.log)
 			if err != nil {
 				t.Fatal(err)
@@ -294,7 +347,8 @@ func TestStale(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			left := make(chan struct{})
-			addrs := backends(t, func(w *wire) { w.until("\r\n\r\n"); w.send(ok); leave(w); close(left) })
+			addrs := backends(t,
+				func(w *wire) { w.until("\r\n\r\n"); w.send(ok); leave(w); close(left) })
 			end, conn := pair(t)
 			end.send(get + get)
 			settings := generous()

@@ -29,8 +29,8 @@ var (
 )
 
 const (
-	resetGrace = 100 * time.Millisecond // how long a read that meets the end of file waits for a write
-	watchAfter = 10 * time.Millisecond  // how long a backend takes before it is worth watching the client
+	resetGrace = 100 * time.Millisecond // for a write, when a read meets the end of file
+	watchAfter = 10 * time.Millisecond  // for a backend, before the client is watched
 )
 
 // past is a deadline that ends every wait at once.
@@ -104,7 +104,8 @@ func (p *peer) readFailed(err error) error {
 	if err != io.EOF {
 		return err
 	}
-	for end := time.Now().Add(resetGrace); p.writing.Load() && !p.wasReset.Load() && time.Now().Before(end); {
+	end := time.Now().Add(resetGrace)
+	for p.writing.Load() && !p.wasReset.Load() && time.Now().Before(end) {
 		time.Sleep(time.Millisecond)
 	}
 	if p.wasReset.Load() {
@@ -265,11 +266,11 @@ func (p *peer) stop(reads, writes bool) {
 	}
 }
 
-// resume lets reads wait again, without a deadline.
+// resume takes stop back: reads wait again, without a deadline.
 func (p *peer) resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.noReads = false
+	p.noReads, p.noWrites = false, false
 	p.SetReadDeadline(time.Time{})
 }
 

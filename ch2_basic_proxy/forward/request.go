@@ -23,7 +23,8 @@ type Request struct {
 
 	client *Client
 	body   []byte // as much of a body of known length as came with the header
-	taken  bool   // more of it has been read from the connection, and is gone
+	rest   body   // what of it is still on the connection
+	taken  bool   // a part of that has been read, and is gone
 	read   bool   // it has been read to its end, or there is none
 	try    *try   // the last one; nil: none
 }
@@ -66,10 +67,12 @@ func (r *Request) Again() (ok bool, reason string) {
 func (r *Request) Write(b *Backend) error {
 	r.endTry()
 	if ok, reason := r.Again(); !ok {
-		return &Error{Status: http.StatusBadGateway, Reason: "the request cannot be sent again: " + reason, By: ByProxy}
+		return &Error{Status: http.StatusBadGateway, By: ByProxy,
+			Reason: "the request cannot be sent again: " + reason}
 	}
 	t := &try{request: r, client: r.client, backend: b}
 	r.try = t
+	r.client.Tries++
 	b.begin(t)
 
 	buf := headBuffers.Get().(*[headSize]byte)
@@ -93,7 +96,8 @@ func (r *Request) Write(b *Backend) error {
 	return nil
 }
 
-var errNotTaken = &Error{Status: http.StatusGatewayTimeout, Reason: "the backend does not take the request", By: ByBackend}
+var errNotTaken = backendError(http.StatusGatewayTimeout,
+	"the backend does not take the request", nil)
 
 // start lets side run beside the response's side. It ends with the try: end
 // stops the reads and writes it waits in.
@@ -119,8 +123,7 @@ func (t *try) watch() { t.start(t.watchClient) }
 func (t *try) sendBody() {
 	r, c := t.request, t.client
 	r.taken = true
-	b := body{message: &r.Message, left: r.Length - int64(len(r.body)), out: r.Framing, limit: c.settings.MaxBody}
-	err := b.copy(&t.backend.peer, &c.peer)
+	err := r.rest.copy(&t.backend.peer, &c.peer)
 	switch {
 	case err == nil:
 		r.read = true
@@ -147,6 +150,13 @@ func (t *try) await(complete bool) (switching bool) {
 		t.backend.answerBy(time.Now().Add(t.client.settings.Server))
 	}
 	return t.switching
+}
+
+// sent reports whether the whole request has been sent.
+func (t *try) sent() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.complete
 }
 
 // begun notes that a response has begun or, after an interim one, that the
@@ -186,7 +196,8 @@ func (t *try) failed(failure *Error) *Error {
 	t.mu.Unlock()
 	e := *failure // errors that are variables are shared
 	e.Sent, e.Answered = t.backend.wrote, t.client.answered != 0
-	e.Stale = t.backend.Reused && e.By == ByBackend && !t.backend.heard && !isTimeout(e.Err) && e.Status == http.StatusBadGateway
+	e.Stale = t.backend.Reused && !t.backend.heard &&
+		e.By == ByBackend && e.Status == http.StatusBadGateway && !isTimeout(e.Err)
 	return &e
 }
 
@@ -253,12 +264,12 @@ func (r *Request) endTry() {
 	}
 	t.done()
 	t.client.stop(true, false)
-	t.mu.Lock()
-	sending := !t.complete
-	t.mu.Unlock()
-	if sending {
+	if !t.sent() {
 		t.backend.stop(true, true)
 	}
 	<-t.ended
 	t.client.resume()
+	if t.complete && t.err == nil { // it may have become so just now
+		t.backend.resume()
+	}
 }

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"io"
 	"net/http"
 	"time"
 
@@ -66,18 +67,28 @@ func (b *Backend) readResponse(r *Request) (*Response, error) {
 		if !resp.Interim() {
 			break
 		}
-		if n > interimBurst && time.Since(began) < time.Duration(n-interimBurst)*time.Second/interimRate {
-			return nil, &Error{Status: http.StatusBadGateway, Reason: "the backend sends interim responses without end", By: ByBackend}
+		due := time.Duration(n-interimBurst) * time.Second / interimRate
+		if n > interimBurst && time.Since(began) < due {
+			return nil, backendError(http.StatusBadGateway,
+				"the backend sends interim responses without end", nil)
 		}
 		b.try.begun(false)
 		if r.Minor == 1 { // HTTP/1.0 knows no interim responses
-			if _, err := r.client.Write(resp.Append(nil, http1.NoBody, r.client.hop())); err != nil {
+			head := resp.Append(nil, http1.NoBody, r.client.hop())
+			if _, err := r.client.Write(head); err != nil {
 				return nil, clientGone(err)
 			}
 		}
 	}
+	if resp.Status == http.StatusRequestTimeout && resp.Close && b.Reused && b.try.sent() {
+		// It had given the idle connection up, and said so (RFC 9110, section
+		// 15.5.9): that is not an answer to this request, which came whole.
+		b.heard = false
+		return nil, io.EOF
+	}
 	if resp.Status == http.StatusSwitchingProtocols && !resp.Switches(&r.Request) {
-		return nil, &Error{Status: http.StatusBadGateway, Reason: "the backend changed the protocol unasked", By: ByBackend}
+		return nil, backendError(http.StatusBadGateway,
+			"the backend changed the protocol unasked", nil)
 	}
 	b.response, b.readIdle = resp, b.settings.Idle
 	return resp, nil
@@ -109,6 +120,10 @@ func (r *Response) write(c *Client) *Error {
 
 	buf := headBuffers.Get().(*[headSize]byte)
 	h := c.hop()
+	if !c.marked {
+		h.Connection = "close"
+	}
+	c.closing = h.Connection == "close"
 	if !r.Dated() {
 		h.Date = httpDate()
 	}

@@ -7,8 +7,9 @@ import (
 )
 
 const (
-	head10  = "GET / HTTP/1.0\r\nHost: a\r\n\r\n"
-	out10   = "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.0 test\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Host: a\r\nX-Forwarded-Proto: http\r\nConnection: close\r\n\r\n"
+	head10 = "GET / HTTP/1.0\r\nHost: a\r\n\r\n"
+	out10  = "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.0 test\r\nX-Forwarded-For: 127.0.0.1\r\n" +
+		"X-Forwarded-Host: a\r\nX-Forwarded-Proto: http\r\nConnection: close\r\n\r\n"
 	status  = "HTTP/1.1 200 OK\r\nDate: x\r\n"
 	viaOut  = "Via: 1.1 test\r\n"
 	closing = "Connection: close\r\n\r\n"
@@ -26,79 +27,109 @@ func TestResponseForwarding(t *testing.T) {
 			sent + "Content-Length: 5\r\n" + closing + "hello"},
 		{"Content-Length 0", get, getOut, status + "Content-Length: 0\r\n\r\n", false,
 			sent + "Content-Length: 0\r\n" + closing},
-		{"equal lengths become one", get, getOut, status + "Content-Length: 2, 2\r\nContent-Length: 2\r\n\r\nhi", false,
+		{"equal lengths become one", get, getOut, status + "Content-Length: 2, 2\r\n" +
+			"Content-Length: 2\r\n\r\nhi", false,
 			sent + "Content-Length: 2\r\n" + closing + "hi"},
-		{"bytes behind the body stay", get, getOut, status + "Content-Length: 2\r\n\r\nhiHTTP/1.1 200 OK\r\n\r\n", false,
+		{"bytes behind the body stay", get, getOut, status + "Content-Length: 2\r\n\r\n" +
+			"hiHTTP/1.1 200 OK\r\n\r\n", false,
 			sent + "Content-Length: 2\r\n" + closing + "hi"},
 		{"chunked", get, getOut, status + chunks + "\r\n5;x\r\nhello\r\n0\r\n\r\n", false,
 			sent + chunks + closing + "5\r\nhello\r\n0\r\n\r\n"},
-		{"trailers, announced or not", get, getOut, status + "Trailer: T\r\n" + chunks + "\r\n0\r\nT: 1\r\nU: 2\r\nDate: y\r\n\r\n", false,
-			status + "Trailer: T\r\n" + viaOut + chunks + closing + "0\r\nT: 1\r\nU: 2\r\nDate: y\r\n\r\n"},
-		{"trailers that come too late", get, getOut, status + chunks + "\r\n0\r\nSet-Cookie: x\r\nContent-Length: 1\r\nT: 1\r\n\r\n", false,
+		{"trailers, announced or not", get, getOut,
+			status + "Trailer: T\r\n" + chunks + "\r\n0\r\nT: 1\r\nU: 2\r\nDate: y\r\n\r\n", false,
+			status + "Trailer: T\r\n" + viaOut + chunks + closing + "0\r\nT: 1\r\nU: 2\r\n" +
+				"Date: y\r\n\r\n"},
+		{"trailers that come too late", get, getOut, status + chunks + "\r\n0\r\nSet-Cookie: " +
+			"x\r\nContent-Length: 1\r\nT: 1\r\n\r\n", false,
 			sent + chunks + closing + "0\r\nT: 1\r\n\r\n"},
-		{"a trailer that Connection names", get, getOut, status + "Connection: U\r\n" + chunks + "\r\n0\r\nT: 1\r\nU: 2\r\n\r\n", false,
+		{"a trailer that Connection names", get, getOut,
+			status + "Connection: U\r\n" + chunks + "\r\n0\r\nT: 1\r\nU: 2\r\n\r\n", false,
 			sent + chunks + closing + "0\r\nT: 1\r\n\r\n"},
 		{"until close, which becomes chunked", get, getOut, status + "\r\nhello", true,
 			sent + chunks + closing + "5\r\nhello\r\n0\r\n\r\n"},
-		{"until close, empty", get, getOut, status + "\r\n", true, sent + chunks + closing + "0\r\n\r\n"},
-		{"until close, from HTTP/1.0", get, getOut, "HTTP/1.0 200 OK\r\nDate: x\r\nConnection: keep-alive\r\n\r\nhello", true,
+		{"until close, empty", get, getOut, status + "\r\n", true,
+			sent + chunks + closing + "0\r\n\r\n"},
+		{"until close, from HTTP/1.0", get, getOut, "HTTP/1.0 200 OK\r\nDate: x\r\n" +
+			"Connection: keep-alive\r\n\r\nhello", true,
 			status + "Via: 1.0 test\r\n" + chunks + closing + "5\r\nhello\r\n0\r\n\r\n"},
 		{"no body: HEAD with a length", head, headOut, status + "Content-Length: 5\r\n\r\n", false,
 			sent + "Content-Length: 5\r\n" + closing},
 		{"no body: HEAD, chunked", head, headOut, status + chunks + "\r\n", false, sent + closing},
 		{"no body: HEAD, until close", head, headOut, status + "\r\n", false, sent + closing},
-		{"no body: HEAD, a body all the same", head, headOut, status + "Content-Length: 5\r\n\r\nhello", false,
+		{"no body: HEAD, a body all the same", head, headOut, status + "Content-Length: 5\r\n\r\n" +
+			"hello", false,
 			sent + "Content-Length: 5\r\n" + closing},
 		{"no body: 204", get, getOut, "HTTP/1.1 204 No Content\r\nDate: x\r\n\r\n", false,
 			"HTTP/1.1 204 No Content\r\nDate: x\r\n" + viaOut + closing},
-		{"no body: 204 with a length", get, getOut, "HTTP/1.1 204 No Content\r\nDate: x\r\nContent-Length: 5\r\n\r\nhello", false,
+		{"no body: 204 with a length", get, getOut, "HTTP/1.1 204 No Content\r\nDate: x\r\n" +
+			"Content-Length: 5\r\n\r\nhello", false,
 			"HTTP/1.1 204 No Content\r\nDate: x\r\n" + viaOut + closing},
-		{"no body: 304 with a length", get, getOut, "HTTP/1.1 304 Not Modified\r\nDate: x\r\nContent-Length: 5\r\nETag: \"e\"\r\n\r\n", false,
-			"HTTP/1.1 304 Not Modified\r\nDate: x\r\nETag: \"e\"\r\n" + viaOut + "Content-Length: 5\r\n" + closing},
-		{"no body: 304, chunked", get, getOut, "HTTP/1.1 304 Not Modified\r\nDate: x\r\n" + chunks + "\r\n", false,
+		{"no body: 304 with a length", get, getOut, "HTTP/1.1 304 Not Modified\r\nDate: x\r\n" +
+			"Content-Length: 5\r\nETag: \"e\"\r\n\r\n", false,
+			"HTTP/1.1 304 Not Modified\r\nDate: x\r\nETag: \"e\"\r\n" + viaOut +
+				"Content-Length: 5\r\n" + closing},
+		{"no body: 304, chunked", get, getOut,
+			"HTTP/1.1 304 Not Modified\r\nDate: x\r\n" + chunks + "\r\n", false,
 			"HTTP/1.1 304 Not Modified\r\nDate: x\r\n" + viaOut + closing},
 
 		// Clients of HTTP/1.0.
 		{"HTTP/1.0 client, length", head10, out10, ok, false, okOut},
-		{"HTTP/1.0 client, chunked", head10, out10, status + chunks + "\r\n5\r\nhello\r\n2\r\n, \r\n0\r\nT: 1\r\n\r\n", false,
+		{"HTTP/1.0 client, chunked", head10, out10, status + chunks + "\r\n5\r\nhello\r\n2\r\n" +
+			", \r\n0\r\nT: 1\r\n\r\n", false,
 			sent + closing + "hello, "},
-		{"HTTP/1.0 client, until close", head10, out10, status + "\r\nhello", true, sent + closing + "hello"},
+		{"HTTP/1.0 client, until close", head10, out10, status + "\r\nhello", true,
+			sent + closing + "hello"},
 
 		// Fields.
 		{"fields keep order, spelling and number", get, getOut,
-			"HTTP/1.1 200 OK\r\nx-B: 1\r\nDATE: x\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d\r\nContent-Length: 0\r\nX-A:\t two words \r\n\r\n", false,
-			"HTTP/1.1 200 OK\r\nx-B: 1\r\nDATE: x\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d\r\nX-A: two words\r\n" + viaOut + "Content-Length: 0\r\n" + closing},
+			"HTTP/1.1 200 OK\r\nx-B: 1\r\nDATE: x\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d\r\n" +
+				"Content-Length: 0\r\nX-A:\t two words \r\n\r\n", false,
+			"HTTP/1.1 200 OK\r\nx-B: 1\r\nDATE: x\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d\r\n" +
+				"X-A: two words\r\n" + viaOut + "Content-Length: 0\r\n" + closing},
 		{"hop-by-hop fields stay", get, getOut,
-			status + "Connection: keep-alive, X-Secret\r\nKeep-Alive: timeout=5\r\nProxy-Authenticate: x\r\nProxy-Connection: x\r\n" +
+			status + "Connection: keep-alive, X-Secret\r\nKeep-Alive: timeout=5\r\n" +
+				"Proxy-Authenticate: x\r\nProxy-Connection: x\r\n" +
 				"Upgrade: h2c\r\nX-Secret: 1\r\nX-Open: 2\r\nContent-Length: 0\r\n\r\n", false,
 			status + "X-Open: 2\r\n" + viaOut + "Content-Length: 0\r\n" + closing},
 		{"Connection cannot take away the length", get, getOut,
 			status + "Connection: Content-Length\r\nContent-Length: 2\r\n\r\nhi", false, okOut},
 		{"Via is continued", get, getOut, status + "Via: 1.0 p\r\nContent-Length: 0\r\n\r\n", false,
 			status + "Via: 1.0 p, 1.1 test\r\nContent-Length: 0\r\n" + closing},
-		{"Date is added where it is missing", get, getOut, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", false,
+		{"Date is added where it is missing", get, getOut, "HTTP/1.1 200 OK\r\n" +
+			"Content-Length: 0\r\n\r\n", false,
 			"HTTP/1.1 200 OK\r\n" + viaOut + "Date: now\r\nContent-Length: 0\r\n" + closing},
 
 		// What old servers send is forgiven where it has one meaning only.
 		{"bare LF", get, getOut, "HTTP/1.1 200 OK\nDate: x\nContent-Length: 2\n\nhi", false, okOut},
-		{"bare LF, here and there", get, getOut, "HTTP/1.1 200 OK\r\nDate: x\nContent-Length: 2\r\n\nhi", false, okOut},
-		{"obs-fold", get, getOut, status + "X: a\r\n b\r\n\tc\r\nContent-Length: 2\r\n\r\nhi", false,
+		{"bare LF, here and there", get, getOut, "HTTP/1.1 200 OK\r\nDate: x\n" +
+			"Content-Length: 2\r\n\nhi", false, okOut},
+		{"obs-fold", get, getOut, status + "X: a\r\n b\r\n\tc\r\nContent-Length: 2\r\n\r\nhi",
+			false,
 			status + "X: a   b   c\r\n" + viaOut + "Content-Length: 2\r\n" + closing + "hi"},
-		{"no reason phrase", get, getOut, "HTTP/1.1 299\r\nDate: x\r\nContent-Length: 0\r\n\r\n", false,
+		{"no reason phrase", get, getOut, "HTTP/1.1 299\r\nDate: x\r\nContent-Length: 0\r\n\r\n",
+			false,
 			"HTTP/1.1 299 \r\nDate: x\r\n" + viaOut + "Content-Length: 0\r\n" + closing},
-		{"odd reason phrase", get, getOut, "HTTP/1.1 200 All  r\xeeght:\t!\r\nDate: x\r\nContent-Length: 0\r\n\r\n", false,
-			"HTTP/1.1 200 All  r\xeeght:\t!\r\nDate: x\r\n" + viaOut + "Content-Length: 0\r\n" + closing},
-		{"an error of the backend's is its answer", get, getOut, "HTTP/1.1 503 No\r\nDate: x\r\nContent-Length: 2\r\n\r\nhi", false,
+		{"odd reason phrase", get, getOut, "HTTP/1.1 200 All  r\xeeght:\t!\r\nDate: x\r\n" +
+			"Content-Length: 0\r\n\r\n", false,
+			"HTTP/1.1 200 All  r\xeeght:\t!\r\nDate: x\r\n" + viaOut + "Content-Length: 0\r\n" +
+				closing},
+		{"an error of the backend's is its answer", get, getOut, "HTTP/1.1 503 No\r\nDate: x\r\n" +
+			"Content-Length: 2\r\n\r\nhi", false,
 			"HTTP/1.1 503 No\r\nDate: x\r\n" + viaOut + "Content-Length: 2\r\n" + closing + "hi"},
 
 		// Interim responses (RFC 9110, section 15.2).
-		{"103 Early Hints", get, getOut, "HTTP/1.1 103 Early Hints\r\nLink: </s>\r\nConnection: x\r\nX: 1\r\n\r\n" + ok, false,
+		{"103 Early Hints", get, getOut, "HTTP/1.1 103 Early Hints\r\nLink: </s>\r\n" +
+			"Connection: x\r\nX: 1\r\n\r\n" + ok, false,
 			"HTTP/1.1 103 Early Hints\r\nLink: </s>\r\n" + viaOut + "\r\n" + okOut},
-		{"several 1xx", get, getOut, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 199 \r\n\r\n" + ok, false,
-			"HTTP/1.1 100 Continue\r\n" + viaOut + "\r\nHTTP/1.1 102 Processing\r\n" + viaOut + "\r\nHTTP/1.1 199 \r\n" + viaOut + "\r\n" + okOut},
-		{"1xx with a length that means nothing", get, getOut, "HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\n" + ok, false,
+		{"several 1xx", get, getOut, "HTTP/1.1 100 Continue\r\n\r\n" +
+			"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 199 \r\n\r\n" + ok, false,
+			"HTTP/1.1 100 Continue\r\n" + viaOut + "\r\nHTTP/1.1 102 Processing\r\n" + viaOut +
+				"\r\nHTTP/1.1 199 \r\n" + viaOut + "\r\n" + okOut},
+		{"1xx with a length that means nothing", get, getOut, "HTTP/1.1 103 Early Hints\r\n" +
+			"Content-Length: 5\r\n\r\n" + ok, false,
 			"HTTP/1.1 103 Early Hints\r\n" + viaOut + "\r\n" + okOut},
-		{"none for HTTP/1.0", head10, out10, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n" + ok, false, okOut},
+		{"none for HTTP/1.0", head10, out10, "HTTP/1.1 100 Continue\r\n\r\n" +
+			"HTTP/1.1 103 Early Hints\r\n\r\n" + ok, false, okOut},
 	}
 	runAll(t, table)
 }
@@ -133,7 +164,8 @@ func TestMalformedResponses(t *testing.T) {
 		{"ESC in the reason", "HTTP/1.1 200 \x1b[2J\r\n\r\n", malformed},
 		{"bare CR in the status line", "HTTP/1.1 200 OK\rX: y\r\n\r\n", malformed},
 		{"bare CR in a value", status + "X: y\rZ: z\r\n\r\n", malformed},
-		{"a fold behind the status line", "HTTP/1.1 200 OK\r\n Transfer-Encoding: chunked\r\n\r\n", malformed},
+		{"a fold behind the status line", "HTTP/1.1 200 OK\r\n Transfer-Encoding: chunked\r\n\r\n",
+			malformed},
 		{"NUL in a value", status + "X: \x00\r\n\r\n", malformed},
 		{"ESC in a value", status + "X: \x1b\r\n\r\n", malformed},
 		{"space before the colon", status + "X : y\r\n\r\n", malformed},
@@ -141,26 +173,33 @@ func TestMalformedResponses(t *testing.T) {
 		{"empty name", status + ": y\r\n\r\n", malformed},
 		{"no colon", status + "X\r\n\r\n", malformed},
 		{"both lengths", status + chunks + "Content-Length: 5\r\n\r\n0\r\n\r\n", malformed},
-		{"differing lengths", status + "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", malformed},
+		{"differing lengths", status + "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+			malformed},
 		{"differing lengths in a list", status + "Content-Length: 5, 6\r\n\r\nhello!", malformed},
 		{"length -1", status + "Content-Length: -1\r\n\r\n", malformed},
 		{"length +5", status + "Content-Length: +5\r\n\r\nhello", malformed},
 		{"length 0x5", status + "Content-Length: 0x5\r\n\r\nhello", malformed},
 		{"length 2^63", status + "Content-Length: 9223372036854775808\r\n\r\n", malformed},
 		{"empty length", status + "Content-Length:\r\n\r\n", malformed},
-		{"coding gzip, chunked", status + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", malformed},
+		{"coding gzip, chunked", status + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+			malformed},
 		{"coding chunked twice", status + chunks + chunks + "\r\n0\r\n\r\n", malformed},
 		{"coding identity", status + "Transfer-Encoding: identity\r\n\r\nhello", malformed},
 		{"coding xchunked", status + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", malformed},
-		{"coding with a Kelvin sign", status + "Transfer-Encoding: chun\u212aed\r\n\r\n0\r\n\r\n", malformed},
+		{"coding with a Kelvin sign", status + "Transfer-Encoding: chun\u212aed\r\n\r\n0\r\n\r\n",
+			malformed},
 		{"coding in HTTP/1.0", "HTTP/1.0 200 OK\r\n" + chunks + "\r\n0\r\n\r\n", malformed},
 		{"header too large", status + "X: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", large},
 		{"201 fields", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X:\r\n", 201) + "\r\n", malformed},
-		{"status line too large", "HTTP/1.1 200 " + strings.Repeat("x", 8<<10) + "\r\n\r\n", malformed},
+		{"status line too large", "HTTP/1.1 200 " + strings.Repeat("x", 8<<10) + "\r\n\r\n",
+			malformed},
 		{"empty lines without end", strings.Repeat("\r\n", 40<<10), large},
-		{"unasked 101", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", unasked},
-		{"a body behind 103", "HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\nhello" + ok, malformed},
-		{"1xx without end", strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 2*interimBurst) + ok, endless},
+		{"unasked 101", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n" +
+			"Upgrade: websocket\r\n\r\n", unasked},
+		{"a body behind 103", "HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\nhello" + ok,
+			malformed},
+		{"1xx without end", strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 2*interimBurst) + ok,
+			endless},
 		{"a closed connection after 1xx", "HTTP/1.1 102 Processing\r\n\r\n", closed},
 	}
 	for _, c := range table {
@@ -212,7 +251,8 @@ func TestUnusableBackends(t *testing.T) {
 		client := r.send(get)
 		client.end(page("502 Bad Gateway", "the backend refused the connection"))
 		e := r.wantBackendsFault(502)
-		if want := "nothing listens on " + r.target + "; start backends with: go run ./scripts/backends -ports "; !strings.Contains(e.Error(), want) {
+		if want := "nothing listens on " + r.target + "; start backends with: go run " +
+			"./scripts/backends -ports "; !strings.Contains(e.Error(), want) {
 			t.Errorf("the operator reads %q, want %q in it", e, want)
 		}
 	})
@@ -236,7 +276,10 @@ func TestUnusableBackends(t *testing.T) {
 	t.Run("none", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, generous(), func(r *rig) {
-			r.before = func(*Request) error { return Unavailable("no backend is up", errors.New(r.target+" is down")) }
+			r.before = func(*Request) error {
+				return Unavailable("no backend is up",
+					errors.New(r.target+" is down"))
+			}
 		})
 		client := r.send(get)
 		client.end(page("503 Service Unavailable", "no backend is up"))

@@ -38,7 +38,8 @@ func TestMain(m *testing.M) {
 
 // generous returns settings with limits that no test reaches.
 func generous() *Settings {
-	return &Settings{Name: "test", Connect: patience, Request: patience, Server: patience, Idle: patience}
+	return &Settings{Name: "test", Connect: patience, Request: patience, Server: patience,
+		Idle: patience}
 }
 
 // rig is a proxy in front of a backend that the test plays itself, byte by
@@ -60,7 +61,8 @@ type rig struct {
 // checks that every goroutine of the exchanges has ended.
 func newRig(t testing.TB, limits *Settings, options ...func(*rig)) *rig {
 	t.Helper()
-	r := &rig{t: t, limits: limits, results: make(chan error, 1000), narrator: narrate.New(narrate.Off)}
+	r := &rig{t: t, limits: limits, results: make(chan error, 1000),
+		narrator: narrate.New(narrate.Off)}
 	r.proxy, r.backend = listen(t), listen(t)
 	r.target = r.backend.Addr().String()
 	for _, o := range options {
@@ -68,7 +70,8 @@ func newRig(t testing.TB, limits *Settings, options ...func(*rig)) *rig {
 	}
 	label := fmt.Sprintf("%s %p", t.Name(), r)
 	r.handlers.Add(1)
-	go pprof.Do(context.Background(), pprof.Labels("rig", label), func(context.Context) { r.serve() })
+	go pprof.Do(context.Background(), pprof.Labels("rig", label),
+		func(context.Context) { r.serve() })
 	t.Cleanup(func() {
 		r.proxy.Close()
 		r.backend.Close()
@@ -310,7 +313,8 @@ func (w *wire) reset() {
 }
 
 // dates matches the value of a Date field that the proxy made.
-var dates = regexp.MustCompile(`Date: [A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT\r\n`)
+var dates = regexp.MustCompile(
+	`Date: [A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT\r\n`)
 
 // masked replaces the dates, which differ from run to run.
 func masked(b []byte) string {
@@ -327,7 +331,8 @@ func page(status, reason string) string {
 
 // forwarded are the fields that the proxy adds to a request from HTTP/1.1.
 func forwarded(host string) string {
-	return "Via: 1.1 test\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Host: " + host + "\r\nX-Forwarded-Proto: http\r\n"
+	return "Via: 1.1 test\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Host: " + host +
+		"\r\nX-Forwarded-Proto: http\r\n"
 }
 
 // Messages that many tests use: what goes in, and what has to come out.
@@ -336,7 +341,8 @@ const (
 	getOut = "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 test\r\nX-Forwarded-For: 127.0.0.1\r\n" +
 		"X-Forwarded-Host: a\r\nX-Forwarded-Proto: http\r\nConnection: close\r\n\r\n"
 	ok    = "HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 2\r\n\r\nhi"
-	okOut = "HTTP/1.1 200 OK\r\nDate: x\r\nVia: 1.1 test\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"
+	okOut = "HTTP/1.1 200 OK\r\nDate: x\r\nVia: 1.1 test\r\nContent-Length: 2\r\n" +
+		"Connection: close\r\n\r\nhi"
 )
 
 // exchange is a whole exchange: what the client sends, what has to reach the

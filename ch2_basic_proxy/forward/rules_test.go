@@ -15,24 +15,32 @@ func TestNonsenseIsRefusedAtOnce(t *testing.T) {
 	t.Parallel()
 	const line = "GET / HTTP/1.1\r\n"
 	for _, c := range []struct{ name, sent, status, reason string }{
-		{"a TLS hello", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", bad, "this looks like TLS: use http://"},
+		{"a TLS hello", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", bad, "this looks like " +
+			"TLS: use http://"},
 		{"the first byte of one", "\x16", bad, "this looks like TLS: use http://"},
 		{"binary", "\x00\x01\x02", bad, "a bare CR or a NUL in the header"},
 		{"SOCKS", "\x05\x01", bad, "the method is not a token"},
 		{"a bare LF", "\n", bad, "a line ends in a bare LF; HTTP wants CRLF (try nc -C)"},
-		{"a line of nc", "GET / HTTP/1.1\n", bad, "a line ends in a bare LF; HTTP wants CRLF (try nc -C)"},
+		{"a line of nc", "GET / HTTP/1.1\n", bad, "a line ends in a bare LF; HTTP wants CRLF " +
+			"(try nc -C)"},
 		{"HTTP/0.9", "GET /\r\n", bad, "the request line is not: method, target, version"},
 		{"a byte above ASCII", "GET /\x80", bad, "the target holds a byte that no URI may hold"},
 		{"another protocol", "GET / FTP", bad, "the version is not HTTP/1.0 or HTTP/1.1"},
-		{"HTTP/2", "PRI * HTTP/2.0\r\n", "505 HTTP Version Not Supported", "only HTTP/1.0 and HTTP/1.1 are spoken here"},
-		{"CONNECT", "CONNECT a:443 HTTP/1.1\r\n", "501 Not Implemented", "CONNECT is for forward proxies"},
+		{"HTTP/2", "PRI * HTTP/2.0\r\n", "505 HTTP Version Not Supported", "only HTTP/1.0 and " +
+			"HTTP/1.1 are spoken here"},
+		{"CONNECT", "CONNECT a:443 HTTP/1.1\r\n", "501 Not Implemented", "CONNECT is for forward " +
+			"proxies"},
 		{"no field", line + "Host: a\r\nhello\r\n", bad, "a field's name is malformed"},
 		{"a control byte", line + "Host: \x1b\r\n", bad, "a control byte in a field's value"},
 		{"binary behind the request line", line + "\x00", bad, "a bare CR or a NUL in the header"},
-		{"a control byte in a line that is not whole", line + "Host: a\x1b", bad, "a control byte in a field's value"},
-		{"9,000 bytes without a line", strings.Repeat("x", 9000), "414 URI Too Long", "the request line is longer than 8 KiB"},
-		{"a target of 9,000 bytes", "GET /" + strings.Repeat("x", 9000), "414 URI Too Long", "the request line is longer than 8 KiB"},
-		{"a header of 64 KiB", line + "X: " + strings.Repeat("x", 65<<10), "431 Request Header Fields Too Large", "the header is larger than 64 KiB"},
+		{"a control byte in a line that is not whole", line + "Host: a\x1b", bad,
+			"a control byte in a field's value"},
+		{"9,000 bytes without a line", strings.Repeat("x", 9000), "414 URI Too Long",
+			"the request line is longer than 8 KiB"},
+		{"a target of 9,000 bytes", "GET /" + strings.Repeat("x", 9000), "414 URI Too Long",
+			"the request line is longer than 8 KiB"},
+		{"a header of 64 KiB", line + "X: " + strings.Repeat("x", 65<<10), "431 Request Header " +
+			"Fields Too Large", "the header is larger than 64 KiB"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -52,11 +60,15 @@ func TestNonsenseIsRefusedAtOnce(t *testing.T) {
 		{"status 2x", "HTTP/1.1 2x", "the backend's response is malformed"},
 		{"status 2000", "HTTP/1.1 2000", "the backend's response is malformed"},
 		{"no field", "HTTP/1.1 200 OK\r\nfoo bar\r\n", "the backend's response is malformed"},
-		{"no field, behind a bare LF", "HTTP/1.1 200 OK\nX: y\n z\nfoo\n", "the backend's response is malformed"},
+		{"no field, behind a bare LF", "HTTP/1.1 200 OK\nX: y\n z\nfoo\n", "the backend's " +
+			"response is malformed"},
 		{"a control byte", "HTTP/1.1 200 OK\r\nX: \x00\r\n", "the backend's response is malformed"},
-		{"a control byte in a line that is not whole", "HTTP/1.1 200 OK\r\nX: \x00", "the backend's response is malformed"},
-		{"a status line of 9,000 bytes", "HTTP/1.1 200 " + strings.Repeat("x", 9000), "the backend's response is malformed"},
-		{"a header of 64 KiB", status + "X: " + strings.Repeat("x", 65<<10), "the backend's header is larger than 64 KiB"},
+		{"a control byte in a line that is not whole", "HTTP/1.1 200 OK\r\nX: \x00",
+			"the backend's response is malformed"},
+		{"a status line of 9,000 bytes", "HTTP/1.1 200 " + strings.Repeat("x", 9000),
+			"the backend's response is malformed"},
+		{"a header of 64 KiB", status + "X: " + strings.Repeat("x", 65<<10), "the backend's " +
+			"header is larger than 64 KiB"},
 	} {
 		t.Run("from the backend: "+c.name, func(t *testing.T) {
 			t.Parallel()
@@ -69,7 +81,8 @@ func TestNonsenseIsRefusedAtOnce(t *testing.T) {
 			r.wantBackendsFault(502)
 		})
 	}
-	for _, body := range []string{"x", "-", " ", "5 x", "5\r\nhellox", "5\r\nhello\n", "0\r\nT : 1\r\n"} {
+	for _, body := range []string{"x", "-", " ", "5 x", "5\r\nhellox", "5\r\nhello\n",
+		"0\r\nT : 1\r\n"} {
 		t.Run(fmt.Sprintf("a body of %q", body), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, generous())
@@ -163,7 +176,8 @@ func TestManyInterimResponses(t *testing.T) {
 	}
 	backend.send("HTTP/1.1 201 Created\r\nDate: x\r\nContent-Length: 0\r\n\r\n")
 	got := client.untilEnd()
-	if n := strings.Count(got, "HTTP/1.1 104 "); n != 200 || !strings.Contains(got, "HTTP/1.1 201 Created\r\n") {
+	if n := strings.Count(got, "HTTP/1.1 104 "); n != 200 ||
+		!strings.Contains(got, "HTTP/1.1 201 Created\r\n") {
 		t.Errorf("%d interim responses, then %q", n, got[max(0, len(got)-200):])
 	}
 	r.wantSuccess()
@@ -175,28 +189,48 @@ func TestWhatBelongsTogether(t *testing.T) {
 	t.Parallel()
 	const via = "Via: 1.1 test\r\n"
 	runAll(t, []exchange{
-		{"426 says to what", get, getOut, "HTTP/1.1 426 Upgrade Required\r\nDate: x\r\nConnection: upgrade\r\nUpgrade: TLS/1.2, HTTP/1.1\r\nContent-Length: 0\r\n\r\n", false,
-			"HTTP/1.1 426 Upgrade Required\r\nDate: x\r\n" + via + "Content-Length: 0\r\nUpgrade: TLS/1.2, HTTP/1.1\r\nConnection: close, Upgrade\r\n\r\n"},
-		{"200 offers nothing", get, getOut, status + "Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n", false,
+		{"426 says to what", get, getOut, "HTTP/1.1 426 Upgrade Required\r\nDate: x\r\n" +
+			"Connection: upgrade\r\nUpgrade: TLS/1.2, HTTP/1.1\r\nContent-Length: 0\r\n\r\n", false,
+			"HTTP/1.1 426 Upgrade Required\r\nDate: x\r\n" + via + "Content-Length: 0\r\n" +
+				"Upgrade: TLS/1.2, HTTP/1.1\r\nConnection: close, Upgrade\r\n\r\n"},
+		{"200 offers nothing", get, getOut, status + "Connection: upgrade\r\nUpgrade: h2c\r\n" +
+			"Content-Length: 0\r\n\r\n", false,
 			status + via + "Content-Length: 0\r\n" + closing},
-		{"407 says how", get, getOut, "HTTP/1.1 407 Proxy Authentication Required\r\nDate: x\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n", false,
-			"HTTP/1.1 407 Proxy Authentication Required\r\nDate: x\r\nProxy-Authenticate: Basic\r\n" + via + "Content-Length: 0\r\n" + closing},
-		{"what a status demands is not for one connection only", get, getOut, "HTTP/1.1 401 Unauthorized\r\nDate: x\r\nConnection: WWW-Authenticate, Date, X\r\n" +
+		{"407 says how", get, getOut, "HTTP/1.1 407 Proxy Authentication Required\r\nDate: x\r\n" +
+			"Proxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n", false,
+			"HTTP/1.1 407 Proxy Authentication Required\r\n" +
+				"Date: x\r\nProxy-Authenticate: Basic\r\n" +
+				"" + via + "Content-Length: 0\r\n" + closing},
+		{"what a status demands is not for one connection only", get, getOut, "HTTP/1.1 401 " +
+			"Unauthorized\r\nDate: x\r\nConnection: WWW-Authenticate, Date, X\r\n" +
 			"WWW-Authenticate: Basic\r\nX: y\r\nContent-Length: 0\r\n\r\n", false,
-			"HTTP/1.1 401 Unauthorized\r\nDate: x\r\nWWW-Authenticate: Basic\r\n" + via + "Content-Length: 0\r\n" + closing},
-		{"407 says how, whatever Connection says", get, getOut, "HTTP/1.1 407 Proxy Authentication Required\r\nDate: x\r\nProxy-Authenticate: Basic\r\n" +
+			"HTTP/1.1 401 Unauthorized\r\nDate: x\r\nWWW-Authenticate: Basic\r\n" + via +
+				"Content-Length: 0\r\n" + closing},
+		{"407 says how, whatever Connection says", get, getOut, "HTTP/1.1 407 Proxy " +
+			"Authentication Required\r\nDate: x\r\nProxy-Authenticate: Basic\r\n" +
 			"Connection: X, Proxy-Authenticate\r\nContent-Length: 0\r\n\r\n", false,
-			"HTTP/1.1 407 Proxy Authentication Required\r\nDate: x\r\nProxy-Authenticate: Basic\r\n" + via + "Content-Length: 0\r\n" + closing},
-		{"Trailer for a client that gets none", head10, out10, status + "Trailer: T\r\n" + chunks + "\r\n0\r\nT: 1\r\n\r\n", false,
+			"HTTP/1.1 407 Proxy Authentication Required\r\n" +
+				"Date: x\r\nProxy-Authenticate: Basic\r\n" +
+				"" + via + "Content-Length: 0\r\n" + closing},
+		{"Trailer for a client that gets none", head10, out10,
+			status + "Trailer: T\r\n" + chunks + "\r\n0\r\nT: 1\r\n\r\n", false,
 			status + via + closing},
-		{"Trailer of a request that has none", "GET / HTTP/1.1\r\nHost: a\r\nTrailer: T\r\n\r\n", getOut, ok, false, okOut},
-		{"Expect without a body", "GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n", getOut, ok, false, okOut},
-		{"Upgrade that is no list of protocols", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: foo h2c\r\n\r\n", getOut, ok, false, okOut},
-		{"Upgrade with a version that is none", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: foo/\r\n\r\n", getOut, ok, false, okOut},
-		{"Upgrade with a version", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: foo/2\r\n\r\n",
-			"GET / HTTP/1.1\r\nHost: a\r\n" + forwarded("a") + "Upgrade: foo/2\r\nConnection: Upgrade\r\n\r\n", ok, false, okOut},
-		{"Max-Forwards beyond what can be counted", "OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 99999999999999999999\r\n\r\n",
-			"OPTIONS / HTTP/1.1\r\nHost: a\r\n" + forwarded("a") + "Max-Forwards: 9223372036854775806\r\nConnection: close\r\n\r\n", ok, false, okOut},
+		{"Trailer of a request that has none", "GET / HTTP/1.1\r\nHost: a\r\nTrailer: T\r\n\r\n",
+			getOut, ok, false, okOut},
+		{"Expect without a body", "GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
+			getOut, ok, false, okOut},
+		{"Upgrade that is no list of protocols", "GET / HTTP/1.1\r\nHost: a\r\n" +
+			"Connection: Upgrade\r\nUpgrade: foo h2c\r\n\r\n", getOut, ok, false, okOut},
+		{"Upgrade with a version that is none", "GET / HTTP/1.1\r\nHost: a\r\n" +
+			"Connection: Upgrade\r\nUpgrade: foo/\r\n\r\n", getOut, ok, false, okOut},
+		{"Upgrade with a version", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n" +
+			"Upgrade: foo/2\r\n\r\n",
+			"GET / HTTP/1.1\r\nHost: a\r\n" + forwarded("a") + "Upgrade: foo/2\r\n" +
+				"Connection: Upgrade\r\n\r\n", ok, false, okOut},
+		{"Max-Forwards beyond what can be counted", "OPTIONS / HTTP/1.1\r\nHost: a\r\n" +
+			"Max-Forwards: 99999999999999999999\r\n\r\n",
+			"OPTIONS / HTTP/1.1\r\nHost: a\r\n" + forwarded("a") + "Max-Forwards: " +
+				"9223372036854775806\r\nConnection: close\r\n\r\n", ok, false, okOut},
 	})
 	for name, fields := range map[string]string{
 		"two": "Max-Forwards: 5\r\nMax-Forwards: 5\r\n", "a list": "Max-Forwards: 5, 5\r\n",
@@ -222,7 +256,8 @@ func TestWhatBelongsTogether(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, generous())
 			client := r.send(request)
-			if got := client.untilEnd(); !strings.HasPrefix(got, "HTTP/1.1 4") || !strings.HasSuffix(got, "\r\n\r\n") {
+			if got := client.untilEnd(); !strings.HasPrefix(got, "HTTP/1.1 4") ||
+				!strings.HasSuffix(got, "\r\n\r\n") {
 				t.Errorf("the client read %q", got)
 			}
 			client.Close()
@@ -236,14 +271,23 @@ func TestStrict(t *testing.T) {
 	t.Parallel()
 	const post = "POST / HTTP/1.1\r\nHost: a\r\n"
 	for _, c := range []struct{ name, request, status, reason string }{
-		{"a target above ASCII", "GET /\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n", bad, "the target holds a byte that no URI may hold"},
-		{"one in absolute-form", "GET http://a/\x80 HTTP/1.1\r\nHost: a\r\n\r\n", bad, "the target holds a byte that no URI may hold"},
-		{"a leading bare LF", "\n" + get, bad, "a line ends in a bare LF; HTTP wants CRLF (try nc -C)"},
-		{"foo, chunked", post + "Transfer-Encoding: foo, chunked\r\n\r\n0\r\n\r\n", "501 Not Implemented", "no Transfer-Encoding but chunked is known here"},
-		{"foo;q=1, chunked", post + "Transfer-Encoding: foo;q=1, chunked\r\n\r\n0\r\n\r\n", "501 Not Implemented", "no Transfer-Encoding but chunked is known here"},
-		{"foo bar, chunked", post + "Transfer-Encoding: foo bar, chunked\r\n\r\n0\r\n\r\n", bad, "the Transfer-Encoding does not end in one chunked"},
-		{"chunked, foo", post + "Transfer-Encoding: chunked, foo\r\n\r\n0\r\n\r\n", bad, "the Transfer-Encoding does not end in one chunked"},
-		{"chunked, foo, chunked", post + "Transfer-Encoding: chunked, foo, chunked\r\n\r\n0\r\n\r\n", bad, "the Transfer-Encoding does not end in one chunked"},
+		{"a target above ASCII", "GET /\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n", bad,
+			"the target holds a byte that no URI may hold"},
+		{"one in absolute-form", "GET http://a/\x80 HTTP/1.1\r\nHost: a\r\n\r\n", bad,
+			"the target holds a byte that no URI may hold"},
+		{"a leading bare LF", "\n" + get, bad, "a line ends in a bare LF; HTTP wants CRLF (try " +
+			"nc -C)"},
+		{"foo, chunked", post + "Transfer-Encoding: foo, chunked\r\n\r\n0\r\n\r\n",
+			"501 Not Implemented", "no Transfer-Encoding but chunked is known here"},
+		{"foo;q=1, chunked", post + "Transfer-Encoding: foo;q=1, chunked\r\n\r\n0\r\n\r\n",
+			"501 Not Implemented", "no Transfer-Encoding but chunked is known here"},
+		{"foo bar, chunked", post + "Transfer-Encoding: foo bar, chunked\r\n\r\n0\r\n\r\n", bad,
+			"the Transfer-Encoding does not end in one chunked"},
+		{"chunked, foo", post + "Transfer-Encoding: chunked, foo\r\n\r\n0\r\n\r\n", bad,
+			"the Transfer-Encoding does not end in one chunked"},
+		{"chunked, foo, chunked",
+			post + "Transfer-Encoding: chunked, foo, chunked\r\n\r\n0\r\n\r\n", bad,
+			"the Transfer-Encoding does not end in one chunked"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -255,7 +299,8 @@ func TestStrict(t *testing.T) {
 			r.untouched()
 		})
 	}
-	for _, size := range []string{"5;", "5;;a", "5; =b", "5;a=", "5;a=\"b", "5;a b", "5;a=\"b\"c", "5 5"} {
+	for _, size := range []string{"5;", "5;;a", "5; =b", "5;a=", "5;a=\"b", "5;a b", "5;a=\"b\"c",
+		"5 5"} {
 		t.Run("a chunk of size "+size, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, generous())
@@ -268,15 +313,18 @@ func TestStrict(t *testing.T) {
 		})
 	}
 	runAll(t, []exchange{
-		{"bytes that browsers send", "GET /\"<>\\^`{|} HTTP/1.1\r\nHost: a\r\n\r\n", strings.Replace(getOut, "/ ", "/\"<>\\^`{|} ", 1), ok, false, okOut},
-		{"chunk extensions of every kind", chunkedPost + "5 ; a ;b = c; d=\"e;\\\"\" \r\nhello\r\n0;x\r\n\r\n",
+		{"bytes that browsers send", "GET /\"<>\\^`{|} HTTP/1.1\r\nHost: a\r\n\r\n",
+			strings.Replace(getOut, "/ ", "/\"<>\\^`{|} ", 1), ok, false, okOut},
+		{"chunk extensions of every kind", chunkedPost + "5 ; a ;b = c; d=\"e;\\\"\" \r\n" +
+			"hello\r\n0;x\r\n\r\n",
 			chunkedOut + "5\r\nhello\r\n0\r\n\r\n", ok, false, okOut},
 	})
 }
 
 // A client's address is told without what means something on this host only.
 func TestAddressWithoutZone(t *testing.T) {
-	c := NewClient(addressed{addr: &net.TCPAddr{IP: net.ParseIP("fe80::1"), Port: 4711, Zone: "eth0"}}, generous(), nil)
+	c := NewClient(addressed{addr: &net.TCPAddr{IP: net.ParseIP("fe80::1"), Port: 4711,
+		Zone: "eth0"}}, generous(), nil)
 	if got := c.address(); got != "fe80::1" {
 		t.Errorf("%q", got)
 	}

@@ -25,6 +25,7 @@ package forward
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"reverseproxy/internal/cli"
@@ -40,9 +41,10 @@ type Settings struct {
 	Idle    time.Duration // for a body or a tunnel that stands still
 	MaxBody int64         // bytes of a request's body
 
+	stopping atomic.Bool
 	mu       sync.Mutex
 	waiting  *Client // the first of the clients that have nothing in hand
-	stopping bool
+	wanted   bool    // Spare has found none
 }
 
 // Flags registers the flags that set the limits, with HAProxy's and nginx's
@@ -51,18 +53,25 @@ func Flags(app *cli.App) *Settings {
 	s, fs := &Settings{Name: app.Name}, app.Flags
 	app.Check(s.Check)
 	app.OnStop(s.Stop)
-	fs.DurationVar(&s.Connect, "connect-timeout", 5*time.Second, "`time` a backend has to accept a connection (504 after it)")
-	fs.DurationVar(&s.Request, "request-timeout", 10*time.Second, "`time` a client has to send its header (408 after it)")
-	fs.DurationVar(&s.Server, "server-timeout", 15*time.Second, "`time` a backend has to begin its response (504 after it)")
-	fs.DurationVar(&s.Idle, "idle-timeout", 60*time.Second, "`time` a body or a WebSocket may stand still")
-	fs.Int64Var(&s.MaxBody, "max-body", 0, "largest request body in `bytes` (413 above it); 0 means any")
+	fs.DurationVar(&s.Connect, "connect-timeout", 5*time.Second,
+		"`time` a backend has to accept a connection (504 after it)")
+	fs.DurationVar(&s.Request, "request-timeout", 10*time.Second,
+		"`time` a client has to send its header (408 after it)")
+	fs.DurationVar(&s.Server, "server-timeout", 15*time.Second,
+		"`time` a backend has to begin its response (504 after it)")
+	fs.DurationVar(&s.Idle, "idle-timeout", 60*time.Second,
+		"`time` a body or a WebSocket may stand still")
+	fs.Int64Var(&s.MaxBody, "max-body", 0,
+		"largest request body in `bytes` (413 above it); 0 means any")
 	return s
 }
 
 // Check returns an error that names the flag with an unusable value.
 func (s *Settings) Check() error {
-	for name, d := range map[string]time.Duration{"connect-timeout": s.Connect, "request-timeout": s.Request,
-		"server-timeout": s.Server, "idle-timeout": s.Idle} {
+	for name, d := range map[string]time.Duration{
+		"connect-timeout": s.Connect, "request-timeout": s.Request,
+		"server-timeout": s.Server, "idle-timeout": s.Idle,
+	} {
 		if d <= 0 {
 			return errors.New("-" + name + " must be more than 0, such as 10s")
 		}
@@ -82,7 +91,7 @@ const stopGrace = 50 * time.Millisecond
 func (s *Settings) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stopping = true
+	s.stopping.Store(true)
 	for c := s.waiting; c != nil; c = c.next {
 		c.SetReadDeadline(time.Now().Add(stopGrace))
 	}
@@ -97,13 +106,39 @@ func (s *Settings) wait(c *Client) (stopped bool) {
 		c.next.previous = c
 	}
 	s.waiting = c
-	stopped = s.stopping
+	if s.wanted && c.idle {
+		s.wanted = false
+		c.spare()
+	}
+	stopped = s.stopping.Load()
 	s.mu.Unlock()
 	return stopped
 }
 
-// waited ends what wait began, and reports whether Stop has been called.
-func (s *Settings) waited(c *Client) (stopped bool) {
+// Spare ends the wait of the client that has waited longest for its next request
+// (see Next), or of the one that will do so next: its place is needed.
+func (s *Settings) Spare() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var oldest *Client
+	for c := s.waiting; c != nil; c = c.next {
+		if c.idle {
+			oldest = c
+		}
+	}
+	if s.wanted = oldest == nil; !s.wanted {
+		oldest.spare()
+	}
+}
+
+// spare ends the client's wait. The settings are locked.
+func (c *Client) spare() {
+	c.idle, c.spared = false, true
+	c.SetReadDeadline(past)
+}
+
+// waited ends what wait began.
+func (s *Settings) waited(c *Client) {
 	s.mu.Lock()
 	if c.previous != nil {
 		c.previous.next = c.next
@@ -113,13 +148,5 @@ func (s *Settings) waited(c *Client) (stopped bool) {
 	if c.next != nil {
 		c.next.previous = c.previous
 	}
-	stopped = s.stopping
 	s.mu.Unlock()
-	return stopped
-}
-
-func (s *Settings) stopped() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stopping
 }

@@ -38,7 +38,8 @@ func splice(dst, src *peer, n int64) (handled bool, err error) {
 	in, err1 := from.SyscallConn()
 	out, err2 := to.SyscallConn()
 	var pipe [2]int
-	if err1 != nil || err2 != nil || syscall.Pipe2(pipe[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK) != nil {
+	if err1 != nil || err2 != nil ||
+		syscall.Pipe2(pipe[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK) != nil {
 		return false, nil
 	}
 	defer syscall.Close(pipe[0])
@@ -84,7 +85,8 @@ func splice(dst, src *peer, n int64) (handled bool, err error) {
 
 // move calls splice for up to size bytes, once ready says that the socket is
 // ready, and returns how many were moved.
-func move(ready func(func(uintptr) bool) error, size int64, splice func(fd, size int) (int64, error)) (moved int64, err error) {
+func move(ready func(func(uintptr) bool) error, size int64,
+	splice func(fd, size int) (int64, error)) (moved int64, err error) {
 	waited := ready(func(fd uintptr) bool {
 		for {
 			moved, err = splice(int(fd), int(size))

@@ -17,7 +17,8 @@ import (
 
 const postTen = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
 
-var postTenOut = "POST / HTTP/1.1\r\nHost: a\r\n" + forwarded("a") + "Content-Length: 10\r\nConnection: close\r\n\r\n"
+var postTenOut = "POST / HTTP/1.1\r\nHost: a\r\n" + forwarded("a") +
+	"Content-Length: 10\r\nConnection: close\r\n\r\n"
 
 // RFC 9110, section 10.1.1: the client waits with its body for the 100.
 func TestExpectContinue(t *testing.T) {
@@ -46,7 +47,8 @@ func TestExpectContinue(t *testing.T) {
 		backend := r.accept()
 		backend.expect(out)
 		backend.send("HTTP/1.1 417 No\r\nDate: x\r\nContent-Length: 0\r\n\r\n")
-		client.end("HTTP/1.1 417 No\r\nDate: x\r\nVia: 1.1 test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		client.end("HTTP/1.1 417 No\r\nDate: x\r\nVia: 1.1 test\r\nContent-Length: 0\r\n" +
+			"Connection: close\r\n\r\n")
 		client.Close()
 		backend.end("")
 		r.wantSuccess()
@@ -72,7 +74,8 @@ func TestInterimAtOnce(t *testing.T) {
 	backend.expect(getOut)
 	for i := range 3 {
 		backend.send(fmt.Sprintf("HTTP/1.1 103 Early Hints\r\nLink: </%d>\r\n\r\n", i))
-		client.expect(fmt.Sprintf("HTTP/1.1 103 Early Hints\r\nLink: </%d>\r\nVia: 1.1 test\r\n\r\n", i))
+		client.expect(
+			fmt.Sprintf("HTTP/1.1 103 Early Hints\r\nLink: </%d>\r\nVia: 1.1 test\r\n\r\n", i))
 	}
 	backend.send(ok)
 	client.end(okOut)
@@ -83,11 +86,13 @@ func TestInterimAtOnce(t *testing.T) {
 func TestResponseStreams(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, request, head, headOut, part, partOut, end, endOut string }{
-		{"length", get, status + "Content-Length: 15\r\n\r\n", status + viaOut + "Content-Length: 15\r\n" + closing,
+		{"length", get, status + "Content-Length: 15\r\n\r\n",
+			status + viaOut + "Content-Length: 15\r\n" + closing,
 			"hello", "hello", "", ""},
 		{"chunked", get, status + chunks + "\r\n", status + viaOut + chunks + closing,
 			"5\r\nhello\r\n", "5\r\nhello\r\n", "0\r\nT: v\r\n\r\n", "0\r\nT: v\r\n\r\n"},
-		{"until close", get, status + "\r\n", status + viaOut + chunks + closing, "hello", "5\r\nhello\r\n", "", "0\r\n\r\n"},
+		{"until close", get, status + "\r\n", status + viaOut + chunks + closing, "hello",
+			"5\r\nhello\r\n", "", "0\r\n\r\n"},
 		{"chunked to HTTP/1.0", head10, status + chunks + "\r\n", status + viaOut + closing,
 			"5\r\nhello\r\n", "hello", "0\r\n\r\n", ""},
 	} {
@@ -167,7 +172,8 @@ func TestFullDuplex(t *testing.T) {
 // Whatever the body's length and the cut of its packets, it arrives, both ways.
 func TestBodySizes(t *testing.T) {
 	t.Parallel()
-	sizes := []int{0, 1, 511, 512, 513, 4095, 4096, 4097, 32767, 32768, 32769, 65535, 65536, 65537, 262143, 262144, 262145, 1<<20 + 1}
+	sizes := []int{0, 1, 511, 512, 513, 4095, 4096, 4097, 32767, 32768, 32769, 65535, 65536, 65537,
+		262143, 262144, 262145, 1<<20 + 1}
 	for _, framing := range []string{"length", "chunked", "until close"} {
 		t.Run(framing, func(t *testing.T) {
 			t.Parallel()
@@ -220,7 +226,8 @@ func echoBody(t *testing.T, framing string, n int) {
 	body, rest := readBody(client, head)
 	got, err := io.Copy(down, body)
 	if err != nil || got != int64(n) || !bytes.Equal(up.Sum(nil), down.Sum(nil)) {
-		t.Fatalf("%s: %d of %d bytes came back, %v; equal: %v", framing, got, n, err, bytes.Equal(up.Sum(nil), down.Sum(nil)))
+		t.Fatalf("%s: %d of %d bytes came back, %v; equal: %v", framing, got, n, err,
+			bytes.Equal(up.Sum(nil), down.Sum(nil)))
 	}
 	want := ""
 	if strings.Contains(head, "chunked") {
@@ -336,11 +343,15 @@ func fillUp(t *testing.T, w *wire) {
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
 	const (
-		ask     = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Key: k\r\n\r\n"
-		answer  = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: z\r\n\r\n"
-		toOther = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: z\r\nVia: 1.1 test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+		ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\n" +
+			"Upgrade: WebSocket\r\nSec-WebSocket-Key: k\r\n\r\n"
+		answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n" +
+			"Upgrade: websocket\r\nSec-WebSocket-Accept: z\r\n\r\n"
+		toOther = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: z\r\n" +
+			"Via: 1.1 test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 	)
-	asked := "GET /ws HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: k\r\n" + forwarded("a") + "Upgrade: WebSocket\r\nConnection: Upgrade\r\n\r\n"
+	asked := "GET /ws HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: k\r\n" + forwarded("a") +
+		"Upgrade: WebSocket\r\nConnection: Upgrade\r\n\r\n"
 	open := func(t *testing.T, limits *Settings) (r *rig, client, backend *wire) {
 		r = newRig(t, limits)
 		client = r.send(ask)
@@ -353,7 +364,8 @@ func TestUpgrade(t *testing.T) {
 	t.Run("both ways, any bytes", func(t *testing.T) {
 		t.Parallel()
 		r, client, backend := open(t, generous())
-		for _, s := range []string{"\x81\x05hello", "\x00\r\n\r\nGET / HTTP/1.1\r\n\r\n", strings.Repeat("\xff", 100_000)} {
+		for _, s := range []string{"\x81\x05hello", "\x00\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+			strings.Repeat("\xff", 100_000)} {
 			client.send(s)
 			backend.expect(s)
 			backend.send(s)
@@ -388,7 +400,8 @@ func TestUpgrade(t *testing.T) {
 		t.Run("after "+body.name+" the backend speaks first", func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, generous())
-			client := r.send(strings.Replace(ask, "Sec-WebSocket-Key: k\r\n", body.field, 1) + body.first)
+			client := r.send(strings.Replace(ask, "Sec-WebSocket-Key: k\r\n", body.field, 1) +
+				body.first)
 			backend := r.accept()
 			backend.until("\r\n\r\n")
 			client.send(body.later)
@@ -408,7 +421,8 @@ func TestUpgrade(t *testing.T) {
 	t.Run("the client leaves after its body", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, generous())
-		client := r.send(strings.Replace(ask, "Sec-WebSocket-Key: k\r\n", "Content-Length: 5\r\n", 1) + "he")
+		client := r.send(strings.Replace(ask, "Sec-WebSocket-Key: k\r\n", "Content-Length: 5\r\n",
+			1) + "he")
 		backend := r.accept()
 		backend.until("\r\n\r\n")
 		client.send("llo")
@@ -527,7 +541,8 @@ func TestUpgrade(t *testing.T) {
 		r := newRig(t, generous())
 		client := r.send(strings.Replace(ask, "\r\n\r\n", "\r\nContent-Length: 4\r\n\r\nbody", 1))
 		backend := r.accept()
-		backend.expect(strings.Replace(asked, "Upgrade: W", "Content-Length: 4\r\nUpgrade: W", 1) + "body")
+		backend.expect(strings.Replace(asked, "Upgrade: W", "Content-Length: 4\r\nUpgrade: W", 1) +
+			"body")
 		backend.send(answer)
 		client.expect(toOther)
 		client.send("x")

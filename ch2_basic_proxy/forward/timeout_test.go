@@ -82,10 +82,12 @@ func TestTimeouts(t *testing.T) { // not beside other tests, which would cost it
 	})
 	for _, c := range []struct{ name, in, out string }{
 		{"length", postTen + "hello", postTenOut + "hello"},
-		{"long", strings.Replace(postTen, "10", "100000", 1) + "hello", strings.Replace(postTenOut, "10", "100000", 1) + "hello"},
+		{"long", strings.Replace(postTen, "10", "100000", 1) + "hello",
+			strings.Replace(postTenOut, "10", "100000", 1) + "hello"},
 		{"chunked", chunkedPost + "5\r\nhello\r\n", chunkedOut + "5\r\nhello\r\n"},
 		{"chunked, in the size", chunkedPost + "5\r\nhello\r\n1", chunkedOut + "5\r\nhello\r\n"},
-		{"chunked, in the trailers", chunkedPost + "5\r\nhello\r\n0\r\nT", chunkedOut + "5\r\nhello\r\n"},
+		{"chunked, in the trailers", chunkedPost + "5\r\nhello\r\n0\r\nT",
+			chunkedOut + "5\r\nhello\r\n"},
 	} {
 		run("client's body stands still, "+c.name, func(t *testing.T) {
 			r := newRig(t, idle)
@@ -137,7 +139,8 @@ func TestTimeouts(t *testing.T) { // not beside other tests, which would cost it
 		client := r.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000000\r\n\r\n")
 		go io.Copy(client, zeros{}) // ends when the connection breaks
 		r.accept()
-		if got := masked([]byte(client.until("\r\n\r\n") + client.until("\n"))); got != page("504 Gateway Timeout", notTaking) {
+		if got := masked([]byte(client.until("\r\n\r\n") +
+			client.until("\n"))); got != page("504 Gateway Timeout", notTaking) {
 			t.Errorf("the client read %q", got)
 		}
 		client.Close()
@@ -148,7 +151,8 @@ func TestTimeouts(t *testing.T) { // not beside other tests, which would cost it
 		client := r.send(chunkedPost + "2540be400\r\n")
 		go io.Copy(client, zeros{}) // the same
 		r.accept()
-		if got := masked([]byte(client.until("\r\n\r\n") + client.until("\n"))); got != page("504 Gateway Timeout", notTaking) {
+		if got := masked([]byte(client.until("\r\n\r\n") +
+			client.until("\n"))); got != page("504 Gateway Timeout", notTaking) {
 			t.Errorf("the client read %q", got)
 		}
 		client.Close()
@@ -174,7 +178,8 @@ func TestTimeouts(t *testing.T) { // not beside other tests, which would cost it
 			r.wantBackendsFault(504)
 		})
 	}
-	for name, head := range map[string]string{"length": "Content-Length: 10000000000\r\n\r\n", "until close": "\r\n"} {
+	for name, head := range map[string]string{"length": "Content-Length: 10000000000\r\n\r\n",
+		"until close": "\r\n"} {
 		run("client does not read, "+name, func(t *testing.T) {
 			r := newRig(t, idle)
 			client := r.send(get)
@@ -234,7 +239,8 @@ func TestSlowButAlive(t *testing.T) { // not beside other tests
 func TestSlowReader(t *testing.T) { // not beside other tests
 	limits := generous()
 	limits.Idle = 1500 * time.Millisecond
-	for name, head := range map[string]string{"length": "Content-Length: 400000\r\n\r\n", "until close": "\r\n"} {
+	for name, head := range map[string]string{"length": "Content-Length: 400000\r\n\r\n",
+		"until close": "\r\n"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, limits, small)

@@ -100,7 +100,8 @@ func pipe(dst, src *peer, last *atomic.Int64, writes, reads Side) *Error {
 		case err == io.EOF:
 			dst.closeWrite()
 			return nil
-		case isTimeout(err) && !src.stopped() && time.Since(time.Unix(0, last.Load())) < src.readIdle:
+		case isTimeout(err) && !src.stopped() &&
+			time.Since(time.Unix(0, last.Load())) < src.readIdle:
 			// The other direction is alive.
 		default:
 			return tunnelError(err, src, reads)

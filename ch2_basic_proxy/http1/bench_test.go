@@ -18,7 +18,8 @@ const browser = "GET /api/data?page=2&sort=name HTTP/1.1\r\n" +
 
 const curl = "GET / HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: curl/8.0\r\nAccept: */*\r\n\r\n"
 
-const answer = "HTTP/1.1 200 OK\r\nDate: Mon, 23 Nov 2026 08:00:00 GMT\r\nContent-Type: application/json\r\n" +
+const answer = "HTTP/1.1 200 OK\r\nDate: Mon, 23 Nov 2026 08:00:00 GMT\r\n" +
+	"Content-Type: application/json\r\n" +
 	"Content-Length: 64\r\nConnection: close\r\n\r\n"
 
 // BenchmarkRequest reads a header that has come whole: with a Request that is

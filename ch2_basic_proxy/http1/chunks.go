@@ -163,8 +163,8 @@ func (c *Chunks) take(line []byte) *Error {
 		if len(c.Trailers) == MaxFields {
 			return errTrailerCount
 		}
-		f, err := parseField(bytes.Clone(line)) // what it came in will be written over
-		if err != nil {
+		var f Field
+		if err := f.parse(bytes.Clone(line)); err != nil { // what it came in will be written over
 			return err
 		}
 		c.Trailers = append(c.Trailers, f)

@@ -32,7 +32,8 @@ func pieces(data []byte, oneByte bool) []int {
 
 // head reads a header from the beginning of data, as it comes. body is where it
 // ends.
-func head(data []byte, ends []int, refuse func([]byte, int) error, parse func([]byte) error) (body int, err error) {
+func head(data []byte, ends []int, refuse func([]byte, int) error,
+	parse func([]byte) error) (body int, err error) {
 	start, from := 0, 0
 	for _, end := range ends {
 		if from == 0 {
@@ -54,7 +55,8 @@ func head(data []byte, ends []int, refuse func([]byte, int) error, parse func([]
 
 // carry appends the body of m, which comes in data, to out, framed as framing;
 // used is where it ends.
-func carry(out, data []byte, ends []int, m *Message, framing Framing) (all []byte, used int, err error) {
+func carry(out, data []byte, ends []int, m *Message, framing Framing) (all []byte, used int,
+	err error) {
 	write := func(part []byte) {
 		if framing == Chunked && len(part) > 0 {
 			out = append(out, strconv.FormatInt(int64(len(part)), 16)+"\r\n"+string(part)+"\r\n"...)
@@ -108,7 +110,8 @@ func checkFields(t *testing.T, fields []Field) {
 		}) {
 			t.Fatalf("accepted field name %q", f.Name)
 		}
-		if bytes.ContainsAny(f.Value, "\r\n\x00") || string(f.Value) != strings.Trim(string(f.Value), " \t") {
+		if bytes.ContainsAny(f.Value, "\r\n\x00") ||
+			string(f.Value) != strings.Trim(string(f.Value), " \t") {
 			t.Fatalf("accepted field value %q of %q", f.Value, f.Name)
 		}
 	}
@@ -121,7 +124,8 @@ func checkCoding(t *testing.T, m *Message) {
 	if m.Framing != Chunked {
 		return
 	}
-	if s := string(m.Get("Transfer-Encoding")); len(s) != len("chunked") || !strings.EqualFold(s, "chunked") {
+	if s := string(m.Get("Transfer-Encoding")); len(s) != len("chunked") ||
+		!strings.EqualFold(s, "chunked") {
 		t.Fatalf("%q is taken for chunked", s)
 	}
 }
@@ -161,7 +165,8 @@ func FuzzRequest(f *testing.F) {
 		at, err := head(data, pieces(data, oneByte), RefuseRequest, req.Parse)
 		if err != nil {
 			var e *Error
-			if errors.As(err, &e) && (e.Status < 400 || e.Status > 599) || e == nil && err != errCut {
+			if errors.As(err, &e) && (e.Status < 400 || e.Status > 599) || e == nil &&
+				err != errCut {
 				t.Fatalf("odd refusal: %#v", err)
 			}
 			return
@@ -174,11 +179,15 @@ func FuzzRequest(f *testing.F) {
 		if _, err := url.ParseRequestURI(string(req.Target)); err != nil {
 			req.Target = []byte("/x") // net/http refuses bad escapes; a proxy need not
 		}
-		out := req.Append(nil, Hop{Via: "test", Host: "backend.test:80", For: "192.0.2.1", Connection: "close"})
-		if again := req.Append(nil, Hop{Via: "test", Host: "backend.test:80", For: "192.0.2.1", Connection: "close"}); !bytes.Equal(out, again) {
+		out := req.Append(nil,
+			Hop{Via: "test", Host: "backend.test:80", For: "192.0.2.1", Connection: "close"})
+		if again := req.Append(nil,
+			Hop{Via: "test", Host: "backend.test:80", For: "192.0.2.1",
+				Connection: "close"}); !bytes.Equal(out, again) {
 			t.Fatalf("written as %q, and then as %q", out, again)
 		}
-		out, used, failed := carry(out, data[at:], pieces(data[at:], oneByte), &req.Message, req.Framing)
+		out, used, failed := carry(out, data[at:], pieces(data[at:], oneByte), &req.Message,
+			req.Framing)
 		rest := string(data[at+used:])
 
 		// What the backend reads, with another parser than ours.
@@ -207,7 +216,8 @@ func FuzzRequest(f *testing.F) {
 		if wantHost == "" && req.count(host) == 0 {
 			wantHost = "backend.test:80"
 		}
-		if gr.Method != string(req.Method) || gr.RequestURI != string(req.Target) || gr.Host != wantHost {
+		if gr.Method != string(req.Method) || gr.RequestURI != string(req.Target) ||
+			gr.Host != wantHost {
 			t.Fatalf("read as %q %q %q, forwarded as %q %q %q",
 				req.Method, req.Target, req.Host, gr.Method, gr.RequestURI, gr.Host)
 		}
@@ -246,7 +256,8 @@ func checkGoFraming(t *testing.T, m *Message, length int64, codings []string) {
 		want = -1
 	}
 	if chunked != (m.Framing == Chunked) || length != want {
-		t.Fatalf("framing %d, length %d; forwarded with %v, length %d", m.Framing, m.Length, codings, length)
+		t.Fatalf("framing %d, length %d; forwarded with %v, length %d", m.Framing, m.Length,
+			codings, length)
 	}
 }
 
@@ -314,7 +325,8 @@ func FuzzResponse(f *testing.F) {
 			return
 		}
 		if or.StatusCode != resp.Status || obody != body {
-			t.Fatalf("net/http reads %d, body %q\nwe read %d, body %q", or.StatusCode, obody, resp.Status, body)
+			t.Fatalf("net/http reads %d, body %q\nwe read %d, body %q", or.StatusCode, obody,
+				resp.Status, body)
 		}
 	})
 }
@@ -363,7 +375,8 @@ func FuzzChunks(f *testing.F) {
 		if http10 {
 			framing = UntilClose
 		}
-		out, used, err := carry(nil, data, pieces(data, oneByte), &Message{Framing: Chunked}, framing)
+		out, used, err := carry(nil, data, pieces(data, oneByte), &Message{Framing: Chunked},
+			framing)
 		sent := string(out)
 		want, rest, ok := readChunks(string(data))
 
@@ -398,16 +411,19 @@ func FuzzChunks(f *testing.F) {
 			t.Fatalf("body %q became %q, then %q; complete: %v", want, body, behind, ok)
 		}
 		// net/http's reader, too, with the trailers.
-		again := bufio.NewReaderSize(strings.NewReader("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"+sent), 1<<17)
+		again := bufio.NewReaderSize(strings.NewReader("HTTP/1.1 200 OK\r\n"+
+			"Transfer-Encoding: chunked\r\n\r\n"+sent), 1<<17)
 		gr, err := http.ReadResponse(again, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if body, behind, err := goBody(t, gr.Body, again); err != nil || body != want || behind != "" {
+		if body, behind, err := goBody(t, gr.Body, again); err != nil || body != want ||
+			behind != "" {
 			t.Fatalf("net/http reads %q, then %q, %v", body, behind, err)
 		}
 		for name := range gr.Trailer {
-			if lower := strings.ToLower(name); hopByHop[known([]byte(lower))] || notInTrailers[lower] {
+			if lower := strings.ToLower(name); hopByHop[known([]byte(lower))] ||
+				notInTrailers[lower] {
 				t.Fatalf("the trailer %s was forwarded", name)
 			}
 		}

@@ -158,19 +158,19 @@ func (m *Message) parseFields(b []byte) *Error {
 		if len(line) == 0 {
 			return nil
 		}
-		f, err := parseField(line)
-		if err != nil {
-			return err
-		}
 		if len(m.Fields) == MaxFields {
 			return errFields
+		}
+		m.Fields = append(m.Fields, Field{})
+		f := &m.Fields[len(m.Fields)-1]
+		if err := f.parse(line); err != nil {
+			return err
 		}
 		f.name = known(f.Name)
 		m.counts[f.name]++
 		if f.name == connection {
 			m.parseConnection(f.Value)
 		}
-		m.Fields = append(m.Fields, f)
 		b = rest
 	}
 }
@@ -185,21 +185,22 @@ func cutLine(b []byte) (line, rest []byte, err *Error) {
 	return b[:i-1], b[i+1:], nil
 }
 
-// parseField parses "name: value". Space before the colon and a line that
+// parse parses "name: value". Space before the colon and a line that
 // continues the one before (obs-fold) are refused (RFC 9112, section 5).
-func parseField(line []byte) (Field, *Error) {
+func (f *Field) parse(line []byte) *Error {
 	colon := 0
 	for colon < len(line) && isToken[line[colon]] {
 		colon++
 	}
 	if colon == 0 || colon == len(line) || line[colon] != ':' {
-		return Field{}, lineError(line, errName)
+		return lineError(line, errName)
 	}
 	value := trim(line[colon+1:])
 	if !printable(value) {
-		return Field{}, lineError(line, errControl)
+		return lineError(line, errControl)
 	}
-	return Field{Name: line[:colon], Value: value}, nil
+	f.Name, f.Value = line[:colon], value
+	return nil
 }
 
 // printable reports whether s has no control byte but tabs. It looks at eight
@@ -350,7 +351,7 @@ func element(list []byte) (first, rest []byte) {
 // parseVersion returns x of "HTTP/1.x", at most 1, and -1 for another major
 // version. ok says whether it is a version at all.
 func parseVersion(s []byte) (minor int, ok bool) {
-	if len(s) != len("HTTP/1.1") || string(s[:5]) != "HTTP/" || s[6] != '.' || !isDigit(s[5]) || !isDigit(s[7]) {
+	if len(s) != len("HTTP/1.1") || !like(s, "HTTP/1.1") {
 		return 0, false
 	}
 	if s[5] != '1' {

@@ -9,9 +9,10 @@ import (
 // A header that is cheap to send must be cheap to read.
 func TestCostlyHeader(t *testing.T) {
 	for name, fields := range map[string]string{
-		"many fields and many named": "Connection: " + strings.Repeat("a,", 16<<10) + "\r\n" + strings.Repeat("b:\r\n", 7500),
-		"one field many times":       strings.Repeat("Via:a\r\n", 9000),
-		"many forwarded":             strings.Repeat("X-Forwarded-For:a\r\n", 3300),
+		"many fields and many named": "Connection: " + strings.Repeat("a,", 16<<10) + "\r\n" +
+			strings.Repeat("b:\r\n", 7500),
+		"one field many times": strings.Repeat("Via:a\r\n", 9000),
+		"many forwarded":       strings.Repeat("X-Forwarded-For:a\r\n", 3300),
 	} {
 		head := []byte("GET / HTTP/1.1\r\nHost: a\r\n" + fields + "\r\n")
 		if len(head) > MaxHead {

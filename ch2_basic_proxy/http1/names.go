@@ -30,8 +30,9 @@ const (
 // spelling has each name in lower case.
 var spelling = [names]string{
 	host: "host", via: "via", date: "date", expect: "expect", trailer: "trailer",
-	forwardedFor: "x-forwarded-for", forwardedHost: "x-forwarded-host", forwardedProto: "x-forwarded-proto",
-	maxForwards: "max-forwards", connection: "connection", keepAlive: "keep-alive",
+	forwardedFor: "x-forwarded-for", forwardedHost: "x-forwarded-host",
+	forwardedProto: "x-forwarded-proto", maxForwards: "max-forwards",
+	connection: "connection", keepAlive: "keep-alive",
 	proxyConnection: "proxy-connection", proxyAuthenticate: "proxy-authenticate",
 	proxyAuthorization: "proxy-authorization", te: "te", transferEncoding: "transfer-encoding",
 	contentLength: "content-length", upgrade: "upgrade", http2Settings: "http2-settings",

@@ -88,7 +88,7 @@ func RefuseRequest(head []byte, from int) error {
 	err := refuse(head, from, first, func(line []byte) *Error {
 		line, _, err := cutLine(line)
 		if err == nil && len(line) > 0 {
-			_, err = parseField(line)
+			err = new(Field).parse(line)
 		}
 		return err
 	})
@@ -295,7 +295,8 @@ func (r *Request) checkUpgrade() {
 	switch {
 	case n != 1 || !token(product) || versioned && !token(version):
 	case fold(product, "h2c"), fold(product, "h2"), fold(product, "h3"), fold(product, "http"):
-	case len(product) >= 3 && fold(product[:3], "h2c"), len(product) >= 4 && fold(product[:4], "http"):
+	case len(product) >= 3 && fold(product[:3], "h2c"),
+		len(product) >= 4 && fold(product[:4], "http"):
 	default:
 		r.Upgrade = protocol
 	}

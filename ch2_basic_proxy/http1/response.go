@@ -67,7 +67,7 @@ func RefuseResponse(head []byte, from int) error {
 		if len(line) == 0 || line[0] == ' ' || line[0] == '\t' {
 			return nil // folded: forgiven
 		}
-		_, err := parseField(line)
+		err := new(Field).parse(line)
 		return err
 	})
 	switch err {
@@ -146,7 +146,8 @@ func (r *Response) checkFraming(method string) *Error {
 	}
 	if lengths > 0 {
 		first := true
-		for t, rest := element(r.Get("Content-Length")); t != nil || first; t, rest = element(rest) {
+		t, rest := element(r.Get("Content-Length"))
+		for ; t != nil || first; t, rest = element(rest) {
 			n, ok := parseLength(t)
 			if !ok || !first && n != r.Length {
 				return errResponseLen
@@ -176,5 +177,6 @@ func (r *Response) Dated() bool { return r.count(date) > 0 }
 // Switches reports whether the response changes the protocol (101), to the one
 // that the request asked for (RFC 9110, section 7.8).
 func (r *Response) Switches(q *Request) bool {
-	return r.Status == 101 && q.Upgrade != nil && len(r.Upgrade) > 0 && fold(r.Upgrade, string(q.Upgrade))
+	return r.Status == 101 && q.Upgrade != nil && len(r.Upgrade) > 0 &&
+		fold(r.Upgrade, string(q.Upgrade))
 }

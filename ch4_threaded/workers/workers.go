@@ -24,6 +24,7 @@ const spareThreads = 1000
 
 // Slots counts the goroutines that serve a connection.
 type Slots struct {
+	Full   func() // called when a client has to wait for a slot; nil: nobody
 	app    *cli.App
 	max    int  // -max-conns
 	pinned bool // -os-threads
@@ -71,7 +72,14 @@ type limited struct {
 
 // Accept takes a slot, which End gives back, and then accepts.
 func (l *limited) Accept() (net.Conn, error) {
-	l.of.slots <- struct{}{}
+	select {
+	case l.of.slots <- struct{}{}:
+	default:
+		if l.of.Full != nil {
+			l.of.Full()
+		}
+		l.of.slots <- struct{}{}
+	}
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		<-l.of.slots

@@ -58,6 +58,7 @@ var (
 	OneClient = &Gap{"one slow client blocks all", "ch3, ch4",
 		[]string{"free-silent-client", "free-slow-header", "free-slow-upload", "free-slow-backend",
 			"free-slow-reader", "free-100-idle", "free-parallel"}}
+	FailedTry   = &Gap{"a try that fails is the client's failure", "ch7", nil}
 	DeadBackend = &Gap{"a dead backend still gets its turn", "ch7, ch8",
 		[]string{"balance-refused-hidden"}}
 )
@@ -99,6 +100,13 @@ var Chapters = []Chapter{
 		Worker:   "a goroutine for each connection, backends in turn",
 		Backends: backends,
 		Gaps:     []*Gap{OneRequest, DeadBackend},
+	},
+	{
+		Number: 6, Dir: "ch6_keep_alive", Bound: "-max-conns",
+		About:    "a proxy that keeps connections for many requests, on both sides",
+		Worker:   "a goroutine for each connection, connections kept",
+		Backends: backends,
+		Gaps:     []*Gap{FailedTry, DeadBackend},
 	},
 }
 

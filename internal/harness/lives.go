@@ -330,7 +330,7 @@ func narrationOff(t T, m Model) {
 	p.serveOne(t)
 	e := p.Interrupt(t)
 	want := regexp.MustCompile(
-		`^Ready on \S+.*\n(Turns: .*\n)?` +
+		`^Ready on \S+.*\n((Turns|Backend connections): .*\n)*` +
 			`Summary: 1 connection, 1 request, 0 failed, .*\n +CPU .*\n$`)
 	if !want.MatchString(e.Stdout) {
 		t.Errorf("-log off prints:\n%s", e.Stdout)

@@ -22,13 +22,15 @@ type Conn struct {
 	*net.TCPConn
 	R *bufio.Reader // what the other end sent
 	t T
+
+	once bool // what it sends says that it is the last request on the connection
 }
 
 func newConn(t T, c net.Conn) *Conn {
 	tcp := c.(*net.TCPConn)
 	tcp.SetDeadline(time.Now().Add(2 * Patience))
 	t.Cleanup(func() { tcp.Close() })
-	return &Conn{tcp, bufio.NewReader(tcp), t}
+	return &Conn{TCPConn: tcp, R: bufio.NewReader(tcp), t: t}
 }
 
 // Dial connects to the proxy as a client.
@@ -38,12 +40,21 @@ func (p *Proxy) Dial(t T) *Conn {
 	if err != nil {
 		t.Fatalf("a client cannot connect to %s: %v", p.Model.Name, err)
 	}
-	return newConn(t, c)
+	conn := newConn(t, c)
+	conn.once = p.Model.Keeps()
+	return conn
 }
 
-// Send sends s.
+// hostLine is the Host of the requests that the scenarios send.
+const hostLine = "Host: proxy.test\r\n"
+
+// Send sends s. To a proxy that would keep the connection, a request to the host
+// proxy.test says Connection: close, so that it ends as it does with the others.
 func (c *Conn) Send(s string) {
 	c.t.Helper()
+	if c.once {
+		s = strings.Replace(s, hostLine, hostLine+"Connection: close\r\n", 1)
+	}
 	if _, err := io.WriteString(c, s); err != nil {
 		c.t.Fatalf("send: %v", err)
 	}

@@ -26,7 +26,7 @@ type Model struct {
 	Standing int // standing children
 }
 
-// The models of Part I.
+// The models.
 var (
 	Base      = Chapter(1)
 	Basic     = Chapter(2)
@@ -35,6 +35,7 @@ var (
 	Threaded  = Chapter(4)
 	OSThreads = Chapter(4, "-os-threads")
 	Balancer  = Chapter(5)
+	KeepAlive = Chapter(6)
 )
 
 // Chapter is the chapter with a number, run with some flags.
@@ -59,6 +60,10 @@ func Proxies() []Model {
 	}
 	return all
 }
+
+// Keeps reports whether connections carry more than one request. Its clients
+// have to say that they want no more: see Conn.Send.
+func (m Model) Keeps() bool { return m.Forwards() && !m.Has(book.OneRequest) }
 
 // Launch says how a program is started. The zero value of each field is the
 // usual way.

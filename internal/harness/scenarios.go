@@ -138,7 +138,29 @@ func (p *Proxy) settle(t T) {
 	served := max(1, 3*p.Model.Standing)
 	p.WaitEvents(t, "close", served, func(e narrate.Event) bool { return e.Step == narrate.Close })
 	p.WaitChildren(t, p.Model.Standing)
+	p.WaitPooled(t, 0)
 	p.WaitIdle(t)
+}
+
+// WaitPooled waits until n connections to backends are idle in the pool, as the
+// narration tells.
+func (p *Proxy) WaitPooled(t T, n int) {
+	t.Helper()
+	p.waitFor(t, func() string {
+		pooled := 0
+		for _, e := range p.Events() {
+			switch {
+			case e.Kind == narrate.KindPool && e.Peer != "" && e.State == narrate.Kept:
+				pooled++
+			case e.State == narrate.Dropped, e.Reused:
+				pooled--
+			}
+		}
+		if pooled != n {
+			return fmt.Sprintf("%d connections are idle, want %d", pooled, n)
+		}
+		return ""
+	})
 }
 
 // serveOne is the next client.
@@ -238,7 +260,7 @@ func largeUpload(t T, p *Proxy) {
 	// Ends when the proxy has taken the whole body, or breaks off.
 	go func() {
 		_, err := fmt.Fprintf(c, "POST /upload HTTP/1.1\r\nHost: proxy.test\r\n"+
-			"Content-Length: %d\r\n\r\n", n)
+			"Connection: close\r\nContent-Length: %d\r\n\r\n", n)
 		if err == nil {
 			_, err = io.Copy(c.TCPConn, backends.Content(n))
 		}
@@ -410,7 +432,11 @@ func keepAliveBackend(t T, p *Proxy) {
 		c := p.Dial(t)
 		c.Send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
 		b := p.Backend.Accept(t)
-		same(t, "what the backend is asked to do with its connection", "close", b.connection())
+		asked := "close"
+		if p.Model.Keeps() {
+			asked = ""
+		}
+		same(t, "what the backend is asked to do with its connection", asked, b.connection())
 		b.Send(response)
 		if got := c.Response("GET"); got.End != "closed" || got.Status == 200 && got.Body != "ok" {
 			t.Errorf("with the backend's connection still open the client reads %+v", got)
@@ -631,6 +657,9 @@ func notMixedUp(t T, p *Proxy) {
 // oneRequest is the named gap of Part I: a connection carries one request, on
 // both sides, whatever the client asks for.
 func oneRequest(t T, p *Proxy) {
+	if p.Model.Keeps() {
+		return // it is closed
+	}
 	c := p.Dial(t)
 	defer c.Close()
 	first := "GET /first HTTP/1.1\r\nHost: proxy.test\r\nConnection: keep-alive\r\n\r\n"

@@ -44,6 +44,7 @@ const (
 	KindBody    = "body"    // the request's body has reached the backend
 	KindRequest = "request" // a request is over, answered or not
 	KindIdle    = "idle"    // the connection waits for its next request
+	KindPool    = "pool"    // a connection is kept for another request, or is not
 	KindWorker  = "worker"  // a child process started or ended
 	KindProblem = "problem" // something failed that belongs to no connection
 	KindReady   = "ready"   // the proxy listens
@@ -55,6 +56,13 @@ const (
 const (
 	Started = "started"
 	Exited  = "exited"
+)
+
+// The states of a connection that could carry another request.
+const (
+	Kept    = "kept"
+	Closed  = "closed"
+	Dropped = "dropped" // it had been kept, and was idle when it was closed
 )
 
 // Event is one thing that happened. Strings that came from the network are

@@ -233,6 +233,15 @@ func (c *Conn) Idle(idle bool) {
 	}
 }
 
+// Pool narrates what becomes of a connection after a request, Kept or Closed, and
+// why: of one to a backend, or, if that is "", of the client's.
+func (c *Conn) Pool(backend, state, why string) {
+	if c.n.level != All {
+		return
+	}
+	c.send(Event{Kind: KindPool, Name: "pool", Peer: backend, State: state, Text: why})
+}
+
 // Step narrates that a step has happened. Of e, the fields Calls, Peer, Reused,
 // Bytes, Status, Text, Err and Fault are used.
 func (c *Conn) Step(step Step, e Event) {
@@ -274,9 +283,8 @@ func (c *Conn) Close(err error, failed bool, status int) {
 		e.Err = err.Error()
 	}
 	c.End(Event{Status: status, Failed: failed, Err: e.Err})
-	c.Idle(false)
 	defer func() {
-		c.n.count(Totals{Open: -1, Owed: -one(c.owed), Failed: one(c.owed && failed)})
+		c.n.count(Totals{Open: -one(!c.idle), Owed: -one(c.owed), Failed: one(c.owed && failed)})
 		c.n.open.Done()
 	}()
 	if c.n.level != Off {

@@ -49,6 +49,8 @@ func describe(e Event) string {
 		text = describeStep(e)
 	case KindRoute:
 		icon, text = "➡️ ", "Routing to backend "+e.Peer
+	case KindPool:
+		icon, text = "♻️ ", describePool(e)
 	case KindBody:
 		icon, text = "📤", "Forwarded the request's body ("+count(e.Bytes, "byte")+")"
 	case KindIdle:
@@ -107,6 +109,21 @@ func requestLine(e Event, room int) string {
 		text = text[:room-len("...")] + "..."
 	}
 	return ": " + text + end
+}
+
+// describePool says what becomes of a connection after a request.
+func describePool(e Event) string {
+	whose := "the client's connection"
+	if e.Peer != "" {
+		whose = "the connection to " + e.Peer
+	}
+	if e.State == Kept {
+		return "Keeping " + whose
+	}
+	if e.State == Dropped {
+		whose = "an idle connection to " + e.Peer
+	}
+	return "Closing " + whose + ": " + e.Text
 }
 
 // describeStep returns what a step's line says after the emoji.

@@ -3,8 +3,12 @@ package proc
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
+	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,8 +33,47 @@ func Listening(addr string) bool {
 	if err != nil {
 		return false
 	}
-	_, _, err = Queue(port)
-	return err == nil
+	found, err := listeners(port)
+	if err != nil {
+		return listed(port) // a kernel, or a container, without sock_diag
+	}
+	return len(found) > 0
+}
+
+// listed is Listening by /proc/net/tcp, which is slow where there are many
+// connections: its second column ends in the port, its fourth is 0A for LISTEN.
+func listed(port int) bool {
+	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		b, _ := os.ReadFile(file)
+		for line := range strings.Lines(string(b)) {
+			f := strings.Fields(line)
+			if len(f) > 3 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) && f[3] == "0A" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Holder is the process that listens on the port of an address, as far as it can
+// be seen: 0 if not.
+func Holder(addr string) (pid int) {
+	_, text, _ := net.SplitHostPort(addr)
+	port, _ := strconv.Atoi(text)
+	found, _ := listeners(port)
+	if len(found) == 0 {
+		return 0
+	}
+	for _, pid := range all() {
+		for _, file := range Files(pid) {
+			if slices.ContainsFunc(found, func(l listener) bool {
+				return file == fmt.Sprintf("socket:[%d]", l.inode)
+			}) {
+				return pid
+			}
+		}
+	}
+	return 0
 }
 
 const (
@@ -38,6 +81,7 @@ const (
 	diagState   = 1  // offset of idiag_state in struct inet_diag_msg
 	diagPort    = 4  // offset of idiag_sport, network order
 	diagQueue   = 56 // offset of idiag_rqueue: of a listener, connections not yet accepted
+	diagInode   = 68 // offset of idiag_inode
 	diagMessage = 72 // bytes of struct inet_diag_msg
 	diagExt     = 18 // offset of idiag_ext in the request, behind the netlink header
 	diagMemInfo = 7  // INET_DIAG_SKMEMINFO
@@ -49,12 +93,29 @@ const (
 // connections they have not accepted yet (Recv-Q of "ss -lt"), and how many the
 // kernel has turned away because that queue was full.
 func Queue(port int) (queued, dropped int, err error) {
+	found, err := listeners(port)
+	if err == nil && len(found) == 0 {
+		err = errors.New("no such listener")
+	}
+	for _, l := range found {
+		queued, dropped = queued+l.queued, dropped+l.dropped
+	}
+	return queued, dropped, err
+}
+
+// listener is a socket that listens.
+type listener struct {
+	queued, dropped int // see Queue
+	inode           uint32
+}
+
+// listeners asks sock_diag(7) about the sockets that listen on a port.
+func listeners(port int) (found []listener, err error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
 	defer unix.Close(fd)
-	found := false
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		req := make([]byte, unix.SizeofNlMsghdr+diagRequest)
 		binary.NativeEndian.PutUint32(req[0:], uint32(len(req)))
@@ -65,23 +126,19 @@ func Queue(port int) (queued, dropped int, err error) {
 		binary.NativeEndian.PutUint32(req[20:], 1<<stateListen)
 		kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
 		if err := unix.Sendto(fd, req, 0, kernel); err != nil {
-			return 0, 0, err
+			return nil, err
 		}
 		err := eachListener(fd, func(m []byte) {
 			if int(binary.BigEndian.Uint16(m[diagPort:])) == port {
-				queued += int(binary.NativeEndian.Uint32(m[diagQueue:]))
-				dropped += drops(m[diagMessage:])
-				found = true
+				found = append(found, listener{int(binary.NativeEndian.Uint32(m[diagQueue:])),
+					drops(m[diagMessage:]), binary.NativeEndian.Uint32(m[diagInode:])})
 			}
 		})
-		if err != nil {
-			return 0, 0, err
+		if err != nil && family == unix.AF_INET { // there may be no IPv6
+			return nil, err
 		}
 	}
-	if !found {
-		return 0, 0, errors.New("no such listener")
-	}
-	return queued, dropped, nil
+	return found, nil
 }
 
 // eachListener reads one answer of the kernel.
@@ -95,7 +152,9 @@ func eachListener(fd int, each func(message []byte)) error {
 			size := int(binary.NativeEndian.Uint32(b))
 			kind := binary.NativeEndian.Uint16(b[4:])
 			switch {
-			case kind == unix.NLMSG_DONE, kind == unix.NLMSG_ERROR:
+			case kind == unix.NLMSG_ERROR:
+				return errors.New("the kernel tells nothing about its sockets")
+			case kind == unix.NLMSG_DONE:
 				return nil
 			case size < unix.SizeofNlMsghdr, size > len(b):
 				return nil

@@ -37,8 +37,13 @@ type Process struct {
 	err     error         // what Wait said; read it after done
 }
 
-// runs numbers the programs that were started.
-var runs atomic.Int64
+// runs numbers the programs that were started. Each has a variable of its own in
+// its environment that begins with ourMark, and so has all that it starts: the
+// time tells them from what an earlier process of our number has left behind.
+var (
+	runs    atomic.Int64
+	ourMark = fmt.Sprintf("PROC_RUN_%d_%d_", os.Getpid(), time.Now().UnixNano())
+)
 
 // New prepares a program. It gets a process group of its own, as from a shell.
 func New(args ...string) *Process {
@@ -57,7 +62,7 @@ func (p *Process) Start() error {
 	if p.Cmd.Stderr == nil {
 		p.Cmd.Stderr = &p.Stderr
 	}
-	p.mark = fmt.Sprintf("PROC_RUN=%d.%d", os.Getpid(), runs.Add(1))
+	p.mark = fmt.Sprint(ourMark, runs.Add(1), "=1")
 	p.Cmd.Env = append(p.Cmd.Environ(), p.mark)
 	ownGroup(p.Cmd)
 	if p.err = p.Cmd.Start(); p.err != nil {
@@ -222,13 +227,17 @@ func (p *Process) Stop(limit time.Duration) error {
 	return nil
 }
 
+// killTime is how long Kill waits for the end of what it has killed: the kernel
+// does not end a program in the middle of a disk operation.
+const killTime = 5 * time.Second
+
 // Kill ends the program and all that it has started, and waits for it.
 func (p *Process) Kill() {
 	if p.Cmd.Process == nil {
 		return
 	}
+	defer p.Wait(killTime)
 	if p.killed.Swap(true) {
-		<-p.done
 		return
 	}
 	killGroup(p.Cmd)
@@ -239,7 +248,6 @@ func (p *Process) Kill() {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	<-p.done
 }
 
 // Held reports whether a program has ended, but something that it started still

@@ -51,19 +51,16 @@ func Tree(pid int) []Stat {
 		return nil
 	}
 	children := map[int][]Stat{}
-	names, _ := filepath.Glob("/proc/[0-9]*")
-	for _, n := range names {
-		if p, err := strconv.Atoi(filepath.Base(n)); err == nil {
-			if s, ok := Look(p); ok {
-				children[s.Parent] = append(children[s.Parent], s)
-			}
+	for _, p := range all() {
+		if s, ok := Look(p); ok {
+			children[s.Parent] = append(children[s.Parent], s)
 		}
 	}
-	all := []Stat{root}
-	for i := 0; i < len(all); i++ {
-		all = append(all, children[all[i].PID]...)
+	tree := []Stat{root}
+	for i := 0; i < len(tree); i++ {
+		tree = append(tree, children[tree[i].PID]...)
 	}
-	return all
+	return tree
 }
 
 // Children lists a process's children, zombies included.
@@ -94,15 +91,38 @@ func Descendants(pid int) []string {
 // environment to be recognised by.
 func (p *Process) Family() []int {
 	var pids []int
-	files, _ := filepath.Glob("/proc/[0-9]*/environ")
-	for _, file := range files {
-		env, err := os.ReadFile(file)
-		if err == nil && bytes.Contains(env, []byte(p.mark+"\x00")) {
-			pid, _ := strconv.Atoi(strings.Split(file, "/")[2])
+	for _, pid := range all() {
+		if marked(pid, p.mark+"\x00") {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+// all lists every process there is.
+func all() (pids []int) {
+	names, _ := filepath.Glob("/proc/[0-9]*")
+	for _, name := range names {
+		if pid, err := strconv.Atoi(filepath.Base(name)); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// marked reports whether a process has the text in its environment.
+func marked(pid int, text string) bool {
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	return err == nil && bytes.Contains(env, []byte(text))
+}
+
+// Ours reports whether this program has started a process, or what has started it.
+func Ours(pid int) bool { return marked(pid, ourMark) }
+
+// CommandLine is how a process was started, its words separated by blanks.
+func CommandLine(pid int) string {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return strings.TrimSpace(strings.ReplaceAll(string(b), "\x00", " "))
 }
 
 // Files returns what each descriptor of a process stands for: "socket:[123]",

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"reverseproxy/internal/book"
+	"reverseproxy/scripts/check/cases"
 	"reverseproxy/scripts/check/suite"
 )
 
@@ -45,7 +46,7 @@ func TestChaptersAgainstTheirGaps(t *testing.T) {
 			if err := s.Build(); err != nil {
 				t.Fatal(err)
 			}
-			rep, err := suite.Run(s, suite.Options{})
+			rep, err := suite.Run(s, cases.All(), suite.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -22,7 +22,8 @@ func TestInterruptLeavesNothing(t *testing.T) {
 	}
 	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
 		proxy, backend := free(t), free(t)
-		cmd := exec.Command(bin, "-cmd", fmt.Sprintf("%s -listen %s -backends %s", standard(t), proxy, backend),
+		command := fmt.Sprintf("%s -listen %s -backends %s", standard(t), proxy, backend)
+		cmd := exec.Command(bin, "-cmd", command,
 			"-proxy", proxy, "-backends", backend)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

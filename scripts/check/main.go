@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"reverseproxy/scripts/check/cases"
 	"reverseproxy/scripts/check/suite"
 )
 
@@ -134,7 +135,7 @@ func (o *options) dispatch(chapters []string, stdout, stderr io.Writer) int {
 	}
 	if o.only == "" {
 		only = nil
-	} else if !slices.ContainsFunc(suite.Cases(), func(c suite.Case) bool {
+	} else if !slices.ContainsFunc(cases.All(), func(c suite.Case) bool {
 		return only.MatchString(c.ID) || only.MatchString(c.Group)
 	}) {
 		return complain("no case and no group matches -run %s; -list shows them", o.only)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"reverseproxy/scripts/check/cases"
 	"reverseproxy/scripts/check/suite"
 )
 
@@ -79,7 +80,7 @@ func TestUsageErrors(t *testing.T) {
 
 func TestListAndExplain(t *testing.T) {
 	code, out, _ := checkIt("-list")
-	if code != 0 || strings.Count(out, "\n") != len(suite.Cases())+1 {
+	if code != 0 || strings.Count(out, "\n") != len(cases.All())+1 {
 		t.Errorf("-list exits %d with %d lines", code, strings.Count(out, "\n"))
 	}
 	code, out, _ = checkIt("-explain", "smuggle-cl-te")
@@ -208,7 +209,7 @@ func TestScoresAreStable(t *testing.T) {
 	first := ""
 	for i := 0; i < runs; i++ {
 		s := &suite.Subject{Name: "ch5", Chapter: dir}
-		rep, err := suite.Run(s, suite.Options{})
+		rep, err := suite.Run(s, cases.All(), suite.Options{})
 		s.Clean()
 		if err != nil {
 			t.Fatal(err)
@@ -236,7 +237,7 @@ func TestScoreboardPageHasTheseCases(t *testing.T) {
 	for _, m := range row.FindAllStringSubmatch(string(page), -1) {
 		got = append(got, m[1]+" "+m[2])
 	}
-	for _, c := range suite.Cases() {
+	for _, c := range cases.All() {
 		want = append(want, c.ID+" "+c.Level.String())
 	}
 	slices.Sort(got)

@@ -10,6 +10,7 @@ import (
 
 	"reverseproxy/internal/book"
 	"reverseproxy/internal/peers"
+	"reverseproxy/scripts/check/cases"
 	"reverseproxy/scripts/check/suite"
 )
 
@@ -116,7 +117,7 @@ func groupTable(b *strings.Builder, list []*contestant) {
 		fmt.Fprintf(b, " %s |", c.name)
 	}
 	b.WriteString("\n|---|" + strings.Repeat("---|", len(list)) + "\n")
-	for _, g := range suite.Groups() {
+	for _, g := range cases.Groups() {
 		fmt.Fprintf(b, "| %s |", g)
 		for _, c := range list {
 			var t suite.Tally
@@ -259,7 +260,7 @@ func matrix(b *strings.Builder, list []*contestant) {
 			outcomes[i][r.ID] = r.Outcome
 		}
 	}
-	for _, k := range suite.Cases() {
+	for _, k := range cases.All() {
 		fmt.Fprintf(b, "| %s | %s |", k.ID, k.Level)
 		for i := range list {
 			fmt.Fprintf(b, " %s |", marks[outcomes[i][k.ID]])

@@ -15,6 +15,7 @@ import (
 
 	"github.com/fatih/color"
 
+	"reverseproxy/scripts/check/cases"
 	"reverseproxy/scripts/check/suite"
 )
 
@@ -47,7 +48,7 @@ func (o *options) check(s *suite.Subject, only *regexp.Regexp, stdout, stderr io
 		opts.OnEvent = progress(stderr)
 		defer fmt.Fprint(stderr, "\r\x1b[K")
 	}
-	rep, err := suite.Run(s, opts)
+	rep, err := suite.Run(s, cases.All(), opts)
 	if err != nil {
 		if o.json {
 			json.NewEncoder(stdout).Encode(map[string]string{"proxy": s.Name, "error": err.Error()})
@@ -224,7 +225,7 @@ func printGroups(w io.Writer, rep *suite.Report) {
 	score := rep.Score()
 	fmt.Fprintf(w, "\n%s %10s %10s %10s\n", bold(fmt.Sprintf("%-24s", "By group")), "must",
 		"should", "quality")
-	for _, g := range suite.Groups() {
+	for _, g := range cases.Groups() {
 		if row, ok := score.Groups[g]; ok {
 			fmt.Fprintf(w, "%-24s %10s %10s %10s\n", g, row["must"], row["should"], row["quality"])
 		}
@@ -237,7 +238,7 @@ func printIDs(w io.Writer, list []suite.Result) {
 	for _, r := range list {
 		ids[r.Group] = append(ids[r.Group], r.ID)
 	}
-	for _, g := range suite.Groups() {
+	for _, g := range cases.Groups() {
 		if len(ids[g]) > 0 {
 			fmt.Fprintf(w, "  %s: %s\n", g, faint(strings.Join(ids[g], " ")))
 		}
@@ -313,7 +314,7 @@ func printWires(w io.Writer, rep *suite.Report) {
 // list prints every case, one line each.
 func list(w io.Writer, only *regexp.Regexp) int {
 	n := 0
-	for _, c := range suite.Cases() {
+	for _, c := range cases.All() {
 		if only != nil && !only.MatchString(c.ID) && !only.MatchString(c.Group) {
 			continue
 		}
@@ -326,7 +327,7 @@ func list(w io.Writer, only *regexp.Regexp) int {
 
 // explain prints one case.
 func explain(w, stderr io.Writer, id string) int {
-	for _, c := range suite.Cases() {
+	for _, c := range cases.All() {
 		if c.ID == id {
 			fmt.Fprintf(w, "%s\n  group  %s\n  level  %s: %s\n  rule   %s\n  %s\n", bold(c.ID),
 				c.Group, c.Level,

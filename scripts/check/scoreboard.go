@@ -13,6 +13,7 @@ import (
 
 	"reverseproxy/internal/book"
 	"reverseproxy/internal/peers"
+	"reverseproxy/scripts/check/cases"
 	"reverseproxy/scripts/check/suite"
 )
 
@@ -265,7 +266,7 @@ func (o *options) writeScoreboard(stdout, stderr io.Writer) int {
 			fmt.Fprintln(stdout)
 			opts.OnEvent = func(r suite.Result) { printLine(stdout, r) }
 		}
-		c.report, err = suite.Run(c.subject, opts)
+		c.report, err = suite.Run(c.subject, cases.All(), opts)
 		c.subject.Clean()
 		if err != nil {
 			fmt.Fprintf(stdout, "not run: %v\n", err)

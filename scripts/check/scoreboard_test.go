@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"reverseproxy/internal/peers"
+	"reverseproxy/scripts/check/cases"
 	"reverseproxy/scripts/check/suite"
 )
 
@@ -68,7 +69,7 @@ func TestScoreboardOfOne(t *testing.T) {
 // TestMendsNameCases: what is said to mend a case names one that exists.
 func TestMendsNameCases(t *testing.T) {
 	known := map[string]bool{}
-	for _, c := range suite.Cases() {
+	for _, c := range cases.All() {
 		known[c.ID] = true
 	}
 	for _, m := range mends {

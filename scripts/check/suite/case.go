@@ -2,7 +2,6 @@ package suite
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -70,10 +69,10 @@ type Case struct {
 // T is one run of a case. Its methods belong to the goroutine of the case,
 // unless they say otherwise.
 type T struct {
-	lab   *Lab
+	Lab   *Lab
 	c     *Case
-	token string
-	done  chan struct{} // closed at the case's deadline and at its end
+	Token string
+	Done  chan struct{} // closed at the case's deadline and at its end
 
 	incoming chan *Exchange
 
@@ -125,26 +124,29 @@ func (t *T) Skip(why string) {
 	panic(stop{})
 }
 
-func (t *T) failed() bool {
+// Failed reports whether a failure has been noted.
+func (t *T) Failed() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.problems) > 0
 }
 
-// patience is how long this case waits for the next byte.
-func (t *T) patience() time.Duration {
-	p := t.lab.patience()
-	return max(p, t.within(time.Duration(t.slow.Load())))
+// Patience is how long this case waits for the next byte.
+func (t *T) Patience() time.Duration {
+	p := t.Lab.patience()
+	return max(p, t.Within(time.Duration(t.slow.Load())))
 }
 
-// within is how long a thing may take that takes d at most on a machine with
+// Within is how long a thing may take that takes d at most on a machine with
 // nothing else to do.
-func (t *T) within(d time.Duration) time.Duration { return t.lab.pulse.scale(d) }
+func (t *T) Within(d time.Duration) time.Duration { return t.Lab.pulse.scale(d) }
 
-// setSlow gives the case at least that much patience.
-func (t *T) setSlow(d time.Duration) { t.slow.Store(max(t.slow.Load(), int64(d))) }
+// SetSlow gives the case at least that much patience.
+func (t *T) SetSlow(d time.Duration) { t.slow.Store(max(t.slow.Load(), int64(d))) }
 
-func (t *T) noteStall() {
+// NoteStall notes that the proxy let the case wait for too long: a failure may be
+// looked at again.
+func (t *T) NoteStall() {
 	t.mu.Lock()
 	t.stalls++
 	t.mu.Unlock()
@@ -160,7 +162,7 @@ func (t *T) wired(peer string, s *stream) {
 }
 
 // Path returns a path that carries the case's token.
-func (t *T) Path(rest string) string { return "/" + t.token + "/" + rest }
+func (t *T) Path(rest string) string { return "/" + t.Token + "/" + rest }
 
 // Host is what requests name as their host.
 const Host = "www.example.test"
@@ -239,54 +241,3 @@ func Chunked(body string, n int, trailers ...string) string {
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
-
-// registry holds every case in the order of the report.
-var registry = slices.Concat(
-	basicsCases,
-	requestFramingCases,
-	responseFramingCases,
-	responsesWithoutBodyCases,
-	http10Cases,
-	trailersCases,
-	interimResponsesCases,
-	forwardingFieldsCases,
-	smugglingLengthsCases,
-	smugglingEncodingsCases,
-	smugglingChunksCases,
-	smugglingLinesCases,
-	smugglingHostsCases,
-	smugglingMoreRequestsCases,
-	keepAliveCases,
-	upgradeCases,
-	streamingCases,
-	earlyResponsesCases,
-	abortsCases,
-	sizesAndLimitsCases,
-	errorsCases,
-	timeoutsCases,
-	concurrencyCases,
-	crosstalkCases,
-	loadBalancingCases,
-	processCases,
-)
-
-// group gives cases their group's name.
-func group(name string, cases ...Case) []Case {
-	for i := range cases {
-		cases[i].Group = name
-	}
-	return cases
-}
-
-// Cases returns every case, in the order of the report.
-func Cases() []Case { return slices.Clone(registry) }
-
-// Groups returns the groups in the order of the report.
-func Groups() (names []string) {
-	for _, c := range registry {
-		if len(names) == 0 || names[len(names)-1] != c.Group {
-			names = append(names, c.Group)
-		}
-	}
-	return names
-}

@@ -12,7 +12,7 @@ var errCaseOver = errors.New("the case was closed by the checker")
 
 // Client is one connection of the suite to the proxy.
 type Client struct {
-	reader
+	Reader
 	release func() // gives back the turn of a one-shot program; may be called again
 }
 
@@ -24,15 +24,15 @@ func (t *T) Dial() *Client { return t.dial(true) }
 func (t *T) DialBeside() *Client { return t.dial(false) }
 
 func (t *T) dial(slot bool) *Client {
-	c, err := t.tryDial(slot)
+	c, err := t.TryDial(slot)
 	if err != nil {
 		t.Fatalf("cannot connect to the proxy: %v", err)
 	}
 	return c
 }
 
-// tryDial connects; any goroutine of the case may call it.
-func (t *T) tryDial(slot bool) (*Client, error) {
+// TryDial connects; any goroutine of the case may call it.
+func (t *T) TryDial(slot bool) (*Client, error) {
 	release := func() {}
 	if t.over() {
 		return nil, errCaseOver
@@ -40,18 +40,18 @@ func (t *T) tryDial(slot bool) (*Client, error) {
 	limit := besideTime
 	if slot {
 		limit = dialTime
-		release = t.lab.acquire(t.over, t.done)
+		release = t.Lab.acquire(t.over, t.Done)
 	}
 	if t.over() {
 		release()
 		return nil, errCaseOver
 	}
-	conn, err := t.lab.dial(limit)
+	conn, err := t.Lab.dial(limit)
 	if err != nil {
 		release()
 		return nil, err
 	}
-	c := &Client{reader{newStream(conn), t}, release}
+	c := &Client{Reader{newStream(conn), t}, release}
 	t.mu.Lock()
 	t.clients = append(t.clients, c)
 	n := len(t.clients)
@@ -68,17 +68,17 @@ func (t *T) tryDial(slot bool) (*Client, error) {
 // over reports whether the case has nothing more to find out.
 func (t *T) over() bool {
 	select {
-	case <-t.done:
+	case <-t.Done:
 		return true
 	default:
-		return t.lab.serial && t.failed() // each further client would cost time
+		return t.Lab.Serial && t.Failed() // each further client would cost time
 	}
 }
 
 // Close ends the connection: with a FIN, or with a RST when the proxy may be
 // a program that could not bind its port again after the FIN.
 func (c *Client) Close() {
-	if c.t.lab.fixedPort() {
+	if c.t.Lab.fixedPort() {
 		c.reset()
 	}
 	c.close()
@@ -93,33 +93,33 @@ func (c *Client) Reset() {
 }
 
 // Send writes s; an error means that the proxy does not read it.
-func (c *Client) Send(s string) error { return c.stream.send(c.t, []byte(s)) }
+func (r Reader) Send(s string) error { return r.SendBytes([]byte(s)) }
 
-// send writes p within the case's patience and records what was written.
-func (s *stream) send(t *T, p []byte) error {
-	s.conn.SetWriteDeadline(time.Now().Add(t.patience()))
+// SendBytes writes p; each part of 256 KiB has the case's patience.
+func (r Reader) SendBytes(p []byte) error {
 	for len(p) > 0 {
-		k := min(len(p), 256<<10)
-		n, err := s.conn.Write(p[:k])
-		s.out.add(p[:n])
+		n, err := r.WriteWithin(p[:min(len(p), 256<<10)], r.t.Patience())
 		if err != nil {
 			return err
 		}
 		p = p[n:]
-		s.conn.SetWriteDeadline(time.Now().Add(t.patience()))
 	}
 	return nil
 }
 
-// SendPieces writes s in pieces of n bytes, each in a segment of its own.
-func (c *Client) SendPieces(s string, n int) {
-	sendPieces(c.stream, c.t, s, n)
+// write sends p within d and records what was taken.
+func (s *stream) WriteWithin(p []byte, d time.Duration) (int, error) {
+	s.conn.SetWriteDeadline(time.Now().Add(d))
+	n, err := s.conn.Write(p)
+	s.out.add(p[:n])
+	return n, err
 }
 
-func sendPieces(s *stream, t *T, text string, n int) {
+// SendPieces writes text in pieces of n bytes, each in a segment of its own.
+func (r Reader) SendPieces(text string, n int) {
 	for len(text) > 0 {
 		k := min(n, len(text))
-		if s.send(t, []byte(text[:k])) != nil {
+		if r.Send(text[:k]) != nil {
 			return
 		}
 		text = text[k:]
@@ -152,23 +152,18 @@ func (c *Client) Final(method string) *Response {
 // in bytes.
 const maxInterim = 1 << 20
 
-// AwaitEnd waits until the proxy ends the connection and returns what came
-// before that.
-func (c *Client) AwaitEnd(d time.Duration) (rest string, ended bool) {
-	return awaitEnd(c.reader, d)
-}
-
-// awaitEnd keeps the first bytes only. A wait of a second or more is for
-// something that must happen: on a busy machine it is longer.
-func awaitEnd(r reader, d time.Duration) (string, bool) {
+// AwaitEnd waits until the proxy ends the connection and returns the first bytes
+// of what came before that. A wait of a second or more is for something that must
+// happen: on a busy machine it is longer.
+func (r Reader) AwaitEnd(d time.Duration) (rest string, ended bool) {
 	if d >= time.Second {
-		d = r.t.within(d)
+		d = r.t.Within(d)
 	}
 	until := time.Now().Add(d)
 	var all []byte
 	for {
-		n, err := r.state()
-		p := r.take(n)
+		n, err := r.State()
+		p := r.Take(n)
 		all = append(all, p[:min(n, max(0, tapeFirst-len(all)))]...)
 		if n == 0 && err != nil {
 			return string(all), !errors.Is(err, net.ErrClosed)
@@ -177,7 +172,7 @@ func awaitEnd(r reader, d time.Duration) (string, bool) {
 		if left <= 0 {
 			return string(all), false
 		}
-		r.stream.wait(left, r.t.done, func(b []byte) bool { return len(b) > 0 })
+		r.stream.Wait(left, r.t.Done, func(b []byte) bool { return len(b) > 0 })
 	}
 }
 
@@ -187,7 +182,7 @@ func (t *T) Do(raw, method string) *Response {
 	c := t.Dial()
 	defer c.Close()
 	if err := c.Send(raw); err != nil {
-		if n, _ := c.state(); n == 0 {
+		if n, _ := c.State(); n == 0 {
 			t.Fatalf("the proxy does not take the request: %v", err)
 		}
 	}
@@ -196,7 +191,7 @@ func (t *T) Do(raw, method string) *Response {
 
 // Whole fails the case unless r is a whole, well-formed response of that status.
 func (t *T) Whole(r *Response, status int) {
-	t.mustBe(r, status)
+	t.MustBe(r, status)
 	if r.Problem != "" {
 		t.Fatalf("%s", r.Problem)
 	}
@@ -205,8 +200,8 @@ func (t *T) Whole(r *Response, status int) {
 	}
 }
 
-// mustBe fails the case unless a head of that status came.
-func (t *T) mustBe(r *Response, status int) {
+// MustBe fails the case unless a head of that status came.
+func (t *T) MustBe(r *Response, status int) {
 	if r.Status == 0 {
 		t.Fatalf("%s", r.Problem)
 	}
@@ -218,7 +213,7 @@ func (t *T) mustBe(r *Response, status int) {
 
 // SameBody fails the case unless the body is want.
 func (t *T) SameBody(who string, got, want []byte) {
-	if d := firstDifference(got, want); d != "" {
+	if d := FirstDifference(got, want); d != "" {
 		t.Fatalf("%s got another body than was sent: %s", who, d)
 	}
 }

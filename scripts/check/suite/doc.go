@@ -1,6 +1,6 @@
-// Package suite holds the conformance cases for HTTP/1.1 reverse proxies and
-// what runs them: raw-socket clients, scripted backends, the scheduler and
-// the score.
+// Package suite is the engine of the checker: it runs cases (package cases has
+// them) on an HTTP/1.1 reverse proxy, with raw-socket clients, scripted backends,
+// a scheduler and the score.
 //
 // The suite stands on both sides of the proxy. It plays the client on one TCP
 // connection and the backend on another, so each case sees every byte that

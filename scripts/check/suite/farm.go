@@ -7,29 +7,31 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"reverseproxy/internal/proc"
 )
 
 // Farm is the set of scripted backends of one proxy. It listens on each
 // address and hands every request to the case whose token it carries.
 type Farm struct {
 	mu       sync.Mutex
-	backends []*backend
+	Backends []*Backend
 	cases    map[string]*T
 	closed   chan struct{}
 }
 
-// backend is one listening address.
-type backend struct {
+// Backend is one listening address.
+type Backend struct {
 	farm  *Farm
 	index int
-	addr  string
+	Addr  string
 
 	mu       sync.Mutex
 	ln       net.Listener
 	conns    map[*stream]bool
-	accepted atomic.Int64
-	empty    atomic.Int64 // connections that ended without a byte
-	strays   atomic.Int64 // requests without a token
+	Accepted atomic.Int64
+	Empty    atomic.Int64 // connections that ended without a byte
+	Strays   atomic.Int64 // requests without a token
 }
 
 // Bounds on what a proxy that has gone mad can ask for: connections that one
@@ -46,15 +48,15 @@ var tokenPattern = regexp.MustCompile(`zq[0-9a-f]{6}n[0-9]+k`)
 func NewFarm(addrs []string) (*Farm, error) {
 	f := &Farm{cases: map[string]*T{}, closed: make(chan struct{})}
 	for i, a := range addrs {
-		b := &backend{farm: f, index: i, addr: a, conns: map[*stream]bool{}}
-		if err := b.listen(); err != nil {
+		b := &Backend{farm: f, index: i, Addr: a, conns: map[*stream]bool{}}
+		if err := b.Listen(); err != nil {
 			f.Close()
-			if h := holderOf(a); h.pid > 0 {
-				err = fmt.Errorf("%s listens there; stop it", h)
+			if h := proc.Holder(a); h > 0 {
+				err = fmt.Errorf("%s listens there; stop it", named(h))
 			}
 			return nil, fmt.Errorf("cannot play the backend on %s: %w", a, err)
 		}
-		f.backends = append(f.backends, b)
+		f.Backends = append(f.Backends, b)
 	}
 	return f, nil
 }
@@ -62,8 +64,8 @@ func NewFarm(addrs []string) (*Farm, error) {
 // Addrs returns the addresses the backends listen on.
 func (f *Farm) Addrs() []string {
 	var out []string
-	for _, b := range f.backends {
-		out = append(out, b.addr)
+	for _, b := range f.Backends {
+		out = append(out, b.Addr)
 	}
 	return out
 }
@@ -71,8 +73,8 @@ func (f *Farm) Addrs() []string {
 // Close ends the backends and their connections.
 func (f *Farm) Close() {
 	close(f.closed)
-	for _, b := range f.backends {
-		b.down()
+	for _, b := range f.Backends {
+		b.Down()
 	}
 }
 
@@ -80,13 +82,13 @@ func (f *Farm) Close() {
 func (f *Farm) register(t *T) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.cases[t.token] = t
+	f.cases[t.Token] = t
 }
 
 func (f *Farm) unregister(t *T) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.cases, t.token)
+	delete(f.cases, t.Token)
 }
 
 func (f *Farm) find(token string) *T {
@@ -95,28 +97,28 @@ func (f *Farm) find(token string) *T {
 	return f.cases[token]
 }
 
-// listen starts (or starts again) to accept.
-func (b *backend) listen() error {
-	ln, err := net.Listen("tcp", b.addr)
+// Listen starts (or starts again) to accept.
+func (b *Backend) Listen() error {
+	ln, err := net.Listen("tcp", b.Addr)
 	if err != nil {
 		return err
 	}
 	b.mu.Lock()
 	b.ln = ln
-	b.addr = ln.Addr().String()
+	b.Addr = ln.Addr().String()
 	b.mu.Unlock()
 	// The accept loop ends when the listener is closed.
 	go b.accept(ln)
 	return nil
 }
 
-func (b *backend) accept(ln net.Listener) {
+func (b *Backend) accept(ln net.Listener) {
 	for {
 		c, err := ln.Accept()
 		if err != nil {
 			return
 		}
-		b.accepted.Add(1)
+		b.Accepted.Add(1)
 		b.mu.Lock()
 		full := len(b.conns) >= maxConns
 		b.mu.Unlock()
@@ -133,9 +135,9 @@ func (b *backend) accept(ln net.Listener) {
 	}
 }
 
-// down stops listening and cuts every connection, so that the proxy is
+// Down stops listening and cuts every connection, so that the proxy is
 // refused from now on.
-func (b *backend) down() {
+func (b *Backend) Down() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.ln != nil {
@@ -148,12 +150,12 @@ func (b *backend) down() {
 }
 
 // open returns how many connections of the proxy are open.
-func (b *backend) open() int {
+func (b *Backend) open() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := 0
 	for s := range b.conns {
-		if !s.ended() {
+		if !s.Ended() {
 			n++
 		}
 	}
@@ -162,7 +164,7 @@ func (b *backend) open() int {
 
 // serve gives each request on a connection to its case, until the connection
 // is released as closed.
-func (b *backend) serve(s *stream) {
+func (b *Backend) serve(s *stream) {
 	defer func() {
 		s.close()
 		b.mu.Lock()
@@ -173,14 +175,14 @@ func (b *backend) serve(s *stream) {
 		token, any := b.token(s)
 		if !any {
 			if first {
-				b.empty.Add(1)
+				b.Empty.Add(1)
 			}
 			return
 		}
 		t := b.farm.find(token)
 		if t == nil {
 			if token == "" {
-				b.strays.Add(1)
+				b.Strays.Add(1)
 				s.conn.SetWriteDeadline(time.Now().Add(time.Second))
 				s.conn.Write([]byte(Reply(200, "ok")))
 			}
@@ -194,26 +196,26 @@ func (b *backend) serve(s *stream) {
 
 // token waits for the next request and finds its token; any is false when no
 // byte came. Health checks have no token.
-func (b *backend) token(s *stream) (token string, any bool) {
-	s.wait(time.Hour, b.farm.closed, func(p []byte) bool { return len(p) > 0 })
-	if n, _ := s.state(); n == 0 {
+func (b *Backend) token(s *stream) (token string, any bool) {
+	s.Wait(time.Hour, b.farm.closed, func(p []byte) bool { return len(p) > 0 })
+	if n, _ := s.State(); n == 0 {
 		return "", false
 	}
-	s.wait(2*time.Second, b.farm.closed, func(p []byte) bool {
+	s.Wait(2*time.Second, b.farm.closed, func(p []byte) bool {
 		if m := tokenPattern.Find(p[:min(len(p), 256<<10)]); m != nil {
 			token = string(m)
 			return true
 		}
-		return headEnd(p) >= 0 || len(p) >= readAhead
+		return HeadEnd(p) >= 0 || len(p) >= readAhead
 	})
 	return token, true
 }
 
 // hand gives the stream to the case and waits for it back; it reports whether
 // the connection stays open for a next request.
-func (b *backend) hand(s *stream, t *T) bool {
+func (b *Backend) hand(s *stream, t *T) bool {
 	s.newTapes()
-	x := &Exchange{reader: reader{s, t}, Backend: b.index, back: make(chan bool, 1)}
+	x := &Exchange{Reader: Reader{s, t}, Backend: b.index, back: make(chan bool, 1)}
 	if !t.take(x) {
 		return false
 	}
@@ -231,28 +233,25 @@ func (t *T) take(x *Exchange) bool {
 	n := len(t.served)
 	t.mu.Unlock()
 	label := "backend"
-	if len(t.lab.farm.backends) > 1 {
+	if len(t.Lab.Farm.Backends) > 1 {
 		label = "backend " + itoa(x.Backend+1)
 	}
 	t.wired(fmt.Sprintf("%s, request %d", label, n), x.stream)
 	select {
 	case t.incoming <- x:
 		return true
-	case <-t.done:
+	case <-t.Done:
 		return false
 	}
 }
 
 // Exchange is one request at a backend with the connection it came on.
 type Exchange struct {
-	reader
+	Reader
 	Backend int // index of the backend
 	back    chan bool
 	once    sync.Once
 }
-
-// Send writes bytes to the proxy.
-func (x *Exchange) Send(s string) error { return x.stream.send(x.t, []byte(s)) }
 
 // Request reads the whole request.
 func (x *Exchange) Request() *Request { return x.request() }
@@ -260,20 +259,20 @@ func (x *Exchange) Request() *Request { return x.request() }
 // Close sends a FIN, reads what the proxy still sends, and closes.
 func (x *Exchange) Close() {
 	x.once.Do(func() {
-		x.closeWrite()
+		x.CloseWrite()
 		// Ends when the proxy closes, the case ends, or after two seconds.
 		go func() {
 			until := time.Now().Add(2 * time.Second)
 			for time.Now().Before(until) {
-				n, err := x.state()
-				x.stream.take(n)
+				n, err := x.State()
+				x.stream.Take(n)
 				if err != nil {
 					break
 				}
-				x.stream.wait(time.Until(until), x.t.done,
+				x.stream.Wait(time.Until(until), x.t.Done,
 					func(p []byte) bool { return len(p) > 0 })
 				select {
-				case <-x.t.done:
+				case <-x.t.Done:
 					until = time.Now()
 				default:
 				}
@@ -300,19 +299,19 @@ func (x *Exchange) Keep() {
 // answered is, so that the proxy does not take the backend for broken.
 func (x *Exchange) finish() {
 	x.once.Do(func() {
-		if x.out.size() == 0 && !x.ended() {
+		if x.out.size() == 0 && !x.Ended() {
 			x.conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
 			x.conn.Write([]byte(Reply(200, "the case is over")))
-			x.closeWrite()
-			x.wait(100*time.Millisecond, nil, func([]byte) bool { return false })
+			x.CloseWrite()
+			x.Wait(100*time.Millisecond, nil, func([]byte) bool { return false })
 		}
 		x.stream.close()
 		x.back <- false
 	})
 }
 
-// drop closes the connection at the end of the case.
-func (x *Exchange) drop() {
+// Drop closes the connection at the end of the case.
+func (x *Exchange) Drop() {
 	x.once.Do(func() {
 		x.stream.close()
 		x.back <- false
@@ -322,7 +321,7 @@ func (x *Exchange) drop() {
 // Accept waits for the case's next request at a backend. It returns nil when
 // none comes, or when one of the clients given gets an answer before it.
 func (t *T) Accept(watch ...*Client) *Exchange {
-	timer := time.NewTimer(t.patience())
+	timer := time.NewTimer(t.Patience())
 	defer timer.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -332,9 +331,9 @@ func (t *T) Accept(watch ...*Client) *Exchange {
 		case x := <-t.incoming:
 			return x
 		case <-timer.C:
-			t.noteStall()
+			t.NoteStall()
 			return nil
-		case <-t.done:
+		case <-t.Done:
 			return nil
 		case <-tick.C:
 			for _, c := range watch {
@@ -365,31 +364,31 @@ func (t *T) Expect(c *Client) *Exchange {
 	if x != nil {
 		return x
 	}
-	if n, _ := c.state(); n > 0 {
+	if n, _ := c.State(); n > 0 {
 		r := c.Final("GET")
 		t.Fatalf("the request did not reach the backend; the client got %s", Visible(r.Start, 100))
 	}
-	_, err := c.state()
-	t.Fatalf("the request did not reach the backend; the client's connection %s", howEnded(err))
+	_, err := c.State()
+	t.Fatalf("the request did not reach the backend; the client's connection %s", HowEnded(err))
 	return nil
 }
 
 // Serve answers every request of the case by handler, each in a goroutine of
 // its own; they end with the case.
-func (t *T) Serve(handler func(x *Exchange)) { t.serveUntil(nil, handler) }
+func (t *T) Serve(handler func(x *Exchange)) { t.ServeUntil(nil, handler) }
 
-// serveUntil is Serve that ends earlier, so that another handler can follow.
-func (t *T) serveUntil(stop <-chan struct{}, handler func(x *Exchange)) {
+// ServeUntil is Serve that ends earlier, so that another handler can follow.
+func (t *T) ServeUntil(stop <-chan struct{}, handler func(x *Exchange)) {
 	go func() {
 		for {
 			select {
-			case <-t.done:
+			case <-t.Done:
 				return
 			case <-stop:
 				return
 			case x := <-t.incoming:
 				go func() {
-					defer t.catch()
+					defer t.Catch()
 					handler(x)
 					x.Close()
 				}()
@@ -406,8 +405,8 @@ func (t *T) Answer(reply string) {
 	})
 }
 
-// catch ends a goroutine that Fatalf or Skip has left; it goes with defer.
-func (t *T) catch() {
+// Catch ends a goroutine that Fatalf or Skip has left; it goes with defer.
+func (t *T) Catch() {
 	if r := recover(); r != nil {
 		if _, ok := r.(stop); !ok {
 			panic(r)
@@ -425,6 +424,6 @@ func (t *T) cut() {
 		c.close()
 	}
 	for _, x := range served {
-		x.drop()
+		x.Drop()
 	}
 }

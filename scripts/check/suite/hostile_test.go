@@ -1,4 +1,4 @@
-package suite
+package suite_test
 
 import (
 	"bufio"
@@ -14,6 +14,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"reverseproxy/internal/proc"
+	"reverseproxy/scripts/check/cases"
+	"reverseproxy/scripts/check/suite"
 )
 
 // Bounds that hold whatever the program under test does.
@@ -113,7 +117,7 @@ func TestWhateverTheProxyDoes(t *testing.T) {
 		"requests":     {"", "GET %s HTTP/1.1\r\nHost: a\r\n\r\n"},
 	}
 	check := func(t *testing.T, gated bool, serve func(c net.Conn, backend string)) {
-		start := func(addrs []string, _ Timeouts) (string, error) {
+		start := func(addrs []string, _ suite.Timeouts) (string, error) {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				return "", err
@@ -135,15 +139,15 @@ func TestWhateverTheProxyDoes(t *testing.T) {
 			}()
 			return ln.Addr().String(), nil
 		}
-		s := &Subject{Name: t.Name(), running: start}
+		s := &suite.Subject{Name: t.Name(), Running: start}
 		runtime.GC()
 		most := watchHeap()
-		o, limit := Options{}, verdictTime
+		o, limit := suite.Options{}, verdictTime
 		if gated { // each case hangs: the time for all is what ends it
 			o.Budget, limit = 15*time.Second, 25*time.Second
 		}
 		began := time.Now()
-		rep, err := Run(s, o)
+		rep, err := suite.Run(s, cases.All(), o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -156,8 +160,8 @@ func TestWhateverTheProxyDoes(t *testing.T) {
 		if m := most(); m > verdictHeap {
 			t.Errorf("the checker's heap grew to %d MiB", m>>20)
 		}
-		if len(rep.Results) != len(Cases()) {
-			t.Errorf("%d of %d cases have a verdict", len(rep.Results), len(Cases()))
+		if len(rep.Results) != len(cases.All()) {
+			t.Errorf("%d of %d cases have a verdict", len(rep.Results), len(cases.All()))
 		}
 	}
 	for name, f := range toClient {
@@ -284,21 +288,21 @@ func TestHostilePrograms(t *testing.T) {
 			os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module hostile\n"), 0o644)
 			os.WriteFile(filepath.Join(dir, "main.go"), []byte(strings.Replace(hostile, "HOW",
 				how, 1)), 0o644)
-			s := &Subject{Name: how, Chapter: dir}
+			s := &suite.Subject{Name: how, Chapter: dir}
 			defer s.Clean()
 			if err := s.Build(); err != nil {
 				t.Fatal(err)
 			}
 			start := time.Now()
-			rep, err := Run(s, Options{})
+			rep, err := suite.Run(s, cases.All(), suite.Options{})
 			if d := time.Since(start); d > verdictTime {
 				t.Errorf("took %v", d)
 			}
 			if err == nil && rep.Score().All.Passed > 0 {
 				t.Errorf("%d cases passed", rep.Score().All.Passed)
 			}
-			if err == nil && len(rep.Results) != len(Cases()) {
-				t.Errorf("%d of %d cases have a verdict", len(rep.Results), len(Cases()))
+			if err == nil && len(rep.Results) != len(cases.All()) {
+				t.Errorf("%d of %d cases have a verdict", len(rep.Results), len(cases.All()))
 			}
 			if err != nil {
 				t.Logf("said: %v", err)
@@ -310,14 +314,14 @@ func TestHostilePrograms(t *testing.T) {
 // TestForgottenChild: a port that a child of the program keeps is named, or the
 // child is ended; a stranger's port is named and the stranger left alone.
 func TestForgottenChild(t *testing.T) {
-	if !canInspect {
+	if !proc.CanLook {
 		t.Skip("this system has no /proc")
 	}
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		t.Skip("python3 is missing")
 	}
-	addr := freePort()
+	addr := suite.FreePort()
 	_, port, _ := net.SplitHostPort(addr)
 	file := filepath.Join(t.TempDir(), "holder.py")
 	os.WriteFile(file, []byte(`
@@ -331,14 +335,18 @@ if os.fork():
 os.setsid()
 time.sleep(1000)
 `), 0o644)
-	s := &Subject{Name: "forgetful", Command: fmt.Sprintf("python3 %s %s", file, port), Proxy: addr,
-		Backends: []string{"127.0.0.1:0"}}
+	s := &suite.Subject{
+		Name:     "forgetful",
+		Command:  fmt.Sprintf("python3 %s %s", file, port),
+		Proxy:    addr,
+		Backends: []string{"127.0.0.1:0"},
+	}
 	start := time.Now()
-	Run(s, Options{})
+	suite.Run(s, cases.All(), suite.Options{})
 	if d := time.Since(start); d > verdictTime {
 		t.Errorf("took %v", d)
 	}
-	if listens(addr) {
+	if proc.Listening(addr) {
 		t.Errorf("the child of the program still holds %s after the run", addr)
 	}
 
@@ -346,21 +354,21 @@ time.sleep(1000)
 	if err := stranger.Run(); err != nil { // its child goes on
 		t.Fatal(err)
 	}
-	_, err = Run(s, Options{})
+	_, err = suite.Run(s, cases.All(), suite.Options{})
 	if err == nil || !strings.Contains(err.Error(), "python") || !strings.Contains(err.Error(),
 		"process ") {
 		t.Errorf("a port that another program holds: said %v", err)
 	}
-	if !listens(addr) {
+	if !proc.Listening(addr) {
 		t.Errorf("the checker ended a program that it had not started")
 	}
-	if pid := holderOf(addr).pid; pid > 0 {
+	if pid := proc.Holder(addr); pid > 0 {
 		p, _ := os.FindProcess(pid)
 		p.Kill()
 	}
 }
 
-var gateOnly = regexp.MustCompile("^" + gate + "$")
+var gateOnly = regexp.MustCompile("^" + suite.Gate + "$")
 
 // TestCommandsAsAShell: what a shell takes as a command is taken here too.
 func TestCommandsAsAShell(t *testing.T) {
@@ -377,16 +385,16 @@ func TestCommandsAsAShell(t *testing.T) {
 		"env REFPROXY_BACKENDS=%[2]s REFPROXY_LISTEN=%[3]s %[1]s # with a remark",
 		"ulimit -c 0 && REFPROXY_BACKENDS=%[2]s REFPROXY_LISTEN=%[3]s %[1]s",
 	} {
-		listen, backend := freePort(), freePort()
-		s := &Subject{Name: form, Command: fmt.Sprintf(form, self, backend, listen),
+		listen, backend := suite.FreePort(), suite.FreePort()
+		s := &suite.Subject{Name: form, Command: fmt.Sprintf(form, self, backend, listen),
 			Proxy: listen, Backends: []string{backend}}
-		rep, err := Run(s, Options{Only: gateOnly})
+		rep, err := suite.Run(s, cases.All(), suite.Options{Only: gateOnly})
 		if err != nil {
 			t.Errorf("%s: %v", form, err)
 		} else if s := rep.Score(); s.All.Passed != 1 {
 			t.Errorf("%s: %v", form, rep.Results[0].Problems)
 		}
-		if listens(listen) {
+		if proc.Listening(listen) {
 			t.Errorf("%s: the program still listens", form)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,14 +20,14 @@ type Timeouts struct {
 
 // Lab is one proxy under test with its scripted backends.
 type Lab struct {
-	farm     *Farm
+	Farm     *Farm
 	addr     string
-	proc     *process // nil when the proxy already runs
-	timeouts Timeouts
+	Proc     *Process // nil when the proxy already runs
+	Timeouts Timeouts
 	fast     bool // the timeouts are short: this lab is for the timed cases
-	serial   bool // serves one client at a time
-	oneShot  bool // serves one client and exits
-	ejects   bool // takes misbehaving backends out of service
+	Serial   bool // serves one client at a time
+	OneShot  bool // serves one client and exits
+	Ejects   bool // takes misbehaving backends out of service
 
 	spawn    func() (*Lab, error) // opens another one like it, if that is possible
 	deadline time.Time            // of the whole run
@@ -83,7 +84,7 @@ func (l *Lab) patience() time.Duration {
 
 // fixedPort reports whether the proxy is started again and again on one port,
 // perhaps without SO_REUSEADDR.
-func (l *Lab) fixedPort() bool { return l.proc != nil && l.proc.ready == nil && !l.proc.harmless }
+func (l *Lab) fixedPort() bool { return l.Proc != nil && l.Proc.ready == nil && !l.Proc.harmless }
 
 // dialTime is how long a connection may take: a full queue makes the kernel
 // try again after one second, after three and after seven.
@@ -96,7 +97,7 @@ const (
 func (l *Lab) dial(limit time.Duration) (net.Conn, error) {
 	var last error
 	tries := 20
-	if l.oneShot {
+	if l.OneShot {
 		tries = 2 // it was started for this client, or serves another one
 	}
 	for i := 0; i < tries; i++ {
@@ -106,7 +107,7 @@ func (l *Lab) dial(limit time.Duration) (net.Conn, error) {
 			return c, nil
 		}
 		last = err
-		if l.proc == nil || !refused(err) {
+		if l.Proc == nil || !refused(err) {
 			return nil, err
 		}
 		l.ensure()
@@ -119,10 +120,10 @@ func (l *Lab) dial(limit time.Duration) (net.Conn, error) {
 // program that serves one client and exits it also waits for its turn; the
 // function returned gives the turn back.
 func (l *Lab) acquire(over func() bool, done <-chan struct{}) (release func()) {
-	if l.proc == nil {
+	if l.Proc == nil {
 		return func() {}
 	}
-	if !l.oneShot {
+	if !l.OneShot {
 		l.ensure()
 		l.mu.Lock()
 		l.used = true
@@ -146,8 +147,8 @@ func (l *Lab) renew() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.used {
-		if !l.proc.waitExit(l.pulse.scale(400 * time.Millisecond)) {
-			l.proc.kill()
+		if !l.Proc.Wait(l.pulse.scale(400 * time.Millisecond)) {
+			l.Proc.Kill()
 		}
 		l.startLocked()
 	}
@@ -156,17 +157,17 @@ func (l *Lab) renew() {
 
 // ensure starts the proxy again when it has died.
 func (l *Lab) ensure() {
-	if l.proc == nil {
+	if l.Proc == nil {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.broken != nil || !l.proc.exited() {
+	if l.broken != nil || !l.Proc.Ended() {
 		return
 	}
-	if !l.oneShot {
+	if !l.OneShot {
 		l.deaths = append(l.deaths, time.Now())
-		l.restarts = append(l.restarts, l.proc.lastWords())
+		l.restarts = append(l.restarts, l.Proc.LastWords())
 	}
 	l.startLocked()
 }
@@ -174,11 +175,11 @@ func (l *Lab) ensure() {
 func (l *Lab) startLocked() {
 	l.runs++
 	l.used = false
-	if err := l.proc.start(l.deadline); err != nil {
+	if err := l.Proc.start(l.deadline); err != nil {
 		l.broken = err
 		return
 	}
-	l.addr = l.proc.addr // a program on port 0 has another one now
+	l.addr = l.Proc.addr // a program on port 0 has another one now
 }
 
 // where returns the address of the proxy.
@@ -195,21 +196,21 @@ func (l *Lab) restart(why string) {
 	if l.broken != nil {
 		return
 	}
-	l.proc.kill()
+	l.Proc.Kill()
 	l.deaths = append(l.deaths, time.Now())
 	l.restarts = append(l.restarts, why)
 	l.startLocked()
 }
 
-// refresh starts a proxy anew that takes backends out of service when they
+// Refresh starts a proxy anew that takes backends out of service when they
 // misbehave: so no case suffers from the one before. It reports whether it did.
-func (l *Lab) refresh() bool {
+func (l *Lab) Refresh() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.broken != nil || l.proc == nil || !l.ejects {
+	if l.broken != nil || l.Proc == nil || !l.Ejects {
 		return false
 	}
-	l.proc.kill()
+	l.Proc.Kill()
 	l.startLocked()
 	return true
 }
@@ -217,10 +218,10 @@ func (l *Lab) refresh() bool {
 // probeEjection finds out whether the proxy takes a backend out of service
 // that has broken a few exchanges.
 func (l *Lab) probeEjection() {
-	if l.oneShot {
+	if l.OneShot {
 		return
 	}
-	n := len(l.farm.backends)
+	n := len(l.Farm.Backends)
 	l.runOnce(&Case{ID: "probe", Run: func(t *T) {
 		for i := 0; i < 6*n; i++ {
 			c := t.Dial()
@@ -232,30 +233,30 @@ func (l *Lab) probeEjection() {
 			c.AwaitEnd(200 * time.Millisecond)
 			c.Close()
 		}
-		for len(t.incoming) > 0 {
-			(<-t.incoming).Close()
+		for x := t.Pending(); x != nil; x = t.Pending() {
+			x.Close()
 		}
-		for _, k := range t.spread(6*n, 1) {
-			l.ejects = l.ejects || k == 0
+		for _, k := range t.Spread(6*n, 1) {
+			l.Ejects = l.Ejects || k == 0
 		}
-		l.ejects = l.ejects || t.failed()
+		l.Ejects = l.Ejects || t.Failed()
 	}}, nil)
-	if l.ejects && !l.refresh() {
+	if l.Ejects && !l.Refresh() {
 		until := time.Now().Add(11 * time.Second)
-		for l.healthy(2*time.Second) != nil && time.Now().Before(until) {
+		for l.Healthy(2*time.Second) != nil && time.Now().Before(until) {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
 }
 
-// diedSince reports whether the process died or was restarted after t.
-func (l *Lab) diedSince(t time.Time) bool {
+// DiedSince reports whether the process died or was restarted after t.
+func (l *Lab) DiedSince(t time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.proc == nil || l.oneShot {
+	if l.Proc == nil || l.OneShot {
 		return false
 	}
-	if l.proc.exited() {
+	if l.Proc.Ended() {
 		return true
 	}
 	return len(l.deaths) > 0 && l.deaths[len(l.deaths)-1].After(t)
@@ -264,7 +265,7 @@ func (l *Lab) diedSince(t time.Time) bool {
 // probe finds out whether the proxy serves two clients at once: while the
 // backend holds back the answer of the first, a second one must get through.
 func (l *Lab) probe() error {
-	l.serial = false
+	l.Serial = false
 	run := func(t *T) {
 		first := t.Dial()
 		first.Send(t.Get("first"))
@@ -274,8 +275,8 @@ func (l *Lab) probe() error {
 		}
 		second := t.DialBeside()
 		second.Send(t.Get("second"))
-		y := acceptWithin(t, t.within(700*time.Millisecond))
-		l.serial = y == nil
+		y := t.AcceptWithin(t.Within(700 * time.Millisecond))
+		l.Serial = y == nil
 		for _, e := range []*Exchange{x, y} {
 			if e != nil {
 				e.Request()
@@ -286,9 +287,9 @@ func (l *Lab) probe() error {
 		first.AwaitEnd(time.Second)
 	}
 	l.runOnce(&Case{ID: "probe", Run: run}, nil)
-	if l.proc != nil && l.proc.waitExit(l.pulse.scale(300*time.Millisecond)) {
-		l.oneShot = true
-		l.serial = true
+	if l.Proc != nil && l.Proc.Wait(l.pulse.scale(300*time.Millisecond)) {
+		l.OneShot = true
+		l.Serial = true
 		l.mu.Lock()
 		l.restarts = nil // those were no accidents
 		l.used = true
@@ -297,12 +298,23 @@ func (l *Lab) probe() error {
 	return l.broken
 }
 
-func acceptWithin(t *T, d time.Duration) *Exchange {
+// Pending is a request that a backend already has; nil when there is none.
+func (t *T) Pending() *Exchange {
+	select {
+	case x := <-t.incoming:
+		return x
+	default:
+		return nil
+	}
+}
+
+// AcceptWithin waits up to d for the next request at a backend; nil when none comes.
+func (t *T) AcceptWithin(d time.Duration) *Exchange {
 	select {
 	case x := <-t.incoming:
 		return x
 	case <-time.After(d):
-	case <-t.done:
+	case <-t.Done:
 	}
 	return nil
 }
@@ -310,8 +322,8 @@ func acceptWithin(t *T, d time.Duration) *Exchange {
 // alive asks for one small page; any answer will do.
 func (l *Lab) alive(within time.Duration) error { return l.ask(within, false) }
 
-// healthy asks for one small page and wants it.
-func (l *Lab) healthy(within time.Duration) error { return l.ask(within, true) }
+// Healthy asks for one small page and wants it.
+func (l *Lab) Healthy(within time.Duration) error { return l.ask(within, true) }
 
 func (l *Lab) ask(within time.Duration, strict bool) error {
 	if l.broken != nil {
@@ -319,7 +331,7 @@ func (l *Lab) ask(within time.Duration, strict bool) error {
 	}
 	var problem error
 	r := l.runOnce(&Case{ID: "alive", Run: func(t *T) {
-		t.setSlow(within)
+		t.SetSlow(within)
 		t.Answer(Reply(200, "ok"))
 		r := t.Do(t.Get("alive"), "GET")
 		if r.Status == 0 || strict && r.Status != 200 {
@@ -332,12 +344,23 @@ func (l *Lab) ask(within time.Duration, strict bool) error {
 	return problem
 }
 
+// History is how often a one-shot program was started, and why others had to be
+// started again.
+func (l *Lab) History() (runs int, accidents []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.runs, slices.Clone(l.restarts)
+}
+
+// Single reports whether there can be no other proxy like this one.
+func (l *Lab) Single() bool { return l.spawn == nil }
+
 // deathNote says how the process ended last.
 func (l *Lab) deathNote() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.proc.exited() {
-		return l.proc.lastWords()
+	if l.Proc.Ended() {
+		return l.Proc.LastWords()
 	}
 	if n := len(l.restarts); n > 0 {
 		return l.restarts[n-1]
@@ -347,11 +370,47 @@ func (l *Lab) deathNote() string {
 
 // Close stops what the lab started.
 func (l *Lab) Close() {
-	if l.proc != nil {
-		l.proc.stop()
+	if l.Proc != nil {
+		l.Proc.stop()
 	}
-	l.farm.Close()
+	l.Farm.Close()
 }
 
-// refused reports whether err means that nothing listens.
-func refused(err error) bool { return isRefused(err) }
+// Spread sends n requests from so many clients at once and counts where they
+// arrive.
+func (t *T) Spread(n, clients int) []int {
+	counts := make([]int, len(t.Lab.Farm.Backends))
+	var mu sync.Mutex
+	t.Serve(func(x *Exchange) {
+		x.Request()
+		mu.Lock()
+		counts[x.Backend]++
+		mu.Unlock()
+		x.Send(Reply(200, "ok"))
+	})
+	var wg sync.WaitGroup
+	for i := 0; i < clients; i++ {
+		wg.Add(1)
+		// Ends with its last answer.
+		go func() {
+			defer wg.Done()
+			defer t.Catch()
+			for j := 0; j < n/clients; j++ {
+				t.Whole(t.Do(t.Get("n"), "GET"), 200)
+			}
+		}()
+	}
+	wg.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	return append([]int(nil), counts...)
+}
+
+// Open returns how many connections to backends are open.
+func (l *Lab) Open() int {
+	n := 0
+	for _, b := range l.Farm.Backends {
+		n += b.open()
+	}
+	return n
+}

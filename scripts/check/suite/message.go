@@ -7,6 +7,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 )
 
 // Message is a request or a response as it was read off one connection.
@@ -18,9 +20,9 @@ type Message struct {
 	Problem  string // why the message is not whole, or ""
 	Odd      []string
 	Chunks   int // data chunks read
-	discard  bool
+	Discard  bool
 	BodyLen  int64
-	sum      uint64 // running check of a body that is not kept
+	Sum      uint64 // running check of a body that is not kept
 }
 
 // Response is what a client got.
@@ -46,44 +48,50 @@ const (
 	maxTrailers = 1 << 20
 )
 
-// reader reads messages off a stream for one case.
-type reader struct {
+// Reader reads messages off a stream for one case.
+type Reader struct {
 	*stream
 	t *T
 }
 
-// await waits for ready with the case's patience and notes a stall.
-func (r reader) await(ready func([]byte) bool) error {
-	err := r.stream.wait(r.t.patience(), r.t.done, ready)
-	if errors.Is(err, errStalled) {
-		r.t.noteStall()
+// Impatient is the reader with d left for all that it reads.
+func (r Reader) Impatient(d time.Duration) Reader {
+	lab := &Lab{stalls: &atomic.Int64{}, deadline: time.Now().Add(d)}
+	return Reader{r.stream, &T{Lab: lab, c: r.t.c, Done: r.t.Done}}
+}
+
+// Await waits for ready with the case's patience and notes a stall.
+func (r Reader) Await(ready func([]byte) bool) error {
+	err := r.stream.Wait(r.t.Patience(), r.t.Done, ready)
+	if errors.Is(err, ErrStalled) {
+		r.t.NoteStall()
 	}
 	return err
 }
 
 // head waits for a whole head and takes it.
-func (r reader) head() (Head, error) {
+func (r Reader) ReadHead() (Head, error) {
 	end := -1
 	r.setWant(maxHead)
-	err := r.await(func(b []byte) bool {
-		end = headEnd(b)
+	err := r.Await(func(b []byte) bool {
+		end = HeadEnd(b)
 		return end >= 0 || len(b) >= maxHead
 	})
 	if end < 0 {
-		n, _ := r.state()
-		h := parseHead(r.take(n))
+		n, _ := r.State()
+		h := ParseHead(r.Take(n))
 		if err == nil {
 			err = fmt.Errorf("the head passes %d bytes", maxHead)
 		}
 		return h, err
 	}
-	return parseHead(r.take(end)), nil
+	return ParseHead(r.Take(end)), nil
 }
 
 // line waits for one line and takes it, with its line end.
-func (r reader) line() ([]byte, error) {
+func (r Reader) line() ([]byte, error) {
 	end := -1
-	err := r.await(func(b []byte) bool {
+	err := r.Await(func(b []byte) bool {
 		end = bytes.IndexByte(b, '\n')
 		return end >= 0 || len(b) > 64<<10
 	})
@@ -93,16 +101,16 @@ func (r reader) line() ([]byte, error) {
 		}
 		return nil, err
 	}
-	return r.take(end + 1), nil
+	return r.Take(end + 1), nil
 }
 
 // some waits for at least one byte and takes up to n.
-func (r reader) some(n int64) ([]byte, error) {
-	if err := r.await(func(b []byte) bool { return len(b) > 0 }); err != nil {
+func (r Reader) ReadSome(n int64) ([]byte, error) {
+	if err := r.Await(func(b []byte) bool { return len(b) > 0 }); err != nil {
 		return nil, err
 	}
-	have, _ := r.state()
-	return r.take(int(min(int64(have), n))), nil
+	have, _ := r.State()
+	return r.Take(int(min(int64(have), n))), nil
 }
 
 // add appends body bytes, or only counts and sums them; it reports whether the
@@ -110,9 +118,9 @@ func (r reader) some(n int64) ([]byte, error) {
 func (m *Message) add(p []byte) bool {
 	m.BodyLen += int64(len(p))
 	limit := int64(maxKept)
-	if m.discard {
+	if m.Discard {
 		limit = maxSummed
-		m.sum = patternSum(m.sum, p)
+		m.Sum = PatternSum(m.Sum, p)
 	} else {
 		m.Body = append(m.Body, p...)
 	}
@@ -123,13 +131,13 @@ func (m *Message) add(p []byte) bool {
 	return m.Problem == ""
 }
 
-// readLength reads a body of n bytes.
-func (r reader) readLength(m *Message, n int64) {
+// ReadLength reads a body of n bytes.
+func (r Reader) ReadLength(m *Message, n int64) {
 	m.Ended = "length"
 	for left := n; left > 0; {
-		p, err := r.some(left)
+		p, err := r.ReadSome(left)
 		if err != nil {
-			m.Problem = fmt.Sprintf("the connection %s after %d of %d body bytes", howEnded(err),
+			m.Problem = fmt.Sprintf("the connection %s after %d of %d body bytes", HowEnded(err),
 				n-left, n)
 			return
 		}
@@ -140,18 +148,18 @@ func (r reader) readLength(m *Message, n int64) {
 	}
 }
 
-// readClose reads a body that the end of the connection delimits.
-func (r reader) readClose(m *Message) {
+// ReadClose reads a body that the end of the connection delimits.
+func (r Reader) ReadClose(m *Message) {
 	m.Ended = "close"
 	for {
-		p, err := r.some(1 << 20)
+		p, err := r.ReadSome(1 << 20)
 		if errors.Is(err, io.EOF) {
 			return
 		}
 		if err != nil {
 			m.Problem = fmt.Sprintf("the connection %s after %d bytes of a body that ends with "+
 				"the connection",
-				howEnded(err), m.BodyLen)
+				HowEnded(err), m.BodyLen)
 			return
 		}
 		if !m.add(p) {
@@ -160,8 +168,8 @@ func (r reader) readClose(m *Message) {
 	}
 }
 
-// readChunked reads a chunked body with its trailer section (RFC 9112 §7.1).
-func (r reader) readChunked(m *Message) {
+// ReadChunked reads a chunked body with its trailer section (RFC 9112 §7.1).
+func (r Reader) ReadChunked(m *Message) {
 	m.Ended = "chunked"
 	for {
 		n, ok := r.chunkSize(m)
@@ -173,10 +181,10 @@ func (r reader) readChunked(m *Message) {
 		}
 		m.Chunks++
 		for left := n; left > 0; {
-			p, err := r.some(left)
+			p, err := r.ReadSome(left)
 			if err != nil {
 				m.Problem = fmt.Sprintf("the connection %s inside a chunk, after %d body bytes",
-					howEnded(err), m.BodyLen)
+					HowEnded(err), m.BodyLen)
 				return
 			}
 			if !m.add(p) {
@@ -194,11 +202,11 @@ func (r reader) readChunked(m *Message) {
 }
 
 // chunkSize reads one chunk-size line; ok is false when there is none.
-func (r reader) chunkSize(m *Message) (n int64, ok bool) {
+func (r Reader) chunkSize(m *Message) (n int64, ok bool) {
 	line, err := r.line()
 	if err != nil {
 		m.Problem = fmt.Sprintf("the connection %s before the last chunk, after %d body bytes",
-			howEnded(err), m.BodyLen)
+			HowEnded(err), m.BodyLen)
 		return 0, false
 	}
 	text, crlf := strings.CutSuffix(string(line), "\r\n")
@@ -216,13 +224,13 @@ func (r reader) chunkSize(m *Message) (n int64, ok bool) {
 }
 
 // trailers reads the trailer section.
-func (r reader) trailers(m *Message) {
+func (r Reader) trailers(m *Message) {
 	raw := []byte("trailers\r\n")
 	for {
 		line, err := r.line()
 		if err != nil {
 			m.Problem = fmt.Sprintf("the connection %s before the empty line after the last chunk",
-				howEnded(err))
+				HowEnded(err))
 			return
 		}
 		if s := string(line); s == "\r\n" || s == "\n" {
@@ -236,13 +244,13 @@ func (r reader) trailers(m *Message) {
 			return
 		}
 	}
-	h := parseHead(raw)
+	h := ParseHead(raw)
 	m.Trailers = h.Fields
 	m.Odd = append(m.Odd, h.Faults...)
 }
 
-// trailer returns the value of a trailer field, or "".
-func (m *Message) trailer(name string) string {
+// Trailer returns the value of a trailer field, or "".
+func (m *Message) Trailer(name string) string {
 	for _, f := range m.Trailers {
 		if strings.EqualFold(f.Name, name) {
 			return f.Value
@@ -253,14 +261,14 @@ func (m *Message) trailer(name string) string {
 
 // response reads one response head and, unless it is interim, its body.
 // method is the request's: a HEAD has no body.
-func (r reader) response(method string) *Response {
+func (r Reader) response(method string) *Response {
 	m := &Response{}
-	head, err := r.head()
+	head, err := r.ReadHead()
 	m.Head = head
 	if err != nil {
-		m.Problem = "no response: the connection " + howEnded(err)
+		m.Problem = "no response: the connection " + HowEnded(err)
 		if len(head.Raw) > 0 {
-			m.Problem = "no whole response head: the connection " + howEnded(err) + " after " +
+			m.Problem = "no whole response head: the connection " + HowEnded(err) + " after " +
 				Visible(string(head.Raw), 120)
 		}
 		return m
@@ -281,37 +289,37 @@ func (r reader) response(method string) *Response {
 	return m
 }
 
-func (r reader) responseBody(m *Response) {
-	f := m.frame()
-	m.Odd = append(m.Odd, f.faults...)
+func (r Reader) responseBody(m *Response) {
+	f := m.Frame()
+	m.Odd = append(m.Odd, f.Faults...)
 	switch {
-	case f.chunked || m.Has("Transfer-Encoding") && len(m.List("Transfer-Encoding")) > 0 &&
+	case f.Chunked || m.Has("Transfer-Encoding") && len(m.List("Transfer-Encoding")) > 0 &&
 		strings.EqualFold(m.List("Transfer-Encoding")[len(m.List("Transfer-Encoding"))-1],
 			"chunked"):
-		r.readChunked(&m.Message)
-	case f.length >= 0 && !m.Has("Transfer-Encoding"):
-		r.readLength(&m.Message, f.length)
+		r.ReadChunked(&m.Message)
+	case f.Length >= 0 && !m.Has("Transfer-Encoding"):
+		r.ReadLength(&m.Message, f.Length)
 	default:
-		r.readClose(&m.Message)
+		r.ReadClose(&m.Message)
 	}
 }
 
 // request reads one request with its body.
-func (r reader) request() *Request {
-	q := r.requestHead()
+func (r Reader) request() *Request {
+	q := r.RequestHead()
 	if q.Problem == "" {
-		r.requestBody(q)
+		r.RequestBody(q)
 	}
 	return q
 }
 
-// requestHead reads the head of a request.
-func (r reader) requestHead() *Request {
+// RequestHead reads the head of a request.
+func (r Reader) RequestHead() *Request {
 	q := &Request{}
-	head, err := r.head()
+	head, err := r.ReadHead()
 	q.Head = head
 	if err != nil {
-		q.Problem = "no whole request head: the connection " + howEnded(err) + " after " +
+		q.Problem = "no whole request head: the connection " + HowEnded(err) + " after " +
 			Visible(string(head.Raw), 200)
 		return q
 	}
@@ -326,15 +334,15 @@ func (r reader) requestHead() *Request {
 	return q
 }
 
-// requestBody reads the body of q as its framing fields say.
-func (r reader) requestBody(q *Request) {
-	f := q.frame()
-	q.Odd = append(q.Odd, f.faults...)
+// RequestBody reads the body of q as its framing fields say.
+func (r Reader) RequestBody(q *Request) {
+	f := q.Frame()
+	q.Odd = append(q.Odd, f.Faults...)
 	switch {
-	case f.chunked:
-		r.readChunked(&q.Message)
-	case f.length >= 0:
-		r.readLength(&q.Message, f.length)
+	case f.Chunked:
+		r.ReadChunked(&q.Message)
+	case f.Length >= 0:
+		r.ReadLength(&q.Message, f.Length)
 	default:
 		q.Ended = "none"
 	}
@@ -342,11 +350,11 @@ func (r reader) requestBody(q *Request) {
 
 // faults returns everything that makes a forwarded request ambiguous or
 // malformed: for the backend there must be one reading of it only.
-func (q *Request) faults() []string {
+func (q *Request) Ambiguities() []string {
 	out := append([]string(nil), q.Faults...)
 	out = append(out, q.Odd...)
 	if q.Ended == "" { // body not read yet
-		out = append(out, q.frame().faults...)
+		out = append(out, q.Frame().Faults...)
 	}
 	if n := len(q.Values("Host")); n != 1 && !(n == 0 && q.Version == "HTTP/1.0") {
 		out = append(out, fmt.Sprintf("%d Host fields", n))

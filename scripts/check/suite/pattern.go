@@ -1,25 +1,7 @@
 package suite
 
-// pattern returns n bytes that differ at every place and with the seed, so
-// that lost, doubled, swapped or foreign bytes are seen.
-func pattern(seed uint64, n int) []byte {
-	p := make([]byte, n)
-	fillPattern(p, seed, 0)
-	return p
-}
-
-// fillPattern writes the pattern's bytes from offset off on into p.
-func fillPattern(p []byte, seed uint64, off int64) {
-	for i := range p {
-		k := uint64(off+int64(i)) + seed*0x9e3779b97f4a7c15
-		k ^= k >> 29
-		k *= 0xbf58476d1ce4e5b9
-		p[i] = byte(k >> 56)
-	}
-}
-
-// patternSum adds p to a running FNV-1a sum; start with 0.
-func patternSum(sum uint64, p []byte) uint64 {
+// PatternSum adds p to a running FNV-1a sum; start with 0.
+func PatternSum(sum uint64, p []byte) uint64 {
 	if sum == 0 {
 		sum = 14695981039346656037
 	}
@@ -29,8 +11,8 @@ func patternSum(sum uint64, p []byte) uint64 {
 	return sum
 }
 
-// firstDifference says where got parts from want, or "".
-func firstDifference(got, want []byte) string {
+// FirstDifference says where got parts from want, or "".
+func FirstDifference(got, want []byte) string {
 	n := min(len(got), len(want))
 	for i := 0; i < n; i++ {
 		if got[i] != want[i] {

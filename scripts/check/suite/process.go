@@ -3,31 +3,27 @@ package suite
 import (
 	"bytes"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"reverseproxy/internal/proc"
 )
 
-// process is a proxy that the checker has started, with its output.
-type process struct {
-	argv  []string
-	addr  string         // where it will listen; "" when it says so itself
-	ready *regexp.Regexp // readiness line on stdout, with the address
-	// harmless: readiness may be seen by connecting
-	harmless bool
-	mark     string // see ourMark
+// Process is a proxy that the checker has started, with its output. It may be
+// started again and again; the methods of proc.Process are of the latest run.
+type Process struct {
+	*proc.Process
+	argv []string
+	addr string // where it will listen; "" when it says so itself
+	// ready is the readiness line on its output, with the address; nil: it listens
+	// on addr.
+	ready    *regexp.Regexp
+	harmless bool // see Subject.Harmless
 
-	mu     sync.Mutex
-	cmd    *exec.Cmd
-	gone   chan struct{} // closed when the process has been waited for
 	output *output
-	state  string // how it ended
 }
 
 // output keeps the last bytes a process wrote and looks for readiness and for
@@ -49,8 +45,8 @@ const (
 	helpKept = 256 << 10
 )
 
-// escapeMarker is a terminal escape sequence that a case sends.
-const escapeMarker = "\x1b]0;zq-escape"
+// EscapeMarker is a terminal escape sequence that a case sends.
+const EscapeMarker = "\x1b]0;zq-escape"
 
 func (o *output) hasMarker() bool {
 	o.mu.Lock()
@@ -58,12 +54,15 @@ func (o *output) hasMarker() bool {
 	return o.marker
 }
 
+// Escaped reports whether the program has written the marker raw.
+func (p *Process) Escaped() bool { return p.output.hasMarker() }
+
 // Write takes output of the process.
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.tail = append(o.tail, p...)
-	if bytes.Contains(o.tail, []byte(escapeMarker)) {
+	if bytes.Contains(o.tail, []byte(EscapeMarker)) {
 		o.marker = true
 	}
 	if !o.told && o.ready != nil {
@@ -97,18 +96,18 @@ const startTime = 10 * time.Second
 
 // start runs the program and waits until it listens; it gives up startTime
 // later, or two seconds after the deadline.
-func (p *process) start(deadline time.Time) error {
+func (p *Process) start(deadline time.Time) error {
 	until := time.Now().Add(min(startTime, max(2*time.Second, time.Until(deadline))))
 	for {
 		err := p.startOnce(until)
 		if err == nil || p.addr == "" || !strings.Contains(err.Error(), "in use") {
 			return err
 		}
-		if h := holderOf(p.addr); h.pid > 0 {
-			if !h.ours { // not ours to end
-				return fmt.Errorf("%s is held by %s: %w", p.addr, h, err)
+		if h := proc.Holder(p.addr); h > 0 {
+			if !proc.Ours(h) { // not ours to end
+				return fmt.Errorf("%s is held by %s: %w", p.addr, named(h), err)
 			}
-			p.killRest()
+			p.Kill()
 		}
 		if time.Now().After(until) {
 			return fmt.Errorf("%w (a program without SO_REUSEADDR cannot bind its port for 60 s "+
@@ -118,119 +117,82 @@ func (p *process) start(deadline time.Time) error {
 	}
 }
 
-// ourMark begins a variable in the environment of every program that the
-// checker starts: so what such a program leaves behind can be told from other
-// people's programs.
-var ourMark = fmt.Sprintf("CHECK_RUN=%s.%d.", runID, os.Getpid())
-
-// processSeq makes the mark of each process its own.
-var processSeq atomic.Int64
-
-func (p *process) startOnce(until time.Time) error {
+func (p *Process) startOnce(until time.Time) error {
 	if err := p.launch(tailKept); err != nil {
 		return err
 	}
 	return p.awaitReady(until)
 }
 
+// heldTime is how long a child may hold the output of a program that has ended
+// until the program counts as ended.
+const heldTime = 500 * time.Millisecond
+
 // launch runs the program; keep is how much of its output is kept, in bytes.
-func (p *process) launch(keep int) error {
-	cmd := exec.Command(p.argv[0], p.argv[1:]...)
-	if p.mark == "" {
-		p.mark = fmt.Sprint(ourMark, processSeq.Add(1))
-	}
-	cmd.Env = append(os.Environ(), p.mark)
-	out := &output{ready: p.ready, addr: make(chan string, 1), keep: keep}
-	cmd.Stdout, cmd.Stderr = out, out
-	ownGroup(cmd)
-	cmd.WaitDelay = 500 * time.Millisecond
+func (p *Process) launch(keep int) error {
 	started.Lock()
 	defer started.Unlock()
-	if err := cmd.Start(); err != nil {
+	if p.Process != nil {
+		p.Kill() // what the run before has left behind
+	}
+	p.Process = proc.New(p.argv...)
+	p.output = &output{ready: p.ready, addr: make(chan string, 1), keep: keep}
+	p.Cmd.Stdout, p.Cmd.Stderr, p.Cmd.WaitDelay = p.output, p.output, heldTime
+	if err := p.Start(); err != nil {
 		return fmt.Errorf("cannot start %s: %w", p.name(), err)
 	}
-	gone := make(chan struct{})
-	p.mu.Lock()
-	p.cmd, p.gone, p.output = cmd, gone, out
-	p.mu.Unlock()
 	started.all[p] = true
-	// Ends when the process ends.
-	go func() {
-		err := cmd.Wait()
-		p.mu.Lock()
-		p.state = "exit status 0"
-		if err != nil {
-			p.state = err.Error()
-		}
-		p.mu.Unlock()
-		close(gone)
-	}()
 	return nil
 }
 
 // awaitReady waits for the readiness line or, without one, for the port.
-func (p *process) awaitReady(until time.Time) error {
-	out, gone := p.output, p.gone
+func (p *Process) awaitReady(until time.Time) error {
 	began := time.Now()
 	late := time.After(time.Until(until))
 	tick := time.NewTicker(4 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
-		case a := <-out.addr:
+		case a := <-p.output.addr:
 			p.addr = a
 			return nil
-		case <-gone:
-			if h := holderOf(p.addr); h.ours {
+		case <-p.Done():
+			if h := proc.Holder(p.addr); h > 0 && proc.Ours(h) {
 				return fmt.Errorf("%s ended at once and left %s listening on %s: "+
-					"start it so that it stays in the foreground", p.name(), h, p.addr)
+					"start it so that it stays in the foreground", p.name(), named(h), p.addr)
 			}
-			return fmt.Errorf("%s ended at once (%s): %s", p.name(), p.state, Visible(out.last(),
-				250))
+			return fmt.Errorf("%s ended at once (%s): %s", p.name(), p.state(),
+				Visible(p.output.last(), 250))
 		case <-late:
-			p.kill()
+			p.Kill()
 			what := "does not listen on " + p.addr
 			if p.ready != nil {
 				what = "has not printed \"Ready on ADDRESS\""
 			}
 			return fmt.Errorf("%s %s after %.0f s: %s", p.name(), what, time.Since(began).Seconds(),
-				Visible(out.last(), 250))
+				Visible(p.output.last(), 250))
 		case <-tick.C:
-			if p.ready != nil {
-				continue
-			}
-			if p.harmless && connectable(p.addr) || !p.harmless && listens(p.addr) {
+			if p.ready == nil && proc.Listening(p.addr) {
 				return nil
 			}
 		}
 	}
 }
 
-// exited reports whether the process has ended.
-func (p *process) exited() bool {
-	select {
-	case <-p.gone:
-		return true
-	default:
-		return false
+// state says how the process ended.
+func (p *Process) state() string {
+	switch {
+	case !p.Ended():
+		return ""
+	case p.Err() == nil:
+		return "exit status 0"
 	}
+	return p.Err().Error()
 }
 
-// waitExit waits up to d for the end of the process.
-func (p *process) waitExit(d time.Duration) bool {
-	select {
-	case <-p.gone:
-		return true
-	case <-time.After(d):
-		return false
-	}
-}
-
-// lastWords says how the process ended and what it wrote last.
-func (p *process) lastWords() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s := p.state
+// LastWords says how the process ended and what it wrote last.
+func (p *Process) LastWords() string {
+	s := p.state()
 	if w := p.output.last(); w != "" {
 		s += ", last output " + Visible(w, 160)
 	}
@@ -238,34 +200,19 @@ func (p *process) lastWords() string {
 }
 
 // name is what the program is called in messages.
-func (p *process) name() string {
+func (p *Process) name() string {
 	if last := p.argv[len(p.argv)-1]; p.argv[0] == "/bin/sh" {
 		return strings.TrimPrefix(last, "exec env ")
 	}
 	return filepath.Base(p.argv[0])
 }
 
-// killTime is how long the kernel may take to end a process that was killed:
-// one in the middle of a disk operation cannot be waited for.
-const killTime = 3 * time.Second
-
-// kill ends the process group at once.
-func (p *process) kill() {
-	killGroup(p.cmd)
-	p.waitExit(killTime)
-}
-
-// stop asks the process to end, then kills its group and whatever has left it.
-func (p *process) stop() {
-	if p.cmd == nil {
+// stop asks the process to end, then kills it with all that it has started.
+func (p *Process) stop() {
+	if p.Process == nil {
 		return
 	}
-	if !p.exited() {
-		terminate(p.cmd)
-		p.waitExit(time.Second)
-	}
-	p.kill()
-	p.killRest()
+	p.Stop(time.Second)
 	started.Lock()
 	defer started.Unlock()
 	delete(started.all, p)
@@ -274,53 +221,19 @@ func (p *process) stop() {
 // started holds the processes that have not been stopped yet.
 var started = struct {
 	sync.Mutex
-	all map[*process]bool
-}{all: map[*process]bool{}}
+	all map[*Process]bool
+}{all: map[*Process]bool{}}
 
 // EndAll ends every program that the suite has started, and lets it start none
 // any more: for a checker that is told to end itself.
 func EndAll() {
 	started.Lock() // for good
 	for p := range started.all {
-		p.kill()
-		p.killRest()
+		p.Kill()
 	}
 }
 
-// killRest ends the children of the program that have left its process group
-// (setsid). New ones may be born meanwhile: it looks until none is left.
-func (p *process) killRest() {
-	for range 20 {
-		left := marked(p.mark + "\x00")
-		if len(left) == 0 {
-			return
-		}
-		for _, pid := range left {
-			killPID(pid)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-// holder is the program that listens on a port.
-type holder struct {
-	pid  int // 0 when it is not known
-	name string
-	ours bool // the checker has started it, or a program that it has started
-}
-
-// String names the program so that it can be found: its command line and pid.
-func (h holder) String() string { return fmt.Sprintf("%s (process %d)", h.name, h.pid) }
-
-// pid is the process id of the program, or of the shell that became it.
-func (p *process) pid() int { return p.cmd.Process.Pid }
-
-// connectable is the portable way to see whether something listens.
-func connectable(addr string) bool {
-	c, err := net.DialTimeout("tcp", addr, time.Second)
-	if err != nil {
-		return false
-	}
-	c.Close()
-	return true
+// named names a process so that it can be found: its command line and number.
+func named(pid int) string {
+	return fmt.Sprintf("%s (process %d)", Visible(proc.CommandLine(pid), 100), pid)
 }

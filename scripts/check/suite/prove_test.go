@@ -1,4 +1,4 @@
-package suite
+package suite_test
 
 import (
 	"fmt"
@@ -6,9 +6,11 @@ import (
 	"os"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"reverseproxy/scripts/check/cases"
+	"reverseproxy/scripts/check/suite"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -17,63 +19,17 @@ import (
 // that the ways of starting one can be tested.
 func TestMain(m *testing.M) {
 	if os.Getenv("REFPROXY_BACKENDS") != "" {
-		runRef()
+		suite.RunRef()
 		return
 	}
 	os.Exit(m.Run())
 }
 
-// runRef is the reference proxy as a program; it ends by a signal.
-func runRef() {
-	var faults []string
-	if f := os.Getenv("REFPROXY_FAULTS"); f != "" {
-		faults = strings.Split(f, ",")
-	}
-	to := shortTimeouts
-	listen := os.Getenv("REFPROXY_LISTEN")
-	if listen == "" {
-		listen = "127.0.0.1:0"
-	}
-	p, err := startRef(listen, strings.Split(os.Getenv("REFPROXY_BACKENDS"), ","), to, faults...)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	fmt.Println("Ready on", p.ln.Addr())
-	select {}
-}
-
-// refSubject starts the reference proxy with faults in this process.
-func refSubject(t *testing.T, backends int, faults ...string) *Subject {
-	t.Helper()
-	spawned := []*refProxy{}
-	var mu sync.Mutex
-	t.Cleanup(func() {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, p := range spawned {
-			p.ln.Close()
-		}
-	})
-	return &Subject{Name: "reference " + strings.Join(faults, " "), Count: backends,
-		Timeouts: shortTimeouts,
-		running: func(addrs []string, to Timeouts) (string, error) {
-			p, err := startRef("127.0.0.1:0", addrs, to, faults...)
-			if err != nil {
-				return "", err
-			}
-			mu.Lock()
-			spawned = append(spawned, p)
-			mu.Unlock()
-			return p.ln.Addr().String(), nil
-		}}
-}
-
 // failures returns the ids of the cases that failed.
-func failures(rep *Report) map[string][]string {
+func failures(rep *suite.Report) map[string][]string {
 	out := map[string][]string{}
 	for _, r := range rep.Results {
-		if r.Outcome == Failed {
+		if r.Outcome == suite.Failed {
 			out[r.ID] = r.Problems
 		}
 	}
@@ -88,7 +44,11 @@ func TestCorrectProxyPassesEverything(t *testing.T) {
 		t.Run(fmt.Sprintf("%d backends", n), func(t *testing.T) {
 			t.Parallel()
 			// Time enough for the race detector on a busy machine too.
-			rep, err := Run(refSubject(t, n), Options{Budget: 2 * time.Minute})
+			rep, err := suite.Run(
+				suite.RefSubject(t, n),
+				cases.All(),
+				suite.Options{Budget: 2 * time.Minute},
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -200,7 +160,11 @@ func TestBrokenProxiesAreCaught(t *testing.T) {
 			defer func() { <-sem }()
 			ids := strings.Fields(b.cases)
 			only := regexp.MustCompile("^(" + strings.Join(ids, "|") + ")$")
-			rep, err := Run(refSubject(t, 3, b.fault), Options{Only: only, patience: time.Second})
+			rep, err := suite.Run(
+				suite.RefSubject(t, 3, b.fault),
+				cases.All(),
+				suite.Options{Only: only, Patience: time.Second},
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -213,7 +177,8 @@ func TestBrokenProxiesAreCaught(t *testing.T) {
 				}
 			}
 			for _, r := range rep.Results {
-				if r.Outcome == Failed && len(r.Wires) == 0 && !strings.HasPrefix(r.ID, "balance") {
+				if r.Outcome == suite.Failed && len(r.Wires) == 0 &&
+					!strings.HasPrefix(r.ID, "balance") {
 					t.Errorf("case %s does not show what was seen", r.ID)
 				}
 			}
@@ -224,7 +189,7 @@ func TestBrokenProxiesAreCaught(t *testing.T) {
 // hopeless proxies must be reported quickly and in full.
 func TestHopelessProxies(t *testing.T) {
 	t.Parallel()
-	cases := map[string]func(net.Conn){
+	hopeless := map[string]func(net.Conn){
 		"closes at once": func(c net.Conn) { c.Close() },
 		"answers garbage": func(c net.Conn) {
 			c.Write([]byte("\x00\xffgarbage\r\n\r\n"))
@@ -244,7 +209,7 @@ func TestHopelessProxies(t *testing.T) {
 			}
 		},
 	}
-	for name, serve := range cases {
+	for name, serve := range hopeless {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -263,12 +228,12 @@ func TestHopelessProxies(t *testing.T) {
 				}
 			}()
 			start := time.Now()
-			rep, err := Run(&Subject{Name: name, Proxy: ln.Addr().String(),
-				Backends: []string{"127.0.0.1:0"}}, Options{})
+			rep, err := suite.Run(&suite.Subject{Name: name, Proxy: ln.Addr().String(),
+				Backends: []string{"127.0.0.1:0"}}, cases.All(), suite.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if s := rep.Score(); s.All.Passed != 0 || len(rep.Results) != len(registry) {
+			if s := rep.Score(); s.All.Passed != 0 || len(rep.Results) != len(cases.All()) {
 				t.Errorf("%d cases reported, %d passed", len(rep.Results), s.All.Passed)
 			}
 			if d := time.Since(start); d > 45*time.Second {
@@ -285,17 +250,17 @@ func TestHangsInAllElse(t *testing.T) {
 		t.Skip("takes up to a minute")
 	}
 	t.Parallel()
-	s := refSubject(t, 1, "waits-for-close", "no-timeouts", "serial")
+	s := suite.RefSubject(t, 1, "waits-for-close", "no-timeouts", "serial")
 	start := time.Now()
-	rep, err := Run(s, Options{Budget: 16 * time.Second})
+	rep, err := suite.Run(s, cases.All(), suite.Options{Budget: 16 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if d := time.Since(start); d > 24*time.Second {
 		t.Errorf("took %v", d)
 	}
-	if len(rep.Results) != len(registry) {
-		t.Errorf("%d of %d cases reported", len(rep.Results), len(registry))
+	if len(rep.Results) != len(cases.All()) {
+		t.Errorf("%d of %d cases reported", len(rep.Results), len(cases.All()))
 	}
 }
 
@@ -303,10 +268,10 @@ func TestHangsInAllElse(t *testing.T) {
 func TestCasesAreDescribed(t *testing.T) {
 	seen := map[string]bool{}
 	known := map[string]bool{}
-	for _, g := range Groups() {
+	for _, g := range cases.Groups() {
 		known[g] = true
 	}
-	for _, c := range Cases() {
+	for _, c := range cases.All() {
 		if seen[c.ID] {
 			t.Errorf("case %s is there twice", c.ID)
 		}

@@ -1,6 +1,8 @@
 package suite
 
 import (
+	"io"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -32,7 +34,7 @@ func startPulse() (p *pulse, hop time.Duration) {
 	hop = time.Hour
 	late := time.Duration(0)
 	for range 5 {
-		h := unproxied()
+		h := Unproxied()
 		hop, late = min(hop, h), max(late, h)
 	}
 	p.note(late)
@@ -47,7 +49,7 @@ func startPulse() (p *pulse, hop time.Duration) {
 			case <-time.After(pulseEvery):
 			}
 			late := time.Since(start) - pulseEvery // how late a timer wakes a goroutine
-			last[i%pulseKeeps] = max(late, unproxied())
+			last[i%pulseKeeps] = max(late, Unproxied())
 			sorted := last
 			slices.Sort(sorted[:])
 			p.note(sorted[pulseKeeps/2]) // what is so most of the time
@@ -58,7 +60,7 @@ func startPulse() (p *pulse, hop time.Duration) {
 
 // note turns a delay into the factor: 1 up to busyHop, then one more for each.
 func (p *pulse) note(d time.Duration) {
-	f := min(max(1000, 1000*int64(d)/int64(busyHop)), factorMost)
+	f := min(max(1000, 1000*int64(d)/int64(BusyHop)), factorMost)
 	p.factor.Store(f)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,4 +95,38 @@ func (p *pulse) stretched() float64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return float64(p.most) / 1000
+}
+
+// BusyHop is more than unproxied takes on a machine that has nothing else to do.
+const BusyHop = 3 * time.Millisecond
+
+// Unproxied is how long a request and its answer take here from a goroutine to
+// another, through the kernel but no proxy.
+func Unproxied() time.Duration {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0
+	}
+	defer l.Close()
+	// Ends when it has answered or the listener is closed.
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			_, _ = c.Write([]byte("2"))
+		}
+	}()
+	start := time.Now()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		return 0
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("1")); err == nil {
+		_, _ = io.ReadAll(c)
+	}
+	return time.Since(start)
 }

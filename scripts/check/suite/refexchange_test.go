@@ -97,16 +97,16 @@ func (p *refProxy) addFraming(s *strings.Builder, q *refReq) {
 		fmt.Fprintf(s, "Connection: Upgrade\r\nUpgrade: %s\r\n", q.upgrade)
 	}
 	switch {
-	case p.fault["takes-any-te"] && q.Has("Transfer-Encoding") && !q.frame.chunked:
+	case p.fault["takes-any-te"] && q.Has("Transfer-Encoding") && !q.frame.Chunked:
 		fmt.Fprintf(s, "Transfer-Encoding: %s\r\nContent-Length: %d\r\n",
-			q.Get("Transfer-Encoding"), q.frame.length)
-	case q.frame.chunked:
+			q.Get("Transfer-Encoding"), q.frame.Length)
+	case q.frame.Chunked:
 		s.WriteString("Transfer-Encoding: chunked\r\n")
-		if p.fault["both-lengths"] && q.frame.length >= 0 {
-			fmt.Fprintf(s, "Content-Length: %d\r\n", q.frame.length)
+		if p.fault["both-lengths"] && q.frame.Length >= 0 {
+			fmt.Fprintf(s, "Content-Length: %d\r\n", q.frame.Length)
 		}
-	case q.frame.length >= 0:
-		fmt.Fprintf(s, "Content-Length: %d\r\n", q.frame.length)
+	case q.frame.Length >= 0:
+		fmt.Fprintf(s, "Content-Length: %d\r\n", q.frame.Length)
 	}
 }
 
@@ -114,29 +114,29 @@ var errChunk = errors.New("bad chunk")
 
 // copyBody reads a body from s and gives its pieces to emit; the trailers go
 // into m. It is strict with chunks.
-func (p *refProxy) copyBody(s *stream, f framing, minor int, emit func([]byte) error,
+func (p *refProxy) copyBody(s *stream, f Framing, minor int, emit func([]byte) error,
 	m *Message) error {
 	idle := p.to.Idle
 	if p.fault["no-timeouts"] {
 		idle = time.Hour
 	}
 	some := func(n int64) ([]byte, error) {
-		if err := s.wait(idle, nil, func(b []byte) bool { return len(b) > 0 }); err != nil {
+		if err := s.Wait(idle, nil, func(b []byte) bool { return len(b) > 0 }); err != nil {
 			return nil, err
 		}
-		have, _ := s.state()
-		return s.take(int(min(int64(have), n))), nil
+		have, _ := s.State()
+		return s.Take(int(min(int64(have), n))), nil
 	}
 	line := func() (string, error) {
 		end := -1
-		err := s.wait(idle, nil, func(b []byte) bool {
+		err := s.Wait(idle, nil, func(b []byte) bool {
 			end = strings.IndexByte(string(b), '\n')
 			return end >= 0 || len(b) > 16<<10
 		})
 		if end < 0 {
 			return "", errors.Join(errChunk, err)
 		}
-		text, ok := strings.CutSuffix(string(s.take(end+1)), "\r\n")
+		text, ok := strings.CutSuffix(string(s.Take(end+1)), "\r\n")
 		if !ok || strings.ContainsAny(text, "\r\n\x00") {
 			return "", errChunk
 		}
@@ -156,10 +156,10 @@ func (p *refProxy) copyBody(s *stream, f framing, minor int, emit func([]byte) e
 		return nil
 	}
 	switch {
-	case f.chunked:
+	case f.Chunked:
 		return p.copyChunks(line, copyN, m)
-	case f.length >= 0:
-		return copyN(f.length)
+	case f.Length >= 0:
+		return copyN(f.Length)
 	}
 	return nil
 }
@@ -250,7 +250,7 @@ func (p *refProxy) startUpload(c, b *stream, q *refReq, buffered []byte) *upload
 	go func() {
 		defer close(u.end)
 		m := &Message{}
-		send := p.sendBody(b, q.frame.chunked)
+		send := p.sendBody(b, q.frame.Chunked)
 		if p.fault["cuts-request"] {
 			inner, left := send, 4095
 			send = func(d []byte) error {
@@ -270,14 +270,14 @@ func (p *refProxy) startUpload(c, b *stream, q *refReq, buffered []byte) *upload
 		}
 		if err != nil {
 			u.err.Store(err)
-			if p.fault["completes-upload"] && q.frame.chunked {
+			if p.fault["completes-upload"] && q.frame.Chunked {
 				p.lastChunk(b, m)
 			} else if !strings.Contains(err.Error(), "write") { // the client's fault
 				b.close()
 			}
 			return
 		}
-		if q.frame.chunked {
+		if q.frame.Chunked {
 			p.lastChunk(b, m)
 		}
 		u.done.Store(true)
@@ -302,7 +302,7 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, buffere
 	if p.fault["writes-then-reads"] {
 		<-up.end
 	}
-	if p.fault["sends-twice"] && !q.frame.chunked && q.frame.length < 0 {
+	if p.fault["sends-twice"] && !q.frame.Chunked && q.frame.Length < 0 {
 		p.write(b, []byte(p.requestHead(q)))
 	}
 	stop := make(chan struct{})
@@ -313,7 +313,7 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, buffere
 		go func() {
 			select {
 			case <-c.over:
-				if _, err := c.state(); !errors.Is(err, io.EOF) || p.fault["dies"] {
+				if _, err := c.State(); !errors.Is(err, io.EOF) || p.fault["dies"] {
 					if p.fault["dies"] {
 						p.dead.Store(true)
 					}
@@ -328,7 +328,7 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, buffere
 		if uerr, _ := up.err.Load().(error); uerr != nil && !strings.Contains(uerr.Error(),
 			"write") {
 			status = 400
-			if errors.Is(uerr, errStalled) {
+			if errors.Is(uerr, ErrStalled) {
 				status = 408
 			}
 		}
@@ -358,7 +358,7 @@ func (p *refProxy) respond(c *stream, q *refReq, b *stream, addr string, r *Resp
 		return false
 	}
 	unwatch()
-	left, _ := b.state()
+	left, _ := b.State()
 	if reusable && up.done.Load() && (left == 0 || p.fault["keeps-poison"]) {
 		*keep = true
 		p.keep(addr, b)
@@ -390,15 +390,15 @@ func (p *refProxy) readResponse(c *stream, q *refReq, b *stream, up *upload) (*R
 			}()
 		}
 		b.setWant(64 << 10)
-		err := b.wait(time.Hour, deadline, func(x []byte) bool {
-			end = headEnd(x)
+		err := b.Wait(time.Hour, deadline, func(x []byte) bool {
+			end = HeadEnd(x)
 			return end >= 0 || len(x) >= 64<<10 || noStatusLine(x) && !p.fault["waits-for-lines"]
 		})
 		if end < 0 {
-			if errors.Is(err, errStalled) {
+			if errors.Is(err, ErrStalled) {
 				return nil, 504, err
 			}
-			if n, _ := b.state(); n > 0 || err == nil {
+			if n, _ := b.State(); n > 0 || err == nil {
 				return nil, 502, errors.New("no head")
 			}
 			return nil, 0, err
@@ -407,7 +407,7 @@ func (p *refProxy) readResponse(c *stream, q *refReq, b *stream, up *upload) (*R
 			p.fault["few-interim"] {
 			return nil, 502, errors.New("interim responses without an end")
 		}
-		h := parseHead(b.take(end))
+		h := ParseHead(b.Take(end))
 		r := &Response{Message: Message{Head: h}}
 		version, rest, _ := strings.Cut(h.Start, " ")
 		code, _, _ := strings.Cut(rest, " ")
@@ -464,14 +464,14 @@ func (p *refProxy) fields(r *Response, also ...string) string {
 // sendResponse passes the final response on.
 func (p *refProxy) sendResponse(c *stream, q *refReq, b *stream, r *Response, up *upload) (whole,
 	reusable bool) {
-	f := r.frame()
+	f := r.Frame()
 	te := r.Has("Transfer-Encoding")
-	if len(f.faults) > 0 && !(f.chunked && len(r.Values("Transfer-Encoding")) == 1) {
+	if len(f.Faults) > 0 && !(f.Chunked && len(r.Values("Transfer-Encoding")) == 1) {
 		p.fail(c, 502, q.method == "HEAD")
 		return true, false
 	}
 	none := q.method == "HEAD" && !p.fault["head-waits"] || r.Status == 204 || r.Status == 304
-	toClose := !none && !te && f.length < 0
+	toClose := !none && !te && f.Length < 0
 	var s strings.Builder
 	status := r.Status
 	if p.fault["rewrites-status"] && status > 511 {
@@ -488,8 +488,8 @@ func (p *refProxy) sendResponse(c *stream, q *refReq, b *stream, r *Response, up
 	chunked := !none && (te || toClose) && (q.minor == 1 || p.fault["chunks-http10"])
 	if chunked {
 		s.WriteString("Transfer-Encoding: chunked\r\n")
-	} else if f.length >= 0 && !te && r.Status != 204 {
-		fmt.Fprintf(&s, "Content-Length: %d\r\n", f.length)
+	} else if f.Length >= 0 && !te && r.Status != 204 {
+		fmt.Fprintf(&s, "Content-Length: %d\r\n", f.Length)
 	}
 	if (q.close || !up.done.Load() || p.fault["always-closes"]) && !p.fault["closes-silently"] {
 		q.close = true
@@ -511,7 +511,7 @@ func (p *refProxy) sendResponse(c *stream, q *refReq, b *stream, r *Response, up
 	return p.sendResponseBody(c, b, head, f, toClose, chunked), reusable
 }
 
-func (p *refProxy) sendResponseBody(c, b *stream, head string, f framing, toClose,
+func (p *refProxy) sendResponseBody(c, b *stream, head string, f Framing, toClose,
 	chunked bool) bool {
 	m := &Message{}
 	send := p.sendBody(c, chunked)
@@ -554,12 +554,12 @@ func (p *refProxy) sendResponseBody(c, b *stream, head string, f framing, toClos
 }
 
 // download copies a response's body.
-func (p *refProxy) download(b *stream, f framing, toClose bool, send func([]byte) error,
+func (p *refProxy) download(b *stream, f Framing, toClose bool, send func([]byte) error,
 	m *Message) error {
 	if !toClose {
 		return p.copyBody(b, f, 1, send, m)
 	}
-	err := p.copyBody(b, framing{length: 1 << 60}, 1, send, m)
+	err := p.copyBody(b, Framing{Length: 1 << 60}, 1, send, m)
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
@@ -567,7 +567,7 @@ func (p *refProxy) download(b *stream, f framing, toClose bool, send func([]byte
 }
 
 // sendWhole collects the response before it sends it, as several faults do.
-func (p *refProxy) sendWhole(c, b *stream, head string, f framing, toClose, chunked bool) bool {
+func (p *refProxy) sendWhole(c, b *stream, head string, f Framing, toClose, chunked bool) bool {
 	m := &Message{}
 	var mu sync.Mutex
 	err := p.download(b, f, toClose,
@@ -576,7 +576,7 @@ func (p *refProxy) sendWhole(c, b *stream, head string, f framing, toClose, chun
 		return false
 	}
 	if p.fault["waits-for-close"] {
-		b.wait(time.Hour, nil, func([]byte) bool { return false })
+		b.Wait(time.Hour, nil, func([]byte) bool { return false })
 	}
 	body := m.Body
 	if p.fault["crosstalk"] {
@@ -606,9 +606,9 @@ func (p *refProxy) tunnel(c, b *stream) {
 	pipe := func(from, to *stream) {
 		defer wg.Done()
 		for {
-			err := from.wait(time.Minute, nil, func(x []byte) bool { return len(x) > 0 })
-			n, _ := from.state()
-			if n > 0 && p.write(to, from.take(n)) == nil {
+			err := from.Wait(time.Minute, nil, func(x []byte) bool { return len(x) > 0 })
+			n, _ := from.State()
+			if n > 0 && p.write(to, from.Take(n)) == nil {
 				continue
 			}
 			if !errors.Is(err, io.EOF) || p.fault["no-half-close"] {
@@ -616,7 +616,7 @@ func (p *refProxy) tunnel(c, b *stream) {
 				to.close()
 				return
 			}
-			to.closeWrite()
+			to.CloseWrite()
 			return
 		}
 	}

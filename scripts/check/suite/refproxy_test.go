@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 )
 
@@ -65,7 +67,7 @@ type refReq struct {
 	Head
 	method, target, host string
 	minor                int // of HTTP/1.x
-	frame                framing
+	frame                Framing
 	close                bool
 	upgrade              string
 }
@@ -97,8 +99,8 @@ func (p *refProxy) serve(c *stream) {
 			return
 		}
 		if p.fault["drops-pipeline"] {
-			n, _ := c.state()
-			c.take(n)
+			n, _ := c.State()
+			c.Take(n)
 		}
 	}
 }
@@ -115,37 +117,37 @@ func (p *refProxy) readRequest(c *stream) (*refReq, int) {
 		limit = 64 << 20
 	}
 	c.setWant(limit)
-	err := c.wait(time.Hour, stop, func(b []byte) bool {
-		end = headEnd(b)
+	err := c.Wait(time.Hour, stop, func(b []byte) bool {
+		end = HeadEnd(b)
 		if status = 0; limit == 64<<10 && !p.fault["waits-for-lines"] {
 			status = p.hopeless(b)
 		}
 		return end >= 0 || status > 0 || len(b) >= limit
 	})
-	n, _ := c.state()
+	n, _ := c.State()
 	switch {
 	case status > 0:
 		return nil, status
 	case end >= 0:
 	case err == nil:
-		line := c.take(n)
+		line := c.Take(n)
 		if headless := strings.IndexByte(string(line), '\n'); headless < 0 {
 			return nil, 414
 		}
 		return nil, 431
-	case errors.Is(err, errStalled):
+	case errors.Is(err, ErrStalled):
 		return nil, 408
 	default:
 		return nil, -1
 	}
-	raw := c.take(end)
+	raw := c.Take(end)
 	if string(raw[:2]) == "\r\n" {
 		raw = raw[2:]
 	}
 	if p.fault["takes-leading-lf"] && raw[0] == '\n' {
 		raw = raw[1:]
 	}
-	return p.parse(parseHead(raw))
+	return p.parse(ParseHead(raw))
 }
 
 // hopeless returns the status for a beginning that no request can come of.
@@ -237,7 +239,7 @@ func (p *refProxy) parseHost(q *refReq) int {
 }
 
 func (p *refProxy) parseFraming(q *refReq) int {
-	q.frame = q.Head.frame()
+	q.frame = q.Head.Frame()
 	q.close = q.minor == 0 || q.Names("Connection", "close")
 	if q.Names("Connection", "upgrade") && !p.fault["no-upgrade"] {
 		if q.upgrade = q.Get("Upgrade"); !upgradePattern.MatchString(q.upgrade) &&
@@ -245,20 +247,20 @@ func (p *refProxy) parseFraming(q *refReq) int {
 			q.upgrade = ""
 		}
 	}
-	if len(q.frame.faults) == 0 && !(q.frame.chunked && q.minor == 0) {
+	if len(q.frame.Faults) == 0 && !(q.frame.Chunked && q.minor == 0) {
 		return 0
 	}
 	switch {
 	case p.fault["takes-last-length"] && len(q.Values("Content-Length")) > 1:
 		return 0
 	case p.fault["takes-any-te"] && q.Has("Transfer-Encoding") && q.Has("Content-Length"):
-		q.frame.chunked = false
+		q.frame.Chunked = false
 		return 0
 	case p.fault["te-413"] && q.Has("Transfer-Encoding"):
 		return 413
 	case strings.HasSuffix(strings.Join(q.List("Transfer-Encoding"), ","), "foo,chunked"):
 		return 501
-	case p.fault["both-lengths"] && q.frame.chunked:
+	case p.fault["both-lengths"] && q.frame.Chunked:
 		return 0
 	}
 	return 400
@@ -293,14 +295,14 @@ func (p *refProxy) linger(c *stream) {
 	if p.fault["no-linger"] {
 		return
 	}
-	c.closeWrite()
+	c.CloseWrite()
 	for until := time.Now().Add(time.Second); time.Now().Before(until); {
-		n, err := c.state()
-		c.take(n)
+		n, err := c.State()
+		c.Take(n)
 		if err != nil {
 			return
 		}
-		c.wait(100*time.Millisecond, nil, func(b []byte) bool { return len(b) > 0 })
+		c.Wait(100*time.Millisecond, nil, func(b []byte) bool { return len(b) > 0 })
 	}
 }
 
@@ -351,7 +353,7 @@ func (p *refProxy) kept(addr string) *stream {
 	for l := p.pool[addr]; len(l) > 0; l = p.pool[addr] {
 		b := l[len(l)-1]
 		p.pool[addr] = l[:len(l)-1]
-		n, err := b.state()
+		n, err := b.State()
 		if err == nil && (n == 0 || p.fault["keeps-poison"]) {
 			return b
 		}
@@ -414,4 +416,50 @@ func (p *refProxy) failed(c *stream, q *refReq, err error) {
 		p.fail(c, 502, q.method == "HEAD")
 	}
 	p.linger(c)
+}
+
+// RunRef is the reference proxy as a program; it ends by a signal.
+func RunRef() {
+	var faults []string
+	if f := os.Getenv("REFPROXY_FAULTS"); f != "" {
+		faults = strings.Split(f, ",")
+	}
+	to := shortTimeouts
+	listen := os.Getenv("REFPROXY_LISTEN")
+	if listen == "" {
+		listen = "127.0.0.1:0"
+	}
+	p, err := startRef(listen, strings.Split(os.Getenv("REFPROXY_BACKENDS"), ","), to, faults...)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println("Ready on", p.ln.Addr())
+	select {}
+}
+
+// RefSubject starts the reference proxy with faults in this process.
+func RefSubject(t *testing.T, backends int, faults ...string) *Subject {
+	t.Helper()
+	spawned := []*refProxy{}
+	var mu sync.Mutex
+	t.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, p := range spawned {
+			p.ln.Close()
+		}
+	})
+	return &Subject{Name: "reference " + strings.Join(faults, " "), Count: backends,
+		Timeouts: shortTimeouts,
+		Running: func(addrs []string, to Timeouts) (string, error) {
+			p, err := startRef("127.0.0.1:0", addrs, to, faults...)
+			if err != nil {
+				return "", err
+			}
+			mu.Lock()
+			spawned = append(spawned, p)
+			mu.Unlock()
+			return p.ln.Addr().String(), nil
+		}}
 }

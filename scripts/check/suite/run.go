@@ -71,13 +71,13 @@ type Options struct {
 	// OnStart is called once, with what calibration has found.
 	OnStart func(Calibration)
 
-	patience time.Duration // at first, for the tests; 0 is the usual
+	Patience time.Duration // at first, for the tests; 0 is the usual
 }
 
 // The longest that a case may take; timed ones wait for the proxy's timeouts.
 const (
-	caseTime  = 14 * time.Second
-	timedTime = 21 * time.Second
+	CaseTime  = 14 * time.Second
+	TimedTime = 21 * time.Second
 	gateTime  = 6 * time.Second
 	afterCut  = 2 * time.Second // from the end of a case's time to its verdict
 )
@@ -90,18 +90,18 @@ var (
 
 // runOnce runs a case now.
 func (l *Lab) runOnce(c *Case, o *Options) Result {
-	t := &T{lab: l, c: c, done: make(chan struct{}), incoming: make(chan *Exchange, 512)}
-	t.token = fmt.Sprintf("zq%sn%dk", runID, caseSeq.Add(1))
+	t := &T{Lab: l, c: c, Done: make(chan struct{}), incoming: make(chan *Exchange, 512)}
+	t.Token = fmt.Sprintf("zq%sn%dk", runID, caseSeq.Add(1))
 	res := Result{ID: c.ID, Group: c.Group, Level: c.Level, RFC: c.RFC, Why: c.Why,
 		started: time.Now()}
-	l.farm.register(t)
+	l.Farm.register(t)
 	var once sync.Once
-	over := func() { once.Do(func() { close(t.done) }) }
-	limit := caseTime
+	over := func() { once.Do(func() { close(t.Done) }) }
+	limit := CaseTime
 	if c.Mode == Timed || c.Mode == TimedAlone {
-		limit = timedTime
+		limit = TimedTime
 	}
-	if c.ID == gate {
+	if c.ID == Gate {
 		limit = gateTime
 	}
 	limit = l.pulse.scale(max(limit, c.Limit))
@@ -125,7 +125,7 @@ func (l *Lab) runOnce(c *Case, o *Options) Result {
 	case <-ran:
 	case <-time.After(limit + afterCut):
 		t.Errorf("the case was not over %v after its time", afterCut)
-		t.noteStall()
+		t.NoteStall()
 	}
 	timer.Stop()
 	over()
@@ -136,7 +136,7 @@ func (l *Lab) runOnce(c *Case, o *Options) Result {
 
 // finish closes what the case has left open.
 func (t *T) finish() {
-	t.lab.farm.unregister(t)
+	t.Lab.Farm.unregister(t)
 	t.mu.Lock()
 	t.ended = true
 	clients, served := t.clients, t.served
@@ -151,8 +151,8 @@ func (t *T) finish() {
 
 // fill takes the outcome from t.
 func (r *Result) fill(t *T, keep bool) {
-	if t.lab.diedSince(r.started) {
-		r.Died = t.lab.deathNote()
+	if t.Lab.DiedSince(r.started) {
+		r.Died = t.Lab.deathNote()
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -191,6 +191,7 @@ func notApplicable(c *Case, reason string) Result {
 
 // runner runs the cases of one report.
 type runner struct {
+	cases   []Case
 	o       Options
 	mu      sync.Mutex
 	results map[string]Result
@@ -205,11 +206,11 @@ func (r *runner) put(res Result) {
 	}
 }
 
-// gate is the case that every other one presupposes.
-const gate = "basic-get"
+// Gate is the case that every other one presupposes.
+const Gate = "basic-get"
 
-// Run runs the cases on a proxy and returns the report.
-func Run(s *Subject, o Options) (*Report, error) {
+// Run runs the cases on a proxy and returns the report, in the order of cases.
+func Run(s *Subject, cases []Case, o Options) (*Report, error) {
 	start := time.Now()
 	if o.Budget == 0 {
 		o.Budget = 50 * time.Second
@@ -217,7 +218,7 @@ func Run(s *Subject, o Options) (*Report, error) {
 	if o.Workers == 0 {
 		o.Workers = 8
 	}
-	r := &runner{o: o, results: map[string]Result{}}
+	r := &runner{cases: cases, o: o, results: map[string]Result{}}
 	deadline := start.Add(o.Budget)
 	labs, err := s.open(deadline)
 	if err != nil {
@@ -239,7 +240,7 @@ func Run(s *Subject, o Options) (*Report, error) {
 	}()
 	main := labs[0]
 	for _, l := range labs {
-		l.first, l.pulse = o.patience, pulse
+		l.first, l.pulse = o.Patience, pulse
 	}
 	if o.OnStart != nil {
 		o.OnStart(Calibration{Hop: hop, Patience: main.patience(), Factor: pulse.stretched()})
@@ -247,7 +248,7 @@ func Run(s *Subject, o Options) (*Report, error) {
 	rep := &Report{Proxy: s.Name}
 	if reason := r.openGate(main); reason != "" {
 		for _, c := range r.wanted() {
-			if c.ID != gate {
+			if c.ID != Gate {
 				r.put(notRun(c, reason))
 			}
 		}
@@ -255,7 +256,7 @@ func Run(s *Subject, o Options) (*Report, error) {
 		r.runLabs(labs)
 		rep.Complete = true
 	}
-	rep.Serial = main.serial
+	rep.Serial = main.Serial
 	rep.Notes = notes(labs)
 	if f := pulse.stretched(); f > 1.5 {
 		rep.Notes = append(rep.Notes, fmt.Sprintf("the machine was busy: patience was up to %.1f "+
@@ -268,12 +269,11 @@ func Run(s *Subject, o Options) (*Report, error) {
 
 // openGate runs the first case; it returns why the others make no sense.
 func (r *runner) openGate(l *Lab) string {
-	var c *Case
-	for i := range registry {
-		if registry[i].ID == gate {
-			c = &registry[i]
-		}
+	i := slices.IndexFunc(r.cases, func(c Case) bool { return c.ID == Gate })
+	if i < 0 {
+		return "there is no case " + Gate
 	}
+	c := &r.cases[i]
 	res := l.runOnce(c, &r.o)
 	if res.Outcome == Failed {
 		res = l.runOnce(c, &r.o) // a second chance: the program may just have started
@@ -282,7 +282,7 @@ func (r *runner) openGate(l *Lab) string {
 		r.put(res)
 	}
 	if res.Outcome == Failed {
-		return "the proxy does not even forward a plain GET (" + gate + "): " + res.Problems[0]
+		return "the proxy does not even forward a plain GET (" + Gate + "): " + res.Problems[0]
 	}
 	return ""
 }
@@ -295,9 +295,9 @@ func (r *runner) selected(c *Case) bool {
 // wanted returns the cases that were asked for.
 func (r *runner) wanted() []*Case {
 	var out []*Case
-	for i := range registry {
-		if r.selected(&registry[i]) {
-			out = append(out, &registry[i])
+	for i := range r.cases {
+		if r.selected(&r.cases[i]) {
+			out = append(out, &r.cases[i])
 		}
 	}
 	return out
@@ -308,7 +308,7 @@ func (r *runner) wanted() []*Case {
 func (r *runner) runLabs(labs []*Lab) {
 	sets := make([][]*Case, len(labs))
 	for _, c := range r.wanted() {
-		if c.ID == gate {
+		if c.ID == Gate {
 			continue
 		}
 		i := 0
@@ -345,7 +345,7 @@ func (r *runner) runLab(l *Lab, cases []*Case) {
 	for _, c := range cases {
 		phases[c.Mode] = append(phases[c.Mode], c)
 	}
-	solo := l.serial || l.ejects
+	solo := l.Serial || l.Ejects
 	alone := append(append([]*Case(nil), phases[Alone]...), phases[TimedAlone]...)
 	switch {
 	case solo && l.spawn != nil:
@@ -441,7 +441,7 @@ func (r *runner) help(l *Lab, queue chan *Case, n int, wg *sync.WaitGroup) {
 				return // then the others do it
 			}
 			defer other.Close()
-			other.serial, other.oneShot, other.ejects = l.serial, l.oneShot, l.ejects
+			other.Serial, other.OneShot, other.Ejects = l.Serial, l.OneShot, l.Ejects
 			other.stalls, other.first, other.fast = l.stalls, l.first, l.fast
 			other.pulse, other.doubts = l.pulse, l.doubts
 			r.drain(other, queue)
@@ -457,7 +457,7 @@ func (l *Lab) adopt(other *Lab) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.restarts = append(l.restarts, other.restarts...)
-	if l.oneShot {
+	if l.OneShot {
 		l.runs += other.runs
 	}
 }
@@ -515,9 +515,9 @@ func (r *runner) suspect(l *Lab, res Result, workers int) look {
 	switch {
 	case res.Outcome != Failed || res.Reason != "":
 		return never
-	case workers > 1 && l.diedSince(res.started):
+	case workers > 1 && l.DiedSince(res.started):
 		return atOnce
-	case res.starved && workers > 1 && !l.serial && l.healthy(time.Second) != nil:
+	case res.starved && workers > 1 && !l.Serial && l.Healthy(time.Second) != nil:
 		return atOnce // others have made the proxy give up its backends
 	case l.pulse.busySince(res.started):
 		return atTheEnd
@@ -571,9 +571,9 @@ type Calibration struct {
 // one runs a case, unless it is not applicable or the proxy is gone.
 func (r *runner) one(l *Lab, c *Case) Result {
 	switch {
-	case c.Need == NeedsSeveral && len(l.farm.backends) < 2:
+	case c.Need == NeedsSeveral && len(l.Farm.Backends) < 2:
 		return notApplicable(c, "the proxy has one backend")
-	case c.Need == NeedsProcess && l.proc == nil:
+	case c.Need == NeedsProcess && l.Proc == nil:
 		return notApplicable(c, "the checker did not start the proxy")
 	case l.gone() != "":
 		return notRun(c, l.gone())
@@ -584,10 +584,10 @@ func (r *runner) one(l *Lab, c *Case) Result {
 	if res.stalled && res.Outcome == Failed {
 		l.stalls.Add(1)
 	}
-	if l.ejects && (c.Hurts || res.Outcome == Failed) {
-		l.refresh()
+	if l.Ejects && (c.Hurts || res.Outcome == Failed) {
+		l.Refresh()
 	} else if res.Outcome == Failed {
-		l.checkHealth(res, l.serial || l.oneShot)
+		l.checkHealth(res, l.Serial || l.OneShot)
 	}
 	return res
 }
@@ -608,7 +608,7 @@ func (l *Lab) gone() string {
 // checkHealth looks after a failed case whether the proxy still serves. One
 // that the checker started is restarted; another one is given up.
 func (l *Lab) checkHealth(res Result, serial bool) {
-	if l.oneShot || !res.stalled && l.proc != nil {
+	if l.OneShot || !res.stalled && l.Proc != nil {
 		return // started afresh, or ensured, before the next client
 	}
 	wait := 3 * time.Second
@@ -619,7 +619,7 @@ func (l *Lab) checkHealth(res Result, serial bool) {
 	if err == nil {
 		return
 	}
-	if l.proc != nil {
+	if l.Proc != nil {
 		l.restart("it no longer answered after case " + res.ID)
 		return
 	}
@@ -634,7 +634,7 @@ func (l *Lab) checkHealth(res Result, serial bool) {
 // ordered returns the results in the order of the cases.
 func (r *runner) ordered() []Result {
 	var out []Result
-	for _, c := range registry {
+	for _, c := range r.cases {
 		if res, ok := r.results[c.ID]; ok {
 			out = append(out, res)
 		}
@@ -647,10 +647,10 @@ func notes(labs []*Lab) []string {
 	var out []string
 	for _, l := range labs {
 		l.mu.Lock()
-		if l.oneShot {
+		if l.OneShot {
 			out = append(out, fmt.Sprintf("the program serves one client and exits: the checker "+
 				"started it %d times", l.runs))
-		} else if l.serial && !l.fast {
+		} else if l.Serial && !l.fast {
 			out = append(out, "the proxy serves one client at a time: the cases were run one "+
 				"after another")
 		}

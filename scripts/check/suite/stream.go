@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// errStalled says that nothing came for as long as the suite waits.
-var errStalled = errors.New("nothing more came")
+// ErrStalled says that nothing came for as long as the suite waits.
+var ErrStalled = errors.New("nothing more came")
 
 // readAhead is how many unread bytes the pump keeps before it stops reading,
 // so that a case which does not read lets the peer feel it.
@@ -134,11 +134,10 @@ func (s *stream) newTapes() {
 	s.in.add(s.buf)
 }
 
-// wait blocks until ready(buf, err) is true, the stream has ended or the
+// Wait blocks until ready(buf, err) is true, the stream has ended or the
 // timeout (or stop) comes. ready runs under the lock.
-func (s *stream) wait(timeout time.Duration, stop <-chan struct{}, ready func([]byte) bool) error {
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
+func (s *stream) Wait(timeout time.Duration, stop <-chan struct{}, ready func([]byte) bool) error {
+	var timer *time.Timer // most often there is nothing to wait for
 	for {
 		s.mu.Lock()
 		ok, err, got := ready(s.buf), s.err, s.in.size()
@@ -149,34 +148,28 @@ func (s *stream) wait(timeout time.Duration, stop <-chan struct{}, ready func([]
 		if err != nil {
 			return err
 		}
+		if timer == nil {
+			timer = time.NewTimer(timeout)
+			defer timer.Stop()
+		}
 		select {
 		case <-s.act:
 			s.mu.Lock()
 			moved := s.in.size() != got || s.err != nil
 			s.mu.Unlock()
 			if moved {
-				resetTimer(timer, timeout)
+				timer.Reset(timeout)
 			}
 		case <-timer.C:
-			return errStalled
+			return ErrStalled
 		case <-stop:
-			return errStalled
+			return ErrStalled
 		}
 	}
 }
 
-func resetTimer(t *time.Timer, d time.Duration) {
-	if !t.Stop() {
-		select {
-		case <-t.C:
-		default:
-		}
-	}
-	t.Reset(d)
-}
-
-// take removes n bytes from the buffer.
-func (s *stream) take(n int) []byte {
+// Take removes n bytes from the buffer.
+func (s *stream) Take(n int) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n = min(n, len(s.buf))
@@ -190,18 +183,28 @@ func (s *stream) take(n int) []byte {
 	return p
 }
 
-// state returns how many bytes are unread and why the stream ended, if it has.
-func (s *stream) state() (int, error) {
+// State returns how many bytes are unread and why the stream ended, if it has.
+func (s *stream) State() (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.buf), s.err
 }
 
-// ended reports whether the peer has finished or broken the connection.
-func (s *stream) ended() bool {
-	_, err := s.state()
+// Ended reports whether the peer has finished or broken the connection.
+func (s *stream) Ended() bool {
+	_, err := s.State()
 	return err != nil
 }
+
+// ReadBuffer sets how much the kernel keeps for the checker, in bytes.
+func (s *stream) ReadBuffer(n int) {
+	if tc, ok := s.conn.(*net.TCPConn); ok {
+		tc.SetReadBuffer(n)
+	}
+}
+
+// Received is how many bytes have come.
+func (s *stream) Received() int64 { return s.in.size() }
 
 func (s *stream) setWant(n int) {
 	s.mu.Lock()
@@ -236,21 +239,21 @@ func (s *stream) reset() {
 	s.conn.Close()
 }
 
-// closeWrite sends a FIN and keeps the other direction open.
-func (s *stream) closeWrite() {
+// CloseWrite sends a FIN and keeps the other direction open.
+func (s *stream) CloseWrite() {
 	if tc, ok := s.conn.(*net.TCPConn); ok {
 		tc.CloseWrite()
 	}
 }
 
-// howEnded puts the end of a stream into words.
-func howEnded(err error) string {
+// HowEnded puts the end of a stream into words.
+func HowEnded(err error) string {
 	switch {
 	case err == nil:
 		return "is still open"
 	case errors.Is(err, io.EOF):
 		return "was closed"
-	case errors.Is(err, errStalled):
+	case errors.Is(err, ErrStalled):
 		return "went silent"
 	case errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
 		strings.Contains(err.Error(), "forcibly closed"):

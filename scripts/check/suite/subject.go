@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"reverseproxy/internal/proc"
 )
 
 // Subject names the proxy under test: exactly one of Chapter, Command with
@@ -35,8 +37,8 @@ type Subject struct {
 	// harm, so that readiness can be seen by connecting.
 	Harmless bool
 
-	// running starts a proxy inside this process; the tests use it.
-	running func(backends []string, to Timeouts) (addr string, err error)
+	// Running starts a proxy inside this process; the tests use it.
+	Running func(backends []string, to Timeouts) (addr string, err error)
 
 	dir string // of what was built
 }
@@ -86,11 +88,11 @@ const (
 // run runs a program that should end by itself and returns the last of what it
 // printed; ended is false when it had to be ended.
 func run(limit time.Duration, argv ...string) (out string, ended bool) {
-	p := &process{argv: argv}
+	p := &Process{argv: argv}
 	if err := p.launch(helpKept); err != nil {
 		return err.Error(), true
 	}
-	ended = p.waitExit(limit)
+	ended = p.Wait(limit)
 	p.stop()
 	return p.output.text(), ended
 }
@@ -115,7 +117,7 @@ func (s *Subject) open(deadline time.Time) ([]*Lab, error) {
 			return openStarted(s.Argv, freeAddrs(s.Count),
 				deadline, s.Timeouts)
 		})
-	case s.running != nil:
+	case s.Running != nil:
 		return s.openTwice(deadline)
 	case s.Prepare != nil:
 		return openFrom(func() (*Lab, error) { return s.openPrepared(deadline) })
@@ -161,8 +163,8 @@ func (s *Subject) openRunning(deadline time.Time, to Timeouts) (*Lab, error) {
 		return nil, err
 	}
 	l := newLab(farm, deadline)
-	l.timeouts = to
-	if l.addr, err = s.running(farm.Addrs(), to); err != nil {
+	l.Timeouts = to
+	if l.addr, err = s.Running(farm.Addrs(), to); err != nil {
 		farm.Close()
 		return nil, err
 	}
@@ -196,10 +198,10 @@ func (s *Subject) openPrepared(deadline time.Time) (*Lab, error) {
 		return nil, err
 	}
 	l := newLab(farm, deadline)
-	l.addr, l.timeouts, l.runs = addr, s.Timeouts, 1
-	l.proc = &process{argv: argv, addr: addr, harmless: s.Harmless}
-	if err := l.proc.start(deadline); err != nil {
-		l.proc.stop()
+	l.addr, l.Timeouts, l.runs = addr, s.Timeouts, 1
+	l.Proc = &Process{argv: argv, addr: addr, harmless: s.Harmless}
+	if err := l.Proc.start(deadline); err != nil {
+		l.Proc.stop()
 		farm.Close()
 		return nil, err
 	}
@@ -217,7 +219,7 @@ func openFrom(spawn func() (*Lab, error)) ([]*Lab, error) {
 }
 
 func newLab(farm *Farm, deadline time.Time) *Lab {
-	return &Lab{farm: farm, deadline: deadline, slot: make(chan struct{}, 1),
+	return &Lab{Farm: farm, deadline: deadline, slot: make(chan struct{}, 1),
 		stalls: &atomic.Int64{}, doubts: &doubts{}}
 }
 
@@ -228,19 +230,19 @@ func openStarted(argv, backends []string, deadline time.Time, to Timeouts) (*Lab
 		return nil, err
 	}
 	l := newLab(farm, deadline)
-	l.timeouts = to
+	l.Timeouts = to
 	args := append([]string(nil), argv...)
 	for i := range args {
 		args[i] = strings.ReplaceAll(args[i], "%BACKENDS%", strings.Join(farm.Addrs(), ","))
 	}
-	l.proc = &process{argv: args, ready: readyLine}
-	if err := l.proc.start(deadline); err != nil {
-		l.proc.stop()
+	l.Proc = &Process{argv: args, ready: readyLine}
+	if err := l.Proc.start(deadline); err != nil {
+		l.Proc.stop()
 		farm.Close()
 		return nil, err
 	}
 	l.runs = 1
-	l.addr = l.proc.addr
+	l.addr = l.Proc.addr
 	return l, nil
 }
 
@@ -311,10 +313,10 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 // openAddress plays the backends on given addresses and runs the command, if
 // there is one.
 func (s *Subject) openAddress(deadline time.Time) (*Lab, error) {
-	if s.Command != "" && listens(s.Proxy) {
+	if s.Command != "" && proc.Listening(s.Proxy) {
 		who := "something"
-		if h := holderOf(s.Proxy); h.pid > 0 {
-			who = h.String()
+		if h := proc.Holder(s.Proxy); h > 0 {
+			who = named(h)
 		}
 		return nil, fmt.Errorf("%s already listens on %s: stop it, or leave out -cmd to test it",
 			who, s.Proxy)
@@ -325,9 +327,9 @@ func (s *Subject) openAddress(deadline time.Time) (*Lab, error) {
 	}
 	l := newLab(farm, deadline)
 	l.addr = s.Proxy
-	l.timeouts = s.Timeouts
+	l.Timeouts = s.Timeouts
 	if s.Command == "" {
-		if canInspect && listens(s.Proxy) {
+		if proc.CanLook && proc.Listening(s.Proxy) {
 			return l, nil // seen without connecting: it may serve one client only
 		}
 		c, err := l.dial(dialTime)
@@ -339,10 +341,10 @@ func (s *Subject) openAddress(deadline time.Time) (*Lab, error) {
 		c.Close()
 		return l, nil
 	}
-	l.proc = &process{argv: shell(s.Command), addr: s.Proxy}
+	l.Proc = &Process{argv: shell(s.Command), addr: s.Proxy}
 	l.runs = 1
-	if err := l.proc.start(deadline); err != nil {
-		l.proc.stop()
+	if err := l.Proc.start(deadline); err != nil {
+		l.Proc.stop()
 		farm.Close()
 		return nil, err
 	}

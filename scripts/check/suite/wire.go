@@ -22,8 +22,8 @@ type Head struct {
 	Faults []string // violations of the grammar, in words
 }
 
-// parseHead splits raw at its line ends and notes what the grammar forbids.
-func parseHead(raw []byte) Head {
+// ParseHead splits raw at its line ends and notes what the grammar forbids.
+func ParseHead(raw []byte) Head {
 	h := Head{Raw: raw}
 	lines := strings.Split(string(raw), "\n")
 	for i, line := range lines {
@@ -147,10 +147,10 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-// headEnd returns the length of the head at the start of buf, with its empty
+// HeadEnd returns the length of the head at the start of buf, with its empty
 // line, or -1. A bare LF ends a line here, so that heads which break the rules
 // are seen whole too.
-func headEnd(buf []byte) int {
+func HeadEnd(buf []byte) int {
 	for i := 0; ; {
 		j := bytes.IndexByte(buf[i:], '\n')
 		if j < 0 {
@@ -177,45 +177,45 @@ func parseLength(s string) (int64, error) {
 	return strconv.ParseInt(s, 10, 64)
 }
 
-// framing says how the body of a message is delimited (RFC 9112 §6.3) by its
+// Framing says how the body of a message is delimited (RFC 9112 §6.3) by its
 // head alone.
-type framing struct {
-	chunked bool
-	length  int64 // -1 when there is no Content-Length
-	faults  []string
+type Framing struct {
+	Chunked bool
+	Length  int64 // -1 when there is no Content-Length
+	Faults  []string
 }
 
-// frame reads the framing fields and names every ambiguity.
-func (h *Head) frame() framing {
-	f := framing{length: -1}
+// Frame reads the framing fields and names every ambiguity.
+func (h *Head) Frame() Framing {
+	f := Framing{Length: -1}
 	cl := h.Values("Content-Length")
 	for _, v := range cl {
 		n, err := parseLength(v)
 		if err != nil {
-			f.faults = append(f.faults, err.Error())
+			f.Faults = append(f.Faults, err.Error())
 			continue
 		}
-		if f.length >= 0 && n != f.length {
-			f.faults = append(f.faults, "two different Content-Length values")
+		if f.Length >= 0 && n != f.Length {
+			f.Faults = append(f.Faults, "two different Content-Length values")
 		}
-		f.length = n
+		f.Length = n
 	}
 	if len(cl) > 1 {
-		f.faults = append(f.faults, fmt.Sprintf("%d Content-Length lines", len(cl)))
+		f.Faults = append(f.Faults, fmt.Sprintf("%d Content-Length lines", len(cl)))
 	}
 	te := h.Values("Transfer-Encoding")
 	if len(te) > 0 {
-		f.chunked = len(te) == 1 && strings.EqualFold(te[0], "chunked")
-		if !f.chunked {
-			f.faults = append(f.faults, "Transfer-Encoding "+Visible(strings.Join(te, ", "), 60))
+		f.Chunked = len(te) == 1 && strings.EqualFold(te[0], "chunked")
+		if !f.Chunked {
+			f.Faults = append(f.Faults, "Transfer-Encoding "+Visible(strings.Join(te, ", "), 60))
 		}
 		if len(cl) > 0 {
-			f.faults = append(f.faults, "Transfer-Encoding together with Content-Length")
+			f.Faults = append(f.Faults, "Transfer-Encoding together with Content-Length")
 		}
 	}
 	for _, fl := range h.Fields {
 		if looksLikeTE(fl.Name) && !strings.EqualFold(fl.Name, "Transfer-Encoding") {
-			f.faults = append(f.faults, "a field "+Visible(fl.Name, 40)+
+			f.Faults = append(f.Faults, "a field "+Visible(fl.Name, 40)+
 				" that a careless backend takes for Transfer-Encoding")
 		}
 	}

@@ -1,11 +1,12 @@
-package suite
+package cases
 
 import (
 	"fmt"
-	"io"
-	"net"
+	"strconv"
 	"strings"
 	"time"
+
+	"reverseproxy/scripts/check/suite"
 )
 
 var requestFramingCases = group("request framing",
@@ -41,7 +42,7 @@ var requestFramingCases = group("request framing",
 			q := x.Request()
 			x.Send(Reply(200, "ok"))
 			x.Close()
-			t.wellFormed(q)
+			wellFormed(t, q)
 			t.SameBody("the backend", q.Body, []byte("body of a GET"))
 			t.Whole(c.Final("GET"), 200)
 		}},
@@ -76,7 +77,7 @@ var requestFramingCases = group("request framing",
 			q := x.Request()
 			x.Send(Reply(200, "ok"))
 			x.Close()
-			t.wellFormed(q)
+			wellFormed(t, q)
 			t.SameBody("the backend", q.Body, []byte("0123456789abcdef"))
 			t.Whole(c.Final("POST"), 200)
 		}},
@@ -112,7 +113,7 @@ var requestFramingCases = group("request framing",
 			q := x.Request()
 			x.Send(Reply(200, "ok"))
 			x.Close()
-			t.wellFormed(q)
+			wellFormed(t, q)
 			t.Whole(c.Final("GET"), 200)
 		}},
 	Case{ID: "req-field-space", Level: Must, RFC: "RFC 9112 §5",
@@ -125,7 +126,7 @@ var requestFramingCases = group("request framing",
 			q := x.Request()
 			x.Send(Reply(200, "ok"))
 			x.Close()
-			t.wellFormed(q)
+			wellFormed(t, q)
 			t.SameBody("the backend", q.Body, []byte("hello"))
 			sameFields(t, "the backend", &q.Head, "X-V: a b")
 			t.Whole(c.Final("POST"), 200)
@@ -137,12 +138,12 @@ var requestFramingCases = group("request framing",
 			c.Send("POST " + t.Path("case") + " HTTP/1.1\r\nhOST: " + Host +
 				"\r\ntRANSFER-eNCODING: CHUNKED\r\ncONNECTION: CLOSE\r\n\r\n" + Chunked("hello", 5))
 			x := t.Expect(c)
-			q := x.requestHead()
+			q := x.RequestHead()
 			if q.Problem == "" {
 				if strings.EqualFold(q.Get("Transfer-Encoding"), "chunked") {
-					x.readChunked(&q.Message)
+					x.ReadChunked(&q.Message)
 				} else {
-					x.requestBody(q)
+					x.RequestBody(q)
 				}
 			}
 			x.Send(Reply(200, "ok"))
@@ -246,9 +247,9 @@ var responseFramingCases = group("response framing",
 				x := t.Expect(c)
 				x.Request()
 				x.Send(garbage)
-				c.stream.wait(t.within(3*time.Second), t.done,
-					func(b []byte) bool { return headEnd(b) >= 0 })
-				if n, _ := c.state(); !strings.HasPrefix(string(c.take(n)), "HTTP/1.1 502 ") {
+				c.Wait(t.Within(3*time.Second), t.Done,
+					func(b []byte) bool { return suite.HeadEnd(b) >= 0 })
+				if n, _ := c.State(); !strings.HasPrefix(string(c.Take(n)), "HTTP/1.1 502 ") {
 					t.Errorf("3 s after the backend had sent %s and kept its connection open, "+
 						"the client had no 502", Visible(garbage, 40))
 				}
@@ -291,11 +292,11 @@ var responseFramingCases = group("response framing",
 )
 
 // wellFormed fails the case when a forwarded request is ambiguous.
-func (t *T) wellFormed(q *Request) {
+func wellFormed(t *T, q *Request) {
 	if q.Problem != "" {
 		t.Fatalf("the backend did not get a whole request: %s", q.Problem)
 	}
-	for _, f := range q.faults() {
+	for _, f := range q.Ambiguities() {
 		t.Errorf("the backend got a malformed request: %s", f)
 	}
 }
@@ -327,21 +328,21 @@ func bodyCase(id string, l Level, rfc, why string, n, chunk int) Case {
 		}
 		t.Serve(func(x *Exchange) {
 			q := x.Request()
-			x.Send(Reply(200, "got "+itoa(len(q.Body))))
-			t.checkUpload(q, body)
+			x.Send(Reply(200, "got "+strconv.Itoa(len(q.Body))))
+			checkUpload(t, q, body)
 		})
 		r := t.Do(t.Req("POST", "up", body), "POST")
-		if !t.failed() {
+		if !t.Failed() {
 			t.Whole(r, 200)
 		}
 	}}
 }
 
-func (t *T) checkUpload(q *Request, body string) {
+func checkUpload(t *T, q *Request, body string) {
 	if q.Problem != "" {
 		t.Fatalf("the backend did not get the whole body: %s", q.Problem)
 	}
-	for _, f := range q.faults() {
+	for _, f := range q.Ambiguities() {
 		t.Errorf("the backend got a malformed request: %s", f)
 	}
 	t.SameBody("the backend", q.Body, []byte(body))
@@ -353,7 +354,7 @@ func uploadRaw(t *T, chunks, body string, pieces int) {
 	t.Serve(func(x *Exchange) {
 		q := x.Request()
 		x.Send(Reply(200, "ok"))
-		t.checkUpload(q, body)
+		checkUpload(t, q, body)
 	})
 	c := t.Dial()
 	head := "POST " + t.Path("chunked") + " HTTP/1.1\r\nHost: " + Host + "\r\nTransfer-Encoding: " +
@@ -365,7 +366,7 @@ func uploadRaw(t *T, chunks, body string, pieces int) {
 		c.Send(head + chunks)
 	}
 	r := c.Final("POST")
-	if !t.failed() {
+	if !t.Failed() {
 		t.Whole(r, 200)
 	}
 }
@@ -377,22 +378,22 @@ const rateSize = 24 << 20
 func chunkRate(id string, up bool, format, why string) Case {
 	return Case{ID: id, Level: Should, Limit: bigTime, RFC: "RFC 9112 §7.1.1", Why: why,
 		Run: func(t *T) {
-			send := func(s *stream) (sum uint64) {
+			send := func(s suite.Reader) (sum uint64) {
 				data := make([]byte, 4<<10)
 				line := fmt.Sprintf(format+"\r\n", len(data))
 				var block []byte
 				for off := int64(0); off < rateSize; off += int64(len(data)) {
 					fillPattern(data, 42, off)
-					sum = patternSum(sum, data)
+					sum = suite.PatternSum(sum, data)
 					block = append(append(append(block, line...), data...), "\r\n"...)
 					if len(block) > 256<<10 || off+int64(len(data)) == rateSize {
-						if s.send(t, block) != nil {
+						if s.SendBytes(block) != nil {
 							return 0
 						}
 						block = block[:0]
 					}
 				}
-				s.send(t, []byte("0\r\n\r\n"))
+				s.SendBytes([]byte("0\r\n\r\n"))
 				return sum
 			}
 			sums := make(chan uint64, 1)
@@ -406,21 +407,21 @@ func chunkRate(id string, up bool, format, why string) Case {
 				go func() {
 					x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: " +
 						"chunked\r\n\r\n")
-					sums <- send(x.stream)
+					sums <- send(x.Reader)
 					x.Close()
 				}()
-				t.readBig(c.reader, m, rateSize)
-				t.sameSum("the client", m, <-sums)
+				readBig(t, c.Reader, m, rateSize)
+				sameSum(t, "the client", m, <-sums)
 				return
 			}
-			c.Send(t.post("Connection: close\r\nTransfer-Encoding: chunked\r\n", ""))
+			c.Send(post(t, "Connection: close\r\nTransfer-Encoding: chunked\r\n", ""))
 			// Ends when all is written or the proxy breaks off.
-			go func() { sums <- send(c.stream) }()
+			go func() { sums <- send(c.Reader) }()
 			x := t.Expect(c)
-			t.readBig(x.reader, m, rateSize)
+			readBig(t, x.Reader, m, rateSize)
 			x.Send(Reply(200, "ok"))
 			x.Close()
-			t.sameSum("the backend", m, <-sums)
+			sameSum(t, "the backend", m, <-sums)
 			t.Whole(c.Final("POST"), 200)
 		}}
 }
@@ -448,7 +449,7 @@ func noBody(t *T, method, field string) {
 	q := x.Request()
 	x.Send(Reply(200, "ok"))
 	x.Close()
-	t.wellFormed(q)
+	wellFormed(t, q)
 	if len(q.Body) > 0 {
 		t.Errorf("the backend got a body: %s", Visible(string(q.Body), 80))
 	}
@@ -520,7 +521,7 @@ func heldLatency(t *T) {
 	best, added := time.Hour, time.Duration(0)
 	begun, tries := time.Now(), 0
 	for limit := 3 * time.Second; best > noTimer && time.Since(begun) < limit; tries++ {
-		before := unproxied()
+		before := suite.Unproxied()
 		start := time.Now()
 		c := t.Dial()
 		c.Send(t.Get("fast"))
@@ -533,8 +534,8 @@ func heldLatency(t *T) {
 		took := time.Since(start)
 		x.Keep()
 		c.Close()
-		own := min(before, unproxied())
-		if own > busyHop {
+		own := min(before, suite.Unproxied())
+		if own > suite.BusyHop {
 			added = max(added, own)
 			took -= hops * own
 			limit = 8 * time.Second
@@ -550,40 +551,6 @@ func heldLatency(t *T) {
 	}
 }
 
-// busyHop is more than unproxied takes on a machine that has nothing else to do.
-const busyHop = 3 * time.Millisecond
-
-// unproxied is how long a request and its answer take here from a goroutine to
-// another, through the kernel but no proxy.
-func unproxied() time.Duration {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0
-	}
-	defer l.Close()
-	// Ends when it has answered or the listener is closed.
-	go func() {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		if _, err := c.Read(make([]byte, 1)); err == nil {
-			_, _ = c.Write([]byte("2"))
-		}
-	}()
-	start := time.Now()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		return 0
-	}
-	defer c.Close()
-	if _, err := c.Write([]byte("1")); err == nil {
-		_, _ = io.ReadAll(c)
-	}
-	return time.Since(start)
-}
-
 // replyRaw has the backend send a body in raw framing and checks it.
 func replyRaw(t *T, fields, raw, body string, pieces int) {
 	t.Serve(func(x *Exchange) {
@@ -592,7 +559,7 @@ func replyRaw(t *T, fields, raw, body string, pieces int) {
 		if pieces == 0 {
 			x.Send(reply)
 		} else {
-			sendPieces(x.stream, t, reply, pieces)
+			x.SendPieces(reply, pieces)
 		}
 	})
 	r := t.Do(t.Get("raw"), "GET")
@@ -679,7 +646,7 @@ func extraBytes(t *T) {
 	}
 	c.Close()
 	t.Answer(Reply(200, "second"))
-	for range t.lab.farm.backends { // each may have its turn before the poisoned one
+	for range t.Lab.Farm.Backends { // each may have its turn before the poisoned one
 		r = t.Do(t.Get("two"), "GET")
 		if strings.Contains(string(r.Body), "poison") {
 			t.Fatalf("the bytes after the first response answered the next request")

@@ -1,8 +1,11 @@
-package suite
+package cases
 
 import (
+	"strconv"
 	"strings"
 	"time"
+
+	"reverseproxy/scripts/check/suite"
 )
 
 var timeoutsCases = group("timeouts",
@@ -10,7 +13,7 @@ var timeoutsCases = group("timeouts",
 		Why: "A client that connects and says nothing is cut off: else a few thousand of them " +
 			"use up the proxy.",
 		Run: func(t *T) {
-			limit := t.limit(t.lab.timeouts.Header)
+			limit := timeLimit(t, t.Lab.Timeouts.Header)
 			c := t.Dial()
 			if _, ended := c.AwaitEnd(limit); !ended {
 				t.Errorf("%v after it had connected, the silent client was still served", limit)
@@ -23,7 +26,7 @@ var timeoutsCases = group("timeouts",
 	Case{ID: "timeout-408", Level: Quality, RFC: "RFC 9110 §15.5.9", Mode: Timed,
 		Why: "A client that is too slow with its head is told so: 408 Request Timeout.",
 		Run: func(t *T) {
-			limit := t.limit(t.lab.timeouts.Header)
+			limit := timeLimit(t, t.Lab.Timeouts.Header)
 			c := t.Dial()
 			c.Send("GET " + t.Path("slow") + " HTTP/1.1\r\nHost: " + Host + "\r\n")
 			rest, _ := c.AwaitEnd(limit)
@@ -42,7 +45,7 @@ var timeoutsCases = group("timeouts",
 		Why: "A response that stands still for longer than the idle timeout is broken off, " +
 			"visibly.",
 		Run: func(t *T) {
-			limit := t.idleLimit()
+			limit := idleLimit(t)
 			c := t.Dial()
 			c.Send(t.Get("stall"))
 			x := t.Expect(c)
@@ -57,13 +60,13 @@ var timeoutsCases = group("timeouts",
 		Why: "An upload that stands still for longer than the idle timeout is broken off: it " +
 			"holds a backend.",
 		Run: func(t *T) {
-			limit := t.idleLimit()
+			limit := idleLimit(t)
 			t.Serve(func(x *Exchange) {
-				x.requestHead()
-				awaitEnd(x.reader, caseTime)
+				x.RequestHead()
+				x.AwaitEnd(suite.CaseTime)
 			})
 			c := t.Dial()
-			c.Send(t.post("Content-Length: 100\r\n", "only this"))
+			c.Send(post(t, "Content-Length: 100\r\n", "only this"))
 			if _, ended := c.AwaitEnd(limit); !ended {
 				t.Errorf("%v after the last byte the upload was still open", limit)
 			}
@@ -72,19 +75,19 @@ var timeoutsCases = group("timeouts",
 		Why: "A tunnel outlives the timeout for responses: a WebSocket may be silent for longer " +
 			"than an answer may take.",
 		Run: func(t *T) {
-			if t.lab.timeouts.Server == 0 || t.lab.timeouts.Server > 3*time.Second ||
-				t.lab.timeouts.Idle < t.lab.timeouts.Server+300*time.Millisecond {
+			if t.Lab.Timeouts.Server == 0 || t.Lab.Timeouts.Server > 3*time.Second ||
+				t.Lab.Timeouts.Idle < t.Lab.Timeouts.Server+300*time.Millisecond {
 				t.Skip("the proxy's timeouts are not short or not known")
 			}
-			pause := (t.lab.timeouts.Server + t.lab.timeouts.Idle) / 2
+			pause := (t.Lab.Timeouts.Server + t.Lab.Timeouts.Idle) / 2
 			for try := 1; ; try++ {
 				began := time.Now()
-				c, x := t.tunnel("")
+				c, x := tunnel(t, "")
 				time.Sleep(pause)
 				x.Send("still there?")
 				// On a busy machine the pause may have grown over the idle timeout.
-				if try == 3 || time.Since(began) < t.lab.timeouts.Idle-100*time.Millisecond {
-					t.pass("the client", c.reader, "still there?")
+				if try == 3 || time.Since(began) < t.Lab.Timeouts.Idle-100*time.Millisecond {
+					arrives(t, "the client", c.Reader, "still there?")
 					return
 				}
 				c.Close()
@@ -104,34 +107,34 @@ var timeoutsCases = group("timeouts",
 const margin = 2500 * time.Millisecond
 
 // limit is how long a case waits for a timeout of d (or an unknown one).
-func (t *T) limit(d time.Duration) time.Duration {
+func timeLimit(t *T, d time.Duration) time.Duration {
 	if d == 0 {
 		d = 5 * time.Second
 	}
-	if t.lab.serial && t.lab.spawn == nil && d > 4*time.Second {
+	if t.Lab.Serial && t.Lab.Single() && d > 4*time.Second {
 		t.Skip("the proxy serves one client at a time, and its timeouts are not known to be " +
 			"short (-timeouts)")
 	}
 	d += margin
-	t.setSlow(d)
-	return min(d, timedTime-time.Second)
+	t.SetSlow(d)
+	return min(d, suite.TimedTime-time.Second)
 }
 
 // idleLimit is limit for the idle timeout, which must be known and short.
-func (t *T) idleLimit() time.Duration {
-	if t.lab.timeouts.Idle == 0 || t.lab.timeouts.Idle > 8*time.Second {
+func idleLimit(t *T) time.Duration {
+	if t.Lab.Timeouts.Idle == 0 || t.Lab.Timeouts.Idle > 8*time.Second {
 		t.Skip("the proxy's idle timeout is not short or not known")
 	}
-	return t.limit(t.lab.timeouts.Idle)
+	return timeLimit(t, t.Lab.Timeouts.Idle)
 }
 
 // slowHeader sends a byte now and then, for longer than the timeout.
 func slowHeader(t *T) {
-	limit := t.limit(t.lab.timeouts.Header)
+	limit := timeLimit(t, t.Lab.Timeouts.Header)
 	c := t.Dial()
 	c.Send("GET " + t.Path("slow") + " HTTP/1.1\r\nHost: " + Host + "\r\nX-Slow: ")
 	for until := time.Now().Add(limit); time.Now().Before(until); {
-		if c.Send("z") != nil || c.ended() {
+		if c.Send("z") != nil || c.Ended() {
 			return
 		}
 		if rest, ended := c.AwaitEnd(200 * time.Millisecond); ended || rest != "" {
@@ -144,7 +147,7 @@ func slowHeader(t *T) {
 // silentBackend never answers.
 func silentBackend(t *T, strict bool) {
 	// It may try them all.
-	limit := t.limit(t.lab.timeouts.Server * time.Duration(len(t.lab.farm.backends)))
+	limit := timeLimit(t, t.Lab.Timeouts.Server*time.Duration(len(t.Lab.Farm.Backends)))
 	c := t.Dial()
 	c.Send(t.Get("never"))
 	x := t.Expect(c)
@@ -162,7 +165,7 @@ func silentBackend(t *T, strict bool) {
 
 // slowBody sends a byte at a time, over more than the timeouts.
 func slowBody(t *T) {
-	to := t.lab.timeouts
+	to := t.Lab.Timeouts
 	if to.Idle == 0 || to.Idle > 3*time.Second {
 		t.Skip("the proxy's timeouts are not short or not known")
 	}
@@ -171,7 +174,8 @@ func slowBody(t *T) {
 	c.Send(t.Get("drip"))
 	x := t.Expect(c)
 	x.Request()
-	x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: " + itoa(n) + "\r\n\r\n")
+	x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: " +
+		strconv.Itoa(n) + "\r\n\r\n")
 	for i := 0; i < n; i++ {
 		x.Send("b")
 		time.Sleep(250 * time.Millisecond)
@@ -184,18 +188,18 @@ func slowBody(t *T) {
 
 // blackHole makes the backends accept no more.
 func blackHole(t *T) {
-	if t.lab.timeouts.Connect == 0 {
+	if t.Lab.Timeouts.Connect == 0 {
 		t.Skip("the proxy's connect timeout is not known")
 	}
-	limit := t.limit(t.lab.timeouts.Connect * time.Duration(2*len(t.lab.farm.backends)))
-	for _, b := range t.lab.farm.backends {
-		b.down()
+	limit := timeLimit(t, t.Lab.Timeouts.Connect*time.Duration(2*len(t.Lab.Farm.Backends)))
+	for _, b := range t.Lab.Farm.Backends {
+		b.Down()
 	}
 	defer func() {
-		for _, b := range t.lab.farm.backends {
-			b.listen()
+		for _, b := range t.Lab.Farm.Backends {
+			b.Listen()
 		}
-		t.recover()
+		recovered(t)
 	}()
 	var open []func()
 	defer func() {
@@ -203,8 +207,8 @@ func blackHole(t *T) {
 			f()
 		}
 	}()
-	for _, b := range t.lab.farm.backends {
-		f, err := deafListener(b.addr)
+	for _, b := range t.Lab.Farm.Backends {
+		f, err := deafListener(b.Addr)
 		if err != nil {
 			t.Skip("this system cannot play a backend that does not accept: " + err.Error())
 		}

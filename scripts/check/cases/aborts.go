@@ -1,8 +1,10 @@
-package suite
+package cases
 
 import (
 	"strings"
 	"time"
+
+	"reverseproxy/scripts/check/suite"
 )
 
 var abortsCases = group("aborts",
@@ -36,7 +38,7 @@ var abortsCases = group("aborts",
 			x := t.Expect(c)
 			x.Request()
 			x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nonly this")
-			c.await(func(b []byte) bool { return strings.Contains(string(b), "only this") })
+			c.Await(func(b []byte) bool { return strings.Contains(string(b), "only this") })
 			x.Reset()
 			r := c.Final("GET")
 			if r.Status == 200 && r.Ended == "chunked" && r.Problem == "" {
@@ -59,7 +61,7 @@ var abortsCases = group("aborts",
 			x := t.Expect(c)
 			x.Request()
 			c.Reset()
-			if _, ended := awaitEnd(x.reader, 3*time.Second); !ended {
+			if _, ended := x.AwaitEnd(3 * time.Second); !ended {
 				t.Errorf("3 s after the client had left, the backend's connection was still open")
 			}
 		}},
@@ -72,19 +74,19 @@ var abortsCases = group("aborts",
 			x := t.Expect(c)
 			x.Request()
 			x.Send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
-			c.await(func(b []byte) bool { return headEnd(b) >= 0 })
+			c.Await(func(b []byte) bool { return suite.HeadEnd(b) >= 0 })
 			c.Reset()
 			sent := int64(0)
 			p := pattern(14, 256<<10)
-			for until := time.Now().Add(t.within(4 * time.Second)); time.Now().Before(until) &&
-				!x.ended(); {
-				if x.stream.send(t, p) != nil {
+			for until := time.Now().Add(t.Within(4 * time.Second)); time.Now().Before(until) &&
+				!x.Ended(); {
+				if x.SendBytes(p) != nil {
 					return
 				}
 				sent += int64(len(p))
 				time.Sleep(5 * time.Millisecond)
 			}
-			if !x.ended() {
+			if !x.Ended() {
 				t.Errorf("4 s after the client had left, the proxy had taken %d MiB and wanted "+
 					"more", sent>>20)
 			}
@@ -94,8 +96,8 @@ var abortsCases = group("aborts",
 			"business: no connection, no empty request.",
 		Run: func(t *T) {
 			accepted := func() (n int64) {
-				for _, b := range t.lab.farm.backends {
-					n += b.empty.Load() + b.strays.Load()
+				for _, b := range t.Lab.Farm.Backends {
+					n += b.Empty.Load() + b.Strays.Load()
 				}
 				return n
 			}
@@ -103,7 +105,7 @@ var abortsCases = group("aborts",
 			for i := 0; i < 3; i++ {
 				t.Dial().Close()
 			}
-			time.Sleep(t.within(150 * time.Millisecond))
+			time.Sleep(t.Within(150 * time.Millisecond))
 			if n := accepted() - before; n > 0 {
 				t.Errorf("%d connections without a request reached the backends", n)
 			}
@@ -171,15 +173,15 @@ func leaveUpload(t *T, chunked bool) {
 		lines, part = "Transfer-Encoding: chunked\r\n", "9\r\nonly this\r\n"
 	}
 	c := t.Dial()
-	c.Send(t.post(lines, part))
+	c.Send(post(t, lines, part))
 	x := t.Accept(c)
 	if x == nil {
 		c.Close() // it waits for the whole body: then nothing must arrive
-		if x = acceptWithin(t, 150*time.Millisecond); x == nil {
+		if x = t.AcceptWithin(150 * time.Millisecond); x == nil {
 			return
 		}
 	} else {
-		x.await(func(b []byte) bool { return strings.Contains(string(b), "only this") })
+		x.Await(func(b []byte) bool { return strings.Contains(string(b), "only this") })
 		c.Close()
 	}
 	q := x.Request()
@@ -196,7 +198,7 @@ func leaveUpload(t *T, chunked bool) {
 func survives(t *T) {
 	big := strings.Repeat("x", 1<<20)
 	t.Serve(func(x *Exchange) {
-		q := x.requestHead()
+		q := x.RequestHead()
 		if strings.HasSuffix(q.Target, "/page") {
 			x.Send(Reply(200, "still here"))
 			return
@@ -210,12 +212,12 @@ func survives(t *T) {
 			c.Send("GET " + t.Path("h"))
 		case 1:
 			c.Send(t.Get("down"))
-			c.await(func(b []byte) bool { return len(b) > 0 })
+			c.Await(func(b []byte) bool { return len(b) > 0 })
 		case 2:
 			c.Send(t.Get("down"))
 			time.Sleep(3 * time.Millisecond)
 		case 3:
-			c.Send(t.post("Content-Length: 100000\r\n", "some"))
+			c.Send(post(t, "Content-Length: 100000\r\n", "some"))
 		case 4:
 			c.Send(t.Get("down"))
 		}
@@ -225,20 +227,20 @@ func survives(t *T) {
 			c.Close()
 		}
 	}
-	t.stillServes()
+	stillServes(t)
 }
 
 // stillServes asks for a page and says whether the proxy has died.
-func (t *T) stillServes() {
+func stillServes(t *T) {
 	start := time.Now().Add(-5 * time.Second)
-	if t.lab.proc != nil && !t.lab.oneShot && t.lab.proc.waitExit(50*time.Millisecond) {
-		t.Fatalf("the proxy has died: %s", t.lab.proc.lastWords())
+	if t.Lab.Proc != nil && !t.Lab.OneShot && t.Lab.Proc.Wait(50*time.Millisecond) {
+		t.Fatalf("the proxy has died: %s", t.Lab.Proc.LastWords())
 	}
 	r := t.Do(t.Get("page"), "GET")
-	if t.lab.ejects && r.Status >= 500 {
+	if t.Lab.Ejects && r.Status >= 500 {
 		return // it lives, and has taken its backends out of service
 	}
-	if t.lab.diedSince(start) && r.Status != 200 {
+	if t.Lab.DiedSince(start) && r.Status != 200 {
 		t.Fatalf("the proxy has died")
 	}
 	t.Whole(r, 200)
@@ -266,5 +268,5 @@ func survivesBackend(t *T) {
 		c.Close()
 	}
 	t.Answer(Reply(200, "still here"))
-	t.stillServes()
+	stillServes(t)
 }

@@ -1,10 +1,14 @@
-package suite
+package cases
 
 import (
 	"errors"
 	"net"
+	"os"
+	"strconv"
 	"strings"
 	"time"
+
+	"reverseproxy/scripts/check/suite"
 )
 
 var interimResponsesCases = group("interim responses",
@@ -27,7 +31,7 @@ var interimResponsesCases = group("interim responses",
 			if x == nil {
 				t.Fatalf("the request was not forwarded before its body had come")
 			}
-			x.requestHead()
+			x.RequestHead()
 			x.Send(Reply(417, "no"))
 			x.Close()
 			r := c.Final("PUT")
@@ -89,14 +93,18 @@ var interimResponsesCases = group("interim responses",
 				x.Request()
 				for many := strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
 					1000); ; {
-					if x.Send(many) != nil {
+					switch err := x.Send(many); {
+					case errors.Is(err, os.ErrDeadlineExceeded):
+						<-t.Done // the proxy is slow: only it must give up
+						return
+					case err != nil:
 						return
 					}
 				}
 			})
 			c := t.Dial()
 			c.Send(t.Get("endless"))
-			c.discard(t, 8<<20)
+			discardAll(c, t, 8<<20)
 		}},
 	Case{ID: "interim-http10", Level: Must, RFC: "RFC 9110 §15.2",
 		Why: "An HTTP/1.0 client does not know 1xx responses and must not get one.",
@@ -146,7 +154,7 @@ var responsesWithoutBodyCases = group("responses without body",
 		Run: func(t *T) {
 			t.Answer("HTTP/1.1 200 OK\r\nContent-Length: 12345\r\nConnection: close\r\n\r\n")
 			r := t.Do(t.Req("HEAD", "h", ""), "HEAD")
-			t.mustBe(r, 200)
+			t.MustBe(r, 200)
 			sameFields(t, "the client", &r.Head, "Content-Length: 12345")
 		}},
 	Case{ID: "head-body-by-mistake", Level: Must, Hurts: true, RFC: "RFC 9112 §6.3",
@@ -158,7 +166,7 @@ var responsesWithoutBodyCases = group("responses without body",
 			c.Send(t.Req("HEAD", "h", ""))
 			r := c.Final("HEAD")
 			if r.Status < 500 {
-				t.mustBe(r, 200)
+				t.MustBe(r, 200)
 			}
 			if rest, _ := c.AwaitEnd(quietClient); rest != "" {
 				t.Errorf("after the head the client got %s", Visible(rest, 100))
@@ -171,7 +179,7 @@ var responsesWithoutBodyCases = group("responses without body",
 			c := t.Dial()
 			c.Send(t.Get("204"))
 			r := c.Final("GET")
-			t.mustBe(r, 204)
+			t.MustBe(r, 204)
 			notThere(t, "the client", &r.Head, "Transfer-Encoding")
 			if rest, _ := c.AwaitEnd(quietClient); rest != "" {
 				t.Errorf("after the head the client got %s", Visible(rest, 100))
@@ -215,7 +223,7 @@ var http10Cases = group("HTTP/1.0",
 			body := string(pattern(5, 3000))
 			t.Serve(func(x *Exchange) {
 				q := x.Request()
-				t.checkUpload(q, body)
+				checkUpload(t, q, body)
 				x.Send(Reply(200, "ok"))
 			})
 			r := t.Do("POST "+t.Path("old")+" HTTP/1.0\r\nHost: "+Host+"\r\nContent-Length: "+
@@ -251,7 +259,7 @@ var trailersCases = group("trailers",
 			t.Answer(trailerReply)
 			r := t.Do(t.Get("t", "TE: trailers", "Connection: close, TE"), "GET")
 			t.Whole(r, 200)
-			if r.trailer("X-Sum") != "abc" {
+			if r.Trailer("X-Sum") != "abc" {
 				t.Errorf("the trailer field X-Sum did not reach the client")
 			}
 		}},
@@ -259,16 +267,16 @@ var trailersCases = group("trailers",
 		Why: "The trailer section of a request reaches the backend after the body.",
 		Run: func(t *T) {
 			c := t.Dial()
-			c.Send(t.post("Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\nConnection: close\r\n",
+			c.Send(post(t, "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\nConnection: close\r\n",
 				Chunked("hello", 3, "X-Sum: abc")))
 			x := t.Expect(c)
 			q := x.Request()
 			x.Send(Reply(200, "ok"))
 			x.Close()
-			t.wellFormed(q)
+			wellFormed(t, q)
 			t.SameBody("the backend", q.Body, []byte("hello"))
 			t.Whole(c.Final("POST"), 200)
-			if q.trailer("X-Sum") != "abc" {
+			if q.Trailer("X-Sum") != "abc" {
 				t.Errorf("the trailer field X-Sum did not reach the backend")
 			}
 		}},
@@ -277,13 +285,13 @@ var trailersCases = group("trailers",
 			"was not checked for.",
 		Run: func(t *T) {
 			c := t.Dial()
-			c.Send(t.post(closeLine("Transfer-Encoding: chunked\r\n"), Chunked("hello", 3,
+			c.Send(post(t, closeLine("Transfer-Encoding: chunked\r\n"), Chunked("hello", 3,
 				"Authorization: Basic x", "X-Late: 1")))
 			x := t.Expect(c)
 			q := x.Request()
 			x.Send(Reply(200, "ok"))
 			x.Close()
-			t.wellFormed(q)
+			wellFormed(t, q)
 			notThere(t, "the backend (in the head)", &q.Head, "Authorization", "X-Late")
 		}},
 )
@@ -293,19 +301,19 @@ const trailerReply = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: 
 	"5\r\nhello\r\n0\r\nX-Sum: abc\r\n\r\n"
 
 // discard reads until the connection ends; it fails the case after limit bytes.
-func (c *Client) discard(t *T, limit int64) {
+func discardAll(c *Client, t *T, limit int64) {
 	for {
-		err := c.await(func(b []byte) bool { return len(b) > 0 })
-		n, _ := c.state()
-		c.take(n)
+		err := c.Await(func(b []byte) bool { return len(b) > 0 })
+		n, _ := c.State()
+		c.Take(n)
 		switch {
-		case errors.Is(err, errStalled), errors.Is(err, net.ErrClosed):
+		case errors.Is(err, suite.ErrStalled), errors.Is(err, net.ErrClosed):
 			t.Fatalf("the client got %d bytes without an end; then the connection %s",
-				c.in.size(), howEnded(err))
+				c.Received(), suite.HowEnded(err))
 		case err != nil:
 			return
-		case c.in.size() > limit:
-			t.Fatalf("the client got %d bytes, and still no end", c.in.size())
+		case c.Received() > limit:
+			t.Fatalf("the client got %d bytes, and still no end", c.Received())
 		}
 	}
 }
@@ -315,18 +323,18 @@ func (c *Client) discard(t *T, limit int64) {
 func expectContinue(t *T, asked bool) {
 	body := "the body that was asked for"
 	t.Serve(func(x *Exchange) {
-		q := x.requestHead()
+		q := x.RequestHead()
 		if asked && q.Names("Expect", "100-continue") {
 			x.Send("HTTP/1.1 100 Continue\r\n\r\n")
 		}
-		x.requestBody(q)
-		t.checkUpload(q, body)
+		x.RequestBody(q)
+		checkUpload(t, q, body)
 		x.Send(Reply(200, "ok"))
 	})
 	c := t.Dial()
 	c.Send("POST " + t.Path("expect") + " HTTP/1.1\r\nHost: " + Host + "\r\nConnection: " +
 		"close\r\nExpect: 100-continue\r\nContent-Length: " +
-		itoa(len(body)) + "\r\n\r\n")
+		strconv.Itoa(len(body)) + "\r\n\r\n")
 	if !asked {
 		time.Sleep(250 * time.Millisecond)
 	} else if r := c.Response("POST"); r.Status != 100 {
@@ -338,7 +346,7 @@ func expectContinue(t *T, asked bool) {
 	}
 	c.Send(body)
 	r := c.Final("POST")
-	if !t.failed() {
+	if !t.Failed() {
 		t.Whole(r, 200)
 	}
 }
@@ -366,7 +374,7 @@ func noBodyCase(id, method, reply string, status int, why string) Case {
 		if r.Status == 0 {
 			t.Fatalf("no answer while the backend kept its connection open: %s", r.Problem)
 		}
-		t.mustBe(r, status)
+		t.MustBe(r, status)
 		sameFields(t, "the client", &r.Head, "X-A: b")
 		for _, f := range r.Faults {
 			t.Errorf("the response is malformed: %s", f)
@@ -398,7 +406,7 @@ func http10Chunks(t *T, fields string) {
 	c := t.Dial()
 	c.Send("GET " + t.Path("old") + " HTTP/1.0\r\nHost: " + Host + "\r\n" + fields + "\r\n")
 	r := c.Final("GET")
-	t.mustBe(r, 200)
+	t.MustBe(r, 200)
 	if r.Has("Transfer-Encoding") {
 		t.Fatalf("the HTTP/1.0 client got Transfer-Encoding: %s",
 			Visible(r.Get("Transfer-Encoding"), 40))

@@ -1,4 +1,4 @@
-package suite
+package cases
 
 import (
 	"slices"
@@ -26,7 +26,7 @@ var forwardingFieldsCases = group("forwarding fields",
 		Why: "A client that lists Host or Content-Length in Connection must not strip them: the " +
 			"backend gets a sound request or none.",
 		Run: func(t *T) {
-			t.attack(t.Req("POST", "abuse", "hello", "Connection: close, Host, Content-Length")).
+			attack(t, t.Req("POST", "abuse", "hello", "Connection: close, Host, Content-Length")).
 				mayForward(func(q *Request) { t.SameBody("the backend", q.Body, []byte("hello")) })
 		}},
 	Case{ID: "hop-response-names", Level: Must, RFC: "RFC 9110 §7.6.1",
@@ -57,7 +57,7 @@ var forwardingFieldsCases = group("forwarding fields",
 		Why: "Upgrade that Connection does not name is meant for nobody; passed on as an upgrade " +
 			"it opens a tunnel the client did not ask this proxy for.",
 		Run: func(t *T) {
-			q := t.fieldsAtBackend("Upgrade: websocket")
+			q := fieldsAtBackend(t, "Upgrade: websocket")
 			if q.Has("Upgrade") && q.Names("Connection", "upgrade") {
 				t.Errorf("the backend got an upgrade: %s", Visible(q.Get("Upgrade"), 60))
 			}
@@ -66,13 +66,13 @@ var forwardingFieldsCases = group("forwarding fields",
 		Why: "The backend gets exactly one Host: the client's, or the backend's own address; " +
 			"virtual hosts depend on it.",
 		Run: func(t *T) {
-			q := t.fieldsAtBackend()
+			q := fieldsAtBackend(t)
 			h := q.Values("Host")
 			if len(h) != 1 {
 				t.Fatalf("the backend got %d Host fields", len(h))
 			}
 			ok := h[0] == Host
-			for _, a := range t.lab.farm.Addrs() {
+			for _, a := range t.Lab.Farm.Addrs() {
 				ok = ok || h[0] == a
 			}
 			if !ok {
@@ -83,7 +83,7 @@ var forwardingFieldsCases = group("forwarding fields",
 		Why: "The backend can tell which host the client asked for, from Host or " +
 			"X-Forwarded-Host: it builds links with it.",
 		Run: func(t *T) {
-			q := t.fieldsAtBackend()
+			q := fieldsAtBackend(t)
 			if q.Get("Host") != Host && q.Get("X-Forwarded-Host") != Host &&
 				!strings.Contains(q.Get("Forwarded"), Host) {
 				t.Errorf("%s is nowhere in Host %s, X-Forwarded-Host %s", Host,
@@ -94,7 +94,7 @@ var forwardingFieldsCases = group("forwarding fields",
 		Why: "A gateway must add Via to what it forwards: it shows loops and who changed a " +
 			"message.",
 		Run: func(t *T) {
-			q := t.fieldsAtBackend()
+			q := fieldsAtBackend(t)
 			if !q.Has("Via") {
 				t.Fatalf("the backend got no Via field")
 			}
@@ -108,7 +108,7 @@ var forwardingFieldsCases = group("forwarding fields",
 		Why: "An entry of Via that is there stays, and the own one comes after it: the order is " +
 			"the way the message took.",
 		Run: func(t *T) {
-			q := t.fieldsAtBackend("Via: 1.0 fred, 1.1 p.example.net")
+			q := fieldsAtBackend(t, "Via: 1.0 fred, 1.1 p.example.net")
 			v := q.List("Via")
 			// Whether there is an own entry at all is judged by via-request.
 			if len(v) < 2 || v[0] != "1.0 fred" || v[1] != "1.1 p.example.net" {
@@ -119,7 +119,7 @@ var forwardingFieldsCases = group("forwarding fields",
 		Why: "X-Forwarded-For tells the backend the client's address: else every client looks " +
 			"like the proxy.",
 		Run: func(t *T) {
-			q := t.fieldsAtBackend()
+			q := fieldsAtBackend(t)
 			v := q.List("X-Forwarded-For")
 			if strings.Contains(q.Get("Forwarded"), "for=127.0.0.1") && len(v) == 0 {
 				return
@@ -133,7 +133,7 @@ var forwardingFieldsCases = group("forwarding fields",
 		Why: "Behind another proxy the chain grows at its end, over several lines too: the last " +
 			"entry is the one that can be trusted.",
 		Run: func(t *T) {
-			q := t.fieldsAtBackend("X-Forwarded-For: 192.0.2.1", "X-Forwarded-For: 192.0.2.2, "+
+			q := fieldsAtBackend(t, "X-Forwarded-For: 192.0.2.1", "X-Forwarded-For: 192.0.2.2, "+
 				"192.0.2.3")
 			if got := strings.Join(q.List("X-Forwarded-For"), ", "); got != "192.0.2.1, "+
 				"192.0.2.2, 192.0.2.3, 127.0.0.1" {
@@ -144,7 +144,7 @@ var forwardingFieldsCases = group("forwarding fields",
 		Why: "A client that lists X-Forwarded-For in Connection must not hide its address from " +
 			"the backend.",
 		Run: func(t *T) {
-			q := t.fieldsAtBackend("Connection: close, X-Forwarded-For", "X-Forwarded-For: "+
+			q := fieldsAtBackend(t, "Connection: close, X-Forwarded-For", "X-Forwarded-For: "+
 				"192.0.2.66")
 			v := q.List("X-Forwarded-For")
 			if len(v) == 0 || v[len(v)-1] != "127.0.0.1" {
@@ -154,7 +154,7 @@ var forwardingFieldsCases = group("forwarding fields",
 	Case{ID: "xf-proto", Level: Quality, RFC: "RFC 7239 §5.4",
 		Why: "X-Forwarded-Proto tells the backend whether the client spoke http or https.",
 		Run: func(t *T) {
-			q := t.fieldsAtBackend()
+			q := fieldsAtBackend(t)
 			if q.Get("X-Forwarded-Proto") != "http" && !strings.Contains(q.Get("Forwarded"),
 				"proto=http") {
 				t.Errorf("the backend got X-Forwarded-Proto %s",
@@ -165,7 +165,7 @@ var forwardingFieldsCases = group("forwarding fields",
 		Why: "X-Forwarded-Host tells the backend the host that the client asked for, whatever " +
 			"Host says.",
 		Run: func(t *T) {
-			q := t.fieldsAtBackend()
+			q := fieldsAtBackend(t)
 			if q.Get("X-Forwarded-Host") != Host && !strings.Contains(q.Get("Forwarded"),
 				"host="+Host) {
 				t.Errorf("the backend got X-Forwarded-Host %s", Visible(q.Get("X-Forwarded-Host"),
@@ -221,7 +221,7 @@ var forwardingFieldsCases = group("forwarding fields",
 			"value arrives as it was sent.",
 		Run: func(t *T) {
 			for _, two := range [][]string{{"5", "5"}, {"5", "3"}, {"0", "5"}, {"5", "0"}} {
-				o := t.attack(t.Req("OPTIONS", "mf", "", "Max-Forwards: "+two[0],
+				o := attack(t, t.Req("OPTIONS", "mf", "", "Max-Forwards: "+two[0],
 					"Max-Forwards: "+two[1]))
 				forwards, _ := o.all()
 				for _, q := range forwards {
@@ -251,7 +251,7 @@ var forwardingFieldsCases = group("forwarding fields",
 
 // fieldsAtBackend sends a GET with further fields and returns what the
 // backend got.
-func (t *T) fieldsAtBackend(fields ...string) *Request {
+func fieldsAtBackend(t *T, fields ...string) *Request {
 	c := t.Dial()
 	c.Send(t.Get("fields", fields...))
 	x := t.Expect(c)
@@ -268,7 +268,7 @@ func (t *T) fieldsAtBackend(fields ...string) *Request {
 // hopRequest checks that fields of a request do not reach the backend.
 func hopRequest(id string, l Level, rfc, why string, fields []string, gone ...string) Case {
 	return Case{ID: id, Level: l, RFC: rfc, Why: why, Run: func(t *T) {
-		q := t.fieldsAtBackend(append([]string{"X-Open: yes"}, fields...)...)
+		q := fieldsAtBackend(t, append([]string{"X-Open: yes"}, fields...)...)
 		notThere(t, "the backend", &q.Head, gone...)
 		sameFields(t, "the backend", &q.Head, "X-Open: yes")
 	}}

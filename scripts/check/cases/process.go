@@ -1,8 +1,12 @@
-package suite
+package cases
 
 import (
+	"strconv"
 	"strings"
 	"time"
+
+	"reverseproxy/internal/proc"
+	"reverseproxy/scripts/check/suite"
 )
 
 var processCases = group("process",
@@ -10,22 +14,20 @@ var processCases = group("process",
 		Why: "The program serves one client after another without being started again: one that " +
 			"exits or dies takes everybody with it.",
 		Run: func(t *T) {
-			l := t.lab
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			if l.oneShot {
+			runs, accidents := t.Lab.History()
+			if t.Lab.OneShot {
 				t.Errorf("the program serves one client and exits; it was started %d times so far",
-					l.runs)
+					runs)
 			}
-			if n := len(l.restarts); n > 0 {
-				t.Errorf("the program died or hung %d times; first: %s", n, l.restarts[0])
+			if n := len(accidents); n > 0 {
+				t.Errorf("the program died or hung %d times; first: %s", n, accidents[0])
 			}
 		}},
 	Case{ID: "process-children", Level: Should, RFC: "–", Mode: Alone, Need: NeedsProcess,
 		Why: "Children that have ended are waited for: a zombie keeps its place in the process " +
 			"table, and after some thousands nothing can be started any more.",
 		Run: func(t *T) {
-			if !canInspect {
+			if !proc.CanLook {
 				t.Skip("this system has no /proc")
 			}
 			t.Answer(Reply(200, "ok"))
@@ -33,8 +35,8 @@ var processCases = group("process",
 				t.Whole(t.Do(t.Get("child"), "GET"), 200)
 			}
 			left := 0
-			for until := time.Now().Add(t.within(2 * time.Second)); time.Now().Before(until); {
-				if left = zombies(t.lab.proc.pid()); left == 0 {
+			for until := time.Now().Add(t.Within(2 * time.Second)); time.Now().Before(until); {
+				if left = proc.Mem(t.Lab.Proc.PID()).Zombies; left == 0 {
 					return
 				}
 				time.Sleep(100 * time.Millisecond)
@@ -53,19 +55,19 @@ var processCases = group("process",
 		Why: "Bytes from the network are not printed raw: a terminal obeys the escape sequences " +
 			"in them.",
 		Run: func(t *T) {
-			t.Answer(Reply(200, "ok", "X-Esc: "+escapeMarker))
-			t.attack("GET " + t.Path("esc") + " HTTP/1.1\r\nHost: " + Host + "\r\nX-Esc: " +
-				escapeMarker + "\r\nConnection: close\r\n\r\n")
-			t.attack("GET " + t.Path(escapeMarker) + " HTTP/1.1\r\nHost: " + Host +
+			t.Answer(Reply(200, "ok", "X-Esc: "+suite.EscapeMarker))
+			attack(t, "GET "+t.Path("esc")+" HTTP/1.1\r\nHost: "+Host+"\r\nX-Esc: "+
+				suite.EscapeMarker+"\r\nConnection: close\r\n\r\n")
+			attack(t, "GET "+t.Path(suite.EscapeMarker)+" HTTP/1.1\r\nHost: "+Host+
 				"\r\nConnection: close\r\n\r\n")
 			time.Sleep(50 * time.Millisecond)
 			// A C program keeps what it prints into a pipe until it has 4 KB.
 			pad := "X-Pad: " + strings.Repeat("x", 900)
-			for i := 0; i < 12 && !t.lab.proc.output.hasMarker() && !t.lab.oneShot; i++ {
-				t.Do(t.Get("pad", pad, "X-Esc: "+escapeMarker), "GET")
+			for i := 0; i < 12 && !t.Lab.Proc.Escaped() && !t.Lab.OneShot; i++ {
+				t.Do(t.Get("pad", pad, "X-Esc: "+suite.EscapeMarker), "GET")
 			}
 			time.Sleep(50 * time.Millisecond)
-			if t.lab.proc.output.hasMarker() {
+			if t.Lab.Proc.Escaped() {
 				t.Errorf("the program printed an escape sequence that came from the network")
 			}
 		}},
@@ -73,10 +75,10 @@ var processCases = group("process",
 
 // descriptorLeak counts descriptors before and after some traffic.
 func descriptorLeak(t *T) {
-	if !canInspect {
+	if !proc.CanLook {
 		t.Skip("this system has no /proc")
 	}
-	if t.lab.oneShot {
+	if t.Lab.OneShot {
 		t.Skip("the program exits after each client")
 	}
 	t.Serve(func(x *Exchange) {
@@ -85,7 +87,7 @@ func descriptorLeak(t *T) {
 	})
 	t.Whole(t.Do(t.Get("warm"), "GET"), 200)
 	time.Sleep(100 * time.Millisecond)
-	before := descriptors(t.lab.proc.pid())
+	before := descriptors(t.Lab.Proc.PID())
 	for i := 0; i < 50; i++ {
 		c := t.Dial()
 		c.Send(t.Get("fd"))
@@ -95,8 +97,8 @@ func descriptorLeak(t *T) {
 		c.Close()
 	}
 	left := 0
-	for until := time.Now().Add(t.within(3 * time.Second)); time.Now().Before(until); {
-		if left = descriptors(t.lab.proc.pid()) - before; left <= 8 {
+	for until := time.Now().Add(t.Within(3 * time.Second)); time.Now().Before(until); {
+		if left = descriptors(t.Lab.Proc.PID()) - before; left <= 8 {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -106,13 +108,13 @@ func descriptorLeak(t *T) {
 
 // memoryFlat compares resident memory before and during a big download.
 func memoryFlat(t *T) {
-	if !canInspect {
+	if !proc.CanLook {
 		t.Skip("this system has no /proc")
 	}
-	if t.lab.oneShot {
+	if t.Lab.OneShot {
 		t.Skip("the program exits after each client")
 	}
-	before := resident(t.lab.proc.pid())
+	before := proc.Mem(t.Lab.Proc.PID()).RSS
 	c := t.Dial()
 	c.Send(t.Get("mem"))
 	x := t.Expect(c)
@@ -120,16 +122,25 @@ func memoryFlat(t *T) {
 	const size = 48 << 20
 	// Ends when all is written or the proxy breaks off.
 	go func() {
-		x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: " + itoa(size) + "\r\n\r\n")
-		sendPattern(t, x.stream, 15, size)
+		x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: " +
+			strconv.Itoa(size) + "\r\n\r\n")
+		sendPattern(t, x.Reader, 15, size)
 		x.Close()
 	}()
 	time.Sleep(400 * time.Millisecond) // the client reads late
-	peak := resident(t.lab.proc.pid())
+	peak := proc.Mem(t.Lab.Proc.PID()).RSS
 	m := &Message{}
-	t.readBig(c.reader, m, size)
-	peak = max(peak, resident(t.lab.proc.pid()))
+	readBig(t, c.Reader, m, size)
+	peak = max(peak, proc.Mem(t.Lab.Proc.PID()).RSS)
 	if grown := peak - before; grown > 32<<20 {
 		t.Errorf("resident memory grew by %d MiB", grown>>20)
 	}
+}
+
+// descriptors counts the open descriptors of a process and its children.
+func descriptors(pid int) (n int) {
+	for _, p := range proc.Tree(pid) {
+		n += len(proc.Files(p.PID))
+	}
+	return n
 }

@@ -1,15 +1,20 @@
-package suite
+package cases
 
 import (
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"reverseproxy/scripts/check/suite"
 )
 
 // outcome is what came of a request that could be read in two ways.
 type outcome struct {
 	t        *T
 	answer   *Response
+	mu       sync.Mutex
 	forwards []*Request // what backends got, read as strictly as possible
 	complete []bool     // whether that was a whole message
 }
@@ -21,19 +26,19 @@ const (
 )
 
 // attack sends raw bytes and lets the backend answer whatever arrives.
-func (t *T) attack(raw string) *outcome {
+func attack(t *T, raw string) *outcome {
 	o := &outcome{t: t}
 	var busy atomic.Int64
 	stop := make(chan struct{})
 	defer close(stop)
-	t.serveUntil(stop, func(x *Exchange) {
+	t.ServeUntil(stop, func(x *Exchange) {
 		busy.Add(1)
 		defer busy.Add(-1)
-		q, whole := t.overhear(x)
-		t.mu.Lock()
+		q, whole := overhear(t, x)
+		o.mu.Lock()
 		o.forwards = append(o.forwards, q)
 		o.complete = append(o.complete, whole)
-		t.mu.Unlock()
+		o.mu.Unlock()
 		x.Send(Reply(200, "accepted"))
 	})
 	c := t.Dial()
@@ -50,57 +55,52 @@ func (t *T) attack(raw string) *outcome {
 
 // overhear reads a request with all that comes with it, until it is whole or
 // silence falls.
-func (t *T) overhear(x *Exchange) (q *Request, whole bool) {
-	x.stream.wait(t.within(quietBackend), t.done, func(b []byte) bool { return headEnd(b) >= 0 })
-	x.mu.Lock()
-	end := headEnd(x.buf)
-	x.mu.Unlock()
-	if end < 0 {
-		n, _ := x.state()
+func overhear(t *T, x *Exchange) (q *Request, whole bool) {
+	head := func(b []byte) bool { return suite.HeadEnd(b) >= 0 }
+	x.Wait(t.Within(quietBackend), t.Done, head)
+	if x.Wait(0, nil, head) != nil {
+		n, _ := x.State()
 		q = &Request{}
-		q.Head = parseHead(x.take(n))
+		q.Head = suite.ParseHead(x.Take(n))
 		q.Problem = "no whole head"
 		return q, false
 	}
-	q = x.requestHead()
+	q = x.RequestHead()
 	if q.Problem != "" {
 		return q, true
 	}
-	f := q.frame()
+	f := q.Frame()
 	switch {
-	case f.chunked || f.length > 0:
-		whole = t.overhearBody(x, q, f)
+	case f.Chunked || f.Length > 0:
+		whole = overhearBody(t, x, q, f)
 	default:
 		whole = true
-		q.Odd = append(q.Odd, f.faults...)
+		q.Odd = append(q.Odd, f.Faults...)
 		q.Ended = "none"
 	}
-	x.stream.wait(quietBackend, t.done, func(b []byte) bool { return len(b) > 0 })
-	if n, _ := x.state(); n > 0 && whole {
-		q.Odd = append(q.Odd, "more bytes after the request: "+Visible(string(x.take(n)), 80))
+	x.Wait(quietBackend, t.Done, func(b []byte) bool { return len(b) > 0 })
+	if n, _ := x.State(); n > 0 && whole {
+		q.Odd = append(q.Odd, "more bytes after the request: "+Visible(string(x.Take(n)), 80))
 	}
 	return q, whole
 }
 
 // overhearBody reads a body that may never end.
-func (t *T) overhearBody(x *Exchange, q *Request, f framing) bool {
-	short := &T{c: t.c, done: t.done}
-	short.lab = &Lab{stalls: &atomic.Int64{},
-		deadline: time.Now().Add(t.within(800 * time.Millisecond))}
-	r := reader{x.stream, short}
-	q.Odd = append(q.Odd, f.faults...)
-	if f.chunked {
-		r.readChunked(&q.Message)
+func overhearBody(t *T, x *Exchange, q *Request, f suite.Framing) bool {
+	r := x.Impatient(t.Within(800 * time.Millisecond))
+	q.Odd = append(q.Odd, f.Faults...)
+	if f.Chunked {
+		r.ReadChunked(&q.Message)
 	} else {
-		r.readLength(&q.Message, f.length)
+		r.ReadLength(&q.Message, f.Length)
 	}
 	return q.Problem == ""
 }
 
 // all returns what reached backends, and which of it was whole.
 func (o *outcome) all() ([]*Request, []bool) {
-	o.t.mu.Lock()
-	defer o.t.mu.Unlock()
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	return append([]*Request(nil), o.forwards...), append([]bool(nil), o.complete...)
 }
 
@@ -148,7 +148,7 @@ func (o *outcome) mayForward(check func(q *Request)) {
 		if !complete[i] && o.answer.Status != 200 {
 			continue // broken off when the fault was found
 		}
-		for _, f := range q.faults() {
+		for _, f := range q.Ambiguities() {
 			t.Errorf("the backend got an ambiguous request: %s", f)
 		}
 		if q.Problem != "" {
@@ -166,19 +166,19 @@ func (o *outcome) mayForward(check func(q *Request)) {
 
 // Requests that contain the token twice: the second one must never arrive as
 // a request of its own.
-func (t *T) hidden() string {
+func hidden(t *T) string {
 	return "GET " + t.Path("smuggled") + " HTTP/1.1\r\nHost: " + Host + "\r\n\r\n"
 }
 
 // post builds a POST whose head ends in the given lines, followed by rest.
-func (t *T) post(lines, rest string) string {
+func post(t *T, lines, rest string) string {
 	return "POST " + t.Path("s") + " HTTP/1.1\r\nHost: " + Host + "\r\n" + lines + "\r\n" + rest
 }
 
 // reject is a case whose request must be refused.
 func reject(id string, l Level, rfc, why string, raw func(t *T) string) Case {
 	return Case{ID: id, Level: l, RFC: rfc, Why: why,
-		Run: func(t *T) { t.attack(raw(t)).mustReject() }}
+		Run: func(t *T) { attack(t, raw(t)).mustReject() }}
 }
 
 // oneReading is a case whose request may be refused or forwarded in a form
@@ -186,7 +186,7 @@ func reject(id string, l Level, rfc, why string, raw func(t *T) string) Case {
 func oneReading(id string, l Level, rfc, why string, raw func(t *T) string, check func(t *T,
 	q *Request)) Case {
 	return Case{ID: id, Level: l, RFC: rfc, Why: why, Run: func(t *T) {
-		t.attack(raw(t)).mayForward(func(q *Request) {
+		attack(t, raw(t)).mayForward(func(q *Request) {
 			if check != nil {
 				check(t, q)
 			}
@@ -198,8 +198,9 @@ func oneReading(id string, l Level, rfc, why string, raw func(t *T) string, chec
 // by its Content-Length is, read as chunks, a short one and a second request.
 func teVariant(id, why, line string) Case {
 	return oneReading(id, Must, "RFC 9112 §6.1", why, func(t *T) string {
-		body := "0\r\n\r\n" + t.hidden()
-		return t.post("Content-Length: "+itoa(len(body))+"\r\n"+line+"\r\nConnection: close\r\n",
+		body := "0\r\n\r\n" + hidden(t)
+		return post(t, "Content-Length: "+strconv.Itoa(len(body))+"\r\n"+line+
+			"\r\nConnection: close\r\n",
 			body)
 	}, nil)
 }
@@ -207,14 +208,14 @@ func teVariant(id, why, line string) Case {
 // badLength is a Content-Length outside the grammar.
 func badLength(id, value, why string) Case {
 	return reject(id, Must, "RFC 9112 §6.3", why, func(t *T) string {
-		return t.post("Content-Length: "+value+"\r\nConnection: close\r\n", "hello")
+		return post(t, "Content-Length: "+value+"\r\nConnection: close\r\n", "hello")
 	})
 }
 
 // badChunked is a chunked body outside the grammar.
 func badChunked(id string, l Level, why, chunks string) Case {
 	return reject(id, l, "RFC 9112 §7.1", why, func(t *T) string {
-		return t.post("Transfer-Encoding: chunked\r\nConnection: close\r\n", chunks)
+		return post(t, "Transfer-Encoding: chunked\r\nConnection: close\r\n", chunks)
 	})
 }
 
@@ -233,9 +234,9 @@ func badLine(id string, l Level, rfc, why, line string, more ...string) Case {
 }
 
 // refusedAs sends a POST with each of the lines and wants that status.
-func (t *T) refusedAs(status int, lines ...string) {
+func refusedAs(t *T, status int, lines ...string) {
 	for _, l := range lines {
-		o := t.attack(t.post(l, Chunked("hello", 5)))
+		o := attack(t, post(t, l, Chunked("hello", 5)))
 		if o.answer.Status != status {
 			t.Errorf("%s was answered %s, not with %d", Visible(l, 80), o.said(), status)
 		}
@@ -249,40 +250,41 @@ var smugglingLengthsCases = group("smuggling: lengths",
 		"Content-Length and Transfer-Encoding together (CL.TE): refused, or forwarded with the "+
 			"chunks alone; if proxy and backend each believe another one, a request is smuggled.",
 		func(t *T) string {
-			body := "0\r\n\r\n" + t.hidden()
-			return t.post("Content-Length: "+itoa(len(body))+"\r\nTransfer-Encoding: chunked\r\n",
+			body := "0\r\n\r\n" + hidden(t)
+			return post(t, "Content-Length: "+strconv.Itoa(len(body))+
+				"\r\nTransfer-Encoding: chunked\r\n",
 				body)
 		}, nil),
 	oneReading("smuggle-te-cl", Must, "RFC 9112 §6.1",
 		"The other order (TE.CL): the chunk holds a whole request, the Content-Length ends "+
 			"before it.",
 		func(t *T) string {
-			return t.post("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
-				Chunked(t.hidden(), 1000))
+			return post(t, "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+				Chunked(hidden(t), 1000))
 		}, nil),
 	oneReading("smuggle-te-http10", Must, "RFC 9112 §6.1",
 		"Transfer-Encoding in an HTTP/1.0 request is faulty framing: refused, or the connection "+
 			"ends after it.",
 		func(t *T) string {
-			body := "0\r\n\r\n" + t.hidden()
+			body := "0\r\n\r\n" + hidden(t)
 			return "POST " + t.Path("s") + " HTTP/1.0\r\nHost: " + Host + "\r\nConnection: " +
 				"keep-alive\r\nContent-Length: " +
-				itoa(len(body)) + "\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+				strconv.Itoa(len(body)) + "\r\nTransfer-Encoding: chunked\r\n\r\n" + body
 		}, nil),
 	reject("smuggle-cl-differ", Must, "RFC 9112 §6.3",
 		"Two different Content-Length fields: refused with 400, since whoever takes the other "+
 			"one sees a second request.",
 		func(t *T) string {
-			h := t.hidden()
-			return t.post("Content-Length: 0\r\nContent-Length: "+itoa(len(h))+"\r\n", h)
+			h := hidden(t)
+			return post(t, "Content-Length: 0\r\nContent-Length: "+strconv.Itoa(len(h))+"\r\n", h)
 		}),
 	reject("smuggle-cl-list", Must, "RFC 9112 §6.3",
 		"Content-Length: 5, 11 is two different lengths in one field.",
-		func(t *T) string { return t.post("Content-Length: 5, 11\r\n", "hello world") }),
+		func(t *T) string { return post(t, "Content-Length: 5, 11\r\n", "hello world") }),
 	oneReading("smuggle-cl-same", Must, "RFC 9110 §8.6",
 		"The same Content-Length twice: refused, or forwarded once.",
 		func(t *T) string {
-			return t.post(closeLine("Content-Length: 5\r\nContent-Length: 5\r\n"),
+			return post(t, closeLine("Content-Length: 5\r\nContent-Length: 5\r\n"),
 				"hello")
 		},
 		func(t *T, q *Request) { t.SameBody("the backend", q.Body, []byte("hello")) }),
@@ -297,7 +299,7 @@ var smugglingLengthsCases = group("smuggling: lengths",
 	badLength("smuggle-cl-overflow", "18446744073709551621", "A Content-Length of 2^64+5 wraps "+
 		"to 5 in 64 bits."),
 	oneReading("smuggle-cl-empty", Must, "RFC 9112 §6.3", "An empty Content-Length is no length.",
-		func(t *T) string { return t.post(closeLine("Content-Length:\r\n"), "") }, nil),
+		func(t *T) string { return post(t, closeLine("Content-Length:\r\n"), "") }, nil),
 )
 
 var smugglingEncodingsCases = group("smuggling: encodings",
@@ -334,31 +336,32 @@ var smugglingEncodingsCases = group("smuggling: encodings",
 	reject("smuggle-te-not-final", Must, "RFC 9112 §6.3",
 		"chunked must be the last coding of a request: else its end is unknown, so 400.",
 		func(t *T) string {
-			return t.post("Transfer-Encoding: chunked, gzip\r\n", Chunked("hello", 5))
+			return post(t, "Transfer-Encoding: chunked, gzip\r\n", Chunked("hello", 5))
 		}),
 	Case{ID: "te-unknown-501", Level: Should, RFC: "RFC 9112 §6.1",
 		Why: "A coding that the proxy does not understand (foo, chunked) is answered with 501: " +
 			"then the client knows what to leave out.",
 		Run: func(t *T) {
-			t.refusedAs(501, "Transfer-Encoding: foo, chunked\r\n", "Transfer-Encoding: "+
+			refusedAs(t, 501, "Transfer-Encoding: foo, chunked\r\n", "Transfer-Encoding: "+
 				"foo\r\nTransfer-Encoding: chunked\r\n")
 		}},
 	Case{ID: "te-not-final-400", Level: Should, RFC: "RFC 9112 §6.3",
 		Why: "A body that does not end in one chunked has no known end: 400 is the answer (that " +
 			"it is refused at all is smuggle-te-not-final).",
 		Run: func(t *T) {
-			t.refusedAs(400, "Transfer-Encoding: chunked, gzip\r\n", "Transfer-Encoding: "+
+			refusedAs(t, 400, "Transfer-Encoding: chunked, gzip\r\n", "Transfer-Encoding: "+
 				"chunked, chunked\r\n",
 				"Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n")
 		}},
 	reject("smuggle-te-unknown", Must, "RFC 9112 §6.1",
 		"A coding the proxy does not know is refused (501 or 400): it cannot find the end of the "+
 			"body.",
-		func(t *T) string { return t.post("Transfer-Encoding: gzip\r\n", "hello") }),
+		func(t *T) string { return post(t, "Transfer-Encoding: gzip\r\n", "hello") }),
 	oneReading("smuggle-te-double", Must, "RFC 9112 §6.1",
 		"chunked, chunked: a sender must not chunk twice; refused or read in one way.",
 		func(t *T) string {
-			return t.post(closeLine("Transfer-Encoding: chunked, chunked\r\n"), Chunked("hello", 5))
+			return post(t, closeLine("Transfer-Encoding: chunked, chunked\r\n"),
+				Chunked("hello", 5))
 		}, nil),
 )
 
@@ -385,18 +388,18 @@ var smugglingChunksCases = group("smuggling: chunks",
 		"Chunk lines that end in a bare LF: refused, or written anew with CRLF; passed on raw, "+
 			"the next one may count otherwise.",
 		func(t *T) string {
-			return t.post(closeLine("Transfer-Encoding: chunked\r\n"), "5\nhello\r\n0\n\r\n")
+			return post(t, closeLine("Transfer-Encoding: chunked\r\n"), "5\nhello\r\n0\n\r\n")
 		}, nil),
 	oneReading("smuggle-chunk-ext-lf", Must, "RFC 9112 §7.1.1",
 		"A bare LF inside a chunk extension (TERM.EXT): some end the line there, some not; never "+
 			"passed on raw.",
 		func(t *T) string {
-			return t.post(closeLine("Transfer-Encoding: chunked\r\n"), "5;a\nhello\r\n0\r\n\r\n")
+			return post(t, closeLine("Transfer-Encoding: chunked\r\n"), "5;a\nhello\r\n0\r\n\r\n")
 		}, nil),
 	oneReading("smuggle-chunk-ext-cr", Must, "RFC 9112 §7.1.1",
 		"A bare CR inside a chunk extension is refused or dropped with the extension.",
 		func(t *T) string {
-			return t.post(closeLine("Transfer-Encoding: chunked\r\n"),
+			return post(t, closeLine("Transfer-Encoding: chunked\r\n"),
 				"5;a\rb\r\nhello\r\n0\r\n\r\n")
 		}, nil),
 	Case{ID: "chunk-ext-empty", Level: Quality, RFC: "RFC 9112 §7.1.1",
@@ -404,7 +407,7 @@ var smugglingChunksCases = group("smuggling: chunks",
 			"grammar: a strict reader refuses it.",
 		Run: func(t *T) {
 			for _, line := range []string{"5;", "5; ", "5;=b", "5;a=", "5;;a"} {
-				t.attack(t.post(closeLine("Transfer-Encoding: chunked\r\n"),
+				attack(t, post(t, closeLine("Transfer-Encoding: chunked\r\n"),
 					line+"\r\nhello\r\n0\r\n\r\n")).mustReject()
 			}
 		}},
@@ -412,7 +415,7 @@ var smugglingChunksCases = group("smuggling: chunks",
 		"Content-Length, Host or Transfer-Encoding in the trailer section are never merged into "+
 			"the head.",
 		func(t *T) string {
-			return t.post(closeLine("Transfer-Encoding: chunked\r\n"),
+			return post(t, closeLine("Transfer-Encoding: chunked\r\n"),
 				Chunked("hello", 5, "Content-Length: 50", "Host: evil.example",
 					"Transfer-Encoding: identity"))
 		}, func(t *T, q *Request) {
@@ -453,19 +456,19 @@ var smugglingLinesCases = group("smuggling: lines",
 	Case{ID: "smuggle-bare-lf", Level: Must, RFC: "RFC 9112 §2.2",
 		Why: "Lines that end in a bare LF are refused, or forwarded with CRLF.",
 		Run: func(t *T) {
-			t.attack("GET " + t.Path("lf") + " HTTP/1.1\nHost: " + Host + "\nX-A: b\nConnection: " +
+			attack(t, "GET "+t.Path("lf")+" HTTP/1.1\nHost: "+Host+"\nX-A: b\nConnection: "+
 				"close\n\n").mayForward(nil)
 		}},
 	Case{ID: "line-leading-lf", Level: Quality, RFC: "RFC 9112 §2.2",
 		Why: "A bare LF before the request line is no empty line (CRLF): a strict reader refuses " +
 			"it.",
-		Run: func(t *T) { t.attack("\n" + t.Get("lf")).mustReject() }},
+		Run: func(t *T) { attack(t, "\n"+t.Get("lf")).mustReject() }},
 	Case{ID: "line-high-bytes", Level: Should, RFC: "RFC 9112 §3.2",
 		Why: "A target with a byte from 0x80 up is no URI; it is refused with 400: what it means " +
 			"differs from backend to backend.",
 		Run: func(t *T) {
 			for _, rest := range []string{"caf\xe9", "caf\xc3\xa9", "q?a=\x80", "\xff"} {
-				t.attack(t.Get(rest)).mustReject()
+				attack(t, t.Get(rest)).mustReject()
 			}
 		}},
 	requestLine("smuggle-line-space", "GET %PATH% x HTTP/1.1", "A space in the target: three "+
@@ -490,7 +493,7 @@ var smugglingLinesCases = group("smuggling: lines",
 		Why: "A request line without a version (HTTP/0.9) is refused or translated, never passed " +
 			"on as it is.",
 		Run: func(t *T) {
-			o := t.attack("GET " + t.Path("old") + "\r\n\r\n")
+			o := attack(t, "GET "+t.Path("old")+"\r\n\r\n")
 			if f, _ := o.all(); len(f) > 0 {
 				o.mayForward(nil)
 			}
@@ -532,8 +535,8 @@ var smugglingMoreRequestsCases = group("smuggling: more requests",
 	Case{ID: "smuggle-body-request", Level: Must, RFC: "RFC 9112 §6",
 		Why: "A body that looks like a request is a body.",
 		Run: func(t *T) {
-			h := t.hidden()
-			o := t.attack(t.Req("POST", "s", h))
+			h := hidden(t)
+			o := attack(t, t.Req("POST", "s", h))
 			o.mayForward(func(q *Request) { t.SameBody("the backend", q.Body, []byte(h)) })
 			if o.answer.Status != 200 {
 				t.Errorf("a regular request was answered %s", o.said())
@@ -542,7 +545,7 @@ var smugglingMoreRequestsCases = group("smuggling: more requests",
 	Case{ID: "smuggle-after-close", Level: Must, RFC: "RFC 9112 §9.6",
 		Why: "After a request with Connection: close nothing more on that connection is a request.",
 		Run: func(t *T) {
-			o := t.attack(t.Get("last") + t.hidden())
+			o := attack(t, t.Get("last")+hidden(t))
 			o.mayForward(func(q *Request) {
 				if !strings.HasSuffix(q.Target, "/last") {
 					t.Errorf("the backend got %s", Visible(q.Start, 100))
@@ -553,8 +556,8 @@ var smugglingMoreRequestsCases = group("smuggling: more requests",
 		Why: "After refusing a request whose end it cannot know, the proxy closes: what follows " +
 			"must not count as a request.",
 		Run: func(t *T) {
-			h := t.hidden()
-			o := t.attack(t.post("Content-Length: 5\r\nContent-Length: 7\r\n", "hello") + h)
+			h := hidden(t)
+			o := attack(t, post(t, "Content-Length: 5\r\nContent-Length: 7\r\n", "hello")+h)
 			forwards, _ := o.all()
 			for _, q := range forwards {
 				if strings.Contains(q.Target, "smuggled") {
@@ -570,10 +573,10 @@ var smugglingMoreRequestsCases = group("smuggling: more requests",
 			c := t.Dial()
 			c.Send("GET " + t.Path("part") + " HTTP/1.1\r\nHost: " + Host + "\r\nX-Half: val")
 			time.Sleep(30 * time.Millisecond)
-			c.closeWrite()
+			c.CloseWrite()
 			c.AwaitEnd(300 * time.Millisecond)
 			c.Close()
-			if x := acceptWithin(t, quietClient); x != nil {
+			if x := t.AcceptWithin(quietClient); x != nil {
 				t.Errorf("the backend got a request that the client did not finish")
 			}
 		}},
@@ -581,11 +584,11 @@ var smugglingMoreRequestsCases = group("smuggling: more requests",
 		Why: "CONNECT opens tunnels to anywhere: a reverse proxy refuses it.",
 		Run: func(t *T) {
 			t.Serve(func(x *Exchange) {
-				x.requestHead()
+				x.RequestHead()
 				x.Send(Reply(405, "not here"))
 			})
 			c := t.Dial()
-			c.Send("CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: 127.0.0.1:22\r\nX-Check: " + t.token +
+			c.Send("CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: 127.0.0.1:22\r\nX-Check: " + t.Token +
 				"\r\n\r\n")
 			r := c.Final("CONNECT")
 			if r.Status/100 == 2 || r.Status == 0 {

@@ -1,12 +1,15 @@
-package suite
+package cases
 
 import (
 	"fmt"
 	"hash/fnv"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"reverseproxy/scripts/check/suite"
 )
 
 var concurrencyCases = group("concurrency",
@@ -24,7 +27,7 @@ var concurrencyCases = group("concurrency",
 	beside("free-slow-upload", "A client in the middle of its upload delays no other.",
 		func(t *T) func() {
 			c := t.Dial()
-			c.Send(t.post("Content-Length: 100\r\n", "some"))
+			c.Send(post(t, "Content-Length: 100\r\n", "some"))
 			return c.Close
 		}),
 	beside("free-slow-backend", "A backend that thinks delays only its own client.",
@@ -42,7 +45,7 @@ var concurrencyCases = group("concurrency",
 	beside("free-100-idle", "A hundred idle connections delay no one.", func(t *T) func() {
 		var all []*Client
 		for i := 0; i < 100; i++ {
-			c, err := t.tryDial(i == 0)
+			c, err := t.TryDial(i == 0)
 			if err != nil {
 				break
 			}
@@ -83,8 +86,8 @@ var loadBalancingCases = group("load balancing",
 	Case{ID: "balance-all-used", Level: Should, RFC: "–", Mode: Alone, Need: NeedsSeveral,
 		Why: "Every backend gets a share of the requests: no share is below half of the even one.",
 		Run: func(t *T) {
-			n := len(t.lab.farm.backends)
-			counts := t.spread(20*n, 1)
+			n := len(t.Lab.Farm.Backends)
+			counts := t.Spread(20*n, 1)
 			for i, k := range counts {
 				if k < 10 {
 					t.Errorf("backend %d got %d of %d requests: %v", i+1, k, 20*n, counts)
@@ -94,10 +97,10 @@ var loadBalancingCases = group("load balancing",
 	Case{ID: "balance-even", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral,
 		Why: "Requests one after another are spread evenly, as round robin does: 30 on 3 are 10, " +
 			"10 and 10.",
-		Run: func(t *T) { t.even(1) }},
+		Run: func(t *T) { even(t, 1) }},
 	Case{ID: "balance-even-crowd", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral,
 		Why: "Also from 30 clients at once: a counter that is not atomic shows here.",
-		Run: func(t *T) { t.even(30) }},
+		Run: func(t *T) { even(t, 30) }},
 	Case{ID: "balance-refused", Level: Should, RFC: "RFC 9110 §15.6.3", Mode: Alone,
 		Need: NeedsSeveral,
 		Why: "While one backend refuses, the others serve on, and whoever meets the dead one " +
@@ -125,7 +128,7 @@ var loadBalancingCases = group("load balancing",
 		Need: NeedsSeveral,
 		Why:  "A POST that one backend has read and not answered is not given to another.",
 		Run: func(t *T) {
-			for range t.lab.farm.backends {
+			for range t.Lab.Farm.Backends {
 				notReplayed(t, false)
 			}
 		}},
@@ -135,24 +138,24 @@ var loadBalancingCases = group("load balancing",
 func beside(id, why string, hold func(t *T) (release func())) Case {
 	return Case{ID: id, Level: Quality, RFC: "RFC 9112 §9", Mode: Alone, Why: why,
 		Run: func(t *T) {
-			t.notOneShot()
+			notOneShot(t)
 			t.Serve(func(x *Exchange) {
-				q := x.requestHead()
+				q := x.RequestHead()
 				switch {
 				case strings.HasSuffix(q.Target, "/page"):
 					x.Send(Reply(200, "page"))
 				case strings.HasSuffix(q.Target, "/huge"):
 					x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\n" +
 						"Content-Length: 1000000000\r\n\r\n")
-					flood(x.stream, 64<<20)
+					flood(x.Reader, 64<<20)
 				default:
-					<-t.done // thinks until the case is over
+					<-t.Done // thinks until the case is over
 				}
 			})
 			release := hold(t)
 			defer release()
 			// The proxy has taken the first client by then.
-			time.Sleep(t.within(60 * time.Millisecond))
+			time.Sleep(t.Within(60 * time.Millisecond))
 			start := time.Now()
 			c := t.DialBeside()
 			c.Send(t.Get("page"))
@@ -160,18 +163,18 @@ func beside(id, why string, hold func(t *T) (release func())) Case {
 			if id == "free-100-idle" {
 				limit = 5 * time.Second // a hundred processes take their time to start
 			}
-			t.setSlow(limit)
-			limit = t.within(limit)
+			t.SetSlow(limit)
+			limit = t.Within(limit)
 			r := &Response{}
 			r.Problem = "no answer within " + limit.String()
-			if err := c.stream.wait(limit, t.done,
-				func(b []byte) bool { return headEnd(b) >= 0 }); err == nil || !c.ended() {
-				if n, _ := c.state(); n > 0 {
+			if err := c.Wait(limit, t.Done,
+				func(b []byte) bool { return suite.HeadEnd(b) >= 0 }); err == nil || !c.Ended() {
+				if n, _ := c.State(); n > 0 {
 					r = c.Final("GET")
 				}
 			}
 			if r.Status != 200 {
-				t.noteStall()
+				t.NoteStall()
 				t.Fatalf("while the first client is held, another one gets %s (after %v)",
 					r.Problem+r.Start, time.Since(start).Round(time.Millisecond))
 			}
@@ -179,16 +182,16 @@ func beside(id, why string, hold func(t *T) (release func())) Case {
 }
 
 // notOneShot fails the case for a program that exits after each client.
-func (t *T) notOneShot() {
-	if t.lab.oneShot {
+func notOneShot(t *T) {
+	if t.Lab.OneShot {
 		t.Fatalf("the program serves one client and exits: while it does, nobody else is served")
 	}
 }
 
 // parallel measures the wall or the staircase.
 func parallel(t *T) {
-	t.notOneShot()
-	think := t.within(300 * time.Millisecond)
+	notOneShot(t)
+	think := t.Within(300 * time.Millisecond)
 	t.Serve(func(x *Exchange) {
 		x.Request()
 		time.Sleep(think)
@@ -201,7 +204,7 @@ func parallel(t *T) {
 		// Ends with its answer.
 		go func() {
 			defer wg.Done()
-			defer t.catch()
+			defer t.Catch()
 			t.Whole(t.Do(t.Get("p"), "GET"), 200)
 		}()
 	}
@@ -216,7 +219,7 @@ func parallel(t *T) {
 // own pattern and checks that the answer is for it.
 func crowd(t *T, n, size int, delay time.Duration) {
 	together := &rendezvous{size: 10}
-	if t.lab.serial {
+	if t.Lab.Serial {
 		together.size = 1
 	}
 	t.Serve(func(x *Exchange) {
@@ -231,10 +234,10 @@ func crowd(t *T, n, size int, delay time.Duration) {
 		x.Send(Reply(200, fmt.Sprintf("%s %s %x", who, q.Target, h.Sum64()),
 			"Set-Cookie: who="+who))
 	})
-	t.setSlow(8 * time.Second) // a serial proxy gets to the last one late
+	t.SetSlow(8 * time.Second) // a serial proxy gets to the last one late
 	gate := make(chan struct{})
 	inside := make(chan struct{}, n)
-	if t.lab.serial {
+	if t.Lab.Serial {
 		inside = make(chan struct{}, 4) // the queue of listen() may be short
 	}
 	var wg sync.WaitGroup
@@ -243,7 +246,7 @@ func crowd(t *T, n, size int, delay time.Duration) {
 		// Ends with its answer.
 		go func() {
 			defer wg.Done()
-			defer t.catch()
+			defer t.Catch()
 			<-gate
 			if delay > 0 { // not a test of the queue of listen()
 				time.Sleep(time.Duration(i) * time.Millisecond)
@@ -262,7 +265,7 @@ func crowd(t *T, n, size int, delay time.Duration) {
 func burst(t *T) {
 	t.Answer(Reply(200, "ok"))
 	inside := make(chan struct{}, 200)
-	if t.lab.serial {
+	if t.Lab.Serial {
 		inside = make(chan struct{}, 4)
 	}
 	var lost atomic.Int64
@@ -275,7 +278,7 @@ func burst(t *T) {
 			inside <- struct{}{}
 			defer func() { <-inside }()
 			for try := 0; try < 3; try++ {
-				if t.quickly(t.within(4 * time.Second)) {
+				if quickly(t, t.Within(4*time.Second)) {
 					return
 				}
 			}
@@ -289,16 +292,16 @@ func burst(t *T) {
 }
 
 // quickly reports whether a GET is answered in time.
-func (t *T) quickly(limit time.Duration) bool {
-	c, err := t.tryDial(true)
+func quickly(t *T, limit time.Duration) bool {
+	c, err := t.TryDial(true)
 	if err != nil {
 		return false
 	}
 	defer c.Close()
 	c.Send(t.Get("q"))
-	c.stream.wait(limit, t.done, func(b []byte) bool { return headEnd(b) >= 0 })
-	n, _ := c.state()
-	return strings.HasPrefix(string(c.take(n)), "HTTP/1.1 200 ")
+	c.Wait(limit, t.Done, func(b []byte) bool { return suite.HeadEnd(b) >= 0 })
+	n, _ := c.State()
+	return strings.HasPrefix(string(c.Take(n)), "HTTP/1.1 200 ")
 }
 
 // rendezvous lets answers go in groups, so that they meet in the proxy.
@@ -323,8 +326,8 @@ func (r *rendezvous) wait(t *T) {
 	r.mu.Unlock()
 	select {
 	case <-start:
-	case <-time.After(t.within(60 * time.Millisecond)):
-	case <-t.done:
+	case <-time.After(t.Within(60 * time.Millisecond)):
+	case <-t.Done:
 	}
 }
 
@@ -332,7 +335,7 @@ func (r *rendezvous) wait(t *T) {
 func one(t *T, i, size int) {
 	who := fmt.Sprintf("client-%d", i)
 	body := pattern(uint64(1000+i), size)
-	path := strings.Repeat("x", i%7+1) + itoa(i)
+	path := strings.Repeat("x", i%7+1) + strconv.Itoa(i)
 	raw := t.Get(path, "X-Who: "+who)
 	if size > 0 {
 		raw = t.Req("POST", path, string(body), "X-Who: "+who)
@@ -358,15 +361,15 @@ func crosstalkLeavers(t *T) {
 		x.Send(Kept(200, q.Get("X-Who")))
 		x.Keep()
 	})
-	t.setSlow(6 * time.Second)
+	t.SetSlow(6 * time.Second)
 	var wg sync.WaitGroup
 	for i := 0; i < 40; i++ {
 		wg.Add(1)
 		// Ends with its answer, or at once.
 		go func() {
 			defer wg.Done()
-			defer t.catch()
-			who := itoa(1000 + i)
+			defer t.Catch()
+			who := strconv.Itoa(1000 + i)
 			c := t.Dial()
 			defer c.Close()
 			c.Send(t.Get("r", "X-Who: "+who))
@@ -381,43 +384,13 @@ func crosstalkLeavers(t *T) {
 	wg.Wait()
 }
 
-// spread sends n requests from so many clients at once and counts where they
-// arrive.
-func (t *T) spread(n, clients int) []int {
-	counts := make([]int, len(t.lab.farm.backends))
-	var mu sync.Mutex
-	t.Serve(func(x *Exchange) {
-		x.Request()
-		mu.Lock()
-		counts[x.Backend]++
-		mu.Unlock()
-		x.Send(Reply(200, "ok"))
-	})
-	var wg sync.WaitGroup
-	for i := 0; i < clients; i++ {
-		wg.Add(1)
-		// Ends with its last answer.
-		go func() {
-			defer wg.Done()
-			defer t.catch()
-			for j := 0; j < n/clients; j++ {
-				t.Whole(t.Do(t.Get("n"), "GET"), 200)
-			}
-		}()
-	}
-	wg.Wait()
-	mu.Lock()
-	defer mu.Unlock()
-	return append([]int(nil), counts...)
-}
-
 // even wants the counts to differ by one at most.
-func (t *T) even(clients int) {
-	n := 30 / len(t.lab.farm.backends) * len(t.lab.farm.backends)
+func even(t *T, clients int) {
+	n := 30 / len(t.Lab.Farm.Backends) * len(t.Lab.Farm.Backends)
 	if clients > 1 {
 		clients = n
 	}
-	counts := t.spread(n, clients)
+	counts := t.Spread(n, clients)
 	lo, hi := counts[0], counts[0]
 	for _, k := range counts {
 		lo, hi = min(lo, k), max(hi, k)
@@ -429,15 +402,15 @@ func (t *T) even(clients int) {
 
 // oneDown sends requests while the first backend refuses.
 func oneDown(t *T, hidden bool) {
-	farm := t.lab.farm
+	farm := t.Lab.Farm
 	t.Answer(Reply(200, "ok"))
-	farm.backends[0].down()
+	farm.Backends[0].Down()
 	defer func() {
-		farm.backends[0].listen()
-		t.recover()
+		farm.Backends[0].Listen()
+		recovered(t)
 	}()
 	good := 0
-	n := 2 * len(farm.backends)
+	n := 2 * len(farm.Backends)
 	for i := 0; i < n; i++ {
 		start := time.Now()
 		r := t.Do(t.Get("d"), "GET")
@@ -449,19 +422,19 @@ func oneDown(t *T, hidden bool) {
 		case r.Status != 502 && r.Status != 503:
 			t.Fatalf("request %d got %q; %s", i+1, r.Start, r.Problem)
 		}
-		if d := time.Since(start); d > t.within(5*time.Second) {
+		if d := time.Since(start); d > t.Within(5*time.Second) {
 			t.Errorf("request %d took %v", i+1, d.Round(time.Millisecond))
 		}
 	}
-	if want := n - n/len(farm.backends) - 1; good < want {
+	if want := n - n/len(farm.Backends) - 1; good < want {
 		t.Errorf("with one of %d backends down only %d of %d requests were served",
-			len(farm.backends), good, n)
+			len(farm.Backends), good, n)
 	}
 }
 
 // comesBack takes a backend away for some requests and gives it back.
 func comesBack(t *T) {
-	farm := t.lab.farm
+	farm := t.Lab.Farm
 	var mu sync.Mutex
 	hits := 0
 	t.Serve(func(x *Exchange) {
@@ -473,15 +446,15 @@ func comesBack(t *T) {
 		mu.Unlock()
 		x.Send(Reply(200, "ok"))
 	})
-	farm.backends[0].down()
-	for i := 0; i < 2*len(farm.backends); i++ {
+	farm.Backends[0].Down()
+	for i := 0; i < 2*len(farm.Backends); i++ {
 		t.Do(t.Get("away"), "GET")
 	}
-	if err := farm.backends[0].listen(); err != nil {
+	if err := farm.Backends[0].Listen(); err != nil {
 		t.Fatalf("the checker cannot listen again: %v", err)
 	}
 	for until := time.Now().Add(12 * time.Second); time.Now().Before(until); {
-		for i := 0; i < len(farm.backends); i++ {
+		for i := 0; i < len(farm.Backends); i++ {
 			t.Do(t.Get("back"), "GET")
 		}
 		mu.Lock()
@@ -498,20 +471,19 @@ func comesBack(t *T) {
 // clientFault lets clients break off, then looks whether each backend still
 // gets requests.
 func clientFault(t *T) {
-	n := len(t.lab.farm.backends)
+	n := len(t.Lab.Farm.Backends)
 	for i := 0; i < 4*n; i++ {
 		c := t.Dial()
-		c.Send(t.post("Content-Length: 100\r\n", "only this"))
-		if x := acceptWithin(t, 100*time.Millisecond); x != nil {
-			x.requestHead()
+		c.Send(post(t, "Content-Length: 100\r\n", "only this"))
+		if x := t.AcceptWithin(100 * time.Millisecond); x != nil {
+			x.RequestHead()
 		}
 		c.Close()
 	}
-	time.Sleep(t.within(100 * time.Millisecond))
-	for len(t.incoming) > 0 {
-		<-t.incoming
+	time.Sleep(t.Within(100 * time.Millisecond))
+	for t.Pending() != nil {
 	}
-	for i, k := range t.spread(6*n, 1) {
+	for i, k := range t.Spread(6*n, 1) {
 		if k == 0 {
 			t.Errorf("after clients had broken off their uploads, backend %d got no request any "+
 				"more", i+1)
@@ -524,29 +496,29 @@ func oneHangs(t *T) {
 	t.Serve(func(x *Exchange) {
 		x.Request()
 		if x.Backend == 0 {
-			<-t.done
+			<-t.Done
 			return
 		}
 		x.Send(Reply(200, "ok"))
 	})
-	n := 3 * len(t.lab.farm.backends)
+	n := 3 * len(t.Lab.Farm.Backends)
 	answered := make(chan time.Duration, n)
 	start := time.Now()
 	for i := 0; i < n; i++ {
 		// Ends with its answer or with the case.
 		go func() {
-			defer t.catch()
+			defer t.Catch()
 			r := t.Do(t.Get("h"), "GET")
 			if r.Status == 200 {
 				answered <- time.Since(start)
 			}
 		}()
 	}
-	want := n - n/len(t.lab.farm.backends)
+	want := n - n/len(t.Lab.Farm.Backends)
 	for i := 0; i < want; i++ {
 		select {
 		case <-answered:
-		case <-time.After(t.within(2 * time.Second)):
+		case <-time.After(t.Within(2 * time.Second)):
 			t.Fatalf("while one backend hangs, only %d of %d requests to the others were "+
 				"answered within 2 s", i, want)
 		}

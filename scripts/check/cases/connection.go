@@ -1,8 +1,10 @@
-package suite
+package cases
 
 import (
 	"strings"
 	"time"
+
+	"reverseproxy/scripts/check/suite"
 )
 
 var upgradeCases = group("upgrade",
@@ -10,7 +12,7 @@ var upgradeCases = group("upgrade",
 		Why: "A backend may ignore Upgrade: its ordinary answer is passed on as such.",
 		Run: func(t *T) {
 			t.Answer(Reply(200, "no websocket here"))
-			r := t.Do(t.upgrade(), "GET")
+			r := t.Do(upgradeRequest(t), "GET")
 			t.Whole(r, 200)
 			t.SameBody("the client", r.Body, []byte("no websocket here"))
 		}},
@@ -30,7 +32,7 @@ var upgradeCases = group("upgrade",
 		Run: func(t *T) {
 			for _, v := range []string{"foo h2c", "websocket/", "/13", "\"websocket\"",
 				"websocket;h2c", "web@socket"} {
-				o := t.attack(t.Get("up", "Connection: Upgrade", "Upgrade: "+v))
+				o := attack(t, t.Get("up", "Connection: Upgrade", "Upgrade: "+v))
 				forwards, _ := o.all()
 				for _, q := range forwards {
 					if q.Has("Upgrade") {
@@ -42,48 +44,48 @@ var upgradeCases = group("upgrade",
 	Case{ID: "upgrade-tunnel", Level: Quality, RFC: "RFC 9110 §7.8",
 		Why: "After 101 bytes pass both ways, unchanged and at once: WebSockets need that.",
 		Run: func(t *T) {
-			c, x := t.tunnel("")
+			c, x := tunnel(t, "")
 			for i := 0; i < 3; i++ {
 				c.Send("\x81\x05hello")
-				t.pass("the backend", x.reader, "\x81\x05hello")
+				arrives(t, "the backend", x.Reader, "\x81\x05hello")
 				x.Send("\x00\xff\r\n\r\nanswer")
-				t.pass("the client", c.reader, "\x00\xff\r\n\r\nanswer")
+				arrives(t, "the client", c.Reader, "\x00\xff\r\n\r\nanswer")
 			}
 		}},
 	Case{ID: "upgrade-early-bytes", Level: Quality, RFC: "RFC 9110 §7.8",
 		Why: "Bytes that come in one segment with the 101 are the first of the tunnel; a buffer " +
 			"must not keep them.",
 		Run: func(t *T) {
-			c, x := t.tunnel("first bytes")
-			t.pass("the client", c.reader, "first bytes")
+			c, x := tunnel(t, "first bytes")
+			arrives(t, "the client", c.Reader, "first bytes")
 			c.Send("reply")
-			t.pass("the backend", x.reader, "reply")
+			arrives(t, "the backend", x.Reader, "reply")
 		}},
 	Case{ID: "upgrade-half-close", Level: Quality, RFC: "RFC 9110 §7.8",
 		Why: "When one side has finished sending, the other may go on: a tunnel has two " +
 			"directions.",
 		Run: func(t *T) {
-			c, x := t.tunnel("")
+			c, x := tunnel(t, "")
 			c.Send("last words")
-			c.closeWrite()
-			t.pass("the backend", x.reader, "last words")
-			if _, ended := awaitEnd(x.reader, t.patience()); !ended {
+			c.CloseWrite()
+			arrives(t, "the backend", x.Reader, "last words")
+			if _, ended := x.AwaitEnd(t.Patience()); !ended {
 				t.Fatalf("the client's end of sending did not reach the backend")
 			}
 			x.Send("and an answer to them")
-			t.pass("the client", c.reader, "and an answer to them")
+			arrives(t, "the client", c.Reader, "and an answer to them")
 			x.Close()
-			if _, ended := c.AwaitEnd(t.patience()); !ended {
+			if _, ended := c.AwaitEnd(t.Patience()); !ended {
 				t.Errorf("the tunnel was still open after both sides had finished")
 			}
 		}},
 	Case{ID: "upgrade-backend-leaves", Level: Quality, RFC: "RFC 9110 §7.8",
 		Why: "When the backend closes a tunnel, the client learns it: else it waits for ever.",
 		Run: func(t *T) {
-			c, x := t.tunnel("")
+			c, x := tunnel(t, "")
 			x.Send("bye")
 			x.Close()
-			rest, ended := c.AwaitEnd(t.patience())
+			rest, ended := c.AwaitEnd(t.Patience())
 			if rest != "bye" || !ended {
 				t.Errorf("the client got %s, end seen: %v", Visible(rest, 40), ended)
 			}
@@ -99,7 +101,7 @@ var keepAliveCases = group("keep-alive",
 			"its next request into nothing.",
 		Run: func(t *T) {
 			c := t.Dial()
-			r := t.onKept(c, "one")
+			r := onKept(t, c, "one")
 			if r.Names("Connection", "close") || r.Ended == "close" {
 				return
 			}
@@ -107,7 +109,7 @@ var keepAliveCases = group("keep-alive",
 				t.Errorf("the proxy closed without having said Connection: close")
 				return
 			}
-			t.onKept(c, "two")
+			onKept(t, c, "two")
 		}},
 	Case{ID: "close-honoured", Level: Must, RFC: "RFC 9112 §9.6",
 		Why: "When the client says Connection: close, the proxy closes after the answer.",
@@ -125,7 +127,7 @@ var keepAliveCases = group("keep-alive",
 		Run: func(t *T) {
 			c := t.Dial()
 			for _, p := range []string{"one", "two", "three"} {
-				if r := t.onKept(c, p); r.Names("Connection", "close") && p != "three" {
+				if r := onKept(t, c, p); r.Names("Connection", "close") && p != "three" {
 					t.Fatalf("the proxy closes after request %s", p)
 				}
 			}
@@ -133,12 +135,12 @@ var keepAliveCases = group("keep-alive",
 	Case{ID: "keep-alive-post", Level: Should, RFC: "RFC 9112 §9.3",
 		Why: "Requests with bodies, both framings, follow each other on one connection.",
 		Run: func(t *T) {
-			t.echo()
+			echo(t)
 			c := t.Dial()
 			for i, body := range []string{"first", "second body", "third"} {
 				raw := t.Req("POST", "b", body, "Connection: keep-alive")
 				if i == 1 {
-					raw = t.post("Transfer-Encoding: chunked\r\n", Chunked(body, 4))
+					raw = post(t, "Transfer-Encoding: chunked\r\n", Chunked(body, 4))
 				}
 				c.Send(raw)
 				r := c.Final("POST")
@@ -183,19 +185,19 @@ var keepAliveCases = group("keep-alive",
 		Why: "Connections to a backend are kept and used again: a handshake for each request " +
 			"costs the most there.",
 		Run: func(t *T) {
-			b := t.lab.farm.backends
+			b := t.Lab.Farm.Backends
 			before := int64(0)
 			for _, x := range b {
-				before += x.accepted.Load()
+				before += x.Accepted.Load()
 			}
-			t.keepers()
+			keepers(t)
 			const n = 12
 			for i := 0; i < n; i++ {
 				t.Whole(t.Do(t.Get("reuse"), "GET"), 200)
 			}
 			after := int64(0)
 			for _, x := range b {
-				after += x.accepted.Load()
+				after += x.Accepted.Load()
 			}
 			if used := after - before; used > n/2 {
 				t.Errorf("%d requests one after another took %d backend connections", n, used)
@@ -214,9 +216,9 @@ var keepAliveCases = group("keep-alive",
 				x.Send(Kept(200, "ok"))
 				t.Whole(c.Final("GET"), 200)
 				c.Close()
-				time.Sleep(t.within(10 * time.Millisecond))
+				time.Sleep(t.Within(10 * time.Millisecond))
 				x.Close()
-				time.Sleep(t.within(20 * time.Millisecond)) // the FIN reaches the proxy first
+				time.Sleep(t.Within(20 * time.Millisecond)) // the FIN reaches the proxy first
 			}
 		}},
 	Case{ID: "backend-close-honoured", Level: Must, RFC: "RFC 9112 §9.6",
@@ -235,7 +237,7 @@ var keepAliveCases = group("keep-alive",
 			c.Send(t.Get("two"))
 			y := t.Accept(c)
 			if y == nil {
-				if n, _ := x.state(); n > 0 {
+				if n, _ := x.State(); n > 0 {
 					t.Fatalf("the second request came on the connection that the backend wanted " +
 						"closed")
 				}
@@ -250,17 +252,17 @@ var keepAliveCases = group("keep-alive",
 		Why: "After 40 answers from backends that keep their connections open, few are left " +
 			"open: each one that leaks costs a descriptor.",
 		Run: func(t *T) {
-			t.keepers()
-			before := t.lab.open()
+			keepers(t)
+			before := t.Lab.Open()
 			for i := 0; i < 40; i++ {
 				t.Whole(t.Do(t.Get("leak"), "GET"), 200)
 			}
 			left := 0
 			for i := 0; i < 100; i++ {
-				if left = t.lab.open() - before; left <= 12 {
+				if left = t.Lab.Open() - before; left <= 12 {
 					return
 				}
-				time.Sleep(t.within(20 * time.Millisecond))
+				time.Sleep(t.Within(20 * time.Millisecond))
 			}
 			t.Errorf("%d backend connections are still open", left)
 		}},
@@ -275,17 +277,8 @@ var keepAliveCases = group("keep-alive",
 		Run:  func(t *T) { notReplayed(t, true) }},
 )
 
-// open returns how many connections to backends are open.
-func (l *Lab) open() int {
-	n := 0
-	for _, b := range l.farm.backends {
-		n += b.open()
-	}
-	return n
-}
-
 // keepers answers every request and leaves the backend connections open.
-func (t *T) keepers() {
+func keepers(t *T) {
 	t.Serve(func(x *Exchange) {
 		x.Request()
 		x.Send(Kept(200, "ok"))
@@ -294,7 +287,7 @@ func (t *T) keepers() {
 }
 
 // echo answers every request with its own body.
-func (t *T) echo() {
+func echo(t *T) {
 	t.Serve(func(x *Exchange) {
 		q := x.Request()
 		x.Send(Reply(200, string(q.Body)))
@@ -302,18 +295,18 @@ func (t *T) echo() {
 }
 
 // upgrade is a request for a WebSocket.
-func (t *T) upgrade() string {
+func upgradeRequest(t *T) string {
 	return t.Get("ws", "Connection: Upgrade", "Upgrade: websocket",
 		"Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
 }
 
 // tunnel opens an upgraded connection; the backend sends first right behind
 // its 101.
-func (t *T) tunnel(first string) (*Client, *Exchange) {
+func tunnel(t *T, first string) (*Client, *Exchange) {
 	c := t.Dial()
-	c.Send(t.upgrade())
+	c.Send(upgradeRequest(t))
 	x := t.Expect(c)
-	q := x.requestHead()
+	q := x.RequestHead()
 	if !q.Names("Connection", "upgrade") || !strings.EqualFold(q.Get("Upgrade"), "websocket") {
 		t.Fatalf("the backend was not asked to upgrade: Connection %s, Upgrade %s",
 			Visible(q.Get("Connection"), 40), Visible(q.Get("Upgrade"), 40))
@@ -321,7 +314,7 @@ func (t *T) tunnel(first string) (*Client, *Exchange) {
 	x.Send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n" + first)
 	r := c.Final("GET")
-	t.mustBe(r, 101)
+	t.MustBe(r, 101)
 	if !r.Names("Connection", "upgrade") || !strings.EqualFold(r.Get("Upgrade"), "websocket") {
 		t.Errorf("the 101 lacks Connection: Upgrade or Upgrade: websocket")
 	}
@@ -329,14 +322,14 @@ func (t *T) tunnel(first string) (*Client, *Exchange) {
 }
 
 // pass fails the case unless exactly these bytes arrive.
-func (t *T) pass(who string, r reader, want string) {
-	err := r.await(func(b []byte) bool { return len(b) >= len(want) })
-	n, _ := r.state()
-	got := string(r.take(n))
+func arrives(t *T, who string, r suite.Reader, want string) {
+	err := r.Await(func(b []byte) bool { return len(b) >= len(want) })
+	n, _ := r.State()
+	got := string(r.Take(n))
 	if got != want {
 		how := ""
 		if err != nil {
-			how = "; the connection " + howEnded(err)
+			how = "; the connection " + suite.HowEnded(err)
 		}
 		t.Fatalf("through the tunnel %s got %s instead of %s%s", who, Visible(got, 80),
 			Visible(want, 80), how)
@@ -345,13 +338,13 @@ func (t *T) pass(who string, r reader, want string) {
 
 // bigTunnel sends 1 MiB each way at once.
 func bigTunnel(t *T) {
-	c, x := t.tunnel("")
+	c, x := tunnel(t, "")
 	up, down := pattern(31, 1<<20), pattern(32, 1<<20)
 	done := make(chan string, 2)
-	check := func(who string, r reader, want []byte) {
+	check := func(who string, r suite.Reader, want []byte) {
 		var m Message
-		r.readLength(&m, int64(len(want)))
-		if d := firstDifference(m.Body, want); d != "" {
+		r.ReadLength(&m, int64(len(want)))
+		if d := suite.FirstDifference(m.Body, want); d != "" {
 			done <- who + ": " + d + " " + m.Problem
 			return
 		}
@@ -360,8 +353,8 @@ func bigTunnel(t *T) {
 	// Both end with the case, whose end closes the connections.
 	go c.Send(string(up))
 	go x.Send(string(down))
-	go check("the backend", x.reader, up)
-	go check("the client", c.reader, down)
+	go check("the backend", x.Reader, up)
+	go check("the client", c.Reader, down)
 	for i := 0; i < 2; i++ {
 		if d := <-done; d != "" {
 			t.Errorf("%s", d)
@@ -370,7 +363,7 @@ func bigTunnel(t *T) {
 }
 
 // onKept does one exchange on a connection that stays.
-func (t *T) onKept(c *Client, name string) *Response {
+func onKept(t *T, c *Client, name string) *Response {
 	if err := c.Send(t.Get(name, "Connection: keep-alive")); err != nil {
 		t.Fatalf("request %s on the connection: %v", name, err)
 	}
@@ -390,7 +383,7 @@ func pipelined(t *T, all bool) {
 		q := x.Request()
 		name := q.Target[strings.LastIndexByte(q.Target, '/')+1:]
 		if name == "one" {
-			time.Sleep(t.within(30 * time.Millisecond)) // a later answer must not overtake
+			time.Sleep(t.Within(30 * time.Millisecond)) // a later answer must not overtake
 		}
 		x.Send(Reply(200, "answer "+name))
 	})
@@ -440,14 +433,14 @@ func notReplayed(t *T, kept bool) {
 		t.Fatalf("the backend did not get the POST: %s", q.Problem)
 	}
 	x.Close()
-	if y := acceptWithin(t, 150*time.Millisecond); y != nil {
+	if y := t.AcceptWithin(150 * time.Millisecond); y != nil {
 		q := y.Request()
 		t.Fatalf("the POST was sent a second time: %s", Visible(q.Start, 80))
 	}
 	if r := c.Final("POST"); r.Status >= 200 && r.Status < 500 {
 		t.Errorf("the client was told %q although the backend never answered", r.Start)
 	}
-	if y := acceptWithin(t, 50*time.Millisecond); y != nil {
+	if y := t.AcceptWithin(50 * time.Millisecond); y != nil {
 		t.Fatalf("the POST was sent a second time")
 	}
 }

@@ -1,11 +1,13 @@
-package suite
+package cases
 
 import (
 	"strings"
+
+	"reverseproxy/scripts/check/suite"
 )
 
 var basicsCases = group("basics",
-	Case{ID: gate, Level: Must, RFC: "RFC 9110 §3.7",
+	Case{ID: suite.Gate, Level: Must, RFC: "RFC 9110 §3.7",
 		Why: "A GET reaches the backend and the answer reaches the client: all other cases " +
 			"presuppose this.",
 		Run: func(t *T) {
@@ -28,9 +30,9 @@ var basicsCases = group("basics",
 			c.Send(t.Get("once"))
 			x := t.Expect(c)
 			q := x.Request()
-			t.wellFormed(q)
+			wellFormed(t, q)
 			x.Send(Reply(200, "one"))
-			more, _ := awaitEnd(x.reader, quietBackend)
+			more, _ := x.AwaitEnd(quietBackend)
 			x.Close()
 			t.Whole(c.Final("GET"), 200)
 			rest, _ := c.AwaitEnd(quietClient)
@@ -38,7 +40,7 @@ var basicsCases = group("basics",
 				t.Errorf("after the exchange the client got %s, the backend %s", Visible(rest,
 					80), Visible(more, 80))
 			}
-			if y := acceptWithin(t, quietClient); y != nil {
+			if y := t.AcceptWithin(quietClient); y != nil {
 				t.Errorf("the backend got a second request: %s", Visible(y.Request().Start, 100))
 			}
 		}},
@@ -120,7 +122,7 @@ var basicsCases = group("basics",
 			}
 			t.Serve(func(x *Exchange) {
 				q := x.Request()
-				if d := firstDifference(q.Body, all); d != "" {
+				if d := suite.FirstDifference(q.Body, all); d != "" {
 					t.Errorf("the backend got another body: %s %s", d, q.Problem)
 				}
 				x.Send(Reply(200, string(all)))
@@ -268,7 +270,7 @@ var basicsCases = group("basics",
 			"a path.",
 		Run: func(t *T) {
 			c := t.Dial()
-			c.Send("OPTIONS * HTTP/1.1\r\nHost: " + Host + "\r\nX-Check: " + t.token +
+			c.Send("OPTIONS * HTTP/1.1\r\nHost: " + Host + "\r\nX-Check: " + t.Token +
 				"\r\nConnection: close\r\n\r\n")
 			x := t.Accept(c)
 			if x == nil {

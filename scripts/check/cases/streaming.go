@@ -1,4 +1,4 @@
-package suite
+package cases
 
 import (
 	"fmt"
@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"reverseproxy/scripts/check/suite"
 )
 
 var streamingCases = group("streaming",
@@ -27,7 +29,7 @@ var streamingCases = group("streaming",
 			x.Request()
 			x.Send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: " +
 				"chunked\r\n\r\n")
-			if err := c.await(func(b []byte) bool { return headEnd(b) >= 0 }); err != nil {
+			if err := c.Await(func(b []byte) bool { return suite.HeadEnd(b) >= 0 }); err != nil {
 				t.Fatalf("the client waits for the head while the backend waits with the body")
 			}
 			x.Send(Chunked("late", 4))
@@ -89,7 +91,7 @@ func earlyAnswer(t *T) {
 	if x == nil {
 		t.Fatalf("the request was not forwarded before its body was whole")
 	}
-	x.requestHead()
+	x.RequestHead()
 	x.Send(Reply(413, "too much"))
 	x.Close()
 	r := c.Final("POST")
@@ -112,10 +114,10 @@ func streamed(id, head, kind, why string) Case {
 		x := t.Expect(c)
 		x.Request()
 		x.Send(head + wrap("first-"))
-		err := c.await(func(b []byte) bool { return strings.Contains(string(b), "first-") })
+		err := c.Await(func(b []byte) bool { return strings.Contains(string(b), "first-") })
 		if err != nil {
 			t.Fatalf("the first part did not reach the client while the backend held back the "+
-				"rest; the connection %s", howEnded(err))
+				"rest; the connection %s", suite.HowEnded(err))
 		}
 		x.Send(wrap("second"))
 		if kind == "chunked" {
@@ -138,12 +140,12 @@ func uploadStreamed(id string, chunked bool, why string) Case {
 			lines = "Transfer-Encoding: chunked\r\n"
 		}
 		c := t.Dial()
-		c.Send(t.post(closeLine(lines), parts[0]))
+		c.Send(post(t, closeLine(lines), parts[0]))
 		x := t.Accept(c)
 		if x == nil {
 			t.Fatalf("the request did not reach the backend before its body was whole")
 		}
-		err := x.await(func(b []byte) bool { return strings.Contains(string(b), "first-") })
+		err := x.Await(func(b []byte) bool { return strings.Contains(string(b), "first-") })
 		if err != nil {
 			t.Fatalf("the first part of the body did not reach the backend while the client held " +
 				"back the rest")
@@ -152,7 +154,7 @@ func uploadStreamed(id string, chunked bool, why string) Case {
 		q := x.Request()
 		x.Send(Reply(200, "ok"))
 		x.Close()
-		t.wellFormed(q)
+		wellFormed(t, q)
 		t.SameBody("the backend", q.Body, []byte("first-second"))
 		t.Whole(c.Final("POST"), 200)
 	}}
@@ -161,29 +163,29 @@ func uploadStreamed(id string, chunked bool, why string) Case {
 // duplex answers each chunk of the upload by a chunk.
 func duplex(t *T) {
 	c := t.Dial()
-	c.Send(t.post(closeLine("Transfer-Encoding: chunked\r\n"), ""))
+	c.Send(post(t, closeLine("Transfer-Encoding: chunked\r\n"), ""))
 	x := t.Accept(c)
 	if x == nil {
 		t.Fatalf("the request did not reach the backend before its body was whole")
 	}
-	q := x.requestHead()
+	q := x.RequestHead()
 	x.Send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
 	for _, line := range []string{"line-one", "line-two", "line-three"} {
 		c.Send(fmt.Sprintf("%x\r\n%s\r\n", len(line), line))
-		if x.await(func(b []byte) bool { return strings.Contains(string(b), line) }) != nil {
+		if x.Await(func(b []byte) bool { return strings.Contains(string(b), line) }) != nil {
 			t.Fatalf("%s did not reach the backend", line)
 		}
 		x.Send(fmt.Sprintf("%x\r\n%s\r\n", len(line)+3, "re:"+line))
-		if err := c.await(func(b []byte) bool {
+		if err := c.Await(func(b []byte) bool {
 			return strings.Contains(string(b),
 				"re:"+line)
 		}); err != nil {
 			t.Fatalf("the answer to %s did not reach the client while its upload was open; the "+
-				"connection %s", line, howEnded(err))
+				"connection %s", line, suite.HowEnded(err))
 		}
 	}
 	c.Send("0\r\n\r\n")
-	x.requestBody(q)
+	x.RequestBody(q)
 	x.Send("0\r\n\r\n")
 	x.Close()
 	t.Whole(c.Final("POST"), 200)
@@ -193,18 +195,18 @@ func duplex(t *T) {
 func bigEcho(t *T) {
 	const size = 24 << 20 // more than all buffers on the way hold
 	t.Serve(func(x *Exchange) {
-		q := x.requestHead()
-		f := q.frame()
+		q := x.RequestHead()
+		f := q.Frame()
 		x.Send(fmt.Sprintf("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n",
 			size))
-		if f.chunked { // chunks are not worth following here: any bytes will do
-			go x.readChunked(&Message{discard: true})
-			sendPattern(t, x.stream, 17, size)
+		if f.Chunked { // chunks are not worth following here: any bytes will do
+			go x.ReadChunked(&Message{Discard: true})
+			sendPattern(t, x.Reader, 17, size)
 			return
 		}
 		for left := int64(size); left > 0; {
-			p, err := x.some(left)
-			if err != nil || x.stream.send(t, p) != nil {
+			p, err := x.ReadSome(left)
+			if err != nil || x.SendBytes(p) != nil {
 				return
 			}
 			left -= int64(len(p))
@@ -213,18 +215,18 @@ func bigEcho(t *T) {
 	c := t.Dial()
 	// Ends when all is written or the proxy breaks off.
 	go func() {
-		c.Send(t.post(fmt.Sprintf("Connection: close\r\nContent-Length: %d\r\n", size), ""))
-		sendPattern(t, c.stream, 17, size)
+		c.Send(post(t, fmt.Sprintf("Connection: close\r\nContent-Length: %d\r\n", size), ""))
+		sendPattern(t, c.Reader, 17, size)
 	}()
 	r := &Response{}
-	t.readBig(c.reader, &r.Message, size)
+	readBig(t, c.Reader, &r.Message, size)
 	want := uint64(0)
 	for off := int64(0); off < size; off += 1 << 20 {
 		p := make([]byte, 1<<20)
 		fillPattern(p, 17, off)
-		want = patternSum(want, p)
+		want = suite.PatternSum(want, p)
 	}
-	t.sameSum("the client", &r.Message, want)
+	sameSum(t, "the client", &r.Message, want)
 }
 
 const (
@@ -233,13 +235,13 @@ const (
 )
 
 // sendPattern writes n pattern bytes and returns their sum.
-func sendPattern(t *T, s *stream, seed uint64, n int64) (sum uint64, err error) {
+func sendPattern(t *T, s suite.Reader, seed uint64, n int64) (sum uint64, err error) {
 	buf := make([]byte, 256<<10)
 	for off := int64(0); off < n; {
 		p := buf[:min(int64(len(buf)), n-off)]
 		fillPattern(p, seed, off)
-		sum = patternSum(sum, p)
-		if err := s.send(t, p); err != nil {
+		sum = suite.PatternSum(sum, p)
+		if err := s.SendBytes(p); err != nil {
 			return sum, err
 		}
 		off += int64(len(p))
@@ -261,47 +263,47 @@ func bigBody(id, why string, up bool) Case {
 				// Ends when all is written or the proxy breaks off.
 				go func() {
 					x.Send("HTTP/1.1 200 OK\r\n" + head + "\r\n")
-					sum, _ := sendPattern(t, x.stream, 11, bigSize)
+					sum, _ := sendPattern(t, x.Reader, 11, bigSize)
 					x.Close()
 					sums <- sum
 				}()
 				r := &Response{}
-				t.readBig(c.reader, &r.Message, bigSize)
-				t.sameSum("the client", &r.Message, <-sums)
+				readBig(t, c.Reader, &r.Message, bigSize)
+				sameSum(t, "the client", &r.Message, <-sums)
 				return
 			}
-			c.Send(t.post(head, ""))
+			c.Send(post(t, head, ""))
 			// Ends when all is written or the proxy breaks off.
 			go func() {
-				sum, _ := sendPattern(t, c.stream, 12, bigSize)
+				sum, _ := sendPattern(t, c.Reader, 12, bigSize)
 				sums <- sum
 			}()
 			x := t.Expect(c)
 			q := &Request{}
-			t.readBig(x.reader, &q.Message, bigSize)
+			readBig(t, x.Reader, &q.Message, bigSize)
 			x.Send(Reply(200, "ok"))
 			x.Close()
-			t.sameSum("the backend", &q.Message, <-sums)
+			sameSum(t, "the backend", &q.Message, <-sums)
 			t.Whole(c.Final("POST"), 200)
 		}}
 }
 
 // readBig reads a head and a body that is summed, not kept.
-func (t *T) readBig(r reader, m *Message, n int64) {
-	h, err := r.head()
-	m.Head, m.discard = h, true
+func readBig(t *T, r suite.Reader, m *Message, n int64) {
+	h, err := r.ReadHead()
+	m.Head, m.Discard = h, true
 	if err != nil {
-		t.Fatalf("no head: the connection %s", howEnded(err))
+		t.Fatalf("no head: the connection %s", suite.HowEnded(err))
 	}
-	f := m.frame()
+	f := m.Frame()
 	switch {
-	case f.chunked:
-		r.readChunked(m)
-	case f.length >= 0:
-		r.readLength(m, f.length)
+	case f.Chunked:
+		r.ReadChunked(m)
+	case f.Length >= 0:
+		r.ReadLength(m, f.Length)
 	default:
 		m.Ended = "close"
-		r.readClose(m)
+		r.ReadClose(m)
 	}
 	if m.Problem != "" {
 		t.Fatalf("%s", m.Problem)
@@ -311,8 +313,8 @@ func (t *T) readBig(r reader, m *Message, n int64) {
 	}
 }
 
-func (t *T) sameSum(who string, m *Message, want uint64) {
-	if m.sum != want {
+func sameSum(t *T, who string, m *Message, want uint64) {
+	if m.Sum != want {
 		t.Fatalf("the %d bytes that %s got are not those that were sent", m.BodyLen, who)
 	}
 }
@@ -338,19 +340,17 @@ func kernelRoom() int64 {
 // made it wait for 1.5 seconds, or 2.25 if the machine has other work; the
 // timeouts of a proxy under test are longer;
 // err is set when the connection broke instead.
-func flood(s *stream, limit int64) (sent int64, blocked bool, err error) {
+func flood(s suite.Reader, limit int64) (sent int64, blocked bool, err error) {
 	buf := make([]byte, 256<<10)
 	for waits := 0; sent < limit; {
 		fillPattern(buf, 21, sent)
-		s.conn.SetWriteDeadline(time.Now().Add(750 * time.Millisecond))
-		n, err := s.conn.Write(buf)
+		n, err := s.WriteWithin(buf, 750*time.Millisecond)
 		sent += int64(n)
-		s.out.add(buf[:n])
 		if ne, ok := err.(net.Error); ok && ne.Timeout() {
 			if n > 0 {
 				waits = 0
 			}
-			if waits++; waits == 3 || waits >= 2 && unproxied() < busyHop {
+			if waits++; waits == 3 || waits >= 2 && suite.Unproxied() < suite.BusyHop {
 				return sent, true, nil
 			}
 			continue
@@ -367,14 +367,12 @@ func flood(s *stream, limit int64) (sent int64, blocked bool, err error) {
 func pressureDown(t *T) {
 	limit := kernelRoom() + 24<<20
 	c := t.Dial()
-	if tc, ok := c.conn.(*net.TCPConn); ok {
-		tc.SetReadBuffer(64 << 10)
-	}
+	c.ReadBuffer(64 << 10)
 	c.Send(t.Get("flood"))
 	x := t.Expect(c)
 	x.Request()
 	x.Send(fmt.Sprintf("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", limit))
-	sent, blocked, err := flood(x.stream, limit)
+	sent, blocked, err := flood(x.Reader, limit)
 	if err != nil {
 		t.Fatalf("the proxy broke off the backend's connection after %d bytes, while the client "+
 			"paused: %v", sent, err)
@@ -382,7 +380,7 @@ func pressureDown(t *T) {
 	if !blocked {
 		t.Fatalf("the backend could send %d MiB while the client read nothing", sent>>20)
 	}
-	if c.ended() {
+	if c.Ended() {
 		t.Errorf("the connection of the client, which only paused, broke off")
 	}
 }
@@ -391,8 +389,8 @@ func pressureDown(t *T) {
 func pressureUp(t *T) {
 	limit := kernelRoom() + 24<<20
 	c := t.Dial()
-	c.Send(t.post(fmt.Sprintf("Connection: close\r\nContent-Length: %d\r\n", limit), ""))
-	sent, blocked, err := flood(c.stream, limit)
+	c.Send(post(t, fmt.Sprintf("Connection: close\r\nContent-Length: %d\r\n", limit), ""))
+	sent, blocked, err := flood(c.Reader, limit)
 	if err != nil {
 		t.Fatalf("the proxy broke off the client's connection after %d bytes, while the backend "+
 			"paused: %v", sent, err)
@@ -404,7 +402,7 @@ func pressureUp(t *T) {
 	if x == nil {
 		t.Fatalf("%d MiB were taken and the request has not even reached the backend", sent>>20)
 	}
-	if x.ended() {
+	if x.Ended() {
 		t.Errorf("the connection of the backend, which only paused, broke off")
 	}
 }
@@ -412,20 +410,20 @@ func pressureUp(t *T) {
 // earlyClosed has the backend answer and close while the client sends.
 func earlyClosed(t *T) {
 	t.Serve(func(x *Exchange) {
-		x.requestHead()
+		x.RequestHead()
 		x.Send(Reply(413, "too much"))
-		x.stream.closeWrite()
+		x.CloseWrite()
 		time.Sleep(20 * time.Millisecond)
-		x.drop() // with bytes unread: a reset
+		x.Drop() // with bytes unread: a reset
 	})
 	c := t.Dial()
-	c.Send(t.post(fmt.Sprintf("Connection: close\r\nContent-Length: %d\r\n", 8<<20), ""))
+	c.Send(post(t, fmt.Sprintf("Connection: close\r\nContent-Length: %d\r\n", 8<<20), ""))
 	chunk := string(pattern(13, 256<<10))
 	for i := 0; i < 32; i++ {
 		if c.Send(chunk) != nil {
 			break
 		}
-		if n, _ := c.state(); n > 0 && i > 8 {
+		if n, _ := c.State(); n > 0 && i > 8 {
 			break // a good client stops when the answer is there
 		}
 	}
@@ -441,9 +439,9 @@ func earlyClosed(t *T) {
 
 // earlyEnds checks that the rest of an upload is not read as a request.
 func earlyEnds(t *T) {
-	h := t.hidden()
+	h := hidden(t)
 	t.Serve(func(x *Exchange) {
-		q := x.requestHead()
+		q := x.RequestHead()
 		if strings.HasSuffix(q.Target, "smuggled") {
 			t.Errorf("the rest of the upload reached the backend as a request of its own")
 		}
@@ -451,12 +449,12 @@ func earlyEnds(t *T) {
 	})
 	c := t.Dial()
 	c.Send("POST " + t.Path("e") + " HTTP/1.1\r\nHost: " + Host + "\r\nContent-Length: " +
-		itoa(len(h)+5) + "\r\n\r\nstart")
+		strconv.Itoa(len(h)+5) + "\r\n\r\nstart")
 	// A proxy that waits for the whole body answers only after the rest.
-	c.stream.wait(t.within(300*time.Millisecond), t.done,
-		func(b []byte) bool { return headEnd(b) >= 0 })
+	c.Wait(t.Within(300*time.Millisecond), t.Done,
+		func(b []byte) bool { return suite.HeadEnd(b) >= 0 })
 	c.Send(h)
 	r := c.Final("POST")
-	t.mustBe(r, 401)
+	t.MustBe(r, 401)
 	c.AwaitEnd(quietClient)
 }
