@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"reverseproxy/internal/narrate"
 )
 
 // A response that breaks off never looks complete: what is missing can be seen
@@ -578,4 +580,31 @@ func waitSent(t *testing.T, w *wire) {
 		}
 	}
 	t.Error("the bytes stay in the kernel")
+}
+
+// A backend breaks off while a request's body is being sent: both sides of the
+// try notice, each in its goroutine, and the second one does so while the first
+// is being ended.
+func TestBothSidesNoticeAReset(t *testing.T) {
+	t.Parallel()
+	failed, sent := make(chan bool), make(chan bool)
+	r := newRig(t, generous(), func(r *rig) {
+		r.narrator = narrate.New(narrate.All, func(e narrate.Event) {
+			if e.Step == narrate.ReadResponse {
+				close(failed)
+				<-sent
+			}
+		})
+	})
+	client := r.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+	backend := r.accept()
+	backend.until("\r\n\r\n")
+	backend.reset()
+	<-failed
+	client.send("1\r\nx\r\n")
+	time.Sleep(20 * time.Millisecond) // the other side meets the reset
+	close(sent)
+	client.end(page("502 Bad Gateway", "the backend broke the connection"))
+	client.Close()
+	r.wantBackendsFault(502)
 }

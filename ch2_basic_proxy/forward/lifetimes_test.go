@@ -441,3 +441,73 @@ func TestExhausted(t *testing.T) {
 		}
 	}
 }
+
+// kept is a client's connection and a backend's, which carry the requests that
+// come on them one after the other.
+func kept(t *testing.T, settings *Settings, does func(backend, client *wire)) (
+	*Client, *Backend, *wire) {
+	t.Helper()
+	end, conn := pair(t)
+	addrs := backends(t, func(w *wire) { does(w, end) })
+	client := NewClient(conn, settings, silent())
+	client.Connection = ""
+	backend, err := Connect(addrs[0], settings, client.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend.Connection = ""
+	t.Cleanup(func() { backend.Close(); client.Close(new(error)) })
+	return client, backend, end
+}
+
+// No time limit of one request is left to the next on the same connection.
+func TestLimitsEndWithTheirRequest(t *testing.T) {
+	t.Parallel()
+	settings := generous()
+	settings.Server = short
+	client, backend, end := kept(t, settings, func(w, client *wire) {
+		w.until("\r\n\r\n")
+		w.send(ok)
+		w.until("\r\n\r\n")
+		time.Sleep(2 * short) // the body takes longer than a backend may
+		client.send("5\r\nhello\r\n0\r\n\r\n")
+		w.until("0\r\n\r\n")
+		w.send(ok)
+	})
+	end.send(get + chunkedPost)
+	for i := range 2 {
+		request, err := ReadRequest(client)
+		if err == nil {
+			err = steps(t, request, backend)
+		}
+		client.End(&err)
+		if ok, reason := backend.Reusable(); err != nil || !ok {
+			t.Fatalf("request %d: %v %s", i+1, err, reason)
+		}
+	}
+}
+
+// The beginning of a request that came with the one before has its time limit,
+// too, and for the whole header.
+func TestHalfARequestBehindAnother(t *testing.T) {
+	t.Parallel()
+	settings := generous()
+	settings.Request = short
+	client, backend, end := kept(t, settings, func(w, _ *wire) {
+		w.until("\r\n\r\n")
+		w.send(ok)
+	})
+	end.send(get + "GET / HTTP/1.1\r\nX: ")
+	request, err := ReadRequest(client)
+	if err == nil {
+		err = steps(t, request, backend)
+	}
+	client.End(&err)
+	go drip(end, "y", short/10)
+	start := time.Now()
+	_, late := ReadRequest(client)
+	if e, ok := late.(*Error); err != nil || !ok || e.Status != 408 || time.Since(start) > patience/2 {
+		t.Errorf("%v, then after %v %v", err, time.Since(start), late)
+	}
+	end.Close()
+}

@@ -1,0 +1,92 @@
+package forward
+
+import (
+	"io"
+	"net"
+	"runtime"
+	"testing"
+)
+
+// The two halves of a handshake.
+const (
+	upgrade  = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+	switches = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+)
+
+// open opens a tunnel: both directions carry what comes.
+func (r *rig) open() (client, backend *wire) {
+	r.t.Helper()
+	client = r.send(upgrade)
+	backend = r.accept()
+	backend.until("\r\n\r\n")
+	backend.send(switches + ".")
+	client.until("\r\n\r\n.")
+	return client, backend
+}
+
+// A tunnel that one side does not take from is that side's failure.
+func TestTunnelThatIsNotTakenFrom(t *testing.T) {
+	t.Parallel()
+	for _, by := range []Side{ByClient, ByBackend} {
+		t.Run(string(by), func(t *testing.T) {
+			t.Parallel()
+			limits := generous()
+			limits.Idle = short
+			r := newRig(t, limits)
+			client, backend := r.open()
+			from := client
+			if by == ByClient {
+				from = backend
+			}
+			io.CopyN(from, zeros{}, 64<<20) // more than the kernel holds
+			r.wantError(by, -1)
+		})
+	}
+}
+
+// A fault in the code that one direction of a tunnel meets ends that tunnel, not
+// the program.
+func TestPanicInTunnel(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, generous(), func(r *rig) {
+		r.before = func(x *Request) error { x.client.Conn = explosive{x.client.Conn}; return nil }
+	})
+	client, backend := r.open()
+	client.send("boom")
+	client.gone()
+	backend.gone()
+	r.wantError(ByProxy, 500)
+}
+
+// explosive is a connection that cannot read "boom".
+type explosive struct{ net.Conn }
+
+func (e explosive) Read(b []byte) (int, error) {
+	n, err := e.Conn.Read(b)
+	if string(b[:n]) == "boom" {
+		panic("boom")
+	}
+	return n, err
+}
+
+// A tunnel may be silent for hours, beside thousands of others: it holds little
+// memory.
+func TestSilentTunnelIsCheap(t *testing.T) { // not beside other tests, whose memory would count
+	const tunnels, most = 200, 24 << 10
+	heap := func() int {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	r := newRig(t, generous())
+	before := heap()
+	for range tunnels {
+		r.open()
+	}
+	if each := (heap() - before) / tunnels; each > most {
+		t.Errorf("each tunnel holds %d bytes, want at most %d", each, most)
+	} else {
+		t.Logf("each tunnel holds %d bytes", each)
+	}
+}
