@@ -132,7 +132,11 @@ func (b *Backend) Timeout() (d time.Duration, ok bool) {
 	if b.response == nil {
 		return 0, false
 	}
-	for part := range strings.SplitSeq(string(b.response.Get("Keep-Alive")), ",") {
+	value := b.response.Get("Keep-Alive")
+	if value == nil {
+		return 0, false
+	}
+	for part := range strings.SplitSeq(string(value), ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
 		if n, err := strconv.Atoi(strings.Trim(value, `" `)); strings.EqualFold(name, "timeout") && err == nil && n >= 0 {
 			return time.Duration(n) * time.Second, true
