@@ -1,8 +1,8 @@
 // Problem: one backend cannot do all the work, and when it is down, nothing
 // works.
 // New idea: several backends, each in its turn (round robin).
-// Still open: a dead backend still gets its turn, and those clients get 502
-// (ch7, ch8).
+// Still open: one request a connection (ch6); a dead backend still gets
+// its turn, and those clients get 502 (ch7, ch8).
 // C: proxy_load_balancer.c, steps 1–3 lines 17–36, 4 line 43, 5–10 lines
 // 51–118
 // Run: go run ./ch5_load_balancer -demo

@@ -74,7 +74,7 @@ func TestCtrlC(t *testing.T) {
 	}
 	p.WaitPooled(t, idleClients+busyClients)
 	for _, c := range busy {
-		c.Send(get("/busy"))
+		c.Send(get("/busy") + get("/unheard"))
 	}
 	p.WaitPooled(t, idleClients) // those used last are taken first
 	began := time.Now()

@@ -137,7 +137,11 @@ func (b *Backend) Timeout() (d time.Duration, ok bool) {
 	if b.response == nil {
 		return 0, false
 	}
-	for part := range strings.SplitSeq(string(b.response.Get("Keep-Alive")), ",") {
+	value := b.response.Get("Keep-Alive")
+	if value == nil {
+		return 0, false
+	}
+	for part := range strings.SplitSeq(string(value), ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
 		n, err := strconv.Atoi(strings.Trim(value, `" `))
 		if strings.EqualFold(name, "timeout") && err == nil && n >= 0 {

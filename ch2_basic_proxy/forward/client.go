@@ -307,17 +307,8 @@ func (c *Client) end(failure *error) {
 	if c.request != nil {
 		c.request.endTry() // a chapter may have forgotten to close the backend
 	}
-	var e *Error
-	c.failure = *failure
-	if errors.As(*failure, &e) && e.Status != 0 && c.answered == 0 {
-		h := c.hop()
-		h.Date = httpDate()
-		if e.Status == http.StatusRequestTimeout || e.Status == http.StatusInternalServerError {
-			h.Connection = "close"
-		}
-		c.answered, c.closing = e.Status, h.Connection == "close"
-		_, err := c.Write(http1.AppendPage(nil, e.Status, e.Reason, c.head, h))
-		c.whole, c.marked = err == nil, true
+	if c.failure = *failure; c.failure != nil {
+		c.tell(c.failure)
 	}
 	end := narrate.Event{Status: c.answered, Bytes: c.sent.Load() - c.before,
 		Failed: failed(*failure)}
@@ -325,6 +316,22 @@ func (c *Client) end(failure *error) {
 		end.Err, end.Fault = (*failure).Error(), fault(*failure)
 	}
 	c.log.End(end)
+}
+
+// tell tells the client what failed, unless its response has begun.
+func (c *Client) tell(failure error) {
+	var e *Error
+	if !errors.As(failure, &e) || e.Status == 0 || c.answered != 0 {
+		return
+	}
+	h := c.hop()
+	h.Date = httpDate()
+	if e.Status == http.StatusRequestTimeout || e.Status == http.StatusInternalServerError {
+		h.Connection = "close"
+	}
+	c.answered, c.closing = e.Status, h.Connection == "close"
+	_, err := c.Write(http1.AppendPage(nil, e.Status, e.Reason, c.head, h))
+	c.whole, c.marked = err == nil, true
 }
 
 // Close is step 10: it ends the request in hand, as End does unless that has been

@@ -79,8 +79,11 @@ var errNoRequest = &Error{Reason: "the client left without a request", By: ByCli
 // failed reports whether a client with this error was left without the answer
 // it asked for.
 func failed(err error) bool {
+	if err == nil {
+		return false
+	}
 	var e *Error
-	return err != nil && !(errors.As(err, &e) && (e == errNoRequest || e.Status == http.StatusOK))
+	return !(errors.As(err, &e) && (e == errNoRequest || e.Status == http.StatusOK))
 }
 
 // Unavailable returns the error of a proxy that cannot serve a client for now

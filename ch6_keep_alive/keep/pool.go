@@ -287,6 +287,9 @@ func (p *Pool) Tally() string {
 // came, and either nothing had been sent, or the request may be processed twice
 // (RFC 9112, section 9.3.1; RFC 9110, section 9.2.2).
 func (p *Pool) Again(r *forward.Request, err error) bool {
+	if err == nil {
+		return false
+	}
 	var e *forward.Error
 	if !errors.As(err, &e) || !e.Stale || e.Answered {
 		return false

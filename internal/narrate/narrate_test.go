@@ -568,3 +568,26 @@ func TestCutOff(t *testing.T) {
 		t.Errorf("%d connections, %d failed, want 3 and 2", s.Connections, s.Failed)
 	}
 }
+
+// A connection that waits for its next request is not in flight, and to close it
+// does not make it so.
+func TestIdleIsNotInFlight(t *testing.T) {
+	n := New(Off)
+	idle := n.AcceptFrom("")
+	idle.Begin()
+	idle.End(Event{})
+	idle.Idle(true)
+	if got := n.InFlight(); got != 0 {
+		t.Errorf("%d in flight, the only one is idle", got)
+	}
+	busy := n.AcceptFrom("")
+	busy.Begin()
+	idle.Close(nil, false, 0)
+	if got := n.InFlight(); got != 1 {
+		t.Errorf("%d in flight, want the busy one", got)
+	}
+	busy.Close(nil, false, 200)
+	if s := n.Summary(); s.MostAtOnce != 1 || n.InFlight() != 0 {
+		t.Errorf("%+v, %d in flight", s, n.InFlight())
+	}
+}
