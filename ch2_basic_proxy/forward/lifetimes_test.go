@@ -506,8 +506,9 @@ func TestHalfARequestBehindAnother(t *testing.T) {
 	go drip(end, "y", short/10)
 	start := time.Now()
 	_, late := ReadRequest(client)
-	if e, ok := late.(*Error); err != nil || !ok || e.Status != 408 || time.Since(start) > patience/2 {
-		t.Errorf("%v, then after %v %v", err, time.Since(start), late)
+	took := time.Since(start)
+	if e, ok := late.(*Error); err != nil || !ok || e.Status != 408 || took > patience/2 {
+		t.Errorf("%v, then after %v %v", err, took, late)
 	}
 	end.Close()
 }

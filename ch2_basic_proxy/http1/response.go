@@ -64,8 +64,11 @@ func RefuseResponse(head []byte, from int) error {
 	}
 	err := refuse(head, from, first, func(line []byte) *Error {
 		line = bytes.TrimSuffix(line[:len(line)-1], []byte("\r"))
-		if len(line) == 0 || line[0] == ' ' || line[0] == '\t' {
-			return nil // folded: forgiven
+		if len(line) == 0 || line[0] == ' ' || line[0] == '\t' { // folded: forgiven
+			if !printable(line) {
+				return errControl
+			}
+			return nil
 		}
 		err := new(Field).parse(line)
 		return err
