@@ -506,7 +506,8 @@ func TestHalfARequestBehindAnother(t *testing.T) {
 	go drip(end, "y", short/10)
 	start := time.Now()
 	_, late := ReadRequest(client)
-	if e, ok := late.(*Error); err != nil || !ok || e.Status != 408 || time.Since(start) > patience/2 {
+	e, ok := late.(*Error)
+	if err != nil || !ok || e.Status != 408 || time.Since(start) > patience/2 {
 		t.Errorf("%v, then after %v %v", err, time.Since(start), late)
 	}
 	end.Close()
