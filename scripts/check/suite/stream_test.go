@@ -12,13 +12,15 @@ func TestCloseWakesTheWaiter(t *testing.T) {
 	near, far := net.Pipe()
 	s := newStream(near)
 	far.Write(make([]byte, readAhead)) // then the pump has no more room
+	for n := 0; n < readAhead; n, _ = s.State() {
+		time.Sleep(time.Millisecond)
+	}
 	waits, ended := make(chan bool), make(chan error, 1)
 	// Ends with the stream.
 	go func() {
-		told := false
+		looks := 0
 		ended <- s.Wait(time.Hour, nil, func([]byte) bool {
-			if !told {
-				told = true
+			if looks++; looks == 2 { // after the first one it is told of what came before
 				close(waits)
 			}
 			return false
