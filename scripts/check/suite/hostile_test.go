@@ -144,7 +144,7 @@ func TestWhateverTheProxyDoes(t *testing.T) {
 		most := watchHeap()
 		o, limit := suite.Options{}, verdictTime
 		if gated { // each case hangs: the time for all is what ends it
-			o.Budget, limit = 15*time.Second, 25*time.Second
+			o.Budget, limit = 8*time.Second, 18*time.Second
 		}
 		began := time.Now()
 		rep, err := suite.Run(s, cases.All(), o)

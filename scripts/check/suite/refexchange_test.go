@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -130,7 +131,7 @@ func (p *refProxy) copyBody(s *stream, f Framing, minor int, emit func([]byte) e
 	line := func() (string, error) {
 		end := -1
 		err := s.Wait(idle, nil, func(b []byte) bool {
-			end = strings.IndexByte(string(b), '\n')
+			end = bytes.IndexByte(b, '\n')
 			return end >= 0 || len(b) > 16<<10
 		})
 		if end < 0 {

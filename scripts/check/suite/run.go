@@ -71,7 +71,9 @@ type Options struct {
 	// OnStart is called once, with what calibration has found.
 	OnStart func(Calibration)
 
-	Patience time.Duration // at first, for the tests; 0 is the usual
+	// For tests of proxies that are known to be broken:
+	Patience time.Duration // at first; 0 is the usual
+	Once     bool          // no second look at a failure
 }
 
 // The longest that a case may take; timed ones wait for the proxy's timeouts.
@@ -513,7 +515,7 @@ const (
 // or of a machine that was busy.
 func (r *runner) suspect(l *Lab, res Result, workers int) look {
 	switch {
-	case res.Outcome != Failed || res.Reason != "":
+	case res.Outcome != Failed || res.Reason != "" || r.o.Once:
 		return never
 	case workers > 1 && l.DiedSince(res.started):
 		return atOnce

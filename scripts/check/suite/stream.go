@@ -224,6 +224,7 @@ func (s *stream) close() {
 	}
 	s.mu.Unlock()
 	s.cond.Broadcast()
+	s.wake() // the pump may not have begun to read, or have no room: it tells nobody
 	if eof {
 		s.reset()
 		return
