@@ -275,6 +275,9 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 	if has("log") {
 		argv = append(argv, "-log", "off")
 	}
+	if has("reuse") { // most cases send one request a connection, which is spared else
+		argv = append(argv, "-reuse", "always")
+	}
 	plainArgv := argv
 	spawn := func() (*Lab, error) { return openStarted(plainArgv, backends, deadline, Timeouts{}) }
 	labs, err := openFrom(spawn)
