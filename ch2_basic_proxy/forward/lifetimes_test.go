@@ -304,6 +304,9 @@ func TestReusable(t *testing.T) {
 			t.Parallel()
 			addrs := backends(t, func(w *wire) {
 				w.until("\r\n\r\n")
+				if strings.HasPrefix(c.request, chunkedPost) {
+					w.until("0\r\n\r\n") // or the answer would be an early one
+				}
 				w.send(c.response)
 				w.CloseWrite()
 				w.gone()
