@@ -163,15 +163,22 @@ func TestBrokenProxiesAreCaught(t *testing.T) {
 			}
 			ids := strings.Fields(b.cases)
 			only := regexp.MustCompile("^(" + strings.Join(ids, "|") + ")$")
-			rep, err := suite.Run(
-				suite.RefSubject(t, 3, b.fault),
-				cases.All(),
-				suite.Options{Only: only, Patience: time.Second, Once: true},
-			)
-			if err != nil {
-				t.Fatal(err)
+			var rep *suite.Report
+			var got map[string][]string
+			for range 3 { // a busy machine may hide a delay, but not three times
+				var err error
+				rep, err = suite.Run(
+					suite.RefSubject(t, 3, b.fault),
+					cases.All(),
+					suite.Options{Only: only, Patience: time.Second, Once: true},
+				)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got = failures(rep); b.fault != "delays" || len(got) > 0 {
+					break
+				}
 			}
-			got := failures(rep)
 			for _, id := range ids {
 				if got[id] == nil {
 					t.Errorf("case %s passed, although the proxy %s", id, b.fault)
