@@ -10,12 +10,13 @@ import (
 // What is drawn is sampled, so that a page stays fluent and the last minute
 // fits in memory. What is counted never is.
 const (
-	drawnPerSecond = 90.0   // connections a second that viewers are shown
+	drawnPerSecond = 90.0   // connections a second that viewers are shown, and further requests
 	drawnBurst     = 260.0  // of which so many may come at once
 	notesPerSecond = 60.0   // failures, problems and workers' notes a second
 	notesBurst     = 300.0  // of which so many may come at once
 	maxOpen        = 65_536 // connections tracked at once
 	maxBackends    = 16
+	maxEnds        = 12 // reasons counted for each backend's connections
 )
 
 // collector turns events into counts and into the last minute's records.
@@ -34,20 +35,23 @@ type collector struct {
 	counts   Counts
 	backends []backend
 	byAddr   map[string]int // index into backends
+	pools    bool           // the program keeps connections to backends
 	changed  uint64         // grows with every event
 
 	// The page's own clients are always drawn. Their addresses are known only
 	// after dialling, and by then the proxy may have accepted them already; so
 	// while one of them is not matched, every connection is drawn.
-	unmatched int             // clients dialling or waiting to be accepted
-	waiting   map[string]bool // addresses of those that have dialled
-	accepted  map[string]bool // addresses accepted while unmatched > 0
+	unmatched int               // clients dialling or waiting to be accepted
+	waiting   map[string]bool   // addresses of those that have dialled
+	accepted  map[string]uint64 // addresses accepted while unmatched > 0, with their connections
 }
 
 // conn is what the counts need to know about an open connection. The second
 // half is about its request.
 type conn struct {
 	drawn    bool // shown to viewers
+	own      bool // of one of the page's clients: each of its requests is shown
+	shown    bool // the latest request is
 	idle     bool // it waits for another request
 	requests int  // how many have come
 	serving  bool // the latest has not ended
@@ -63,6 +67,9 @@ type backend struct {
 	addr                         string
 	requests, inFlight, failures int64
 	latency                      histogram
+
+	idle, inUse, made, reused int64
+	ends                      []PoolEnd
 }
 
 // Counts are the totals of a run. They are exact at any load.
@@ -74,7 +81,11 @@ type Counts struct {
 	MostAtOnce  int            `json:"mostAtOnce"`  // most in flight at once
 	Failed      uint64         `json:"failed"`      // clients left without their answer
 	Drawn       uint64         `json:"drawn"`       // of the accepted, how many viewers are shown
+	Shown       uint64         `json:"shown"`       // of the requests, how many
+	Retries     uint64         `json:"retries"`     // failed tries that another one followed
 	Backends    []BackendCount `json:"backends"`
+
+	Budget *narrate.Budget `json:"budget,omitempty"` // for retries; nil: there is none
 }
 
 // BackendCount are one backend's counts. P50 and P99 are percentiles of the
@@ -87,6 +98,25 @@ type BackendCount struct {
 	Failures int64  `json:"failures"` // refused, broke off or too slow
 	P50      int64  `json:"p50"`
 	P99      int64  `json:"p99"`
+
+	Pool *PoolCount `json:"pool,omitempty"` // nil: its connections are not kept
+}
+
+// PoolCount says what became of the connections to a backend.
+type PoolCount struct {
+	Idle   int64     `json:"idle"`   // now, each waits for a request
+	InUse  int64     `json:"inUse"`  // now, each carries one
+	Made   int64     `json:"made"`   // by step 6
+	Reused int64     `json:"reused"` // times that step 6 took an idle one instead
+	Ends   []PoolEnd `json:"ends"`   // of those that are closed
+}
+
+// PoolEnd is why connections to a backend were closed.
+type PoolEnd struct {
+	State string `json:"state"` // narrate.Closed: after a request; Dropped: while idle
+	Why   string `json:"why"`
+	Count int64  `json:"n"`
+	At    int64  `json:"t"` // the latest; microseconds since the page's start
 }
 
 func newCollector(start time.Time, backends []string) *collector {
@@ -96,7 +126,7 @@ func newCollector(start time.Time, backends []string) *collector {
 		workers:  make(map[string]record),
 		byAddr:   make(map[string]int),
 		waiting:  make(map[string]bool),
-		accepted: make(map[string]bool),
+		accepted: make(map[string]uint64),
 		draws:    bucket{rate: drawnPerSecond, burst: drawnBurst, tokens: drawnBurst},
 		notes:    bucket{rate: notesPerSecond, burst: notesBurst, tokens: notesBurst},
 	}
@@ -144,10 +174,19 @@ func (c *collector) count(e *narrate.Event, at int64) bool {
 		return c.accept(e, at)
 	case e.Kind == narrate.KindProblem:
 		return c.notes.take(at)
+	case e.Kind == narrate.KindBudget:
+		c.counts.Budget = e.Budget
+		return false
+	case e.Kind == narrate.KindTry && e.State == narrate.Again:
+		c.counts.Retries++
+	case e.Kind == narrate.KindPool && e.Peer != "":
+		c.pooled(e, at)
+	case e.Step == narrate.Connect && e.Err == "":
+		c.connected(e)
 	}
 	k, open := c.conns[e.Conn]
 	if open {
-		c.happened(&k, e)
+		c.happened(&k, e, at)
 		if e.Step == narrate.Close {
 			delete(c.conns, e.Conn)
 		} else {
@@ -156,11 +195,65 @@ func (c *collector) count(e *narrate.Event, at int64) bool {
 	}
 	// Of a connection that is not drawn its failure is told all the same, once.
 	over := e.Kind == narrate.KindRequest || e.Step == narrate.Close && e.Request == 0
-	return k.drawn || over && e.Failed && c.notes.take(at)
+	if k.drawn && (k.shown || e.Step == narrate.Close || e.Kind == narrate.KindPool && e.Peer == "") {
+		return true
+	}
+	return over && e.Failed && c.notes.take(at)
+}
+
+// connected counts a connection to a backend that a request goes over.
+func (c *collector) connected(e *narrate.Event) {
+	i := c.backendOf(e.Peer)
+	if i < 0 {
+		return
+	}
+	b := &c.backends[i]
+	b.inUse++
+	if e.Reused {
+		b.reused++
+		b.idle--
+	} else {
+		b.made++
+	}
+}
+
+// pooled counts what becomes of a connection to a backend. Another client may have
+// taken it before it is told that it is kept, so that less than none are idle
+// for a moment.
+func (c *collector) pooled(e *narrate.Event, at int64) {
+	i := c.backendOf(e.Peer)
+	if i < 0 {
+		return
+	}
+	c.pools = true
+	b := &c.backends[i]
+	switch e.State {
+	case narrate.Kept:
+		b.inUse--
+		b.idle++
+		return
+	case narrate.Dropped:
+		b.idle--
+	default:
+		b.inUse--
+	}
+	why := e.Text
+	for j := range b.ends {
+		last := j == maxEnds-1 // counts all the reasons that have no place
+		if end := &b.ends[j]; end.State == e.State && end.Why == why || last {
+			end.Count++
+			end.At = at
+			return
+		}
+	}
+	if len(b.ends) == maxEnds-1 {
+		why = "other reasons"
+	}
+	b.ends = append(b.ends, PoolEnd{State: e.State, Why: why, Count: 1, At: at})
 }
 
 // happened counts what an open connection did.
-func (c *collector) happened(k *conn, e *narrate.Event) {
+func (c *collector) happened(k *conn, e *narrate.Event, at int64) {
 	if idle := e.Kind == narrate.KindIdle; idle != k.idle {
 		k.idle = idle
 		if idle {
@@ -172,6 +265,11 @@ func (c *collector) happened(k *conn, e *narrate.Event) {
 	}
 	if e.Request > k.requests {
 		c.counts.Requests += uint64(e.Request - k.requests)
+		// The first is drawn if the connection is.
+		k.shown = k.drawn && (k.requests == 0 || k.own || c.draws.take(at))
+		if k.shown {
+			c.counts.Shown++
+		}
 		k.requests, k.serving = e.Request, true
 	}
 	switch {
@@ -223,11 +321,13 @@ func (c *collector) accept(e *narrate.Event, at int64) bool {
 	if c.unmatched > 0 {
 		k.drawn = true
 		if c.waiting[e.Peer] {
+			k.own = true
 			c.matched(e.Peer)
 		} else {
-			c.accepted[e.Peer] = true
+			c.accepted[e.Peer] = e.Conn
 		}
 	}
+	k.shown = k.drawn
 	if k.drawn {
 		c.counts.Drawn++
 	}
@@ -303,6 +403,10 @@ func (c *collector) snapshot() (Counts, uint64) {
 		counts.Backends[i] = BackendCount{Addr: b.addr, Running: true, Requests: b.requests,
 			InFlight: b.inFlight, Failures: b.failures,
 			P50: b.latency.percentile(0.50), P99: b.latency.percentile(0.99)}
+		if c.pools {
+			counts.Backends[i].Pool = &PoolCount{Idle: max(b.idle, 0), InUse: max(b.inUse, 0),
+				Made: b.made, Reused: b.reused, Ends: append([]PoolEnd{}, b.ends...)}
+		}
 	}
 	return counts, c.changed
 }
@@ -343,7 +447,12 @@ func (c *collector) dial() {
 func (c *collector) dialled(addr string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if addr == "" || c.accepted[addr] {
+	id, accepted := c.accepted[addr]
+	if k, open := c.conns[id]; open && accepted {
+		k.own = true
+		c.conns[id] = k
+	}
+	if addr == "" || accepted {
 		c.matched(addr)
 		return
 	}

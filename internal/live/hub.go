@@ -264,6 +264,7 @@ type hello struct {
 	Single    bool     `json:"single"`    // one goroutine serves all clients, one at a time
 	RawCalls  bool     `json:"rawCalls"`  // the program makes the socket calls itself
 	Forwards  bool     `json:"forwards"`  // it has a backend
+	Keeps     bool     `json:"keeps"`     // it keeps connections for further requests
 	Demo      bool     `json:"demo"`      // the backends can be stopped and started
 	Token     string   `json:"token"`     // for actions; empty in a recording
 	StartedAt int64    `json:"startedAt"` // milliseconds since 1970

@@ -48,6 +48,7 @@ type Config struct {
 	Workers      string            // the worker model in words, "a goroutine for each connection"
 	Single       bool              // the main goroutine serves all clients, one at a time
 	RawCalls     bool              // the program makes the socket calls itself
+	Keeps        bool              // it keeps connections for further requests
 }
 
 // Server is a running live page. Its methods may be called from any goroutine.
@@ -104,6 +105,7 @@ func startWith(addr string, c Config, lim limits) (*Server, error) {
 	if chapter, known := book.Find(c.Chapter); known {
 		c.Workers = cmp.Or(c.Workers, chapter.Worker)
 		c.Single, c.RawCalls = chapter.Serial, !chapter.Forwards()
+		c.Keeps = chapter.Forwards() && !chapter.Has(book.OneRequest)
 	}
 	secret := make([]byte, 16)
 	rand.Read(secret)
@@ -112,6 +114,7 @@ func startWith(addr string, c Config, lim limits) (*Server, error) {
 		hosts:    allowedHosts(addr, l.Addr()), limits: lim,
 		saving: make(chan struct{}, maxRecordings)}
 	s.col = newCollector(time.Now(), c.BackendAddrs)
+	s.col.pools = c.Keeps
 	s.hub = newHub(s.col, s.snapshot)
 	s.shots = newShooter(s.col)
 	// Streams outlive these: net/http lifts the read deadline once it has the
@@ -188,8 +191,8 @@ func (s *Server) hello(token string) hello {
 	defer s.col.mu.Unlock()
 	h := hello{Chapter: s.config.Chapter, Workers: s.config.Workers, Proxy: s.proxyAddr(),
 		Single: s.config.Single, RawCalls: s.config.RawCalls,
-		Forwards: len(s.config.BackendAddrs) > 0,
-		Demo:     s.config.Backends != nil, Token: token, StartedAt: s.col.start.UnixMilli(),
+		Forwards: len(s.config.BackendAddrs) > 0, Keeps: s.config.Keeps,
+		Demo: s.config.Backends != nil, Token: token, StartedAt: s.col.start.UnixMilli(),
 		Now: s.col.now(), Listening: append([]record{}, s.col.listening...), Children: []record{}}
 	for _, started := range s.col.workers {
 		h.Children = append(h.Children, started)
@@ -251,7 +254,12 @@ func (s *Server) action(do func(command) error) http.HandlerFunc {
 	}
 }
 
-func (s *Server) shoot(c command) error { return s.shots.fire(s.proxyAddr(), c.What) }
+func (s *Server) shoot(c command) error {
+	if c.What == "row" && !s.config.Keeps {
+		return errRefused("this program keeps no connection for another request")
+	}
+	return s.shots.fire(s.proxyAddr(), c.What)
+}
 
 func (s *Server) switchBackend(c command) error {
 	b := s.config.Backends

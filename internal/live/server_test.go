@@ -181,6 +181,7 @@ func TestActionsAreBounded(t *testing.T) {
 		want       int
 	}{
 		{"/shoot", `{"what":"everything"}`, 409},
+		{"/shoot", `{"what":"row"}`, 409}, // the program keeps no connection
 		{"/shoot", `{`, 400},
 		{"/shoot", strings.Repeat(" ", 2000) + `{"what":"one"}`, 400},
 		{"/slow", `{"ms":-1}`, 409},
