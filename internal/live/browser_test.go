@@ -80,6 +80,10 @@ func TestInBrowser(t *testing.T) {
 	t.Run("ReplayFromTheFirst", b.testReplayFromTheFirst)
 	t.Run("NothingIsCovered", b.testNothingIsCovered)
 	t.Run("Contrast", b.testContrast)
+	t.Run("Kept", b.testKept)
+	t.Run("NoPool", b.testNoPool)
+	t.Run("ManyKept", b.testManyKept)
+	t.Run("Tries", b.testTries)
 }
 
 // missing skips a test that cannot run here, but fails it where it must.

@@ -5,6 +5,8 @@
 import { $, count, el, micros, plural, pool, say, set, svgEl } from "./dom.js";
 
 const MAX_DOTS = 160;
+const SQUARES = 8; // connections of a backend that are drawn
+const REASONS = 3; // why others were closed, the most frequent ones
 const MAX_GHOSTS = 40;
 const MAX_CHIPS = 6;
 const NUMBERED = 24; // up to so many dots carry their connection's number
@@ -30,6 +32,9 @@ export class Flow {
     this.ghostNodes = pool(layer(), () => svgEl("circle"));
     this.dots = pool(layer(), newDot);
     this.chips = pool($("#workers"), () => el("li"));
+    this.budget = $("#budget");
+    this.level = svgEl("rect", { height: 10 });
+    $(".bucket", root).append(this.level, svgEl("path", { class: "half", d: "M50 0V10" }));
     this.last = performance.now();
     new ResizeObserver(() => (this.geometry = null)).observe(root);
     this.reset(store);
@@ -46,6 +51,7 @@ export class Flow {
   draw(t) {
     const counts = this.store.snapshotAt(t);
     if (counts) this.drawBackends(counts);
+    if (counts) this.drawBudget(counts);
     this.drawWorkers(t);
     this.geometry ??= this.measure();
     this.drawDots(t);
@@ -72,11 +78,59 @@ export class Flow {
       say(card.p50, b.p50 ? micros(b.p50) : "–");
       say(card.p99, b.p99 ? micros(b.p99) : "–");
       say(card.state, b.running ? "" : "stopped");
+      this.drawPool(card, b.pool);
       if (card.button) {
         say(card.button, b.running ? "Stop" : "Start");
         set(card.button, "data-backend-action", b.running ? "stop" : "start");
       }
     });
+  }
+
+  // drawBudget draws the bucket of tokens for further tries, with a line at the
+  // half, below which there are none.
+  drawBudget({ budget, retries }) {
+    const text = retries ? [`${count(retries)} tried again`] : [];
+    if (budget) {
+      const { level, full } = budget,
+        low = level <= full / 2;
+      set(this.level, "width", (100 * level) / full);
+      set(this.budget, "data-level", level);
+      set(this.budget, "data-low", low);
+      text.unshift(`retry budget ${+level.toFixed(1)} of ${full}`);
+      if (low) text.push("further tries withheld");
+    }
+    set(this.budget, "hidden", text.length ? null : "");
+    set(this.level.parentNode, "display", budget ? null : "none");
+    say($("p", this.budget), text.join(" · "));
+  }
+
+  // drawPool draws a backend's connections: a full square for one in use, an empty
+  // one for one that is idle; and says why others were closed.
+  drawPool(card, p) {
+    card.pool.hidden = card.ends.hidden = !p;
+    if (!p) return;
+    const busy = Math.min(p.inUse, SQUARES),
+      all = Math.min(p.inUse + p.idle, SQUARES);
+    for (let i = 0; i < SQUARES; i++)
+      set(card.squares[i], "class", i < busy ? "used" : i < all ? "free" : "none");
+    set(card.pool, "data-idle", p.idle);
+    set(card.pool, "data-in-use", p.inUse);
+    set(card.pool, "data-made", p.made);
+    set(card.pool, "data-reused", p.reused);
+    say(card.inUse, count(p.inUse));
+    say(card.idle, count(p.idle));
+    const ends = [...p.ends].sort((a, b) => b.n - a.n);
+    const lines = [
+      `${count(p.made)} made, used again ${count(p.reused)} ${plural(p.reused, "time")}`,
+      ...ends.map(
+        (e) => `${count(e.n)} closed${e.state === "dropped" ? " while idle" : ""}: ${e.why}`,
+      ),
+    ];
+    set(card.pool, "title", lines.join("\n"));
+    const more = lines.length - 1 - REASONS;
+    if (more > 0) lines.splice(1 + REASONS, more, `and for ${more} more ${plural(more, "reason")}`);
+    lines.forEach((line, i) => say(card.lines.at(i), line));
+    card.lines.hideFrom(lines.length);
   }
 
   newCard(addr, index) {
@@ -113,6 +167,17 @@ export class Flow {
       ),
       el("div", { class: "figures" }, figure("p50", "p50"), figure("p99", "p99"), card.state),
     ];
+    card.squares = Array.from({ length: SQUARES }, () => el("i"));
+    card.pool = el(
+      "div",
+      { class: "figures pool" },
+      el("span", { class: "squares", "aria-hidden": "true" }, ...card.squares),
+      figure("inUse", "in use"),
+      figure("idle", "idle"),
+    );
+    card.ends = el("ul", { class: "ends" });
+    card.lines = pool(card.ends, () => el("li"));
+    figures.push(card.pool, card.ends);
     card.root = el(
       "article",
       { class: `card b${index % 6}`, "data-backend": addr, "data-index": index },
@@ -223,7 +288,7 @@ export class Flow {
     let n = 0;
     for (const [lane, { at, x, y }] of places) {
       const dot = this.dots.at(n++);
-      set(dot.root, "class", `dot ${this.color(lane, at, t)} ${small ? "small" : ""}`);
+      set(dot.root, "class", `dot ${this.color(at)} ${small ? "small" : ""}`);
       set(dot.root, "data-conn", lane.conn);
       set(dot.root, "data-place", at.place);
       set(dot.root, "transform", `translate(${x.toFixed(1)} ${y.toFixed(1)})`);
@@ -252,7 +317,7 @@ export class Flow {
       ghost.x = x + (ghost.x - x) * step;
       ghost.y = y + (ghost.y - y) * step;
       const node = this.ghostNodes.at(n++);
-      set(node, "class", `ghost ${this.color(lane, ghost.at, ghost.at.t)}`);
+      set(node, "class", `ghost ${this.color(ghost.at)}`);
       set(node, "cx", ghost.x.toFixed(1));
       set(node, "cy", ghost.y.toFixed(1));
       set(node, "r", gap / 2);
@@ -260,10 +325,10 @@ export class Flow {
     this.ghostNodes.hideFrom(n);
   }
 
-  color(lane, at, t) {
+  color(at) {
     if (at.failed) return "failed";
     if (at.place === "queue") return "waiting";
-    const index = this.cards.get(lane.requestAt(t)?.backend)?.root.dataset.index;
+    const index = this.cards.get(at.backend)?.root.dataset.index;
     return index === undefined ? "" : `b${index % 6}`;
   }
 
@@ -274,8 +339,8 @@ export class Flow {
       groups = new Map(),
       spots = new Map();
     for (const dot of dots) {
-      const [lane, { place }] = dot,
-        dock = g.cards.get(lane.backend);
+      const [, { place, backend }] = dot,
+        dock = g.cards.get(backend);
       const region =
         { queue: g.queue, proxy: g.dock, reply: g.reply, backend: dock, link: dock?.link }[place] ??
         g.clients;
