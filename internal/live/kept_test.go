@@ -2,6 +2,7 @@ package live_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,7 +20,8 @@ import (
 )
 
 // synthetic starts a page without a proxy, whose events the test makes up.
-func (b *bench) synthetic(t *testing.T, chapter string) (*tab, *narrate.Narrator, []string) {
+func (b *bench) synthetic(t *testing.T, chapter string) (*tab, *narrate.Narrator, []string,
+	*live.Server) {
 	t.Helper()
 	narrator := narrate.New(narrate.Off)
 	backends := []string{"127.0.0.1:8000", "127.0.0.1:8001", "127.0.0.1:8002"}
@@ -32,11 +34,13 @@ func (b *bench) synthetic(t *testing.T, chapter string) (*tab, *narrate.Narrator
 	narrator.Attach(server.Sink)
 	narrator.SlowMotion(20 * time.Millisecond) // so that the bars have a width
 	o := b.open(t, "http://"+server.Addr()+"/")
-	o.until(`document.querySelector("#status").dataset.status === "live"`)
-	return o, narrator, backends
+	o.until(`document.querySelector("#status").dataset.status === "live" &&
+		document.querySelectorAll(".card").length === 3`)
+	return o, narrator, backends, server
 }
 
-// noFaults checks that in windows of usual sizes nothing is cut off or covered.
+// noFaults checks that in windows of usual sizes nothing is cut off or covered,
+// and that texts have contrast in both themes.
 func (o *tab) noFaults(t *testing.T) {
 	t.Helper()
 	for _, size := range [][2]int64{{1280, 720}, {1024, 768}, {500, 1560}, {1920, 1080}} {
@@ -63,6 +67,14 @@ func (o *tab) noFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.until(`innerWidth === 1280`)
+	for _, theme := range []string{"light", "dark"} {
+		o.read(`document.documentElement.dataset.theme = "`+theme+`"`, nil)
+		var faults []string
+		o.evaluate("twoFrames().then(contrast)", &faults)
+		for _, f := range faults {
+			t.Errorf("%s: %s", theme, f)
+		}
+	}
 }
 
 // pools sums up what the narration tells of connections to backends.
@@ -100,6 +112,7 @@ func (o *tab) shown(p pools) {
 func (b *bench) testKept(t *testing.T) {
 	p := b.run(t, "ch6_keep_alive", "-keepalive", "1")
 	o := b.watch(t, p)
+	seen := o.eachFrame("dotsAndLanes, sameConnection, covered")
 	o.press("a")
 	events := closed(t, p, 1)
 	o.until(rowsDone(1) + " && " + counter("connections", 1) + " && " + counter("requests", 6) +
@@ -117,6 +130,7 @@ func (b *bench) testKept(t *testing.T) {
 		o.until(`document.querySelector('[data-step="6"]').textContent.includes("reused")`)
 	}
 	same(o)
+	seen(t)
 	o.noFaults(t)
 	same(b.open(t, "file://"+o.save()))
 
@@ -228,7 +242,7 @@ func inARow(addr string, requests int) error {
 // testTries: a request whose first two tries fail is seen to go to one backend
 // after the other, and why; the bucket is as full as it was told to be.
 func (b *bench) testTries(t *testing.T) {
-	o, n, backends := b.synthetic(t, "ch6_keep_alive")
+	o, n, backends, _ := b.synthetic(t, "ch6_keep_alive")
 	n.Budget(100, 100)
 	o.until(`document.querySelector("#budget").dataset.level === "100"`)
 	c := n.AcceptFrom("127.0.0.1:50000")
@@ -301,12 +315,59 @@ func (b *bench) testTries(t *testing.T) {
 	c.End(narrate.Event{Status: 502, Failed: true, Err: "reset"})
 	c.Close(nil, false, 502)
 	o.until(rowsDone(2) + " && " + counter("failed", 1))
-	o.until(`tries() ===
-		"try 1 → :8000 failed, no further try: further tries are withheld: the budget is half empty"`)
+	o.until(`tries() === "try 1 → :8000 failed, no further try: " +
+		"further tries are withheld: the budget is half empty"`)
 	replay := b.open(t, "file://"+o.save())
 	replay.until(rowsDone(2))
 	replay.until(`document.querySelector("#budget").dataset.level === "12.5"`)
 	replay.until(`[...document.querySelectorAll(".again")].filter(shown).length === 2`)
+}
+
+// testHealth: how each backend is, the checks as they come, and the button that
+// drains one.
+func (b *bench) testHealth(t *testing.T) {
+	o, n, backends, server := b.synthetic(t, "ch6_keep_alive")
+	o.until(`document.querySelectorAll("[data-health]").length === 0 &&
+		document.querySelectorAll("[data-drain]").length === 0`)
+	seen := o.eachFrame("checksSeen, covered")
+	states := []string{narrate.Up, narrate.GoingDown, narrate.Draining}
+	for i, backend := range backends {
+		n.Check(backend, 200, time.Millisecond, nil)
+		n.Health(backend, states[i], fmt.Sprint("for reason ", i))
+	}
+	n.Check(backends[1], 0, time.Millisecond, errors.New("refused"))
+	o.until(`[0, 1, 2].map((i) => card(i).health).join() === "up,going down,draining"`)
+	o.until(`document.querySelector("#message").textContent ===
+		"127.0.0.1:8002 is draining: for reason 2"`)
+	o.until(`window.checks.ok > 0 && window.checks.failed > 0`)
+	o.until(`[...document.querySelectorAll(".check")].every((n) => !shown(n))`) // they pass
+	seen(t)
+	type asked struct {
+		Addr  string
+		Drain bool
+	}
+	pressed := make(chan asked, 10)
+	server.Drains(func(addr string, drain bool) error {
+		pressed <- asked{addr, drain}
+		return nil
+	})
+	o.until(`document.querySelectorAll("[data-drain]").length === 3`)
+	o.click(`[data-drain="1"]`)
+	o.click(`[data-drain="2"]`) // which is draining: that is ended
+	for _, want := range []asked{{backends[1], true}, {backends[2], false}} {
+		if got := <-pressed; got != want {
+			t.Errorf("pressed was %v, want %v", got, want)
+		}
+	}
+	o.noFaults(t)
+	n.Health(backends[0], narrate.Down, "3 of 3 checks failed")
+	o.until(`card(0).health === "down" && document.querySelector(
+		'[data-index="0"] .state').title === "since 3 of 3 checks failed"`)
+	o.until(`document.querySelector('[data-index="1"] .pool').title.startsWith(
+		"2 checks, 1 failed\ngoing down: for reason 1")`)
+	replay := b.open(t, "file://"+o.save())
+	replay.until(`[0, 1, 2].map((i) => card(i).health).join() === "down,going down,draining"`)
+	replay.until(`document.querySelectorAll("[data-drain]").length === 0`)
 }
 
 func results(o *tab) string {

@@ -226,6 +226,7 @@ func (b *bench) testNothingIsCovered(t *testing.T) {
 		{"ch3_process_model", "tt", []string{"-slow-motion", "100ms"}},
 		{"ch4_threaded", "ttt", []string{"-slow-motion", "100ms"}},
 		{"ch5_load_balancer", "2tt", []string{"-slow-motion", "100ms"}},
+		{"ch6_keep_alive", "tt", []string{"-slow-motion", "100ms", "-keepalive", "2"}},
 	} {
 		t.Run(c.chapter, func(t *testing.T) {
 			p := b.run(t, c.chapter, c.flags...)

@@ -6,6 +6,7 @@ import { $, count, el, micros, plural, pool, say, set, svgEl } from "./dom.js";
 
 const MAX_DOTS = 160;
 const SQUARES = 8; // connections of a backend that are drawn
+const CHECK = 7e5; // microseconds that a health check is seen, there and back
 const REASONS = 3; // why others were closed, the most frequent ones
 const MAX_GHOSTS = 40;
 const MAX_CHIPS = 6;
@@ -30,6 +31,7 @@ export class Flow {
     this.stage.append(this.queueLabel);
     this.ghosts = new Map(); // lane -> its ghost's {x, y}
     this.ghostNodes = pool(layer(), () => svgEl("circle"));
+    this.checks = pool(layer(), () => svgEl("circle"));
     this.dots = pool(layer(), newDot);
     this.chips = pool($("#workers"), () => el("li"));
     this.budget = $("#budget");
@@ -45,6 +47,7 @@ export class Flow {
     this.ghosts.clear();
     this.list.replaceChildren();
     this.cards.clear();
+    delete this.root.dataset.health;
     this.geometry = null;
   }
 
@@ -54,6 +57,7 @@ export class Flow {
     if (counts) this.drawBudget(counts);
     this.drawWorkers(t);
     this.geometry ??= this.measure();
+    this.drawChecks(t);
     this.drawDots(t);
   }
 
@@ -77,13 +81,53 @@ export class Flow {
       set(card.failures, "class", b.failures ? "bad" : null);
       say(card.p50, b.p50 ? micros(b.p50) : "–");
       say(card.p99, b.p99 ? micros(b.p99) : "–");
-      say(card.state, b.running ? "" : "stopped");
-      this.drawPool(card, b.pool);
+      this.drawHealth(card, b, counts.drains, i);
+      this.drawPool(card, b.pool, b.health);
       if (card.button) {
         say(card.button, b.running ? "Stop" : "Start");
         set(card.button, "data-backend-action", b.running ? "stop" : "start");
       }
     });
+  }
+
+  // drawHealth says how a backend is, and has the button that drains it.
+  drawHealth(card, { running, health }, drains, index) {
+    if (health && !this.root.dataset.health) {
+      this.root.dataset.health = "true"; // cards are wider then
+      this.geometry = null;
+    }
+    if (health && !card.root.dataset.health) $(".figures", card.root).append(card.state);
+    set(card.root, "data-health", health?.state);
+    say(card.state, running ? (health?.state ?? "") : "stopped");
+    set(card.state, "title", running && health ? `since ${health.why}` : null);
+    if (!drains || !this.act) return;
+    if (!card.drain) {
+      card.drain = el("button", { type: "button", "data-drain": index });
+      card.drain.addEventListener("click", () =>
+        this.act("drain", { what: card.drain.textContent.toLowerCase(), backend: index }),
+      );
+      card.title.append(card.drain);
+    }
+    say(card.drain, health?.state === "draining" ? "Resume" : "Drain");
+  }
+
+  // drawChecks draws each health check as a dot that goes to its backend and back.
+  // Most take too little time to be seen; the dot is slow enough.
+  drawChecks(t) {
+    const { proxy, cards, unit } = this.geometry;
+    let n = 0;
+    for (const e of this.store.checks) {
+      const dock = cards.get(e.peer),
+        done = (t - e.t + e.us) / Math.max(CHECK, e.us);
+      if (!dock || done < 0 || done > 1) continue;
+      const there = 1 - Math.abs(2 * done - 1);
+      const dot = this.checks.at(n++);
+      set(dot, "class", e.err && done > 0.5 ? "check failed" : "check");
+      set(dot, "cx", (proxy.right + (dock.left - proxy.right) * there).toFixed(1));
+      set(dot, "cy", (proxy.y + (dock.y - proxy.y) * there).toFixed(1));
+      set(dot, "r", (0.5 * unit).toFixed(1));
+    }
+    this.checks.hideFrom(n);
   }
 
   // drawBudget draws the bucket of tokens for further tries, with a line at the
@@ -106,7 +150,7 @@ export class Flow {
 
   // drawPool draws a backend's connections: a full square for one in use, an empty
   // one for one that is idle; and says why others were closed.
-  drawPool(card, p) {
+  drawPool(card, p, health) {
     card.pool.hidden = card.ends.hidden = !p;
     if (!p) return;
     const busy = Math.min(p.inUse, SQUARES),
@@ -126,9 +170,12 @@ export class Flow {
         (e) => `${count(e.n)} closed${e.state === "dropped" ? " while idle" : ""}: ${e.why}`,
       ),
     ];
+    if (health?.state) lines.unshift(`${health.state}: ${health.why}`);
+    if (health?.checks)
+      lines.unshift(`${count(health.checks)} checks, ${count(health.failed)} failed`);
     set(card.pool, "title", lines.join("\n"));
-    const more = lines.length - 1 - REASONS;
-    if (more > 0) lines.splice(1 + REASONS, more, `and for ${more} more ${plural(more, "reason")}`);
+    const more = ends.length - REASONS;
+    if (more > 0) lines.splice(-more, more, `and for ${more} more ${plural(more, "reason")}`);
     lines.forEach((line, i) => say(card.lines.at(i), line));
     card.lines.hideFrom(lines.length);
   }
@@ -140,9 +187,9 @@ export class Flow {
       card[`${name}Label`] = el("span", {}, label);
       return el("span", { "data-figure": name }, card[name], " ", card[`${name}Label`]);
     };
-    card.state = el("em");
+    card.state = el("em", { class: "state" });
     card.dock = el("div", { class: "dock" });
-    const title = el("div", { class: "title" }, el("strong", {}, addr));
+    const title = (card.title = el("div", { class: "title" }, el("strong", {}, addr)));
     if (this.store.hello.demo && this.act) {
       card.button = el(
         "button",

@@ -186,7 +186,8 @@ function headline(lane, steps, request, t) {
   const number = request?.n > 1 && `request ${request.n}: `;
   const asked = steps.some((s) => s.step === 5) && request?.target;
   const backend = steps.some((s) => s.step === 6) && ` → :${request.backend.split(":").at(-1)}`;
-  return [(number || "") + (asked || "") + (backend || ""), resultOf(lane, t)].filter(Boolean).join(" · ");
+  const what = [number, asked, backend].filter(Boolean).join("");
+  return [what, resultOf(lane, t)].filter(Boolean).join(" · ");
 }
 
 // arrow draws the lifelines and what passes between them in one step.

@@ -175,6 +175,7 @@ export class Store {
     this.workers = []; // child processes: {worker, from, to, text}
     this.snapshots = [];
     this.bursts = []; // {start, last}: times with connections
+    this.checks = []; // events of health checks
     this.messages = []; // {t, text, bad}
     this.open = 0;
     this.lost = 0;
@@ -192,6 +193,9 @@ export class Store {
     else if (e.kind === "client") this.client(e);
     else if (e.kind === "worker") this.worker(e);
     else if (e.kind === "problem") this.tell(e.t, e.err, true);
+    else if (e.kind === "check") this.checks.push(e);
+    else if (e.kind === "health")
+      this.tell(e.t, `${e.peer} is ${e.state}: ${e.text}`, e.state === "down");
     else this.happened(e);
   }
 
@@ -380,6 +384,7 @@ export class Store {
     for (const lane of this.lanes) lane.forget(cut);
     this.workers = this.workers.filter((w) => w.to > cut);
     this.messages = this.messages.filter((m) => m.t > cut);
+    this.checks = this.checks.filter((e) => e.t > cut);
     while (this.bursts.length > 1 && this.bursts[0].last < cut) this.bursts.shift();
     while (this.snapshots.length > 1 && this.snapshots[1].t < cut) this.snapshots.shift();
   }

@@ -17,6 +17,12 @@ const tries = () =>
     .filter((n) => !n.hidden)
     .map((n) => n.textContent)
     .join("\n");
+window.checks = { ok: 0, failed: 0 };
+const checksSeen = () => {
+  for (const n of [...document.querySelectorAll(".check")].filter(shown))
+    window.checks[n.classList.contains("failed") ? "failed" : "ok"]++;
+  return [];
+};
 const backendIs = (addr, want) => {
   const { dataset } = document.querySelector(`[data-backend="${addr}"]`);
   return Object.entries(want).every(([name, value]) => dataset[name] === value);
