@@ -84,6 +84,7 @@ func TestInBrowser(t *testing.T) {
 	t.Run("NoPool", b.testNoPool)
 	t.Run("ManyKept", b.testManyKept)
 	t.Run("Tries", b.testTries)
+	t.Run("Retried", b.testRetried)
 	t.Run("Health", b.testHealth)
 }
 

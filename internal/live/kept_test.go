@@ -323,6 +323,45 @@ func (b *bench) testTries(t *testing.T) {
 	replay.until(`[...document.querySelectorAll(".again")].filter(shown).length === 2`)
 }
 
+// testRetried: ch7 tries requests again whose backend is stopped, before they come
+// or while it works on one; only the latter costs a token.
+func (b *bench) testRetried(t *testing.T) {
+	p := b.run(t, "ch7_timeouts_retries", "-retry-budget", "4")
+	o := b.watch(t, p)
+	o.press("2")
+	o.until(`card(1).running === "false"`)
+	o.press("t")
+	events := closed(t, p, 10)
+	o.until(rowsDone(10) + " && " + counter("failed", 0))
+	refused := 0
+	for _, e := range events {
+		if e.Kind == narrate.KindTry && e.State == narrate.Again {
+			refused++
+		}
+	}
+	if refused < 3 {
+		t.Errorf("%d requests were tried again, want a third of ten", refused)
+	}
+	o.until(fmt.Sprintf(`document.querySelector("#budget").textContent.includes("%d tried again")`,
+		refused))
+	o.until(fmt.Sprintf(`card(1).failures === "%d"`, refused))
+	o.press("2")
+	o.until(`card(1).running === "true"`)
+	o.press("s")
+	var busy int
+	o.until(`[0, 1, 2].some((i) => card(i).inFlight === "1")`)
+	o.read(`[0, 1, 2].findIndex((i) => card(i).inFlight === "1")`, &busy)
+	o.press(fmt.Sprint(busy + 1))
+	o.until(fmt.Sprintf(`card(%d).inFlight === "0" && document.querySelector("#budget").dataset.level
+		=== "3"`, busy))
+	closed(t, p, 11)
+	o.until(counter("connections", 11) + " && " + counter("failed", 0))
+	o.until(`document.querySelector("#budget").dataset.level === "3.5"`)
+	o.until(`document.querySelector("#steps").dataset.conn === "11" &&
+		tries().startsWith("try 1 → :")`)
+	o.noFaults(t)
+}
+
 // testHealth: how each backend is, the checks as they come, and the button that
 // drains one.
 func (b *bench) testHealth(t *testing.T) {

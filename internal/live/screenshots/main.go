@@ -111,6 +111,8 @@ var pictures = []shot{
 		keys: []string{"v", "t", "k", "l", "a", "t"}, ready: served(23)},
 	{name: "live-ch6-narrow", extra: true, chapter: "ch6_keep_alive", theme: "light", width: 500,
 		height: 1560, keys: []string{"a", "a", "t"}, ready: done(10)},
+	{name: "live-ch7-stopped", extra: true, chapter: "ch7_timeouts_retries", theme: "light",
+		keys: []string{"2", "t"}, ready: done(10)},
 	{name: "live-1920", extra: true, width: 1920, height: 1080, chapter: "ch5_load_balancer",
 		theme: "light", keys: []string{"2", "t"}, ready: done(10)},
 	{name: "live-1024", extra: true, width: 1024, height: 768, chapter: "ch5_load_balancer",

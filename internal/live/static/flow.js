@@ -144,7 +144,7 @@ export class Flow {
       if (low) text.push("further tries withheld");
     }
     set(this.budget, "hidden", text.length ? null : "");
-    set(this.level.parentNode, "display", budget ? null : "none");
+    set(this.level.parentNode, "hidden", budget ? null : "");
     say($("p", this.budget), text.join(" · "));
   }
 

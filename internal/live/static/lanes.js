@@ -278,7 +278,7 @@ export class Lanes {
         const mark = row.again.at(again++);
         set(mark, "class", "again");
         say(mark, "↻");
-        this.place(mark, { x: at, y: middle });
+        this.place(mark, { x: at + 3 * RING, y: middle }); // beside what marks the failure
       }
       for (const s of r.connects) {
         const at = this.x(s.t);
