@@ -85,6 +85,7 @@ func TestInBrowser(t *testing.T) {
 	t.Run("ManyKept", b.testManyKept)
 	t.Run("Tries", b.testTries)
 	t.Run("Retried", b.testRetried)
+	t.Run("LongRun", b.testLongRun)
 	t.Run("Health", b.testHealth)
 }
 

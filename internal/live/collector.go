@@ -11,8 +11,10 @@ import (
 // What is drawn is sampled, so that a page stays fluent and the last minute
 // fits in memory. What is counted never is.
 const (
-	drawnPerSecond = 90.0   // connections a second that viewers are shown, and further requests
+	drawnPerSecond = 90.0   // connections a second that viewers are shown
 	drawnBurst     = 260.0  // of which so many may come at once
+	furtherPerSec  = 45.0   // further requests a second on those connections
+	furtherBurst   = 130.0  // of which so many may come at once
 	notesPerSecond = 60.0   // failures, problems and workers' notes a second
 	notesBurst     = 300.0  // of which so many may come at once
 	checksPerSec   = 20.0   // health checks a second, and idle connections that were closed
@@ -31,6 +33,7 @@ type collector struct {
 	ring      ring
 	listening []record // steps 1–3 happen once and are shown for ever
 	draws     bucket
+	further   bucket
 	notes     bucket
 	checks    bucket
 
@@ -147,6 +150,7 @@ func newCollector(start time.Time, backends []string) *collector {
 		waiting:  make(map[string]bool),
 		accepted: make(map[string]uint64),
 		draws:    bucket{rate: drawnPerSecond, burst: drawnBurst, tokens: drawnBurst},
+		further:  bucket{rate: furtherPerSec, burst: furtherBurst, tokens: furtherBurst},
 		notes:    bucket{rate: notesPerSecond, burst: notesBurst, tokens: notesBurst},
 		checks:   bucket{rate: checksPerSec, burst: checksBurst, tokens: checksBurst},
 	}
@@ -310,7 +314,7 @@ func (c *collector) happened(k *conn, e *narrate.Event, at int64) {
 	if e.Request > k.requests {
 		c.counts.Requests += uint64(e.Request - k.requests)
 		// The first is drawn if the connection is.
-		k.shown = k.drawn && (k.requests == 0 || k.own || c.draws.take(at))
+		k.shown = k.drawn && (k.requests == 0 || k.own || c.further.take(at))
 		if k.shown {
 			c.counts.Shown++
 		}
