@@ -45,7 +45,7 @@ type pool struct {
 	sent     map[string]int // faults, by name
 	left     int            // clients
 	excuses  map[int][]excuse
-	resets   []time.Time // of idle connections
+	resets   []span // when idle connections were reset
 	failed   []failure
 	problems map[string][]string // by kind
 }
@@ -57,11 +57,13 @@ type excuse struct {
 	at   time.Time // a request that the client sent later could have known; zero: none could
 }
 
+type span struct{ from, to time.Time }
+
 // failure is a request that did not get what it should have.
 type failure struct {
-	q            *query
-	o            outcome
-	began, ended time.Time
+	q *query
+	o outcome
+	span
 }
 
 // plan is what the pool's drill has in mind for a connection.
@@ -214,7 +216,7 @@ func (p *pool) client(ctx context.Context, addr string) {
 		o := c.ask(q)
 		p.breath.RUnlock()
 		if q.fault != nil || q.leave != "" || !q.fulfilled(o) {
-			p.note(failure{q, o, began, time.Now()})
+			p.note(failure{q, o, span{began, time.Now()}})
 		}
 	}
 }
@@ -260,9 +262,11 @@ func (p *pool) await(c *session) error {
 	}
 	switch c.plan.idle {
 	case "rst":
+		r := span{from: time.Now()}
 		reset(c.TCPConn)
+		r.to = time.Now()
 		p.mu.Lock()
-		p.resets = append(p.resets, time.Now())
+		p.resets = append(p.resets, r)
 		p.mu.Unlock()
 		return io.EOF
 	case "408":
@@ -286,8 +290,12 @@ func (p *pool) late(c *session, kind string, at time.Time) {
 		if err != nil {
 			return
 		}
-		if q, err := p.receive(r); err == nil {
+		q, err := p.receive(r)
+		if q != nil {
 			p.excuse(q, kind, at)
+		}
+		if err != nil {
+			return
 		}
 	}
 }
@@ -298,7 +306,8 @@ func (p *pool) excuse(q *query, kind string, at time.Time) {
 	p.excuses[q.id] = append(p.excuses[q.id], excuse{kind, at})
 }
 
-// receive reads a request to its end.
+// receive reads a request to its end; if that does not come, it returns what it
+// knows of it with the error.
 func (p *pool) receive(r *http.Request) (*query, error) {
 	q, err := parse(r)
 	if err != nil || q.id < 1 || q.id > p.requests {
@@ -308,7 +317,7 @@ func (p *pool) receive(r *http.Request) (*query, error) {
 	if q.fault == nil || q.fault.answer == nil || r.ContentLength <= 0 {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			return nil, err // the client has left
+			return q, err // the client has left
 		}
 		if !bytes.Equal(body, content(q.id, q.body)) {
 			p.complain(garbled, "request %d came with another body", q.id)
@@ -377,7 +386,7 @@ func (p *pool) lookForLeaks(proxy *proxy, before int) {
 		return
 	}
 	now := proxy.sockets()
-	for end := time.Now().Add(idleTime + tooLong); now > before && time.Now().Before(end); {
+	for end := time.Now().Add(2 * idleTime); now > before && time.Now().Before(end); {
 		time.Sleep(20 * time.Millisecond)
 		now = proxy.sockets()
 	}
@@ -440,7 +449,7 @@ func (p *pool) excused(f failure) (kind string) {
 	post := f.q.method == "POST" && f.o.foreign == "" && f.o.err == nil
 	for _, e := range p.excuses[f.q.id] {
 		switch {
-		case !e.at.IsZero() && !f.began.Before(e.at): // the proxy could know
+		case !e.at.IsZero() && !f.from.Before(e.at): // the proxy could know
 		case e.kind == "stray" && f.o.foreign != "",
 			e.kind == "408" && post && f.o.status == http.StatusRequestTimeout,
 			post && f.o.status == http.StatusBadGateway:
@@ -450,8 +459,8 @@ func (p *pool) excused(f failure) (kind string) {
 	if !post || f.o.status != http.StatusBadGateway {
 		return ""
 	}
-	for i, at := range p.resets { // the backend did not see what it has reset: one for each
-		if f.began.Before(at) && at.Before(f.ended) {
+	for i, r := range p.resets { // the backend did not see what it has reset: one for each
+		if f.from.Before(r.to) && r.from.Before(f.to) {
 			p.resets = slices.Delete(p.resets, i, i+1)
 			return "rst"
 		}

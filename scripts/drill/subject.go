@@ -26,6 +26,7 @@ type subject struct {
 
 	chapter  string   // the folder of a main package of this module
 	flags    []string // more flags for that
+	build    []string // more flags for go build
 	cmd      string   // a command line
 	proxy    string   // where that listens
 	backends []string // where that looks for its backends
@@ -79,7 +80,7 @@ func (p *proxy) startChapter(ctx context.Context, s *subject, backends, flags []
 		return err
 	}
 	program := filepath.Join(p.dir, filepath.Base(s.chapter)+".exe")
-	if err := proc.Build(s.chapter, program, "."); err != nil {
+	if err := proc.Build(s.chapter, program, append(s.build, ".")...); err != nil {
 		return err
 	}
 	help, err := proc.Run(program, "-h")
