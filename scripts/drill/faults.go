@@ -89,12 +89,16 @@ type query struct {
 	body   int           // bytes of the request's body
 	wait   time.Duration // of the backend, in the middle of its answer
 	leave  string        // when the client leaves; "" if it stays
+	path   string        // the target, if the backends are not the drill's own
 }
 
 // none stands in a target for no fault.
 const none = "none"
 
 func (q *query) target() string {
+	if q.path != "" {
+		return q.path
+	}
 	name := none
 	if q.fault != nil {
 		name = q.fault.name

@@ -42,8 +42,9 @@ func main() {
 
 // options are the flags of the command.
 type options struct {
-	pool                 bool
+	pool, dead, storm    bool
 	requests, clients    int
+	rate                 int
 	cmd, proxy, backends string
 	json, docs           string
 }
@@ -63,8 +64,11 @@ func (o *options) flags(stderr io.Writer) *flag.FlagSet {
 	fs := flag.NewFlagSet("drill", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.BoolVar(&o.pool, "pool", false, "")
+	fs.BoolVar(&o.dead, "dead", false, "")
+	fs.BoolVar(&o.storm, "storm", false, "")
 	fs.IntVar(&o.requests, "requests", 1_000_000, "with -pool: `number` of requests")
 	fs.IntVar(&o.clients, "clients", 64, "with -pool: `number` of clients")
+	fs.IntVar(&o.rate, "rate", 300, "with -dead: `requests` a second")
 	fs.StringVar(&o.cmd, "cmd", "", "`command` that starts the proxy; needs -proxy and -backends")
 	fs.StringVar(&o.proxy, "proxy", "", "address `HOST:PORT` that the proxy listens on")
 	fs.StringVar(&o.backends, "backends", "",
@@ -112,6 +116,14 @@ const about = `-pool   A million requests of 64 clients over connections that ar
         byte. What may fail is known from what went wrong; nothing else may: no
         request that could be sent again is lost, no POST processed twice, each
         backend connection carries 10 requests, nothing leaks.
+-dead   GETs and POSTs, half each, at a constant rate for 20 s. One of three
+        backends is killed at 5 s and back at 10 s; another hangs from 12 to 16 s:
+        it accepts, and never answers. A proxy gets -server-timeout 1s and
+        -retry-on connect,broken,timeout, if it has these flags.
+-storm  GETs at 210 a second before three backends that serve 100 a second each,
+        one after another; all three stand still from 5 to 7 s. The same flags;
+        clients give up after 4 s, which no backend is told. Goodput is the share
+        of requests that get whole answers.
 `
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -160,10 +172,16 @@ func (o *options) drill() (d func(context.Context, []*subject, func(string, ...a
 	error), chapters []string, err error) {
 	folder := func(n int) string { return "./" + book.Of(n).Dir }
 	switch {
-	case o.pool:
+	case o.rate < 1 || o.requests < 1 || o.clients < 1:
+		return nil, nil, errors.New("-rate, -requests and -clients must be 1 or more")
+	case o.pool && !o.dead && !o.storm:
 		return o.drillPool, []string{folder(6)}, nil
+	case o.dead && !o.pool && !o.storm:
+		return o.drillDead, []string{folder(5), folder(6)}, nil
+	case o.storm && !o.pool && !o.dead:
+		return o.drillStorm, []string{folder(6)}, nil
 	}
-	return nil, nil, errors.New("which drill?")
+	return nil, nil, errors.New("one of -pool, -dead and -storm")
 }
 
 // subjects finds out which proxies are meant.
@@ -196,6 +214,14 @@ func (o *options) subjects(named, chapters []string) (all []*subject, err error)
 		}
 	}
 	return []*subject{s}, nil
+}
+
+// column adds a column to the table: its head and the cells below.
+func (r *report) column(head string, cells ...any) {
+	r.table[0] = append(r.table[0], head)
+	for i, cell := range cells {
+		r.table[i+1] = append(r.table[i+1], fmt.Sprint(cell))
+	}
 }
 
 // write writes the report: a table, and what else is asked for.

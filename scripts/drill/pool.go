@@ -198,7 +198,7 @@ func (p *pool) run(ctx context.Context, s *subject, say func(string, ...any)) (*
 
 // client asks one request after another.
 func (p *pool) client(ctx context.Context, addr string) {
-	c := &client{addr: addr}
+	c := &client{addr: addr, patience: tooLong}
 	defer c.close()
 	for ctx.Err() == nil {
 		id := int(p.next.Add(1))
@@ -490,15 +490,12 @@ func (o *options) drillPool(ctx context.Context, subjects []*subject, say func(s
 			}
 			return n
 		}
-		column := []string{s.Name, fmt.Sprint(result.Requests), fmt.Sprintf("%.1f", result.Seconds),
-			fmt.Sprint(sum(result.Faults)), fmt.Sprint(result.Left),
-			fmt.Sprintf("%.1f", result.PerConn), fmt.Sprint(sum(result.Excused))}
+		cells := []any{result.Requests, fmt.Sprintf("%.1f", result.Seconds), sum(result.Faults),
+			result.Left, fmt.Sprintf("%.1f", result.PerConn), sum(result.Excused)}
 		for _, kind := range kinds {
-			column = append(column, fmt.Sprint(result.Problems[kind]))
+			cells = append(cells, result.Problems[kind])
 		}
-		for i := range r.table {
-			r.table[i] = append(r.table[i], column[i])
-		}
+		r.column(s.Name, cells...)
 		for _, kind := range slices.Sorted(maps.Keys(result.Excused)) {
 			r.notes = append(r.notes, fmt.Sprintf("excused by %s: %d", kind, result.Excused[kind]))
 		}
