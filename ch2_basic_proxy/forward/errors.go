@@ -24,7 +24,8 @@ type Error struct {
 
 	// What had happened by then decides whether another try is safe.
 	Sent     bool // a byte of the request had been written to the backend
-	Stale    bool // a reused connection ended before it gave a byte of the response
+	Broken   bool // the backend ended the connection before the response's header was whole
+	Stale    bool // it did so with a reused connection, before it gave a byte
 	Answered bool // the client has seen a byte of the final response
 }
 
@@ -169,9 +170,9 @@ func responseError(err error) *Error {
 	case isTimeout(err):
 		e.Status, e.Reason = http.StatusGatewayTimeout, "the backend did not answer in time"
 	case err == io.EOF, err == io.ErrUnexpectedEOF:
-		e.Reason = "the backend closed the connection without an answer"
+		e.Reason, e.Broken = "the backend closed the connection without an answer", true
 	default:
-		e.Reason, e.Err = "the backend broke the connection", err
+		e.Reason, e.Err, e.Broken = "the backend broke the connection", err, true
 	}
 	return e
 }

@@ -51,6 +51,14 @@ func describe(e Event) string {
 		icon, text = "➡️ ", "Routing to backend "+e.Peer
 	case KindPool:
 		icon, text = "♻️ ", describePool(e)
+	case KindTry:
+		icon, text = "🔁", describeTry(e)
+	case KindBudget:
+		icon, text = "🪙", describeBudget(e)
+	case KindHealth:
+		icon, text = health[e.State], "Backend "+e.Peer+" is "+e.State+": "+e.Text
+	case KindCheck:
+		icon, text = "🩺", describeCheck(e)
 	case KindBody:
 		icon, text = "📤", "Forwarded the request's body ("+count(e.Bytes, "byte")+")"
 	case KindIdle:
@@ -124,6 +132,40 @@ func describePool(e Event) string {
 		whose = "an idle connection to " + e.Peer
 	}
 	return "Closing " + whose + ": " + e.Text
+}
+
+// health shows the states of a backend.
+var health = map[string]string{Up: "💚", GoingDown: "💛", Down: "💔", GoingUp: "💛", Draining: "🚪"}
+
+// describeTry says what follows a try that has failed.
+func describeTry(e Event) string {
+	text := fmt.Sprintf("Try %d", max(e.Try, 1))
+	if e.Peer != "" {
+		text += " (" + e.Peer + ")"
+	}
+	if e.State == Again {
+		return text + " failed, trying again: " + e.Text
+	}
+	return text + " failed, no further try: " + e.Text
+}
+
+func describeBudget(e Event) string {
+	text := fmt.Sprintf("Retry budget: %.4g of %.4g tokens", e.Level, e.Full)
+	if e.Low() {
+		text += fmt.Sprintf(", no further tries until it is above %.4g", e.Full/2)
+	}
+	return text
+}
+
+func describeCheck(e Event) string {
+	text := "Checked " + e.Peer
+	if e.Status != 0 {
+		text += fmt.Sprintf(": %d in %s", e.Status, Elapsed(e.Elapsed))
+	}
+	if e.Err != "" {
+		text += ": " + e.Err
+	}
+	return text
 }
 
 // describeStep returns what a step's line says after the emoji.
