@@ -35,16 +35,17 @@ type dead struct {
 
 // deadResult is what a run has shown.
 type deadResult struct {
-	Name      string      `json:"name"`
-	Rate      int         `json:"requests_per_second"`
-	GETs      int         `json:"gets"`
-	POSTs     int         `json:"posts"`
-	LostGETs  int         `json:"gets_lost"`
-	LostPOSTs int         `json:"posts_lost"`
-	Twice     int         `json:"posts_processed_twice"`
-	Slowest   float64     `json:"slowest_answer_seconds"`
-	Tries     [][]float64 `json:"tries"` // on each backend, in seconds from the beginning
-	Samples   []sample    `json:"samples"`
+	Name      string  `json:"name"`
+	Rate      int     `json:"requests_per_second"`
+	GETs      int     `json:"gets"`
+	POSTs     int     `json:"posts"`
+	LostGETs  int     `json:"gets_lost"`
+	LostPOSTs int     `json:"posts_lost"`
+	Twice     int     `json:"posts_processed_twice"`
+	Slowest   float64 `json:"slowest_answer_seconds"`
+	Tries     []int   `json:"tries"` // on each backend
+	answers
+	TriesOver [][]float64 `json:"tries_per_100ms"` // on each backend
 }
 
 func (d *dead) await(*session) error { return nil } // for as long as it takes
@@ -104,7 +105,7 @@ func (d *dead) run(ctx context.Context, s *subject, rate int) (*deadResult, erro
 	if err := <-failed; err != nil {
 		return nil, err
 	}
-	r := &deadResult{Name: s.Name, Rate: rate, Samples: samples}
+	r := &deadResult{Name: s.Name, Rate: rate, answers: answersOf(deadLast, samples)}
 	for _, s := range samples {
 		all, lost := &r.GETs, &r.LostGETs
 		if s.Method == "POST" {
@@ -121,7 +122,8 @@ func (d *dead) run(ctx context.Context, s *subject, rate int) (*deadResult, erro
 		}
 	}
 	for _, s := range servers {
-		r.Tries = append(r.Tries, d.tries[s])
+		r.Tries = append(r.Tries, len(d.tries[s]))
+		r.TriesOver = append(r.TriesOver, counts(deadLast, d.tries[s]))
 	}
 	return r, nil
 }
@@ -159,21 +161,19 @@ func (o *options) drillDead(ctx context.Context, subjects []*subject, say func(s
 		r.failed = r.failed || d.Twice > 0
 		r.column(s.Name, fmt.Sprintf("%d of %d", d.LostGETs, d.GETs),
 			fmt.Sprintf("%d of %d", d.LostPOSTs, d.POSTs), d.Twice, fmt.Sprintf("%.2f", d.Slowest),
-			len(d.Tries[0]), len(d.Tries[1]), len(d.Tries[2]))
+			d.Tries[0], d.Tries[1], d.Tries[2])
 		tries := plots.Strip{Title: "requests that reach each backend, per 100 ms"}
-		for i, at := range d.Tries {
+		for i, n := range d.TriesOver {
 			tries.Series = append(tries.Series,
-				bins(fmt.Sprintf("backend %d", i+1), ofBackends[i], deadLast, at))
+				line(fmt.Sprintf("backend %d", i+1), ofBackends[i], n))
 		}
-		strips = append(strips, plots.Strip{Title: s.Name + ": requests sent, per 100 ms",
-			Series: answers(deadLast, d.Samples)}, tries)
+		strips = append(strips, d.strip(s.Name), tries)
 	}
 	bands := []plots.Band{{From: killAt.Seconds(), To: backAt.Seconds(), Label: "2 is dead"},
 		{From: hangAt.Seconds(), To: unhangAt.Seconds(), Label: "3 hangs"}}
 	var err error
 	r.figure, err = plots.Stack("drill-dead", "One of three backends dies, then another hangs",
 		"For each proxy, over 20 seconds: requests answered and lost, and requests that reach each "+
-			"of the three backends.", plots.Axis{Label: "seconds", Max: deadLast.Seconds()}, bands,
-		strips)
+			"of the three backends.", deadLast.Seconds(), bands, strips)
 	return r, err
 }

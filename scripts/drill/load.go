@@ -21,11 +21,11 @@ type load struct {
 
 // sample is what became of one request.
 type sample struct {
-	ID     int     `json:"-"`
-	At     float64 `json:"at"`      // seconds from the beginning, when it was sent
-	Took   float64 `json:"seconds"` // until the answer was whole, or the client gave up
-	Method string  `json:"method"`
-	Status int     `json:"status"` // 0: no answer came, or not the whole
+	ID     int
+	Method string
+	At     float64 // seconds from the beginning, when it was due
+	Took   float64 // seconds from then until the answer was whole, or the client gave up
+	Status int     // 0: no answer came, or not the whole
 }
 
 func (s sample) ok() bool { return s.Status == http.StatusOK }
@@ -53,9 +53,8 @@ func (l *load) run(ctx context.Context) []sample {
 		mu.Unlock()
 		sent.Go(func() { // ends with its client's patience
 			q := l.query(i + 1)
-			at := time.Since(began)
 			o := c.ask(q)
-			s := sample{ID: q.id, At: at.Seconds(), Took: (time.Since(began) - at).Seconds(),
+			s := sample{ID: q.id, At: due.Seconds(), Took: (time.Since(began) - due).Seconds(),
 				Method: q.method, Status: o.status}
 			if o.err != nil || o.foreign != "" {
 				s.Status = 0
@@ -77,38 +76,50 @@ func (l *load) run(ctx context.Context) []sample {
 
 const bin = 0.1 // seconds, of a point in a picture
 
-// bins counts times, in seconds, in each bin of a line.
-func bins(name string, style plots.Style, last time.Duration, at []float64) plots.Series {
-	n := int(last.Seconds()/bin + 0.5)
-	s := plots.Series{Name: name, Style: style, X: make([]float64, n), Y: make([]float64, n)}
-	for i := range s.X {
-		s.X[i] = float64(i) * bin
-	}
+// counts counts times, in seconds, in each bin.
+func counts(last time.Duration, at []float64) []float64 {
+	n := make([]float64, int(last.Seconds()/bin+0.5))
 	for _, t := range at {
-		if i := int(t / bin); i < n {
-			s.Y[i]++
+		if i := int(t / bin); i < len(n) {
+			n[i]++
 		}
+	}
+	return n
+}
+
+// answers are the counts of requests that were answered, and lost, by the time
+// they were due.
+type answers struct {
+	Answered []float64 `json:"answered_per_100ms"`
+	Lost     []float64 `json:"lost_per_100ms"`
+}
+
+func answersOf(last time.Duration, all []sample) answers {
+	var ok, lost []float64
+	for _, s := range all {
+		if s.ok() {
+			ok = append(ok, s.At)
+		} else {
+			lost = append(lost, s.At)
+		}
+	}
+	return answers{counts(last, ok), counts(last, lost)}
+}
+
+// line is one of a picture, with a point for each bin.
+func line(name string, style plots.Style, y []float64) plots.Series {
+	s := plots.Series{Name: name, Style: style, Y: y}
+	for i := range y {
+		s.X = append(s.X, float64(i)*bin)
 	}
 	return s
 }
 
-// times are those of the samples that which picks.
-func times(all []sample, which func(sample) bool) (at []float64) {
-	for _, s := range all {
-		if which(s) {
-			at = append(at, s.At)
-		}
-	}
-	return at
-}
-
-// answers are two lines: requests answered and lost, by the time they were sent.
-func answers(last time.Duration, all []sample) []plots.Series {
-	return []plots.Series{
-		bins("answered", plots.Style{Color: plots.Green}, last, times(all, sample.ok)),
-		bins("lost", plots.Style{Color: plots.Vermilion, Dash: plots.Dashed}, last,
-			times(all, func(s sample) bool { return !s.ok() })),
-	}
+// strip is the upper graph of a proxy.
+func (a answers) strip(proxy string) plots.Strip {
+	return plots.Strip{Title: proxy + ": requests sent, per 100 ms", Series: []plots.Series{
+		line("answered", plots.Style{Color: plots.Green}, a.Answered),
+		line("lost", plots.Style{Color: plots.Vermilion, Dash: plots.Dashed}, a.Lost)}}
 }
 
 // ofBackends tells the backends' lines apart.

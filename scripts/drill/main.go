@@ -175,11 +175,11 @@ func (o *options) drill() (d func(context.Context, []*subject, func(string, ...a
 	case o.rate < 1 || o.requests < 1 || o.clients < 1:
 		return nil, nil, errors.New("-rate, -requests and -clients must be 1 or more")
 	case o.pool && !o.dead && !o.storm:
-		return o.drillPool, []string{folder(6)}, nil
+		return o.drillPool, []string{folder(6), folder(7)}, nil
 	case o.dead && !o.pool && !o.storm:
-		return o.drillDead, []string{folder(5), folder(6)}, nil
+		return o.drillDead, []string{folder(5), folder(6), folder(7)}, nil
 	case o.storm && !o.pool && !o.dead:
-		return o.drillStorm, []string{folder(6)}, nil
+		return o.drillStorm, []string{folder(7) + " -retry-budget 0", folder(7)}, nil
 	}
 	return nil, nil, errors.New("one of -pool, -dead and -storm")
 }
@@ -243,7 +243,7 @@ func (r *report) write(o *options, stdout io.Writer) error {
 		fmt.Fprintln(stdout, note)
 	}
 	if o.json != "" {
-		b, err := json.MarshalIndent(r, "", " ")
+		b, err := json.Marshal(r)
 		if err == nil {
 			err = os.WriteFile(o.json, append(b, '\n'), 0o644)
 		}
@@ -252,7 +252,11 @@ func (r *report) write(o *options, stdout io.Writer) error {
 		}
 	}
 	if o.docs != "" && r.figure != nil {
-		return r.figure.Write(filepath.Join(o.docs, "img"), false)
+		img := filepath.Join(o.docs, "img")
+		if err := os.MkdirAll(img, 0o755); err != nil {
+			return err
+		}
+		return r.figure.Write(img, false)
 	}
 	return nil
 }

@@ -40,8 +40,10 @@ func drillSmall(t *testing.T, s *subject) (kinds []string) {
 }
 
 func TestPool(t *testing.T) {
-	if problems := drillSmall(t, chapter("ch6_keep_alive")); len(problems) > 0 {
-		t.Error(problems)
+	for _, folder := range []string{"ch6_keep_alive", "ch7_timeouts_retries"} {
+		if problems := drillSmall(t, chapter(folder)); len(problems) > 0 {
+			t.Errorf("%s: %q", folder, problems)
+		}
 	}
 }
 
@@ -60,8 +62,8 @@ func TestPoolFindsFaults(t *testing.T) {
 		{"keeps what has more on it", backend, "len(b.held()) > 0", "false", reused},
 		{"keeps what was to change the protocol", backend,
 			"t.request.Upgrade != nil", "false", reused},
-		{"never tries again", pool, "return ok && ", "return false && ok && ", lostGet},
-		{"tries POST again", pool, `"PUT": true,`, `"PUT": true, "POST": true,`, twice},
+		{"never tries again", pool, "!ok || e.Sent &&", "ok || e.Sent &&", lostGet},
+		{"tries POST again", pool, `case "GET",`, `case "POST", "GET",`, twice},
 		{"does not close", pool, "\tb.Close()\n", "\tif b.Requests%2 == 0 {\n\t\tb.Close()\n\t}\n",
 			leaked},
 	} {

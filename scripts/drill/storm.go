@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"reverseproxy/internal/backends"
@@ -26,8 +27,10 @@ type stormResult struct {
 	Goodput []float64 `json:"goodput"` // of each second: the share of its requests that got whole answers
 	Best    float64   `json:"best_second_of_10_after_the_thaw"`
 	Worst   float64   `json:"worst_3_seconds_from_3_after_the_thaw"`
-	Tries   []float64 `json:"tries"` // on all backends, in each 100 ms
-	Samples []sample  `json:"samples"`
+	Before  float64   `json:"before_the_freeze"`
+	answers
+	Tries []float64 `json:"tries_per_100ms"` // on all backends
+	Load  float64   `json:"tries_a_request_3_to_13_s_after_the_thaw"`
 }
 
 // storm drills one proxy.
@@ -68,20 +71,25 @@ func storm(ctx context.Context, s *subject) (*stormResult, error) {
 			before = sum
 		}
 	}()
-	r.Samples = l.run(ctx)
+	samples := l.run(ctx)
 	<-done
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	for at := 0.0; at < stormLast.Seconds(); at++ {
-		r.Goodput = append(r.Goodput, goodput(r.Samples, at, at+1))
+		r.Goodput = append(r.Goodput, goodput(samples, at, at+1))
 	}
-	r.Worst = 1
+	r.answers, r.Worst = answersOf(stormLast, samples), 1
+	r.Before = goodput(samples, 0, freezeAt.Seconds()-1)
 	for at := thawAt.Seconds(); at < thawAt.Seconds()+10; at++ {
-		r.Best = max(r.Best, goodput(r.Samples, at, at+1))
+		r.Best = max(r.Best, goodput(samples, at, at+1))
 	}
 	for at := (thawAt + calm).Seconds(); at+3 <= stormLast.Seconds(); at += bin {
-		r.Worst = min(r.Worst, goodput(r.Samples, at, at+3))
+		r.Worst = min(r.Worst, goodput(samples, at, at+3))
+	}
+	from := int((thawAt + calm).Seconds() / bin)
+	for _, n := range r.Tries[from : from+100] {
+		r.Load += n / (10 * stormRate)
 	}
 	return r, nil
 }
@@ -114,27 +122,18 @@ func (o *options) drillStorm(ctx context.Context, subjects []*subject, say func(
 			return nil, err
 		}
 		r.Results = append(r.Results, one)
-		tries, from := 0.0, int((thawAt+calm)/(100*time.Millisecond))
-		for _, n := range one.Tries[from : from+100] {
-			tries += n
-		}
-		r.column(s.Name, percent(goodput(one.Samples, 0, freezeAt.Seconds()-1)), percent(one.Best),
-			percent(one.Worst), fmt.Sprintf("%.2f", tries/(10*stormRate)))
-		came := plots.Series{Name: "tries", Style: ofBackends[1]}
-		bears := plots.Series{Name: "they bear", Style: plots.Style{Color: plots.Grey}}
-		for i, n := range one.Tries {
-			came.X, came.Y = append(came.X, float64(i)*bin), append(came.Y, n)
-			bears.X, bears.Y = append(bears.X, float64(i)*bin), append(bears.Y, 3*stormCapacity*bin)
-		}
-		strips = append(strips, plots.Strip{Title: s.Name + ": requests sent, per 100 ms",
-			Series: answers(stormLast, one.Samples)},
-			plots.Strip{Title: "requests that reach the backends, per 100 ms",
-				Series: []plots.Series{came, bears}})
+		r.column(s.Name, percent(one.Before), percent(one.Best), percent(one.Worst),
+			fmt.Sprintf("%.2f", one.Load))
+		bears := slices.Repeat([]float64{3 * stormCapacity * bin}, len(one.Tries))
+		strips = append(strips, one.strip(s.Name), plots.Strip{
+			Title: "requests that reach the backends, per 100 ms", Series: []plots.Series{
+				line("tries", ofBackends[1], one.Tries),
+				line("they bear", plots.Style{Color: plots.Grey}, bears)}})
 	}
 	var err error
 	r.figure, err = plots.Stack("drill-storm", "Three backends at 70 % load stand still for 2 s",
 		"For each proxy, over 22 seconds: requests answered and lost, and requests that reach the "+
-			"three backends.", plots.Axis{Label: "seconds", Max: stormLast.Seconds()},
+			"three backends.", stormLast.Seconds(),
 		[]plots.Band{{From: freezeAt.Seconds(), To: thawAt.Seconds(), Label: "frozen"}}, strips)
 	return r, err
 }

@@ -3,6 +3,7 @@ package plots
 import (
 	"fmt"
 	"image/color"
+	"math"
 	"slices"
 
 	"gonum.org/v1/plot"
@@ -11,10 +12,9 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// Strip is one of several graphs, one under the other, over the same time.
+// Strip is one of several graphs, one under the other.
 type Strip struct {
 	Title  string
-	Y      Axis
 	Series []Series
 }
 
@@ -24,15 +24,41 @@ type Band struct {
 	Label    string
 }
 
-const stripHeight = vg.Length(190)
+const (
+	stripHeight = vg.Length(200)
+	stripGap    = vg.Length(16)
+)
 
 var bandColor = color.RGBA{0xEE, 0xEE, 0xEE, 255}
 
-// Stack draws strips, one under the other.
-func Stack(name, title, alt string, x Axis, bands []Band, strips []Strip) (*Figure, error) {
-	const head = vg.Length(40)
+// Stack draws strips, one under the other, over the same seconds and to the same
+// scale.
+func Stack(name, title, alt string, seconds float64, bands []Band, strips []Strip) (*Figure,
+	error) {
+	x, y := Axis{Label: "seconds", Max: seconds}, Axis{}
+	for t := 0.0; t <= seconds; t++ {
+		tick := plot.Tick{Value: t}
+		if math.Mod(t, 5) == 0 {
+			tick.Label = Short(t)
+		}
+		x.Ticks = append(x.Ticks, tick)
+	}
+	for _, s := range strips {
+		for _, line := range s.Series {
+			y.Max = max(y.Max, slices.Max(append(line.Y, 1)))
+		}
+	}
+	y.Max *= 1.2 // room for the bands' labels
+	step := math.Pow(10, math.Floor(math.Log10(y.Max)))
+	if y.Max/step < 4 {
+		step /= 2
+	}
+	for v := 0.0; v <= y.Max; v += step {
+		y.Ticks = append(y.Ticks, plot.Tick{Value: v, Label: Short(v)})
+	}
+	const head = vg.Length(48)
 	figure := &Figure{Name: name, Title: title, Alt: alt, width: width,
-		height: head + vg.Length(len(strips))*stripHeight}
+		height: head + vg.Length(len(strips))*stripHeight + 2*margin}
 	var graphs []*plot.Plot
 	var legends []plot.Legend
 	legendWidth := vg.Length(0)
@@ -41,10 +67,9 @@ func Stack(name, title, alt string, x Axis, bands []Band, strips []Strip) (*Figu
 		if i < len(strips)-1 {
 			axis.Label = ""
 		}
-		p := newPlot(s.Title, axis, s.Y)
+		p := newPlot(s.Title, axis, y)
 		p.Title.TextStyle = face(legendSize, true)
 		p.Title.Padding = 4
-		p.Y.Label.TextStyle.Font.Size = tickSize
 		p.Add(bandPlot(bands), newGrid())
 		legend := plot.NewLegend()
 		legend.TextStyle.Font = face(tickSize, false).Font
@@ -52,7 +77,7 @@ func Stack(name, title, alt string, x Axis, bands []Band, strips []Strip) (*Figu
 		legend.Left, legend.Top = true, true
 		for _, line := range s.Series {
 			if len(line.X) == 0 {
-				return nil, fmt.Errorf("%s: %s has no points", name, line.Name)
+				continue
 			}
 			pts := make(plotter.XYs, len(line.X))
 			for i := range line.X {
@@ -76,9 +101,9 @@ func Stack(name, title, alt string, x Axis, bands []Band, strips []Strip) (*Figu
 			legendWidth = max(legendWidth, legends[i].Rectangle(c).Size().X+8)
 		}
 		for i, p := range graphs {
-			top := c.Max.Y - head + margin - vg.Length(i)*stripHeight
+			top := c.Max.Y - head - vg.Length(i)*stripHeight
 			cell := draw.Canvas{Canvas: c.Canvas, Rectangle: vg.Rectangle{
-				Min: vg.Point{X: c.Min.X, Y: top - stripHeight + 8},
+				Min: vg.Point{X: c.Min.X, Y: top - stripHeight + stripGap},
 				Max: vg.Point{X: c.Max.X, Y: top}}}
 			p.Draw(draw.Crop(cell, 0, -legendWidth, 0, 0))
 			legends[i].Draw(draw.Crop(cell, cell.Size().X-legendWidth+6, 0, 0, -24))
