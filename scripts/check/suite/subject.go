@@ -345,7 +345,7 @@ func (s *Subject) openAddress(deadline time.Time) (*Lab, error) {
 		c.Close()
 		return l, nil
 	}
-	l.Proc = &Process{argv: shell(s.Command), addr: s.Proxy}
+	l.Proc = &Process{argv: proc.Shell(s.Command), addr: s.Proxy}
 	l.runs = 1
 	if err := l.Proc.start(deadline); err != nil {
 		l.Proc.stop()
