@@ -58,7 +58,7 @@ func dial(addr string, by time.Time) (net.Conn, error) {
 	}
 	for {
 		conn, err := dialer.Dial("tcp", addr)
-		if err == nil || !isExhausted(err) || time.Until(by) < dialPause {
+		if err == nil || !Exhausted(err) || time.Until(by) < dialPause {
 			return conn, err
 		}
 		time.Sleep(dialPause)

@@ -24,8 +24,11 @@ type Error struct {
 
 	// What had happened by then decides whether another try is safe.
 	Sent     bool // a byte of the request had been written to the backend
+	Broken   bool // placeholder
 	Stale    bool // a reused connection ended before it gave a byte of the response
 	Answered bool // the client has seen a byte of the final response
+
+	Unreached bool // no connection to the backend came about
 }
 
 // Side says whose failure it is.
@@ -116,7 +119,7 @@ func requestError(err error) *Error {
 // connectError turns a failure to connect to a backend into what to answer.
 func connectError(err error, addr string) *Error {
 	switch {
-	case isExhausted(err):
+	case Exhausted(err):
 		e := backendError(http.StatusServiceUnavailable, "the proxy has no connection left", err)
 		e.By = ByProxy
 		return e
@@ -132,9 +135,9 @@ func connectError(err error, addr string) *Error {
 	}
 }
 
-// isExhausted reports whether this process, or this machine, has no more of
+// Exhausted reports whether err says that this process, or this machine, has no more of
 // what a connection needs: descriptors, local ports, memory.
-func isExhausted(err error) bool {
+func Exhausted(err error) bool {
 	for _, lack := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL,
 		syscall.ENOBUFS, syscall.ENOMEM} {
 		if errors.Is(err, lack) {
