@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"context"
 	"errors"
 	"net"
 	"strconv"
@@ -35,13 +36,23 @@ type Backend struct {
 	raw      syscall.RawConn
 }
 
-// Connect is step 6: it connects to the backend at addr (host:port). Without a
-// free descriptor or port it waits for one, within the connect timeout.
-func Connect(addr string, settings *Settings, log *narrate.Conn) (*Backend, error) {
-	e := narrate.Event{Calls: "socket, connect", Peer: addr}
-	conn, err := dial(addr, time.Now().Add(settings.Connect))
+// Connect is step 6: it connects to the backend at addr (host:port), for this
+// request. Without a free descriptor or port it waits for one, within the connect
+// timeout. It ends early when the client leaves.
+func Connect(addr string, r *Request) (*Backend, error) {
+	settings, log := r.Client.settings, r.Client.log
+	ctx, cancel := context.WithTimeout(context.Background(), settings.Connect)
+	defer cancel()
+	e, t := narrate.Event{Calls: "socket, connect", Peer: addr}, &try{cancel: cancel}
+	if err := r.begin(t); err != nil {
+		return nil, stepFailed(log, narrate.Connect, err, e)
+	}
+	watch := time.AfterFunc(watchAfter, t.watchConnect)
+	conn, err := dial(ctx, addr)
+	watch.Stop()
+	r.endTry()
 	if err != nil {
-		return nil, stepFailed(log, narrate.Connect, connectError(err, addr), e)
+		return nil, stepFailed(log, narrate.Connect, t.failed(connectError(err, addr)), e)
 	}
 	e.Text = "inside net.Dial"
 	log.Step(narrate.Connect, e)
@@ -51,17 +62,18 @@ func Connect(addr string, settings *Settings, log *narrate.Conn) (*Backend, erro
 	return b, nil
 }
 
-func dial(addr string, by time.Time) (net.Conn, error) {
-	dialer := net.Dialer{
-		Deadline:  by,
-		KeepAlive: -1, // no probes: every wait here has its timeout
-	}
+func dial(ctx context.Context, addr string) (net.Conn, error) {
+	dialer := net.Dialer{KeepAlive: -1} // no probes: every wait here has its timeout
 	for {
-		conn, err := dialer.Dial("tcp", addr)
-		if err == nil || !Exhausted(err) || time.Until(by) < dialPause {
+		conn, err := dialer.DialContext(ctx, "tcp", addr)
+		if err == nil || !Exhausted(err) {
 			return conn, err
 		}
-		time.Sleep(dialPause)
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(dialPause):
+		}
 	}
 }
 
@@ -78,7 +90,7 @@ func (b *Backend) begin(t *try) {
 
 // hop is what this proxy says of the connection to the backend.
 func (b *Backend) hop(r *Request) http1.Hop {
-	h := http1.Hop{Via: b.settings.Name, For: r.client.address(), Connection: b.Connection}
+	h := http1.Hop{Via: b.settings.Name, For: r.Client.address(), Connection: b.Connection}
 	if r.Host == nil {
 		// An IPv6 address's zone means something on this host only.
 		before, zone, _ := strings.Cut(b.Addr, "%")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"reverseproxy/ch2_basic_proxy/forward"
+	"reverseproxy/ch4_threaded/workers"
 	"reverseproxy/internal/cli"
 	"reverseproxy/internal/narrate"
 )
@@ -24,8 +25,9 @@ const hintMargin = 1 * time.Second
 // the one used last is taken first, so that those beyond what is needed grow old
 // and go. An idle connection costs its descriptor and no goroutine.
 type Pool struct {
-	settings *forward.Settings
 	app      *cli.App
+	slots    *workers.Slots
+	clients  waiting       // those that keep a connection without using it
 	size     int           // -keepalive
 	requests int           // -keepalive-requests
 	timeout  time.Duration // -keepalive-timeout
@@ -51,17 +53,16 @@ type idle struct {
 }
 
 // Get is step 6: it returns a connection to the backend at addr, an idle one if
-// the client's request may go over one, otherwise a fresh one.
-func (p *Pool) Get(addr string, c *forward.Client, log *narrate.Conn) (*forward.Backend, error) {
-	if c.Tries > 0 { // an idle connection has failed; the others may be as dead
-		log.Try(c.Tries + 1)
-		return p.connect(addr, log)
+// the request may go over one, otherwise a fresh one.
+func (p *Pool) Get(addr string, r *forward.Request, log *narrate.Conn) (*forward.Backend, error) {
+	if r.Tries > 0 { // an idle connection may have failed; the others may be as dead
+		return p.connect(addr, r)
 	}
 	for {
-		one, ok := p.take(addr, c)
+		one, ok := p.take(addr, r.Client)
 		switch {
 		case !ok:
-			return p.connect(addr, log)
+			return p.connect(addr, r)
 		case time.Now().After(one.until):
 			p.drop("its time was over", one)
 		case !one.backend.Quiet():
@@ -79,7 +80,7 @@ func (p *Pool) Get(addr string, c *forward.Client, log *narrate.Conn) (*forward.
 // connect makes a fresh connection. Each client that is served has a descriptor
 // set aside for its backend; idle connections live on those of clients that are
 // not there, and make room first.
-func (p *Pool) connect(addr string, log *narrate.Conn) (*forward.Backend, error) {
+func (p *Pool) connect(addr string, r *forward.Request) (*forward.Backend, error) {
 	p.mu.Lock()
 	p.open++
 	var spare []idle
@@ -89,7 +90,7 @@ func (p *Pool) connect(addr string, log *narrate.Conn) (*forward.Backend, error)
 	p.mu.Unlock()
 	p.drop("its descriptor was needed", spare...)
 
-	b, err := forward.Connect(addr, p.settings, log)
+	b, err := forward.Connect(addr, r)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil {
@@ -151,7 +152,7 @@ func (p *Pool) mayShare(one idle, c *forward.Client) bool {
 
 // Put is step 10: it keeps the connection, if that can carry another request and
 // there is room for it, and closes it otherwise.
-func (p *Pool) Put(b *forward.Backend, c *forward.Client, log *narrate.Conn) {
+func (p *Pool) Put(b *forward.Backend, r *forward.Request, log *narrate.Conn) {
 	ok, reason := b.Reusable()
 	now := time.Now()
 	end := b.Since.Add(p.age)
@@ -168,7 +169,7 @@ func (p *Pool) Put(b *forward.Backend, c *forward.Client, log *narrate.Conn) {
 	case !until.After(now):
 		reason = "the backend will close it too soon (Keep-Alive)"
 	default:
-		reason = p.push(idle{b, c, now, earlier(until, end)})
+		reason = p.push(idle{b, r.Client, now, earlier(until, end)})
 	}
 	if reason == "" {
 		log.Pool(b.Addr, narrate.Kept, "")

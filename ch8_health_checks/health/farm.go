@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"reverseproxy/ch2_basic_proxy/forward"
-	"reverseproxy/ch2_basic_proxy/http1"
 	"reverseproxy/internal/cli"
 )
 
@@ -285,23 +284,22 @@ func (f *Farm) expireLater(b *Backend, d time.Duration) {
 // judge says what a request's status and error mean for its backend's health.
 func judge(status int, err error) (result, string) {
 	var e *forward.Error
-	var malformed *http1.Error
+	errors.As(err, &e)
 	switch {
-	case err == nil && status >= http.StatusInternalServerError:
+	case status >= http.StatusInternalServerError && (err == nil || e != nil && !e.Answered):
 		return bad, fmt.Sprintf("status %d", status)
-	case err == nil && status == 0:
-		return none, ""
-	case err == nil:
+	case err == nil && status > 0:
 		return passed, ""
-	case !errors.As(err, &e) || e.By != forward.ByBackend || e.Stale ||
-		errors.As(err, &malformed):
+	case e == nil || e.By != forward.ByBackend || e.Stale:
 		return none, ""
 	case e.Unreached && e.Status != http.StatusGatewayTimeout:
 		return refused, e.Reason
-	case !e.Unreached && e.Status == http.StatusGatewayTimeout:
+	case e.Status == http.StatusGatewayTimeout && !e.Unreached:
 		return slow, e.Reason
+	case e.Unreached, e.Broken, e.Answered:
+		return broken, e.Reason
 	}
-	return broken, e.Reason
+	return none, ""
 }
 
 // Drain has a backend get no new requests, or get them again, and says why.

@@ -3,7 +3,6 @@ package health
 import (
 	"context"
 	"errors"
-	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -348,8 +347,15 @@ func TestWhatCounts(t *testing.T) {
 		{"not accepted in time", 0, errNotAccepted, broken},
 		{"no answer in time", 0, errTimeout, slow},
 		{"broken", 0, errBroken, broken},
-		{"the body stood still", 200, backend(504, nil), slow},
-		{"the body broke off", 200, backend(502, io.ErrUnexpectedEOF), broken},
+		{"the body stood still", 200, &forward.Error{Status: 504, By: forward.ByBackend,
+			Answered: true}, slow},
+		{"the body broke off", 200, &forward.Error{Status: 502, By: forward.ByBackend,
+			Answered: true}, broken},
+		{"the body of 503 broke off", 503, &forward.Error{Status: 502, By: forward.ByBackend,
+			Answered: true}, broken},
+		{"503, and tried again", 503, backend(503, nil), bad},
+		{"the client left after 503", 503, &forward.Error{By: forward.ByClient,
+			Answered: true}, none},
 		{"an idle connection ended", 0, &forward.Error{Status: 502, By: forward.ByBackend,
 			Broken: true, Stale: true}, none},
 		{"malformed", 0, backend(502, &http1.Error{Reason: "?"}), none},
