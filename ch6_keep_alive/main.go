@@ -101,9 +101,8 @@ func (p *proxy) handleRequest(client *forward.Client,
 	log.Route(addr)
 
 	err = p.tryBackend(client, request, addr, log)
-	if p.pool.Again(request, err) {
+	if p.pool.Again(request, err, log) {
 		// The backend closed an idle connection just when it was used.
-		log.Try(2)
 		err = p.tryBackend(client, request, addr, log)
 	}
 	return err

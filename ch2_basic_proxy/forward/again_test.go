@@ -110,6 +110,7 @@ func TestKeep(t *testing.T) {
 					t.Errorf("the second try: %v", err)
 				}
 			}
+			end.CloseWrite() // so that Close does not wait for more
 			client.Close(&err)
 			if got := end.gone(); strings.HasSuffix(got, "hi") != test.again {
 				t.Errorf("the client read %q", got)
@@ -174,6 +175,9 @@ func TestAbandon(t *testing.T) {
 			if again := request.on(t, addrs[0]); !errors.As(again, &e) || e.Reason != why.Reason {
 				t.Errorf("another try ended with %#v", again)
 			}
+			if test.name == "the client does not send the body" {
+				end.CloseWrite() // so that Close does not wait for it
+			}
 			client.Close(&err)
 			if test.reset {
 				end.endsInReset()
@@ -208,7 +212,9 @@ func TestAbandon(t *testing.T) {
 			end.until("\r\n\r\nhi")
 			var none error
 			client.End(&none)
-			request, _ = ReadRequest(client)
+			if client.Requests == 1 {
+				request, _ = ReadRequest(client)
+			}
 		}
 		client.Close(&err)
 	})

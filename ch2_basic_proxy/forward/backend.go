@@ -2,7 +2,6 @@ package forward
 
 import (
 	"context"
-	"errors"
 	"net"
 	"strconv"
 	"strings"
@@ -27,13 +26,13 @@ type Backend struct {
 	Requests   int       // requests it has carried
 
 	settings *Settings
-	try      *try      // the request it carries, or has carried; nil: none
-	response *Response // to that, once its header has come
-	wrote    bool      // a byte of the request has been written
-	heard    bool      // a byte of the response has come
-	broken   error     // why the request's header could not be written
-	whole    bool      // the response has been read to its end
-	raw      syscall.RawConn
+	try      *try            // the request it carries, or has carried; nil: none
+	response *Response       // to that, once its header has come
+	wrote    bool            // a byte of the request has been written
+	heard    bool            // a byte of the response has come
+	broken   error           // why the request's header could not be written
+	whole    bool            // the response has been read to its end
+	raw      syscall.RawConn // for Quiet; nil: not needed so far
 }
 
 // Connect is step 6: it connects to the backend at addr (host:port), for this
@@ -161,20 +160,4 @@ func (b *Backend) Timeout() (d time.Duration, ok bool) {
 		}
 	}
 	return 0, false
-}
-
-// control calls f with the connection's descriptor.
-func (b *Backend) control(f func(fd uintptr)) error {
-	if b.raw == nil {
-		conn, ok := b.Conn.(syscall.Conn)
-		if !ok {
-			return errors.ErrUnsupported
-		}
-		raw, err := conn.SyscallConn()
-		if err != nil {
-			return err
-		}
-		b.raw = raw
-	}
-	return b.raw.Control(f)
 }

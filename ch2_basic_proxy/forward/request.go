@@ -71,7 +71,9 @@ func (r *Request) Keep(most int) {
 // backend, and if not, why: a body that has left the client's connection is kept
 // only after Keep.
 func (r *Request) Again() (ok bool, reason string) {
-	r.endTry()
+	if t := r.try; t != nil && !t.finished && t.backend != nil && !t.sent() {
+		return false, "its body is still being sent"
+	}
 	if r.taken && r.rest.keep == 0 || r.rest.lost {
 		return false, "a part of its body is gone"
 	}
@@ -144,6 +146,7 @@ func (r *Request) Uploading() (bytes int64, waiting bool) {
 // why a write that fails is no error yet: the answer may be there already, and
 // step 8 tells.
 func (r *Request) Write(b *Backend) error {
+	r.endTry()
 	if ok, reason := r.Again(); !ok {
 		return &Error{Status: http.StatusBadGateway, By: ByProxy,
 			Reason: "the request cannot be sent again: " + reason}

@@ -287,7 +287,7 @@ func (p *Pool) Tally() string {
 // an idle connection just when the request was written: no byte of an answer
 // came, and either nothing had been sent, or the request may be processed twice
 // (RFC 9112, section 9.3.1; RFC 9110, section 9.2.2).
-func (p *Pool) Again(r *forward.Request, err error) bool {
+func (p *Pool) Again(r *forward.Request, err error, log *narrate.Conn) bool {
 	if err == nil {
 		return false
 	}
@@ -295,13 +295,20 @@ func (p *Pool) Again(r *forward.Request, err error) bool {
 	if !errors.As(err, &e) || !e.Stale || e.Answered {
 		return false
 	}
-	ok, _ := r.Again()
-	return ok && (!e.Sent || idempotent[string(r.Method)])
+	if ok, _ := r.Again(); !ok || e.Sent && !Idempotent(r) {
+		return false
+	}
+	log.Again()
+	return true
 }
 
-// idempotent are the methods that may be repeated without being asked (RFC 9110,
-// section 9.2.2; QUERY is a safe method of its own RFC).
-var idempotent = map[string]bool{
-	"GET": true, "HEAD": true, "OPTIONS": true, "TRACE": true, "QUERY": true,
-	"PUT": true, "DELETE": true,
+// Idempotent reports whether a request may be processed twice as well as once, so
+// that it may be repeated without being asked (RFC 9110, section 9.2.2; QUERY is
+// a safe method of its own RFC).
+func Idempotent(r *forward.Request) bool {
+	switch string(r.Method) {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "QUERY", "PUT", "DELETE":
+		return true
+	}
+	return false
 }

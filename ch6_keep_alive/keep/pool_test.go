@@ -158,6 +158,7 @@ func TestSweep(t *testing.T) {
 
 // Which requests are sent once more.
 func TestAgain(t *testing.T) {
+	log := narrate.New(narrate.Off).AcceptFrom("")
 	stale := func(sent bool) error { return &forward.Error{Stale: true, Sent: sent} }
 	for _, c := range []struct {
 		name, method string
@@ -182,7 +183,7 @@ func TestAgain(t *testing.T) {
 	} {
 		r := &forward.Request{}
 		r.Method = []byte(c.method)
-		if got := (&Pool{}).Again(r, c.err); got != c.want {
+		if got := (&Pool{}).Again(r, c.err, log); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}

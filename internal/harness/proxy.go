@@ -36,6 +36,7 @@ var (
 	OSThreads = Chapter(4, "-os-threads")
 	Balancer  = Chapter(5)
 	KeepAlive = Chapter(6)
+	Retries   = Chapter(7)
 )
 
 // Chapter is the chapter with a number, run with some flags.

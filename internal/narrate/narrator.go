@@ -238,6 +238,9 @@ func (c *Conn) Begin() {
 // Try says that the events to come are the n-th try's, from 1.
 func (c *Conn) Try(n int) { c.try = n }
 
+// Again says that the events to come are those of one more try.
+func (c *Conn) Again() { c.try = max(c.try, 1) + 1 }
+
 // End narrates that the request is over, and counts it as failed if it is. Of
 // e, the fields Status, Bytes, Failed, Err and Fault are used.
 func (c *Conn) End(e Event) {
