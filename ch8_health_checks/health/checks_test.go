@@ -115,7 +115,7 @@ func TestSlowStart(t *testing.T) {
 		})
 	}
 	in(t, 2, []string{"-slow-start", "0s"}, func(r *rig) {
-		r.on("b1", 0, errBroken)
+		r.report("b1", 0, errBroken)
 		r.until("b1", narrate.Up, 10*time.Second)
 		if got := r.shares(100); got["b1"] < 49 {
 			t.Errorf("without a slow start: %v", got)

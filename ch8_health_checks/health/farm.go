@@ -37,9 +37,10 @@ type Farm struct {
 	settings *forward.Settings
 	probe    func(ctx context.Context, addr string) (status int, err error)
 
-	// Drained is called when a backend that is draining has done something: its
-	// idle connections are not needed any more. It may be nil.
-	Drained func(addr string)
+	// Turns says whose turn it is, of at least one backend.
+	Turns func(r *forward.Request, usable []*Backend) *Backend
+	// Idle closes the idle connections of a backend, which is draining.
+	Idle func(addr string)
 
 	mu       sync.Mutex
 	backends []*Backend
@@ -65,9 +66,9 @@ var modeText = map[string]string{
 	allDown:  "all backends refuse connections: the one whose turn it is is tried all the same",
 }
 
-// Begin begins to watch the backends, when the proxy is ready. They count as up
+// Watch begins to watch the backends, when the proxy is ready. They count as up
 // until something else is known of them.
-func (f *Farm) Begin() {
+func (f *Farm) Watch() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, addr := range f.app.Backends {
@@ -157,30 +158,30 @@ func (f *Farm) tell(b *Backend) {
 
 // closeIdle closes the idle connections of a backend that is draining.
 func (f *Farm) closeIdle(b *Backend) {
-	if b.draining() && f.Drained != nil {
-		f.Drained(b.Addr)
+	if b.draining() {
+		f.Idle(b.Addr)
 	}
 }
 
-// Pick returns the backend for a request's next try, the one that choose chooses
-// of those that are usable and have not been tried. If these have as many
-// requests in hand as they may, it waits. Report must follow.
-func (f *Farm) Pick(tried []string, choose Choose) (*Backend, error) {
+// Choose returns the backend of a request's next try: of those that are usable
+// and have not been tried, the one whose turn it is. If these have as many requests
+// in hand as they may, it waits. Release must follow.
+func (f *Farm) Choose(r *forward.Request, tried []string) (addr string, err error) {
 	f.mu.Lock()
 	free, left := f.free(tried)
-	switch {
-	case !left:
-		defer f.mu.Unlock()
-		return nil, forward.Unavailable("no backend can be reached", nil)
-	case len(free) > 0 && len(f.queue) == 0:
-		defer f.mu.Unlock()
-		return f.take(choose(free)), nil
+	if left && (len(free) == 0 || len(f.queue) > 0) {
+		w := &waiter{request: r, tried: tried, got: make(chan string, 1)}
+		f.queue = append(f.queue, w)
+		f.tellQueue()
+		f.mu.Unlock()
+		return f.wait(w)
 	}
-	return f.wait(&waiter{tried, choose, make(chan *Backend, 1)})
+	defer f.mu.Unlock()
+	if !left {
+		return "", forward.Unavailable("no backend can be reached", nil)
+	}
+	return f.take(r, free), nil
 }
-
-// Choose chooses one of at least one backend. It may not keep the slice.
-type Choose func([]*Backend) *Backend
 
 // free returns which backends may have a request now that has been tried at some
 // already, and whether any are left for it.
@@ -189,7 +190,7 @@ func (f *Farm) free(tried []string) (free []*Backend, left bool) {
 		return nil, false // one of them was enough
 	}
 	if f.maxConns == 0 && len(tried) == 0 {
-		return f.usable, len(f.usable) > 0
+		return f.usable, true
 	}
 	for _, all := range [][]*Backend{f.usable, f.spare} {
 		for _, b := range all {
@@ -208,25 +209,46 @@ func (f *Farm) free(tried []string) (free []*Backend, left bool) {
 	return free, left
 }
 
-func (f *Farm) take(b *Backend) *Backend {
+func (f *Farm) take(r *forward.Request, free []*Backend) (addr string) {
+	b := f.Turns(r, free)
 	b.busy++
 	b.turns++
-	return b
+	return b.Addr
 }
 
-// Report ends what Pick began: it takes the status that a backend answered with,
-// or 0, and what failed, or nil. Only what is the backend's fault counts.
-func (f *Farm) Report(b *Backend, status int, err error) {
-	r, why := judge(status, err)
+// Release ends what Choose began.
+func (f *Farm) Release(addr string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	b := f.find(addr)
 	b.busy--
 	f.closeIdle(b)
+	f.admit()
+}
+
+func (f *Farm) find(addr string) *Backend {
+	for _, b := range f.backends {
+		if b.Addr == addr {
+			return b
+		}
+	}
+	return nil
+}
+
+// Report takes what became of a try at a backend. Only what is the backend's fault
+// counts.
+func (f *Farm) Report(addr string, r *forward.Request, err error) {
+	f.report(addr, r.Status(), err)
+}
+
+func (f *Farm) report(addr string, status int, err error) {
+	r, why := judge(status, err)
 	if r == none {
-		f.admit()
 		return
 	}
-	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b, now := f.find(addr), time.Now()
 	name, refuses := b.name(), b.refuses
 	eject := b.request(now, r)
 	timed := r == slow // a check that passes says nothing of a request that hangs
@@ -241,7 +263,6 @@ func (f *Farm) Report(b *Backend, status int, err error) {
 	if b.name() != name || b.refuses != refuses {
 		f.update()
 	}
-	f.admit()
 }
 
 // mayEject reports whether another backend may be ejected: at most half of them.
@@ -302,19 +323,18 @@ func judge(status int, err error) (result, string) {
 	return none, ""
 }
 
-// Drain has a backend get no new requests, or get them again, and says why.
+// Drain has a backend get no new requests, or get them again.
 func (f *Farm) Drain(addr string, on bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, b := range f.backends {
-		if b.Addr == addr {
-			b.drained, b.cause = on, "somebody wants it to drain"
-			if !on {
-				b.cause = "somebody wants it to be used again"
-			}
-			f.update()
-			return nil
-		}
+	b := f.find(addr)
+	if b == nil {
+		return fmt.Errorf("there is no backend %s", addr)
 	}
-	return fmt.Errorf("there is no backend %s", addr)
+	b.drained, b.cause = on, "somebody wants it to drain"
+	if !on {
+		b.cause = "somebody wants it to be used again"
+	}
+	f.update()
+	return nil
 }

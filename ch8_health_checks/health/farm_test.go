@@ -46,12 +46,12 @@ func TestFairShareOfTries(t *testing.T) {
 		got := map[string]int{}
 		for range 3000 {
 			b := r.pick()
-			if b.Addr == "b1" {
-				r.Report(b, 0, errRefused)
+			if b == "b1" {
+				r.done(b, 0, errRefused)
 				b = r.pick("b1")
 			}
-			r.Report(b, 200, nil)
-			got[b.Addr]++
+			r.done(b, 200, nil)
+			got[b]++
 		}
 		if diff := cmp.Diff(map[string]int{"b2": 1000, "b3": 1000, "b4": 1000}, got); diff != "" {
 			t.Error(diff)
@@ -65,7 +65,7 @@ func TestNamedTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 2)
 		r.app.Backends = append(r.app.Backends, "b1")
-		r.Begin()
+		r.Watch()
 		defer r.stop()
 		if diff := cmp.Diff(map[string]int{"b1": 200, "b2": 100}, r.shares(300)); diff != "" {
 			t.Error(diff)
@@ -81,7 +81,7 @@ func TestAtMostHalf(t *testing.T) {
 		}
 		in(t, n, nil, func(r *rig) {
 			for _, b := range r.backends {
-				r.on(b.Addr, 0, errBroken)
+				r.report(b.Addr, 0, errBroken)
 			}
 			out := 0
 			for _, b := range r.backends {
@@ -160,9 +160,9 @@ func TestTheLastIsKept(t *testing.T) {
 	})
 	// One of two refuses, which is not yet enough to take it out.
 	in(t, 2, []string{"-max-fails", "2"}, func(r *rig) {
-		r.on("b1", 0, errRefused)
-		r.on("b2", 0, errBroken)
-		r.on("b2", 0, errBroken)
+		r.report("b1", 0, errRefused)
+		r.report("b2", 0, errBroken)
+		r.report("b2", 0, errBroken)
 		if len(r.usable) != 2 {
 			t.Errorf("only %s is used", r.usable[0].Addr)
 		}
@@ -194,9 +194,9 @@ func TestAllDead(t *testing.T) {
 		var tried []string
 		for range 6 {
 			b := r.pick()
-			tried = append(tried, b.Addr)
-			r.Report(b, 0, errRefused)
-			_, err := r.Pick([]string{b.Addr}, Turns)
+			tried = append(tried, b)
+			r.done(b, 0, errRefused)
+			_, err := r.Choose(nil, []string{b})
 			var e *forward.Error
 			if !errors.As(err, &e) || e.Status != 503 {
 				t.Fatalf("after one: %v", err)
@@ -207,8 +207,8 @@ func TestAllDead(t *testing.T) {
 		}
 		// One answers: it is no longer known to refuse, so that all go there.
 		b := r.pick()
-		r.Report(b, 200, nil)
-		if diff := cmp.Diff(map[string]int{b.Addr: 10}, r.shares(10)); diff != "" {
+		r.done(b, 200, nil)
+		if diff := cmp.Diff(map[string]int{b: 10}, r.shares(10)); diff != "" {
 			t.Error(diff)
 		}
 		for _, b := range r.backends {
@@ -236,7 +236,7 @@ func TestWhatBringsBack(t *testing.T) {
 	} {
 		in(t, 2, nil, func(r *rig) {
 			time.Sleep(time.Duration(rand.Int64N(int64(10 * time.Second))))
-			r.on("b1", 0, c.err)
+			r.report("b1", 0, c.err)
 			r.is("b1", narrate.Down)
 			got := r.until("b1", narrate.Up, time.Minute)
 			if got > c.want || got < c.want-2*time.Second-time.Millisecond {
@@ -245,14 +245,14 @@ func TestWhatBringsBack(t *testing.T) {
 		})
 	}
 	in(t, 2, []string{"-check", "off"}, func(r *rig) { // without checks it is time
-		r.on("b1", 0, errRefused)
+		r.report("b1", 0, errRefused)
 		if got := r.until("b1", narrate.Up, time.Minute); got != 10*time.Second {
 			t.Errorf("back after %v", got)
 		}
 	})
 	in(t, 2, nil, func(r *rig) { // time that is over does not help against checks
 		r.set("b1", dead)
-		r.on("b1", 0, errRefused)
+		r.report("b1", 0, errRefused)
 		time.Sleep(time.Minute)
 		r.is("b1", narrate.Down)
 	})
@@ -268,12 +268,12 @@ func TestFailRatio(t *testing.T) {
 				time.Sleep(time.Second / rate)
 				b := r.pick()
 				status := 200
-				if b.Addr == "b1" {
+				if b == "b1" {
 					if n++; n%2 == 0 {
 						status = 500
 					}
 				}
-				r.Report(b, status, nil)
+				r.done(b, status, nil)
 				if time.Since(r.began) > 10*time.Second {
 					t.Fatalf("%d requests a second: not out", rate)
 				}
@@ -297,7 +297,7 @@ func TestNoFlapping(t *testing.T) {
 			for time.Since(r.began) < 5*time.Minute {
 				time.Sleep(time.Second / rate)
 				b := r.pick()
-				r.Report(b, map[bool]int{true: 500, false: 200}[b.Addr == "b1"], nil)
+				r.done(b, map[bool]int{true: 500, false: 200}[b == "b1"], nil)
 			}
 			all := r.states("b1")
 			for i := range all {
@@ -376,12 +376,12 @@ func TestWhatCounts(t *testing.T) {
 func TestClientsEjectNobody(t *testing.T) {
 	in(t, 2, []string{"-max-fails", "2"}, func(r *rig) {
 		for range 1000 {
-			r.on("b1", 0, &forward.Error{Status: 408, By: forward.ByClient})
+			r.report("b1", 0, &forward.Error{Status: 408, By: forward.ByClient})
 		}
 		r.is("b1", narrate.Up)
-		r.on("b1", 0, errBroken)
-		r.on("b1", 0, &forward.Error{By: forward.ByClient}) // neither counts nor ends the row
-		r.on("b1", 0, errBroken)
+		r.report("b1", 0, errBroken)
+		r.report("b1", 0, &forward.Error{By: forward.ByClient}) // neither counts nor ends the row
+		r.report("b1", 0, errBroken)
 		r.is("b1", narrate.Down)
 	})
 }
@@ -391,26 +391,26 @@ func TestClientsEjectNobody(t *testing.T) {
 func TestDraining(t *testing.T) {
 	in(t, 2, nil, func(r *rig) {
 		var closed []string
-		r.Drained = func(addr string) { closed = append(closed, addr) }
+		r.Idle = func(addr string) { closed = append(closed, addr) }
 		inHand := r.pick()
-		if err := r.Drain("b1", true); err != nil || inHand.Addr != "b1" {
-			t.Fatal(inHand.Addr, err)
+		if err := r.Drain("b1", true); err != nil || inHand != "b1" {
+			t.Fatal(inHand, err)
 		}
 		r.is("b1", narrate.Draining)
 		if diff := cmp.Diff(map[string]int{"b2": 100}, r.shares(100)); diff != "" {
 			t.Error(diff)
 		}
-		r.Report(inHand, 200, nil)
+		r.done(inHand, 200, nil)
 		if got := strings.Join(closed, " "); got != "b1 b1" {
 			t.Errorf("closed %q", got)
 		}
 		// The only other one dies: the draining one serves, and that is told.
 		b := r.pick()
-		r.Report(b, 0, errRefused)
-		if b = r.pick(b.Addr); b.Addr != "b1" {
-			t.Errorf("the second try goes to %s", b.Addr)
+		r.done(b, 0, errRefused)
+		if b = r.pick(b); b != "b1" {
+			t.Errorf("the second try goes to %s", b)
 		}
-		r.Report(b, 200, nil)
+		r.done(b, 200, nil)
 		r.set("b2", dead)
 		r.until("b2", narrate.Down, 10*time.Second)
 		if diff := cmp.Diff(map[string]int{"b1": 100}, r.shares(100)); diff != "" {
@@ -419,7 +419,7 @@ func TestDraining(t *testing.T) {
 		if all := r.states(""); len(all) != 1 || all[0].State != reserve {
 			t.Errorf("told %v", all)
 		}
-		if r.Drain("b1", false); b.Share() != 1 {
+		if r.Drain("b1", false); r.find("b1").Share() != 1 {
 			t.Error("a backend that has not failed has a slow start")
 		}
 		r.is("b1", narrate.Up)
@@ -462,19 +462,28 @@ func TestDrainedByCheck(t *testing.T) {
 // order, and no longer than for a connection.
 func TestQueue(t *testing.T) {
 	in(t, 2, []string{"-backend-max-conns", "2"}, func(r *rig) {
-		var inHand []*Backend
+		var inHand []string
 		for range 4 {
 			inHand = append(inHand, r.pick())
 		}
 		began := time.Now()
 		got := make(chan int, 20)
+		var mu sync.Mutex
+		numbers := map[*forward.Request]int{}
+		r.Turns = func(request *forward.Request, usable []*Backend) *Backend {
+			mu.Lock()
+			defer mu.Unlock()
+			got <- numbers[request]
+			return inTurn(request, usable)
+		}
 		var all sync.WaitGroup
 		for i := range 10 {
 			all.Go(func() { // ends with its request
-				b, err := r.Pick(nil, func(all []*Backend) *Backend {
-					got <- i
-					return Turns(all)
-				})
+				request, _ := r.request()
+				mu.Lock()
+				numbers[request] = i
+				mu.Unlock()
+				b, err := r.Choose(request, nil)
 				if err != nil {
 					var e *forward.Error
 					if !errors.As(err, &e) || e.Status != 503 || time.Since(began) != 5*time.Second {
@@ -483,13 +492,13 @@ func TestQueue(t *testing.T) {
 					return
 				}
 				time.Sleep(2500 * time.Millisecond)
-				r.Report(b, 200, nil)
+				r.done(b, 200, nil)
 			})
 			synctest.Wait()
 		}
 		time.Sleep(time.Second)
 		for _, b := range inHand {
-			r.Report(b, 200, nil)
+			r.done(b, 200, nil)
 		}
 		synctest.Wait()
 		time.Sleep(1500 * time.Millisecond)
@@ -529,28 +538,29 @@ func TestTogether(t *testing.T) {
 		var all sync.WaitGroup
 		for range 50 {
 			all.Go(func() { // ends after its requests
+				request, _ := r.request()
 				for range 100 {
 					var tried []string
 					for range 3 {
-						b, err := r.Pick(tried, Turns)
+						b, err := r.Choose(request, tried)
 						if err != nil {
 							break
 						}
-						if slices.Contains(tried, b.Addr) {
-							t.Errorf("%s again after %v", b.Addr, tried)
+						if slices.Contains(tried, b) {
+							t.Errorf("%s again after %v", b, tried)
 						}
-						tried = append(tried, b.Addr)
+						tried = append(tried, b)
 						time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
 						switch rand.IntN(20) {
 						case 0:
-							r.Report(b, 0, errBroken)
+							r.done(b, 0, errBroken)
 						case 1:
-							r.Report(b, 0, errRefused)
+							r.done(b, 0, errRefused)
 						case 2:
-							r.Drain(b.Addr, rand.IntN(2) == 0)
-							r.Report(b, 0, errTimeout)
+							r.Drain(b, rand.IntN(2) == 0)
+							r.done(b, 0, errTimeout)
 						default:
-							r.Report(b, 200, nil)
+							r.done(b, 200, nil)
 						}
 					}
 				}

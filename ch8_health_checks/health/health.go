@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"reverseproxy/ch2_basic_proxy/forward"
+	"reverseproxy/ch6_keep_alive/keep"
 	"reverseproxy/internal/cli"
 )
 
@@ -45,7 +46,7 @@ type limits struct {
 
 // Flags registers the flags of a Farm, in HAProxy's and nginx's words, and returns
 // the Farm that they set.
-func Flags(app *cli.App, settings *forward.Settings) *Farm {
+func Flags(app *cli.App, settings *forward.Settings, pool *keep.Pool) *Farm {
 	l := &limits{least: 200, most: 399}
 	fs := app.Flags
 	fs.StringVar(&l.path, "check", "/",
@@ -72,8 +73,8 @@ func Flags(app *cli.App, settings *forward.Settings) *Farm {
 			"0: any number")
 	fs.StringVar(&l.drain, "drain", "",
 		"`address` of the backend that SIGUSR1 drains, and the next SIGUSR1 uses again")
-	f := &Farm{limits: l, app: app, settings: settings}
-	f.probe = l.ask
+	f := &Farm{limits: l, app: app, settings: settings, probe: l.ask, Turns: inTurn,
+		Idle: pool.CloseIdle}
 	app.Check(f.check)
 	app.OnStop(f.stop)
 	app.AtEnd(f.Tally)

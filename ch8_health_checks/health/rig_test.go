@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"reverseproxy/ch2_basic_proxy/forward"
+	"reverseproxy/ch4_threaded/workers"
+	"reverseproxy/ch6_keep_alive/keep"
 	"reverseproxy/internal/cli"
 	"reverseproxy/internal/narrate"
 )
@@ -35,7 +37,7 @@ func in(t *testing.T, n int, flags []string, test func(*rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, n, flags...)
-		r.Begin()
+		r.Watch()
 		defer r.stop()
 		test(r)
 	})
@@ -47,7 +49,7 @@ func newRig(t *testing.T, n int, flags ...string) *rig {
 	r := &rig{t: t, began: time.Now(),
 		answer: map[string]func(context.Context) (int, error){}}
 	settings := forward.Flags(app)
-	r.Farm = Flags(app, settings)
+	r.Farm = Flags(app, settings, keep.Flags(app, workers.Flags(app)))
 	if err := app.Flags.Parse(flags); err != nil {
 		t.Fatal(err)
 	}
@@ -113,39 +115,36 @@ var (
 		Reason: "the backend did not answer in time"}
 )
 
-// pick picks a backend that must be there.
-func (r *rig) pick(tried ...string) *Backend {
+// request returns a request of a client that stays, and what makes it leave.
+func (r *rig) request() (request *forward.Request, leave func()) {
+	end, conn := net.Pipe()
+	log := narrate.New(narrate.Off).AcceptFrom("")
+	client := forward.NewClient(conn, r.settings, log)
+	return &forward.Request{Client: client}, func() { end.Close() }
+}
+
+// pick chooses a backend, which must be there.
+func (r *rig) pick(tried ...string) string {
 	r.t.Helper()
-	b, err := r.Pick(tried, Turns)
+	addr, err := r.Choose(nil, tried)
 	if err != nil {
 		r.t.Fatalf("after %v: %v", time.Since(r.began), err)
 	}
-	return b
+	return addr
 }
 
-// ask has a request answered by one try, and returns where it went.
-func (r *rig) try(status int, err error) string {
-	r.t.Helper()
-	b := r.pick()
-	r.Report(b, status, err)
-	return b.Addr
+// done ends a try.
+func (r *rig) done(addr string, status int, err error) {
+	r.report(addr, status, err)
+	r.Release(addr)
 }
 
-// on has one try at a certain backend end so.
-func (r *rig) on(addr string, status int, err error) {
+// try has a request answered by one try, and returns where it went.
+func (r *rig) try(status int, err error) (addr string) {
 	r.t.Helper()
-	b, e := r.Pick(nil, func(all []*Backend) *Backend {
-		for _, b := range r.backends {
-			if b.Addr == addr {
-				return b
-			}
-		}
-		return nil
-	})
-	if e != nil {
-		r.t.Fatal(e)
-	}
-	r.Report(b, status, err)
+	addr = r.pick()
+	r.done(addr, status, err)
+	return addr
 }
 
 // states returns what was narrated of a backend's health, in order; of "", how the

@@ -3,13 +3,15 @@ package health
 import (
 	"fmt"
 	"strings"
+
+	"reverseproxy/ch2_basic_proxy/forward"
 )
 
-// Turns gives each usable backend its turn. Skipping over a list would give a
+// inTurn gives each usable backend its turn. Skipping over a list would give a
 // dead backend's turns to its neighbour; here they go to all others evenly: each
 // gets what it has earned by its share, and who has most is next (nginx's smooth
 // weighted round robin).
-func Turns(usable []*Backend) *Backend {
+func inTurn(_ *forward.Request, usable []*Backend) *Backend {
 	var next *Backend
 	all := 0.0
 	for _, b := range usable {
