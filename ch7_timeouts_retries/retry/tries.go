@@ -15,11 +15,14 @@ import (
 // Chooser chooses the backend of each try, where it is not simply the next one.
 type Chooser interface {
 	// Choose returns the address of a backend for one more try of a request, none
-	// of those that have been tried.
+	// of those that have been tried; or ErrNone.
 	Choose(r *forward.Request, tried []string) (addr string, err error)
 	// Release is called when the try is over.
 	Release(addr string)
 }
+
+// ErrNone is the error of a Chooser that has no backend for another try.
+var ErrNone = errors.New("no other backend is left")
 
 // Tries are the tries of one request, one after the other.
 type Tries struct {
@@ -167,10 +170,15 @@ func (t *Tries) may(e *forward.Error, named, later bool) bool {
 		if !e.Sent {
 			t.release() // it has not begun anything
 		}
-		if err := t.choose(); err != nil {
-			why = "no other backend is left"
-			if !e.Sent {
-				t.none = err
+		switch err := t.choose(); {
+		case err == nil:
+		case err != ErrNone:
+			why, t.none = "no other backend came free", err
+		default:
+			why = ErrNone.Error()
+			if t.from != nil && !e.Sent {
+				t.none = &forward.Error{Status: http.StatusServiceUnavailable, Err: e.Err,
+					Reason: "no backend is left: " + e.Reason, By: forward.ByBackend}
 			}
 		}
 	}
@@ -193,12 +201,10 @@ func (t *Tries) choose() (err error) {
 		return err
 	}
 	if t.next = t.untried(); t.next == "" {
-		return errNone
+		return ErrNone
 	}
 	return nil
 }
-
-var errNone = errors.New("all have been tried")
 
 // untried returns the next backend in the list that has not been tried, or "".
 func (t *Tries) untried() string {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"reverseproxy/ch2_basic_proxy/forward"
+	"reverseproxy/ch7_timeouts_retries/retry"
 	"reverseproxy/internal/cli"
 )
 
@@ -178,7 +179,7 @@ func (f *Farm) Choose(r *forward.Request, tried []string) (addr string, err erro
 	}
 	defer f.mu.Unlock()
 	if !left {
-		return "", forward.Unavailable("no backend can be reached", nil)
+		return "", retry.ErrNone
 	}
 	return f.take(r, free), nil
 }

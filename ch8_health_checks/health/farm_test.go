@@ -15,6 +15,7 @@ import (
 
 	"reverseproxy/ch2_basic_proxy/forward"
 	"reverseproxy/ch2_basic_proxy/http1"
+	"reverseproxy/ch7_timeouts_retries/retry"
 	"reverseproxy/internal/narrate"
 )
 
@@ -197,8 +198,7 @@ func TestAllDead(t *testing.T) {
 			tried = append(tried, b)
 			r.done(b, 0, errRefused)
 			_, err := r.Choose(nil, []string{b})
-			var e *forward.Error
-			if !errors.As(err, &e) || e.Status != 503 {
+			if err != retry.ErrNone {
 				t.Fatalf("after one: %v", err)
 			}
 		}
