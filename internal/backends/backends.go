@@ -31,6 +31,7 @@ const (
 // from several goroutines; backends are counted from 0 in the order of Start.
 type Group struct {
 	backends []*backend
+	shared   shared
 }
 
 // backend is one demo backend, running or stopped.
@@ -38,6 +39,8 @@ type backend struct {
 	addr     string       // the real address, "host:port"
 	port     string       // its name in every response
 	requests atomic.Int64 // all requests since Start, over all restarts
+	shared   *shared      // the group's
+	leaving  atomic.Bool  // it says so to health checks
 
 	mu     sync.Mutex // guards what follows
 	life   *life      // nil while stopped
@@ -95,6 +98,7 @@ func Start(addrs []string) (*Group, error) {
 		}
 		b := &backend{addr: listener.Addr().String()}
 		_, b.port, _ = net.SplitHostPort(b.addr)
+		b.shared = &g.shared
 		b.life = b.start(listener)
 		g.backends = append(g.backends, b)
 	}
