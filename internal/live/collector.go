@@ -14,6 +14,8 @@ const (
 	drawnBurst     = 260.0  // of which so many may come at once
 	notesPerSecond = 60.0   // failures, problems and workers' notes a second
 	notesBurst     = 300.0  // of which so many may come at once
+	checksPerSec   = 20.0   // health checks a second, and idle connections that were closed
+	checksBurst    = 40.0   // of which so many may come at once
 	maxOpen        = 65_536 // connections tracked at once
 	maxBackends    = 16
 	maxEnds        = 12 // reasons counted for each backend's connections
@@ -28,6 +30,7 @@ type collector struct {
 	listening []record // steps 1–3 happen once and are shown for ever
 	draws     bucket
 	notes     bucket
+	checks    bucket
 
 	conns    map[uint64]conn   // open connections
 	workers  map[string]record // starts of the processes that run, if viewers were shown them
@@ -70,6 +73,8 @@ type backend struct {
 
 	idle, inUse, made, reused int64
 	ends                      []PoolEnd
+
+	health HealthCount
 }
 
 // Counts are the totals of a run. They are exact at any load.
@@ -99,7 +104,17 @@ type BackendCount struct {
 	P50      int64  `json:"p50"`
 	P99      int64  `json:"p99"`
 
-	Pool *PoolCount `json:"pool,omitempty"` // nil: its connections are not kept
+	Pool   *PoolCount   `json:"pool,omitempty"`   // nil: its connections are not kept
+	Health *HealthCount `json:"health,omitempty"` // nil: nobody looks for it
+}
+
+// HealthCount says how a backend is.
+type HealthCount struct {
+	State  string `json:"state"` // narrate.Up to narrate.Draining
+	Why    string `json:"why"`
+	At     int64  `json:"t"`      // since when; microseconds since the page's start
+	Checks int64  `json:"checks"` // made
+	Failed int64  `json:"failed"` // of them
 }
 
 // PoolCount says what became of the connections to a backend.
@@ -129,6 +144,7 @@ func newCollector(start time.Time, backends []string) *collector {
 		accepted: make(map[string]uint64),
 		draws:    bucket{rate: drawnPerSecond, burst: drawnBurst, tokens: drawnBurst},
 		notes:    bucket{rate: notesPerSecond, burst: notesBurst, tokens: notesBurst},
+		checks:   bucket{rate: checksPerSec, burst: checksBurst, tokens: checksBurst},
 	}
 	for _, addr := range backends {
 		c.backendOf(addr)
@@ -174,6 +190,8 @@ func (c *collector) count(e *narrate.Event, at int64) bool {
 		return c.accept(e, at)
 	case e.Kind == narrate.KindProblem:
 		return c.notes.take(at)
+	case e.Kind == narrate.KindHealth || e.Kind == narrate.KindCheck:
+		return c.looked(e, at)
 	case e.Kind == narrate.KindBudget:
 		c.counts.Budget = e.Budget
 		return false
@@ -181,6 +199,9 @@ func (c *collector) count(e *narrate.Event, at int64) bool {
 		c.counts.Retries++
 	case e.Kind == narrate.KindPool && e.Peer != "":
 		c.pooled(e, at)
+		if e.State == narrate.Dropped {
+			return c.checks.take(at)
+		}
 	case e.Step == narrate.Connect && e.Err == "":
 		c.connected(e)
 	}
@@ -195,7 +216,8 @@ func (c *collector) count(e *narrate.Event, at int64) bool {
 	}
 	// Of a connection that is not drawn its failure is told all the same, once.
 	over := e.Kind == narrate.KindRequest || e.Step == narrate.Close && e.Request == 0
-	if k.drawn && (k.shown || e.Step == narrate.Close || e.Kind == narrate.KindPool && e.Peer == "") {
+	ends := e.Step == narrate.Close || e.Kind == narrate.KindPool && e.Peer == ""
+	if k.drawn && (k.shown || ends) {
 		return true
 	}
 	return over && e.Failed && c.notes.take(at)
@@ -215,6 +237,24 @@ func (c *collector) connected(e *narrate.Event) {
 	} else {
 		b.made++
 	}
+}
+
+// looked keeps how a backend is, and counts the looks at it.
+func (c *collector) looked(e *narrate.Event, at int64) bool {
+	i := c.backendOf(e.Peer)
+	if i < 0 {
+		return false
+	}
+	h := &c.backends[i].health
+	if e.Kind == narrate.KindHealth {
+		h.State, h.Why, h.At = e.State, e.Text, at
+		return c.notes.take(at)
+	}
+	h.Checks++
+	if e.Err != "" {
+		h.Failed++
+	}
+	return c.checks.take(at)
 }
 
 // pooled counts what becomes of a connection to a backend. Another client may have
@@ -403,6 +443,9 @@ func (c *collector) snapshot() (Counts, uint64) {
 		counts.Backends[i] = BackendCount{Addr: b.addr, Running: true, Requests: b.requests,
 			InFlight: b.inFlight, Failures: b.failures,
 			P50: b.latency.percentile(0.50), P99: b.latency.percentile(0.99)}
+		if h := b.health; h != (HealthCount{}) {
+			counts.Backends[i].Health = &h
+		}
 		if c.pools {
 			counts.Backends[i].Pool = &PoolCount{Idle: max(b.idle, 0), InUse: max(b.inUse, 0),
 				Made: b.made, Reused: b.reused, Ends: append([]PoolEnd{}, b.ends...)}

@@ -278,6 +278,41 @@ func TestTriesAndBudget(t *testing.T) {
 	}
 }
 
+// TestHealth: how a backend is and was found to be; also of thousands of checks
+// only so many are drawn.
+func TestHealth(t *testing.T) {
+	c, n := newTestCollector()
+	n.Health(testBackend, narrate.GoingDown, "1 of 3 checks failed")
+	n.Health(testBackend, narrate.Down, "3 of 3 checks failed")
+	for i := range 5000 {
+		var err error
+		if i%10 == 0 {
+			err = errors.New("refused")
+		}
+		n.Check(testBackend, 0, time.Millisecond, err)
+	}
+	got, _ := c.snapshot()
+	if got.Backends[1].Health != nil {
+		t.Errorf("the other backend is %+v", got.Backends[1].Health)
+	}
+	got.Backends[0].Health.At = 0
+	want := &HealthCount{State: narrate.Down, Why: "3 of 3 checks failed", Checks: 5000,
+		Failed: 500}
+	if diff := cmp.Diff(want, got.Backends[0].Health); diff != "" {
+		t.Errorf("health (-want +got):\n%s", diff)
+	}
+	kinds := make(map[string]int)
+	c.walk(cursor{}, c.end(), func(batch []record) {
+		for _, r := range batch {
+			kinds[r.Kind]++
+		}
+	})
+	if kinds[narrate.KindHealth] != 2 || kinds[narrate.KindCheck] < checksBurst ||
+		kinds[narrate.KindCheck] > checksBurst+5*checksPerSec {
+		t.Errorf("drawn are %v", kinds)
+	}
+}
+
 // TestOwnClientsAreDrawn checks that a button's client is drawn even while the
 // sample is exhausted, whether the proxy accepts it before or after the client
 // knows its own address.
@@ -395,6 +430,8 @@ func TestPackUnpack(t *testing.T) {
 			State: narrate.Exited, Name: "ten", Calls: "socket, connect", Peer: "[::1]:8080",
 			Text: "Ä\x00\"", Err: "502 Bad Gateway"},
 		{Kind: narrate.KindPool, Conn: 7, State: narrate.Kept},
+		{Kind: narrate.KindHealth, Peer: testBackend, State: narrate.Down, Text: "refused"},
+		{Kind: narrate.KindCheck, Peer: testBackend, Err: "refused"},
 		{Kind: narrate.KindTry, Conn: 7, State: narrate.GivenUp, Text: "it is a POST"},
 		{Kind: narrate.KindProblem, Err: long},
 	} {

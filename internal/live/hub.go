@@ -23,8 +23,9 @@ const (
 
 // snapshot is the state of the counts at one time.
 type snapshot struct {
-	At     int64 `json:"t"`    // microseconds since the page's start
-	SlowMS int64 `json:"slow"` // pause after each step, milliseconds
+	At     int64 `json:"t"`                // microseconds since the page's start
+	SlowMS int64 `json:"slow"`             // pause after each step, milliseconds
+	Drains bool  `json:"drains,omitempty"` // backends can be drained
 	Counts
 }
 

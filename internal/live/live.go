@@ -66,6 +66,7 @@ type Server struct {
 
 	mu    sync.Mutex
 	proxy string // where the proxy listens
+	drain func(addr string, drain bool) error
 
 	closing sync.Once
 	running sync.WaitGroup
@@ -144,6 +145,20 @@ func (s *Server) SetProxy(addr string) {
 	s.proxy = addr
 }
 
+// Drains says what the buttons call that drain a backend, which then gets no
+// new requests, or end that. Until then there are no such buttons.
+func (s *Server) Drains(f func(addr string, drain bool) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drain = f
+}
+
+func (s *Server) drains() func(addr string, drain bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.drain
+}
+
 func (s *Server) proxyAddr() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -181,6 +196,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /recording.html", s.recording)
 	mux.HandleFunc("POST /shoot", s.action(s.shoot))
 	mux.HandleFunc("POST /backend", s.action(s.switchBackend))
+	mux.HandleFunc("POST /drain", s.action(s.drainBackend))
 	mux.HandleFunc("POST /slow", s.action(s.slowMotion))
 	return s.guard(mux)
 }
@@ -203,7 +219,7 @@ func (s *Server) hello(token string) hello {
 // snapshot returns the counts as viewers get them.
 func (s *Server) snapshot() snapshot {
 	counts, _ := s.col.snapshot()
-	now := snapshot{At: s.col.now(), Counts: counts}
+	now := snapshot{At: s.col.now(), Counts: counts, Drains: s.drains() != nil}
 	if s.config.Narrator != nil {
 		now.SlowMS = s.config.Narrator.Pause().Milliseconds()
 	}
@@ -222,8 +238,8 @@ func (s *Server) snapshot() snapshot {
 
 // command is the body of every action.
 type command struct {
-	What    string `json:"what"`    // shoot: which clients; backend: "stop" or "start"
-	Backend int    `json:"backend"` // backend: its index
+	What    string `json:"what"`    // shoot: which clients; backend, drain: what to do
+	Backend int    `json:"backend"` // backend, drain: its index
 	MS      int    `json:"ms"`      // slow: milliseconds
 }
 
@@ -274,6 +290,19 @@ func (s *Server) switchBackend(c command) error {
 		return b.Restart(c.Backend)
 	}
 	return errRefused("a backend can be stopped or started")
+}
+
+func (s *Server) drainBackend(c command) error {
+	drain := s.drains()
+	switch {
+	case drain == nil:
+		return errRefused("this program drains no backend")
+	case c.Backend < 0 || c.Backend >= len(s.config.BackendAddrs):
+		return errRefused("there is no such backend")
+	case c.What != "drain" && c.What != "resume":
+		return errRefused("a backend can be drained, or that be ended")
+	}
+	return drain(s.config.BackendAddrs[c.Backend], c.What == "drain")
 }
 
 func (s *Server) slowMotion(c command) error {
