@@ -101,7 +101,7 @@ func (p *proxy) handleRequest(client *forward.Client,
 
 	// Try the backend whose turn it is, and others after it if it fails.
 	tries := p.retry.Begin(request, p.turns, log)
-	defer tries.End()
+	defer tries.End(&err)
 	for tries.Next(err) {
 		err = p.tryBackend(client, request, tries, log)
 		if p.pool.Again(request, err, log) {

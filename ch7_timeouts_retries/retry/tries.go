@@ -12,6 +12,18 @@ import (
 	"reverseproxy/internal/narrate"
 )
 
+// Chooser chooses the backend of each try, where it is not simply the next one.
+type Chooser interface {
+	// Choose returns the address of a backend for one more try of a request, none
+	// of those that have been tried; or ErrNone.
+	Choose(r *forward.Request, tried []string) (addr string, err error)
+	// Release is called when the try is over.
+	Release(addr string)
+}
+
+// ErrNone is the error of a Chooser that has no backend for another try.
+var ErrNone = errors.New("no other backend is left")
+
 // Tries are the tries of one request, one after the other.
 type Tries struct {
 	Addr string // the backend of the one in hand, host:port
@@ -20,6 +32,9 @@ type Tries struct {
 	request *forward.Request
 	log     *narrate.Conn
 	clock   *clock
+	next    string   // the backend of the next one, once it is chosen
+	from    Chooser  // nil: the next one in the list
+	none    error    // why it found no backend
 	tried   []string // backends
 	further int      // tries after one that a backend may have seen
 	refused bool     // Answer wants another one
@@ -29,20 +44,45 @@ type Tries struct {
 // Begin begins the tries of a request, and its clock. The first goes to the
 // backend whose turn it is.
 func (p *Policy) Begin(r *forward.Request, turns *balance.RoundRobin, log *narrate.Conn) *Tries {
+	t := p.BeginWith(r, nil, log)
+	t.next = turns.Next()
+	return t
+}
+
+// BeginWith is Begin, with the backends that from chooses.
+func (p *Policy) BeginWith(r *forward.Request, from Chooser, log *narrate.Conn) *Tries {
 	if p.retries > 0 {
 		r.Keep(mostBody)
 	}
-	return &Tries{Addr: turns.Next(), policy: p, request: r, log: log, clock: p.start(r)}
+	return &Tries{policy: p, request: r, log: log, clock: p.start(r), from: from}
 }
 
-// End stops the request's clock.
-func (t *Tries) End() { t.clock.stop() }
+// End ends the last try, and stops the request's clock. If no backend could be
+// found for it, that is its failure.
+func (t *Tries) End(failure *error) {
+	t.clock.stop()
+	t.release()
+	if t.none != nil {
+		*failure = t.none
+	}
+}
+
+func (t *Tries) release() {
+	if t.from != nil && t.Addr != "" {
+		t.from.Release(t.Addr)
+		t.Addr = ""
+	}
+}
 
 // Next reports whether there is a try to make: the first one, or one more after a
 // try that failed with err. Addr is its backend.
 func (t *Tries) Next(err error) bool {
 	var e *forward.Error
 	switch {
+	case len(t.tried) == 0 && t.next == "":
+		if t.none = t.choose(); t.none != nil {
+			return false
+		}
 	case len(t.tried) == 0:
 	case err == nil:
 		if !t.failed {
@@ -56,6 +96,8 @@ func (t *Tries) Next(err error) bool {
 	case !t.may(e, t.policy.on[kind(e)], false):
 		return false
 	}
+	t.release()
+	t.Addr = t.next
 	t.tried = append(t.tried, t.Addr)
 	t.log.Route(t.Addr)
 	return true
@@ -106,7 +148,6 @@ func (t *Tries) may(e *forward.Error, named, later bool) bool {
 	if e.Sent && named && !e.Answered {
 		affordable = t.policy.budget.Failure()
 	}
-	next, left := t.untried()
 	whole, gone := t.request.Again()
 	why := ""
 	switch {
@@ -116,17 +157,30 @@ func (t *Tries) may(e *forward.Error, named, later bool) bool {
 		why = "-retry-on does not name this failure"
 	case !whole:
 		why = gone
-	case !left:
-		why = "no other backend is left"
-	case !e.Sent:
-	case !keep.Idempotent(t.request):
+	case e.Sent && !keep.Idempotent(t.request):
 		why = string(t.request.Method) + " must not be done twice"
-	case later:
+	case e.Sent && later:
 		why = "the backend said when to come again (Retry-After)"
-	case t.further >= t.policy.retries:
+	case e.Sent && t.further >= t.policy.retries:
 		why = "-retries allows no more"
 	case !affordable:
 		why = "too many tries have failed (-retry-budget)"
+	}
+	if why == "" {
+		if !e.Sent {
+			t.release() // it has not begun anything
+		}
+		switch err := t.choose(); {
+		case err == nil:
+		case err != ErrNone:
+			why, t.none = "no other backend came free", err
+		default:
+			why = ErrNone.Error()
+			if t.from != nil && !e.Sent {
+				t.none = &forward.Error{Status: http.StatusServiceUnavailable, Err: e.Err,
+					Reason: "no backend is left: " + e.Reason, By: forward.ByBackend}
+			}
+		}
 	}
 	if why != "" {
 		t.log.Tried(false, why)
@@ -135,20 +189,31 @@ func (t *Tries) may(e *forward.Error, named, later bool) bool {
 	if e.Sent {
 		t.further++
 	}
-	t.log.Tried(true, "the next one goes to "+next)
+	t.log.Tried(true, "the next one goes to "+t.next)
 	t.log.Again()
-	t.Addr = next
 	return true
 }
 
-// untried returns the next backend in the list that has not been tried.
-func (t *Tries) untried() (addr string, ok bool) {
+// choose chooses the backend of the next try.
+func (t *Tries) choose() (err error) {
+	if t.from != nil {
+		t.next, err = t.from.Choose(t.request, t.tried)
+		return err
+	}
+	if t.next = t.untried(); t.next == "" {
+		return ErrNone
+	}
+	return nil
+}
+
+// untried returns the next backend in the list that has not been tried, or "".
+func (t *Tries) untried() string {
 	all := t.policy.app.Backends
 	i := slices.Index(all, t.Addr)
 	for n := 1; n < len(all); n++ {
-		if addr = all[(i+n)%len(all)]; !slices.Contains(t.tried, addr) {
-			return addr, true
+		if addr := all[(i+n)%len(all)]; !slices.Contains(t.tried, addr) {
+			return addr
 		}
 	}
-	return "", false
+	return ""
 }
