@@ -486,8 +486,9 @@ func TestQueue(t *testing.T) {
 				b, err := r.Choose(request, nil)
 				if err != nil {
 					var e *forward.Error
-					if !errors.As(err, &e) || e.Status != 503 || time.Since(began) != 5*time.Second {
-						t.Errorf("after %v: %v", time.Since(began), err)
+					took := time.Since(began)
+					if !errors.As(err, &e) || e.Status != 503 || took != 5*time.Second {
+						t.Errorf("after %v: %v", took, err)
 					}
 					return
 				}
@@ -525,8 +526,8 @@ func TestQueue(t *testing.T) {
 				lengths = append(lengths, e.Waiting)
 			}
 		}
-		if want := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0}; !slices.Equal(
-			lengths, want) {
+		want := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0}
+		if !slices.Equal(lengths, want) {
 			t.Errorf("lengths %v", lengths)
 		}
 	})
