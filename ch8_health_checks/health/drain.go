@@ -33,10 +33,13 @@ func (f *Farm) onSignal(ctx context.Context) {
 	signal.Notify(signals, usr1)
 	go func() { // ends with ctx
 		defer signal.Stop(signals)
-		for on := true; ; on = !on {
+		for {
 			select {
 			case <-signals:
-				f.Drain(f.app.Backends[f.signalled], on)
+				f.mu.Lock()
+				b := f.find(f.app.Backends[f.signalled])
+				f.setDrained(b, !b.drained)
+				f.mu.Unlock()
 			case <-ctx.Done():
 				return
 			}
@@ -53,12 +56,16 @@ func (f *Farm) Drain(addr string, on bool) error {
 	if b == nil {
 		return fmt.Errorf("there is no backend %s", addr)
 	}
+	f.setDrained(b, on)
+	return nil
+}
+
+func (f *Farm) setDrained(b *Backend, on bool) {
 	b.drained, b.cause = on, "somebody wants it to drain"
 	if !on {
 		b.cause = "somebody wants it to be used again"
 	}
 	f.update()
-	return nil
 }
 
 // closeIdle closes the idle connections of a backend that is draining.

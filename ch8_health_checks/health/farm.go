@@ -301,13 +301,15 @@ func (f *Farm) expireLater(b *Backend, d time.Duration) {
 
 // judge says what a request's status and error mean for its backend's health.
 func judge(status int, err error) (result, string) {
+	failed := status >= http.StatusInternalServerError
+	if err == nil && !failed {
+		return passed, ""
+	}
 	var e *forward.Error
 	errors.As(err, &e)
 	switch {
-	case status >= http.StatusInternalServerError && (err == nil || e != nil && !e.Answered):
+	case failed && (e == nil || !e.Answered):
 		return bad, fmt.Sprintf("status %d", status)
-	case err == nil && status > 0:
-		return passed, ""
 	case e == nil || e.By != forward.ByBackend || e.Stale:
 		return none, ""
 	case e.Unreached && e.Status != http.StatusGatewayTimeout:

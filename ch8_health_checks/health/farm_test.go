@@ -289,6 +289,28 @@ func TestFailRatio(t *testing.T) {
 	}
 }
 
+// TestOff: 0 turns each of the two reasons off.
+func TestOff(t *testing.T) {
+	in(t, 2, []string{"-max-fails", "0", "-fail-ratio", "0", "-backend-max-conns", "0"},
+		func(r *rig) {
+			for range 1000 {
+				r.report("b1", 0, errBroken)
+				r.report("b1", 500, nil)
+				r.report("b2", 200, nil)
+			}
+			r.is("b1", narrate.Up)
+		})
+}
+
+// TestCostsNothing: while nothing changes, a request costs no memory.
+func TestCostsNothing(t *testing.T) {
+	in(t, 3, []string{"-check", "off"}, func(r *rig) {
+		if n := testing.AllocsPerRun(100, func() { r.try(200, nil) }); n > 0 {
+			t.Errorf("%v allocations", n)
+		}
+	})
+}
+
 // TestNoFlapping: checks pass and all else is 500. In no minute are there more
 // than four changes.
 func TestNoFlapping(t *testing.T) {
@@ -342,7 +364,6 @@ func TestWhatCounts(t *testing.T) {
 		{"404", 404, nil, passed},
 		{"500", 500, nil, bad},
 		{"503", 503, nil, bad},
-		{"no answer, no error", 0, nil, none},
 		{"refused", 0, errRefused, refused},
 		{"not accepted in time", 0, errNotAccepted, broken},
 		{"no answer in time", 0, errTimeout, slow},
