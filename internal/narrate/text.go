@@ -63,6 +63,9 @@ func describe(e Event) string {
 	case KindQueue:
 		icon, text = "⏳", fmt.Sprintf("Requests that wait for a backend: %d", e.Waiting)
 	case KindCheck:
+		if e.Err == "" {
+			return "" // all is well, every few seconds
+		}
 		icon, text = "🩺", describeCheck(e)
 	case KindBody:
 		icon, text = "📤", "Forwarded the request's body ("+count(e.Bytes, "byte")+")"
