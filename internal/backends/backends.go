@@ -32,6 +32,7 @@ const (
 type Group struct {
 	backends []*backend
 	gate     sync.RWMutex // locked while the group is frozen
+	shared   shared
 }
 
 // backend is one demo backend, running or stopped.
@@ -41,6 +42,8 @@ type backend struct {
 	requests atomic.Int64 // all requests since Start, over all restarts
 	capacity int          // requests a second; 0: as many as come
 	gate     *sync.RWMutex
+	shared   *shared     // the group's
+	leaving  atomic.Bool // it says so to health checks
 
 	mu     sync.Mutex // guards what follows
 	life   *life      // nil while stopped
@@ -104,6 +107,7 @@ func StartLimited(addrs []string, perSecond int) (*Group, error) {
 		}
 		b := &backend{addr: listener.Addr().String(), capacity: perSecond, gate: &g.gate}
 		_, b.port, _ = net.SplitHostPort(b.addr)
+		b.shared = &g.shared
 		b.life = b.start(listener)
 		g.backends = append(g.backends, b)
 	}

@@ -45,6 +45,9 @@ const Endpoints = `/                  a page that names the backend and links to
 /drop?after=100    announces 1000 bytes more than it sends, breaks off after so many
                    bytes; &reset=1 breaks off with a TCP RST, which may overtake
                    bytes still on their way
+/health            200; 404 after a POST to /leave, which /leave?on=0 takes back;
+                   with ?deep=1 503 while what all backends depend on is off:
+                   a POST to /dependency?on=0, or on=1, of any of them
 `
 
 //go:embed page.html
@@ -109,6 +112,12 @@ func (l *life) route(w http.ResponseWriter, r *http.Request) error {
 		return webSocket(w, r)
 	case "/drop":
 		return drop(w, r)
+	case "/health":
+		return l.health(w, r)
+	case "/dependency":
+		return l.dependency(w, r)
+	case "/leave":
+		return l.leave(w, r)
 	default:
 		if code, ok := strings.CutPrefix(path, "/status/"); ok {
 			return l.status(w, r, code)

@@ -123,7 +123,7 @@ type record struct {
 	Failed  bool   `json:"failed,omitempty"`  // request, step 10: it counts as failed
 	Fault   string `json:"fault,omitempty"`   // whose failure Err is
 	Worker  string `json:"worker,omitempty"`  // who did it
-	State   string `json:"state,omitempty"`   // worker: started or exited
+	State   string `json:"state,omitempty"`   // of a worker, a connection, a try or a backend
 	Name    string `json:"name,omitempty"`    // client: which button
 	Calls   string `json:"calls,omitempty"`   // system calls
 	Peer    string `json:"peer,omitempty"`    // the other end's address
@@ -133,7 +133,9 @@ type record struct {
 
 // kinds gives each kind its packed number.
 var kinds = [...]string{narrate.KindStep, narrate.KindRoute, narrate.KindBody, narrate.KindRequest,
-	narrate.KindIdle, narrate.KindWorker, narrate.KindProblem, kindClient}
+	narrate.KindIdle, narrate.KindPool, narrate.KindTry, narrate.KindHealth,
+	narrate.KindCheck, narrate.KindWorker, narrate.KindProblem,
+	kindClient}
 
 // kindClient is the kind of what the page's own clients do.
 const kindClient = "client"

@@ -57,6 +57,11 @@ func describe(e Event) string {
 		icon, text = "🪙", describeBudget(e)
 	case KindHealth:
 		icon, text = health[e.State], "Backend "+e.Peer+" is "+e.State+": "+e.Text
+		if e.Peer == "" {
+			icon, text = "🚦", e.Text
+		}
+	case KindQueue:
+		icon, text = "⏳", fmt.Sprintf("Requests that wait for a backend: %d", e.Waiting)
 	case KindCheck:
 		icon, text = "🩺", describeCheck(e)
 	case KindBody:

@@ -7,6 +7,22 @@ const rowsDone = () => rows().filter((r) => r.getAttribute("data-end")).length;
 const results = () => rows().map((r) => r.querySelector(".result").textContent);
 const counted = (name) => Number(document.querySelector(`[data-counter="${name}"]`).dataset.value);
 const card = (i) => document.querySelector(`[data-index="${i}"]`).dataset;
+const pooled = (name) =>
+  [...document.querySelectorAll(".pool")].reduce((sum, n) => sum + Number(n.dataset[name]), 0);
+const marks = (kind) => [...document.querySelectorAll(`.mark.${kind}`)].filter(shown).length;
+const numbers = () =>
+  [...document.querySelectorAll(".number-of")].filter(shown).map((n) => n.textContent).join(" ");
+const tries = () =>
+  [...document.querySelectorAll("#tries li")]
+    .filter((n) => !n.hidden)
+    .map((n) => n.textContent)
+    .join("\n");
+window.checks = { ok: 0, failed: 0 };
+const checksSeen = () => {
+  for (const n of [...document.querySelectorAll(".check")].filter(shown))
+    window.checks[n.classList.contains("failed") ? "failed" : "ok"]++;
+  return [];
+};
 const backendIs = (addr, want) => {
   const { dataset } = document.querySelector(`[data-backend="${addr}"]`);
   return Object.entries(want).every(([name, value]) => dataset[name] === value);
@@ -135,7 +151,7 @@ function covered() {
   const texts = [
     ...document.querySelectorAll(
       "#flow h2, #flow p, #workers li, .card .text, #model, #chapter, #steps-title, " +
-        "#steps-request, .name, #step-list .time, .calls, #message, .legend li",
+        "#steps-request, #tries, .name, #step-list .time, .calls, #message, .legend li",
     ),
   ].filter((n) => n.offsetParent !== null && n.textContent);
   for (const n of texts) {

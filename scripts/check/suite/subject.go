@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -246,7 +247,8 @@ func openStarted(argv, backends []string, deadline time.Time, to Timeouts) (*Lab
 	return l, nil
 }
 
-// openChapter starts a chapter twice: with its own timeouts and with short ones.
+// openChapter starts a chapter twice: with its own timeouts, and with short ones;
+// the second one reuses connections as the chapter does by default.
 func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 	if err := s.Build(); err != nil {
 		return nil, err
@@ -275,16 +277,15 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 	if has("log") {
 		argv = append(argv, "-log", "off")
 	}
+	long := slices.Clone(argv)
 	if has("reuse") { // most cases send one request a connection, which is spared else
-		argv = append(argv, "-reuse", "always")
+		long = append(long, "-reuse", "always")
 	}
-	plainArgv := argv
-	spawn := func() (*Lab, error) { return openStarted(plainArgv, backends, deadline, Timeouts{}) }
+	spawn := func() (*Lab, error) { return openStarted(long, backends, deadline, Timeouts{}) }
 	labs, err := openFrom(spawn)
 	if err != nil {
 		return nil, err
 	}
-	argv = append([]string(nil), argv...)
 	var to Timeouts
 	for _, f := range []struct {
 		name string
