@@ -41,8 +41,9 @@ type Request struct {
 type try struct {
 	request *Request
 	client  *Client
-	backend *Backend           // nil: it is being connected to
+	backend *Backend           // nil: in Wait, as in step 6
 	cancel  context.CancelFunc // ends that
+	status  int                // of the response, once its header has come
 
 	ended    chan struct{} // closed when the goroutine has ended; nil if there is none
 	over     chan struct{} // closed when the response's side has ended, or a tunnel begins
@@ -79,6 +80,15 @@ func (r *Request) Again() (ok bool, reason string) {
 	return true, ""
 }
 
+// Status returns the status of the response that the last try brought, or 0. The
+// client may have seen another one.
+func (r *Request) Status() int {
+	if r.try == nil {
+		return 0
+	}
+	return r.try.status
+}
+
 // begin begins a try, unless the request has been abandoned.
 func (r *Request) begin(t *try) error {
 	r.endTry()
@@ -90,6 +100,26 @@ func (r *Request) begin(t *try) error {
 		return t.failed(r.over)
 	}
 	return nil
+}
+
+// Wait has something done for the request before it is written to a backend. It is
+// to end with ctx: after that time, or when the client leaves or the request is
+// abandoned, which is the error then.
+func (r *Request) Wait(within time.Duration, do func(ctx context.Context) *Error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	t := &try{cancel: cancel}
+	if err := r.begin(t); err != nil {
+		return err
+	}
+	watch := time.AfterFunc(watchAfter, t.watchWait)
+	failure := do(ctx)
+	watch.Stop()
+	r.endTry()
+	if failure == nil {
+		return nil
+	}
+	return t.failed(failure)
 }
 
 // Abandon gives the request up: the step that is under way ends with err, and so
@@ -188,8 +218,8 @@ func (t *try) start(side func()) {
 	}()
 }
 
-// watchConnect begins to watch the client while the backend is connected to.
-func (t *try) watchConnect() {
+// watchWait begins to watch the client in Wait.
+func (t *try) watchWait() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.finished {

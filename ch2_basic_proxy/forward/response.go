@@ -90,7 +90,7 @@ func (b *Backend) readResponse(r *Request) (*Response, error) {
 		return nil, backendError(http.StatusBadGateway,
 			"the backend changed the protocol unasked", nil)
 	}
-	b.response, b.readIdle = resp, b.settings.Idle
+	b.response, b.try.status, b.readIdle = resp, resp.Status, b.settings.Idle
 	return resp, nil
 }
 

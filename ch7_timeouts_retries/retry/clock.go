@@ -55,6 +55,8 @@ func (p *Policy) start(r *forward.Request) *clock {
 }
 
 func (c *clock) run(total time.Duration) {
+	c.mu.Lock() // a look may come before this is over
+	defer c.mu.Unlock()
 	c.up.credit, c.down.credit = grace, grace
 	if total > 0 {
 		c.totals = time.AfterFunc(total, func() { c.abandon(errTotal) })

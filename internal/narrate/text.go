@@ -57,7 +57,15 @@ func describe(e Event) string {
 		icon, text = "🪙", describeBudget(e)
 	case KindHealth:
 		icon, text = health[e.State], "Backend "+e.Peer+" is "+e.State+": "+e.Text
+		if e.Peer == "" {
+			icon, text = "🚦", e.Text
+		}
+	case KindQueue:
+		icon, text = "⏳", fmt.Sprintf("Requests that wait for a backend: %d", e.Waiting)
 	case KindCheck:
+		if e.Err == "" {
+			return "" // all is well, every few seconds
+		}
 		icon, text = "🩺", describeCheck(e)
 	case KindBody:
 		icon, text = "📤", "Forwarded the request's body ("+count(e.Bytes, "byte")+")"
