@@ -97,7 +97,9 @@ type Counts struct {
 	Retries     uint64         `json:"retries"`     // failed tries that another one followed
 	Backends    []BackendCount `json:"backends"`
 
-	Budget *narrate.Budget `json:"budget,omitempty"` // for retries; nil: there is none
+	Budget  *narrate.Budget `json:"budget,omitempty"`  // for retries; nil: there is none
+	Mode    string          `json:"mode,omitempty"`    // how backends are chosen; "": as usual
+	Waiting int             `json:"waiting,omitempty"` // requests that wait for a backend
 }
 
 // BackendCount are one backend's counts. P50 and P99 are percentiles of the
@@ -200,6 +202,9 @@ func (c *collector) count(e *narrate.Event, at int64) bool {
 		return c.notes.take(at)
 	case e.Kind == narrate.KindHealth || e.Kind == narrate.KindCheck:
 		return c.looked(e, at)
+	case e.Kind == narrate.KindQueue:
+		c.counts.Waiting = e.Waiting
+		return false
 	case e.Kind == narrate.KindBudget:
 		c.counts.Budget = e.Budget
 		return false
@@ -249,6 +254,10 @@ func (c *collector) connected(e *narrate.Event) {
 
 // looked keeps how a backend is, and counts the looks at it.
 func (c *collector) looked(e *narrate.Event, at int64) bool {
+	if e.Kind == narrate.KindHealth && e.Peer == "" { // that of them all
+		c.counts.Mode = e.State
+		return c.notes.take(at)
+	}
 	i := c.backendOf(e.Peer)
 	if i < 0 {
 		return false

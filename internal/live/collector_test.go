@@ -324,7 +324,12 @@ func TestHealth(t *testing.T) {
 		}
 		n.Check(testBackend, 0, time.Millisecond, err)
 	}
+	n.Health("", "panic", "fewer than half are well")
+	n.Queue(7)
 	got, _ := c.snapshot()
+	if got.Mode != "panic" || got.Waiting != 7 {
+		t.Errorf("mode %q, %d waiting", got.Mode, got.Waiting)
+	}
 	if got.Backends[1].Health != nil {
 		t.Errorf("the other backend is %+v", got.Backends[1].Health)
 	}
@@ -340,7 +345,7 @@ func TestHealth(t *testing.T) {
 			kinds[r.Kind]++
 		}
 	})
-	if kinds[narrate.KindHealth] != 2 || kinds[narrate.KindCheck] < checksBurst ||
+	if kinds[narrate.KindHealth] != 3 || kinds[narrate.KindCheck] < checksBurst ||
 		kinds[narrate.KindCheck] > checksBurst+5*checksPerSec {
 		t.Errorf("drawn are %v", kinds)
 	}

@@ -294,12 +294,13 @@ func (b *bench) testLongRun(t *testing.T) {
 				Peer: backends[i%3], State: narrate.Kept})
 		}
 		for i := range 300 {
-			n.Emit(narrate.Event{Kind: narrate.KindStep, Step: narrate.Connect, Peer: backends[i%3]})
+			n.Emit(narrate.Event{Kind: narrate.KindStep, Step: narrate.Connect,
+				Peer: backends[i%3]})
 			n.Emit(narrate.Event{Kind: narrate.KindPool, Peer: backends[i%3], State: narrate.Kept})
 			for reason := range 5 {
 				n.Emit(narrate.Event{Kind: narrate.KindPool, Peer: backends[i%3],
 					State: narrate.Closed,
-					Text:  fmt.Sprint("it has carried as many requests as it may, reason ", reason)})
+					Text:  fmt.Sprint("it has carried as many requests as it may: ", reason)})
 			}
 			n.Emit(narrate.Event{Kind: narrate.KindTry, Conn: first, State: narrate.Again,
 				Text: "the next one goes to 127.0.0.1:8001"})
@@ -457,6 +458,14 @@ func (b *bench) testHealth(t *testing.T) {
 	o.until(`window.checks.ok > 0 && window.checks.failed > 0`)
 	o.until(`[...document.querySelectorAll(".check")].every((n) => !shown(n))`) // they pass
 	seen(t)
+	n.Health("", "panic", "fewer than half are well")
+	n.Queue(1)
+	o.until(`document.querySelector("#budget").textContent
+		.includes("panic · 1 waits for a backend") &&
+		document.querySelector("#message").textContent === "fewer than half are well"`)
+	n.Health("", "", "enough backends are well again")
+	n.Queue(0)
+	o.until(`document.querySelector("#budget").hidden`)
 	type asked struct {
 		Addr  string
 		Drain bool
@@ -483,6 +492,33 @@ func (b *bench) testHealth(t *testing.T) {
 	replay := b.open(t, "file://"+o.save())
 	replay.until(`[0, 1, 2].map((i) => card(i).health).join() === "down,going down,draining"`)
 	replay.until(`document.querySelectorAll("[data-drain]").length === 0`)
+}
+
+// testUnwell: ch8 finds out that a backend is stopped, and that it is well again;
+// the page's button drains it.
+func (b *bench) testUnwell(t *testing.T) {
+	p := b.run(t, "ch8_health_checks", "-inter", "200ms", "-slow-start", "0")
+	o := b.watch(t, p)
+	o.until(`[0, 1, 2].every((i) => card(i).health === "up")`)
+	o.press("2")
+	o.until(`card(1).running === "false" && card(1).health === "down"`)
+	o.press("t")
+	closed(t, p, 10)
+	o.until(rowsDone(10) + " && " + counter("failed", 0) + ` && card(1).requests === "0"`)
+	o.noFaults(t)
+	o.press("2")
+	o.until(`card(1).running === "true" && card(1).health === "up"`)
+	o.click(`[data-drain="1"]`)
+	o.until(`card(1).health === "draining"`)
+	o.press("t")
+	closed(t, p, 20)
+	o.until(counter("connections", 20) + " && " + counter("failed", 0) +
+		` && card(1).requests === "0"`)
+	o.click(`[data-drain="1"]`)
+	o.until(`card(1).health === "up"`)
+	o.press("t")
+	closed(t, p, 30)
+	o.until(`card(1).requests !== "0"`)
 }
 
 func results(o *tab) string {

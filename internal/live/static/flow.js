@@ -97,9 +97,11 @@ export class Flow {
       this.geometry = null;
     }
     if (health && !card.root.dataset.health) $(".figures", card.root).append(card.state);
-    set(card.root, "data-health", health?.state);
-    say(card.state, running ? (health?.state ?? "") : "stopped");
-    set(card.state, "title", running && health ? `since ${health.why}` : null);
+    // Until something else is known of it, it counts as up, also if it is stopped.
+    const state = health && (health.state || "up");
+    set(card.root, "data-health", state);
+    say(card.state, state ?? (running ? "" : "stopped"));
+    set(card.state, "title", health?.why ? `since ${health.why}` : null);
     if (!drains || !this.act) return;
     if (!card.drain) {
       card.drain = el("button", { type: "button", "data-drain": index });
@@ -131,8 +133,8 @@ export class Flow {
   }
 
   // drawBudget draws the bucket of tokens for further tries, with a line at the
-  // half, below which there are none.
-  drawBudget({ budget, retries }) {
+  // half, below which there are none; and says what else goes for all backends.
+  drawBudget({ budget, retries, mode, waiting }) {
     const text = retries ? [`${count(retries)} tried again`] : [];
     if (budget) {
       const { level, full } = budget,
@@ -143,6 +145,9 @@ export class Flow {
       text.unshift(`retry budget ${+level.toFixed(1)} of ${full}`);
       if (low) text.push("further tries withheld");
     }
+    if (mode) text.push(mode);
+    if (waiting) text.push(`${count(waiting)} ${waiting === 1 ? "waits" : "wait"} for a backend`);
+    set(this.budget, "data-mode", mode);
     set(this.budget, "hidden", text.length ? null : "");
     set(this.level.parentNode, "hidden", budget ? null : "");
     say($("p", this.budget), text.join(" · "));
@@ -174,7 +179,8 @@ export class Flow {
     ];
     if (health) {
       const checks = `${count(health.failed)} of ${count(health.checks)} checks failed`;
-      lines.unshift([health.state && `${health.state}: ${health.why}`, checks].join("; "));
+      const why = health.why && `${health.state}: ${health.why}; `;
+      lines.unshift((why || "") + checks);
     }
     set(card.pool, "title", lines.join("\n"));
     const more = ends.length - REASONS;

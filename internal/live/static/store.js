@@ -197,7 +197,7 @@ export class Store {
     else if (e.kind === "problem") this.tell(e.t, e.err, true);
     else if (e.kind === "check") this.checks.push(e);
     else if (e.kind === "health")
-      this.tell(e.t, `${e.peer} is ${e.state}: ${e.text}`, e.state === "down");
+      this.tell(e.t, (e.peer ? `${e.peer} is ${e.state}: ` : "") + e.text, e.state === "down");
     else this.happened(e);
   }
 
