@@ -258,6 +258,10 @@ func TestHowOften(t *testing.T) {
 		conn.Read(make([]byte, 1))
 		return false
 	}
+	stands := func(n int, r *http.Request, conn *net.TCPConn) bool {
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+		return hangs(n, r, conn)
+	}
 	for _, test := range []struct {
 		name, flags   string
 		does          func(int, *http.Request, *net.TCPConn) bool
@@ -270,6 +274,7 @@ func TestHowOften(t *testing.T) {
 		{"after nothing", "-retry-on none", breaks, 1, 502},
 		{"after other failures", "-retry-on connect,timeout", breaks, 1, 502},
 		{"a timeout is not named", "-server-timeout 200ms", first(hangs), 1, 504},
+		{"the answer stands still", "-idle-timeout 200ms -retry-on timeout", stands, 1, 0},
 		{"a timeout is named", "-server-timeout 200ms -retry-on timeout", first(hangs), 2, 200},
 	} {
 		t.Run(test.name, func(t *testing.T) {

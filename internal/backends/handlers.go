@@ -86,6 +86,15 @@ func (l *life) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // response, a badRequest before it has written anything, and any other
 // error to break the connection off.
 func (l *life) route(w http.ResponseWriter, r *http.Request) error {
+	if l.queue != nil {
+		switch err := l.queue.wait(r.Context()); {
+		case err == errFull:
+			text(w, http.StatusServiceUnavailable, "The queue is full.")
+			return nil
+		case err != nil:
+			return err
+		}
+	}
 	switch path := r.URL.Path; path {
 	case "/":
 		return l.home(w)

@@ -1,6 +1,7 @@
 package live
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +19,8 @@ const (
 	checksBurst    = 40.0   // of which so many may come at once
 	maxOpen        = 65_536 // connections tracked at once
 	maxBackends    = 16
-	maxEnds        = 12 // reasons counted for each backend's connections
+	maxTold        = 4096 // open connections that a new viewer is told of
+	maxEnds        = 12   // reasons counted for each backend's connections
 )
 
 // collector turns events into counts and into the last minute's records.
@@ -52,12 +54,14 @@ type collector struct {
 // conn is what the counts need to know about an open connection. The second
 // half is about its request.
 type conn struct {
-	drawn    bool // shown to viewers
-	own      bool // of one of the page's clients: each of its requests is shown
-	shown    bool // the latest request is
-	idle     bool // it waits for another request
-	requests int  // how many have come
-	serving  bool // the latest has not ended
+	drawn    bool   // shown to viewers
+	own      bool   // of one of the page's clients: each of its requests is shown
+	shown    bool   // the latest request is
+	peer     string // its client, if it is drawn
+	at       int64  // when it was accepted
+	idle     bool   // it waits for another request
+	requests int    // how many have come
+	serving  bool   // the latest has not ended
 
 	us      int64 // sum of steps 6–9, without the pauses of slow motion
 	backend int16 // index, or -1
@@ -356,7 +360,7 @@ func (c *collector) accept(e *narrate.Event, at int64) bool {
 	if len(c.conns) >= maxOpen {
 		return false
 	}
-	k := conn{backend: -1}
+	k := conn{backend: -1, at: at}
 	k.drawn = c.draws.take(at)
 	if c.unmatched > 0 {
 		k.drawn = true
@@ -370,6 +374,7 @@ func (c *collector) accept(e *narrate.Event, at int64) bool {
 	k.shown = k.drawn
 	if k.drawn {
 		c.counts.Drawn++
+		k.peer = e.Peer
 	}
 	c.conns[e.Conn] = k
 	c.most()
@@ -468,6 +473,31 @@ func (c *collector) lost(events uint64) *lostNote {
 		note.Workers = append(note.Workers, name)
 	}
 	return note
+}
+
+// open returns the step 4 of the connections that are open and drawn, and that
+// they are idle, if they are. The ring may have lost it long ago.
+func (c *collector) open() []record {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var drawn []uint64
+	for id, k := range c.conns {
+		if k.drawn {
+			drawn = append(drawn, id)
+		}
+	}
+	slices.Sort(drawn)
+	all := []record{}
+	for _, id := range drawn[max(0, len(drawn)-maxTold):] {
+		k := c.conns[id]
+		all = append(all, record{At: k.at, Kind: narrate.KindStep, Conn: id,
+			Step: int(narrate.Accept), Peer: k.peer})
+		if k.idle {
+			all = append(all, record{At: k.at, Kind: narrate.KindIdle, Conn: id,
+				Request: k.requests})
+		}
+	}
+	return all
 }
 
 // client keeps a record of what one of the page's own clients did.

@@ -278,6 +278,39 @@ func TestTriesAndBudget(t *testing.T) {
 	}
 }
 
+// TestLongOpen: connections that are open for longer than the ring reaches back
+// are told to a viewer that comes then; at most so many.
+func TestLongOpen(t *testing.T) {
+	c, n := newTestCollector()
+	first, second := n.Accept(clientAt(50000)), n.Accept(clientAt(50001))
+	first.Begin()
+	exchange(second, testBackend)
+	second.Idle(true)
+	for i := range 50_000 {
+		c.draws.tokens = 300 // draw everything: the ring must go round
+		serve(n, 1024+i%40000, testBackend)
+	}
+	var got []string
+	for _, r := range c.open() {
+		if r.At < 0 || r.At > c.now() {
+			t.Errorf("%+v happened at %d", r, r.At)
+		}
+		got = append(got, fmt.Sprintf("%s %d.%d %d %s", r.Kind, r.Conn, r.Request, r.Step, r.Peer))
+	}
+	want := []string{"step 1.0 4 127.0.0.1:50000", "step 2.0 4 127.0.0.1:50001", "idle 2.1 0 "}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("open (-want +got):\n%s", diff)
+	}
+	c.draws.tokens, c.draws.burst = 1e6, 1e6
+	for i := range 2 * maxTold {
+		n.Accept(clientAt(1024 + i))
+	}
+	if all := c.open(); len(all) > 2*maxTold || all[len(all)-1].Conn != c.counts.Connections {
+		t.Errorf("told of %d, the newest is %d of %d", len(all), all[len(all)-1].Conn,
+			c.counts.Connections)
+	}
+}
+
 // TestHealth: how a backend is and was found to be; also of thousands of checks
 // only so many are drawn.
 func TestHealth(t *testing.T) {

@@ -272,6 +272,7 @@ type hello struct {
 	Now       int64    `json:"now"`       // microseconds since the page's start
 	Listening []record `json:"listening"` // steps 1–3
 	Children  []record `json:"children"`  // starts of the processes that run
+	Open      []record `json:"open"`      // steps 4 of the connections that are open
 }
 
 // lostNote tells a viewer what it was too slow for, and what goes on all the same.

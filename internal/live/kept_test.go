@@ -200,8 +200,33 @@ func (b *bench) testManyKept(t *testing.T) {
 	if lost != "0" {
 		t.Errorf("the page lost %s events", lost)
 	}
-	o.read(`document.documentElement.dataset.view = "all"`, nil)
 	o.noFaults(t)
+
+	// What a page remembers of a connection that stays open is bounded, in number
+	// and in time; and one that was open before is told of twice and drawn once.
+	var got struct{ Lanes, Requests, Steps, Idle, Later int }
+	o.evaluate(`import('./store.js').then(({ Store }) => {
+		const accept = { t: 1, kind: 'step', step: 4, conn: 7, peer: 'x', us: 0 };
+		const store = new Store({ children: [], open: [accept] });
+		store.add(accept);
+		for (let n = 1; n <= 5000; n++) {
+			const t = n * 1e4, request = n, conn = 7, us = 1;
+			for (let step = 5; step <= 9; step++)
+				store.add({ t, us, kind: 'step', step, conn, request });
+			store.add({ t, us, kind: 'request', conn, request });
+			store.add({ t, us, kind: 'idle', conn, request });
+		}
+		store.trim(5000e4);
+		const [lane] = store.lanes;
+		const got = { Lanes: store.lanes.length, Requests: lane.requests.length,
+			Steps: lane.steps.length, Idle: lane.idle.length };
+		store.trim(5000e4 + 70e6);
+		return { ...got, Later: lane.requests.length + lane.steps.length + lane.idle.length };
+	})`, &got)
+	if got.Lanes != 1 || got.Requests != 400 || got.Steps != 1+5*400 || got.Idle > 401 ||
+		got.Later > 2 {
+		t.Errorf("the page remembers %+v", got)
+	}
 }
 
 // manyOnOne makes requests on so many connections at once, so many on each.
@@ -352,8 +377,8 @@ func (b *bench) testRetried(t *testing.T) {
 	o.until(`[0, 1, 2].some((i) => card(i).inFlight === "1")`)
 	o.read(`[0, 1, 2].findIndex((i) => card(i).inFlight === "1")`, &busy)
 	o.press(fmt.Sprint(busy + 1))
-	o.until(fmt.Sprintf(`card(%d).inFlight === "0" && document.querySelector("#budget").dataset.level
-		=== "3"`, busy))
+	o.until(fmt.Sprintf(`card(%d).inFlight === "0" &&
+		document.querySelector("#budget").dataset.level === "3"`, busy))
 	closed(t, p, 11)
 	o.until(counter("connections", 11) + " && " + counter("failed", 0))
 	o.until(`document.querySelector("#budget").dataset.level === "3.5"`)

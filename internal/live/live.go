@@ -203,13 +203,15 @@ func (s *Server) handler() http.Handler {
 
 // hello returns what opens a stream or a recording.
 func (s *Server) hello(token string) hello {
+	open := s.col.open()
 	s.col.mu.Lock()
 	defer s.col.mu.Unlock()
 	h := hello{Chapter: s.config.Chapter, Workers: s.config.Workers, Proxy: s.proxyAddr(),
 		Single: s.config.Single, RawCalls: s.config.RawCalls,
 		Forwards: len(s.config.BackendAddrs) > 0, Keeps: s.config.Keeps,
 		Demo: s.config.Backends != nil, Token: token, StartedAt: s.col.start.UnixMilli(),
-		Now: s.col.now(), Listening: append([]record{}, s.col.listening...), Children: []record{}}
+		Now: s.col.now(), Listening: append([]record{}, s.col.listening...), Children: []record{},
+		Open: open}
 	for _, started := range s.col.workers {
 		h.Children = append(h.Children, started)
 	}

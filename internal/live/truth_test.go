@@ -100,7 +100,7 @@ func (b *bench) testManyChildren(t *testing.T) {
 	o.evaluate(`import('./store.js').then(({ Store }) => {
 		const kind = 'worker', state = 'started';
 		const started = (worker, conn, t = 2) => ({ kind, state, worker, conn, t });
-		const store = new Store({ children: [started('standing', 0, 1)] });
+		const store = new Store({ open: [], children: [started('standing', 0, 1)] });
 		const start = (worker, conn) => store.add(started(worker, conn));
 		start('standing 2'); start('child 1', 7); start('child 2', 8);
 		store.missed({ events: 9, open: [8], workers: ['standing', 'standing 2', 'child 2'] });

@@ -18,9 +18,10 @@ func main() {
 	flags := flag.NewFlagSet("docscheck", flag.ContinueOnError)
 	update := flags.Bool("u", false, "rewrite blocks that have drifted")
 	norun := flags.Bool("norun", false, "leave the transcripts alone")
+	cdir := flags.String("c", "", "`folder` of the five C programs; without it stand-ins run")
 	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), "Usage: go run ./scripts/docscheck [-u] [-norun] [PAGE.md "+
-			"...]\n\n"+
+		fmt.Fprint(flags.Output(), "Usage: go run ./scripts/docscheck [-u] [-norun] [-c DIR] "+
+			"[PAGE.md ...]\n\n"+
 			"Compares what the pages quote, show and link to with the source and with fresh\n"+
 			"runs. How to write the comments that it reads: go doc ./scripts/docscheck\n\n")
 		flags.PrintDefaults()
@@ -30,12 +31,15 @@ func main() {
 	} else if err != nil {
 		os.Exit(2)
 	}
+	if *cdir != "" {
+		*cdir, _ = filepath.Abs(*cdir) // commands run elsewhere
+	}
 	root, err := book.Root()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	c := checker{root: root, update: *update, norun: *norun, out: os.Stdout}
+	c := checker{root: root, cdir: *cdir, update: *update, norun: *norun, out: os.Stdout}
 	if !c.run(flags.Args()) {
 		os.Exit(1)
 	}
@@ -44,6 +48,7 @@ func main() {
 // checker checks the pages of one repository.
 type checker struct {
 	root   string
+	cdir   string // the C programs; "": the stand-ins in testdata
 	update bool
 	norun  bool
 	out    io.Writer
@@ -188,7 +193,7 @@ func (c *checker) transcript(b block) (want []string, drift string, err error) {
 		return nil, "", err
 	}
 	if c.runner == nil {
-		if c.runner, err = newRunner(c.root); err != nil {
+		if c.runner, err = newRunner(c.root, c.cdir); err != nil {
 			return nil, "", err
 		}
 	}

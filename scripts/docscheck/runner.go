@@ -24,11 +24,15 @@ import (
 // runner runs transcripts. It builds each program once.
 type runner struct {
 	root  string
+	cdir  string            // where DIR/X.c of a command is found
 	dir   string            // for binaries and curl's settings
 	built map[string]string // package path, "./ch4_threaded", to binary
 }
 
-func newRunner(root string) (*runner, error) {
+func newRunner(root, cdir string) (*runner, error) {
+	if cdir == "" {
+		cdir = filepath.Join(root, "scripts", "docscheck", "testdata", "c")
+	}
 	dir, err := os.MkdirTemp("", "docscheck")
 	if err != nil {
 		return nil, err
@@ -36,7 +40,7 @@ func newRunner(root string) (*runner, error) {
 	// The length of curl's name for itself is part of every byte count.
 	err = os.WriteFile(filepath.Join(dir, ".curlrc"), []byte("user-agent = \"curl/8.14.1\"\n"),
 		0o644)
-	return &runner{root: root, dir: dir, built: map[string]string{}}, err
+	return &runner{root: root, cdir: cdir, dir: dir, built: map[string]string{}}, err
 }
 
 func (r *runner) close() { os.RemoveAll(r.dir) }
@@ -89,6 +93,14 @@ func (r *runner) play(s script, quick bool) (printed [][]string, err error) {
 		return nil, err
 	}
 	defer p.stop()
+	if s.backends {
+		beside, err := p.start("go run ./scripts/backends")
+		if err != nil {
+			return nil, err
+		}
+		defer beside.Kill()
+		beside.awaitReady()
+	}
 	for _, c := range s.commands {
 		expect := -1
 		if quick && !s.hidden && !slices.Contains(c.want, ellipsis) {
@@ -168,6 +180,7 @@ type process struct {
 var (
 	goRun    = regexp.MustCompile(`\bgo run (\./[\w./-]+)`)
 	portWord = regexp.MustCompile(`([?&]\w+=)?\b(` + strings.Join(documented, "|") + `)\b`)
+	cSource  = regexp.MustCompile(`\bDIR/(\w+\.c)\b`)
 )
 
 // command runs one command and returns what it and the background printed.
@@ -222,7 +235,7 @@ func (p *player) start(text string) (*process, error) {
 		simple: strings.HasPrefix(text, "go run ") && !strings.ContainsAny(text, "|;&<>")}
 	r.Cmd.Dir = p.root
 	r.Cmd.Env = append(os.Environ(), "NO_COLOR=1", "TERM=dumb", "TZ=UTC", "LC_ALL=C.UTF-8",
-		"CURL_HOME="+p.dir)
+		"CURL_HOME="+p.dir, "CPATH="+p.cdir)
 	r.Cmd.Stderr, r.Cmd.Stdout = &r.Stdout, &r.Stdout
 	return r, r.Start()
 }
@@ -238,16 +251,38 @@ func (p *player) prepare(text string) (string, error) {
 		}
 		return binary + defaultFlags(pkg)
 	})
-	text = portWord.ReplaceAllStringFunc(text, func(word string) string {
-		if free, ok := p.ports[word]; ok {
-			return free
+	text = p.freePorts(text)
+	text = cSource.ReplaceAllStringFunc(text, func(source string) string {
+		file, err := p.copyC(cSource.FindStringSubmatch(source)[1])
+		if err != nil {
+			failed = err
 		}
-		return word // "?n=8000" is no port
+		return file
 	})
 	if n := len(p.background); n > 0 {
 		text = strings.ReplaceAll(text, "$!", strconv.Itoa(p.background[n-1].PID()))
 	}
 	return text, failed
+}
+
+// freePorts puts free ports in the place of those that pages write.
+func (p *player) freePorts(text string) string {
+	return portWord.ReplaceAllStringFunc(text, func(word string) string {
+		if free, ok := p.ports[word]; ok {
+			return free
+		}
+		return word // "?n=8000" is no port
+	})
+}
+
+// copyC copies a C program, whose ports are fixed, with free ports in their place.
+func (p *player) copyC(name string) (file string, err error) {
+	code, err := os.ReadFile(filepath.Join(p.cdir, name))
+	if err != nil {
+		return "", err
+	}
+	file = filepath.Join(p.dir, p.ports["8080"]+name)
+	return file, os.WriteFile(file, []byte(p.freePorts(string(code))), 0o644)
 }
 
 // build builds a program once and returns the binary's path.

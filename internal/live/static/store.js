@@ -72,7 +72,8 @@ class Lane {
     this.requests.splice(0, drop);
     const n = this.requests[0]?.n ?? Infinity;
     this.steps = this.steps.filter((s) => s.step === 4 || (s.request || 1) >= n);
-    this.idle = this.idle.filter((from) => from >= (this.requests[0]?.from ?? 0)).slice(-KEPT);
+    const cut = this.requests[0]?.from ?? t;
+    this.idle = this.idle.filter((from, i, all) => from >= cut || i === all.length - 1);
     this.changed();
   }
 
@@ -181,6 +182,7 @@ export class Store {
     this.lost = 0;
     this.newest = 0; // time of the latest event or counts
     this.active = 0; // time of the latest event
+    for (const e of hello.open) this.add(e);
     for (const e of hello.children) this.worker(e);
   }
 
@@ -216,6 +218,7 @@ export class Store {
   }
 
   accept(e) {
+    if (this.conns.has(e.conn)) return; // the program's greeting had it already
     let lane = this.byPeer.get(e.peer);
     if (lane && lane.conn === null) {
       this.byPeer.delete(e.peer);

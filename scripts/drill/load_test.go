@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"reverseproxy/internal/harness"
+)
+
+// fullSpeed skips a test that takes long and measures what holds at full speed.
+func fullSpeed(t *testing.T) {
+	t.Helper()
+	if harness.Race || testing.Short() {
+		t.Skip("takes half a minute, and is a matter of speed")
+	}
+}
+
+// The drills do little but wait, so all are run at once.
+func TestDeadAndStorm(t *testing.T) {
+	fullSpeed(t)
+	var all sync.WaitGroup
+	for _, c := range []struct {
+		folder string
+		rate   int
+		loses  bool // GETs
+	}{{"ch6_keep_alive", 60, true}, {"ch7_timeouts_retries", 1, false},
+		{"ch7_timeouts_retries", 200, false}} {
+		all.Go(func() { // ends with its drill
+			t.Run(fmt.Sprint("dead/", c.folder, "/", c.rate), func(t *testing.T) {
+				r, err := new(dead).run(t.Context(), chapter(c.folder), c.rate)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if (r.LostGETs > 0) != c.loses {
+					t.Errorf("%d of %d GETs are lost", r.LostGETs, r.GETs)
+				}
+				if r.Twice > 0 {
+					t.Errorf("%d POSTs are processed twice", r.Twice)
+				}
+			})
+		})
+	}
+	for _, c := range []struct {
+		budget      string
+		best, worst float64 // bounds of what stormResult has
+	}{{"0", 0.5, 0}, {"100", 1, 0.95}} {
+		all.Go(func() { // ends with its drill
+			t.Run("storm/budget "+c.budget, func(t *testing.T) {
+				s := chapter("ch7_timeouts_retries", "-retry-budget", c.budget)
+				r, err := storm(t.Context(), s)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("goodput %.2f before, at best %.2f just after, at worst %.2f later", r.Before,
+					r.Best, r.Worst)
+				if r.Before < 0.99 || r.Best > c.best || r.Worst < c.worst {
+					t.Errorf("want 1, at most %.2f, at least %.2f", c.best, c.worst)
+				}
+			})
+		})
+	}
+	all.Wait()
+}
+
+// busy are backends that answer 503 at once, and count.
+type busy struct{ seen []atomic.Int32 }
+
+func (b *busy) await(*session) error    { return nil }
+func (b *busy) garbage(*session, error) {}
+func (b *busy) answer(c *session, r *http.Request) error {
+	q, err := parse(r)
+	if err != nil {
+		return err
+	}
+	b.seen[q.id].Add(1)
+	_, err = io.WriteString(c, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+	return err
+}
+
+// When all backends are overloaded, other tries are load without use: the budget
+// keeps them below a twentieth, from the first second on.
+func TestAllBusy(t *testing.T) {
+	fullSpeed(t)
+	const rate, seconds = 1000, 3
+	b := &busy{make([]atomic.Int32, rate*seconds+1)}
+	servers, err := farm([]string{"127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"}, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer killAll(servers)
+	p, err := chapter("ch7_timeouts_retries").start(t.Context(), addrsOf(servers), "-log", "off",
+		"-retry-on", "503")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.stop()
+	l := &load{addr: p.addr, rate: rate, last: seconds * time.Second, patience: tooLong,
+		query: func(id int) *query {
+			return &query{id: id, method: "GET", shape: "length", size: 1}
+		}}
+	for _, s := range l.run(t.Context()) {
+		if s.Status != http.StatusServiceUnavailable {
+			t.Fatalf("a client got status %d, not its backend's own answer", s.Status)
+		}
+	}
+	for second := range seconds {
+		tries := 0
+		for id := second*rate + 1; id <= (second+1)*rate; id++ {
+			tries += int(b.seen[id].Load())
+		}
+		t.Logf("second %d: %d tries of %d requests", second+1, tries, rate)
+		if tries > rate*105/100 {
+			t.Errorf("second %d: %d tries of %d requests", second+1, tries, rate)
+		}
+	}
+}
