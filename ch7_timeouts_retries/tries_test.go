@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"reverseproxy/internal/harness"
+	"reverseproxy/internal/narrate"
 )
 
 // Where the first try of a request ends.
@@ -383,4 +384,27 @@ func TestAllBusy(t *testing.T) {
 	if total > requests*105/100 {
 		t.Errorf("%d tries of %d requests", total, requests)
 	}
+}
+
+// The chapter's named gap: a dead backend costs a failed try each time, since
+// nobody remembers. No client notices, and the next one in the list has its share.
+func TestDeadBackendCostsATry(t *testing.T) {
+	f := newFarm(t, serves)
+	f.addrs[0] = closed(t)
+	p := harness.Start(t, harness.Retries, "-backends", f.flag())
+	const requests = 30
+	got := map[string]int{}
+	for i := range requests {
+		target := fmt.Sprint("/", i)
+		if status, _ := ask(t, p, "POST", target, 10); status != 200 || f.had("POST "+target) != 1 {
+			t.Errorf("request %d: status %d", i, status)
+		}
+		got[f.tries["POST "+target][0]]++
+	}
+	if diff := cmp.Diff(map[string]int{f.addrs[1]: 20, f.addrs[2]: 10}, got); diff != "" {
+		t.Errorf("who answered: want (-), got (+):\n%s", diff)
+	}
+	p.WaitEvents(t, "refused", requests/3, func(e narrate.Event) bool {
+		return e.Step == narrate.Connect && e.Err != ""
+	})
 }

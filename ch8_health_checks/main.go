@@ -101,7 +101,7 @@ func (p *proxy) handleRequest(client *forward.Client,
 
 	// Try the backend whose turn it is, of those that are well, and others
 	// after it if it fails.
-	tries := p.retry.BeginWith(request, p.farm, log)
+	tries := p.retry.Begin(request, p.farm, log)
 	defer tries.End(&err)
 	for tries.Next(err) {
 		err = p.tryBackend(client, request, tries, log)

@@ -4,25 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 
 	"reverseproxy/ch2_basic_proxy/forward"
-	"reverseproxy/ch5_load_balancer/balance"
 	"reverseproxy/ch6_keep_alive/keep"
 	"reverseproxy/internal/narrate"
 )
-
-// Chooser chooses the backend of each try, where it is not simply the next one.
-type Chooser interface {
-	// Choose returns the address of a backend for one more try of a request, none
-	// of those that have been tried; or ErrNone.
-	Choose(r *forward.Request, tried []string) (addr string, err error)
-	// Release is called when the try is over.
-	Release(addr string)
-}
-
-// ErrNone is the error of a Chooser that has no backend for another try.
-var ErrNone = errors.New("no other backend is left")
 
 // Tries are the tries of one request, one after the other.
 type Tries struct {
@@ -32,33 +18,25 @@ type Tries struct {
 	request *forward.Request
 	log     *narrate.Conn
 	clock   *clock
-	next    string   // the backend of the next one, once it is chosen
-	from    Chooser  // nil: the next one in the list
-	none    error    // why it found no backend
+	from    Chooser
+	next    string   // what that has chosen for the next one
+	none    error    // why it had nothing to choose
 	tried   []string // backends
 	further int      // tries after one that a backend may have seen
 	refused bool     // Answer wants another one
 	failed  bool     // the answer that the client gets is a failure
 }
 
-// Begin begins the tries of a request, and its clock. The first goes to the
-// backend whose turn it is.
-func (p *Policy) Begin(r *forward.Request, turns *balance.RoundRobin, log *narrate.Conn) *Tries {
-	t := p.BeginWith(r, nil, log)
-	t.next = turns.Next()
-	return t
-}
-
-// BeginWith is Begin, with the backends that from chooses.
-func (p *Policy) BeginWith(r *forward.Request, from Chooser, log *narrate.Conn) *Tries {
+// Begin begins the tries of a request, and its clock.
+func (p *Policy) Begin(r *forward.Request, from Chooser, log *narrate.Conn) *Tries {
 	if p.retries > 0 {
 		r.Keep(mostBody)
 	}
 	return &Tries{policy: p, request: r, log: log, clock: p.start(r), from: from}
 }
 
-// End ends the last try, and stops the request's clock. If no backend could be
-// found for it, that is its failure.
+// End ends the last try, and stops the request's clock. If there was no backend
+// for it, that is its failure.
 func (t *Tries) End(failure *error) {
 	t.clock.stop()
 	t.release()
@@ -68,7 +46,7 @@ func (t *Tries) End(failure *error) {
 }
 
 func (t *Tries) release() {
-	if t.from != nil && t.Addr != "" {
+	if t.Addr != "" {
 		t.from.Release(t.Addr)
 		t.Addr = ""
 	}
@@ -79,11 +57,10 @@ func (t *Tries) release() {
 func (t *Tries) Next(err error) bool {
 	var e *forward.Error
 	switch {
-	case len(t.tried) == 0 && t.next == "":
-		if t.none = t.choose(); t.none != nil {
+	case len(t.tried) == 0:
+		if t.next, t.none = t.from.Choose(t.request, nil); t.none != nil {
 			return false
 		}
-	case len(t.tried) == 0:
 	case err == nil:
 		if !t.failed {
 			t.policy.budget.Success()
@@ -168,17 +145,12 @@ func (t *Tries) may(e *forward.Error, named, later bool) bool {
 	}
 	if why == "" {
 		if !e.Sent {
-			t.release() // it has not begun anything
+			t.release() // nothing of it is under way there
 		}
-		switch err := t.choose(); {
-		case err == nil:
-		case err != ErrNone:
-			why, t.none = "no other backend came free", err
-		default:
-			why = ErrNone.Error()
-			if t.from != nil && !e.Sent {
-				t.none = &forward.Error{Status: http.StatusServiceUnavailable, Err: e.Err,
-					Reason: "no backend is left: " + e.Reason, By: forward.ByBackend}
+		var none error
+		if t.next, none = t.from.Choose(t.request, t.tried); none != nil {
+			if why = none.Error(); !e.Sent && none != errNone {
+				t.none = none
 			}
 		}
 	}
@@ -192,28 +164,4 @@ func (t *Tries) may(e *forward.Error, named, later bool) bool {
 	t.log.Tried(true, "the next one goes to "+t.next)
 	t.log.Again()
 	return true
-}
-
-// choose chooses the backend of the next try.
-func (t *Tries) choose() (err error) {
-	if t.from != nil {
-		t.next, err = t.from.Choose(t.request, t.tried)
-		return err
-	}
-	if t.next = t.untried(); t.next == "" {
-		return ErrNone
-	}
-	return nil
-}
-
-// untried returns the next backend in the list that has not been tried, or "".
-func (t *Tries) untried() string {
-	all := t.policy.app.Backends
-	i := slices.Index(all, t.Addr)
-	for n := 1; n < len(all); n++ {
-		if addr := all[(i+n)%len(all)]; !slices.Contains(t.tried, addr) {
-			return addr
-		}
-	}
-	return ""
 }

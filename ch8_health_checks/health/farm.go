@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"reverseproxy/ch2_basic_proxy/forward"
-	"reverseproxy/ch7_timeouts_retries/retry"
 	"reverseproxy/internal/cli"
 )
 
@@ -175,7 +174,7 @@ func (f *Farm) Choose(r *forward.Request, tried []string) (addr string, err erro
 	}
 	defer f.mu.Unlock()
 	if !left {
-		return "", retry.ErrNone
+		return "", errNone
 	}
 	return f.take(r, free), nil
 }

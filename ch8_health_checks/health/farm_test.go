@@ -15,7 +15,6 @@ import (
 
 	"reverseproxy/ch2_basic_proxy/forward"
 	"reverseproxy/ch2_basic_proxy/http1"
-	"reverseproxy/ch7_timeouts_retries/retry"
 	"reverseproxy/internal/narrate"
 )
 
@@ -198,7 +197,7 @@ func TestAllDead(t *testing.T) {
 			tried = append(tried, b)
 			r.done(b, 0, errRefused)
 			_, err := r.Choose(nil, []string{b})
-			if err != retry.ErrNone {
+			if err != errNone {
 				t.Fatalf("after one: %v", err)
 			}
 		}

@@ -38,6 +38,10 @@ func (f *Farm) wait(w *waiter) (addr string, err error) {
 	return addr, err
 }
 
+// What becomes of a request that no backend has seen and none is left for.
+var errNone = &forward.Error{Status: http.StatusServiceUnavailable, By: forward.ByBackend,
+	Reason: "no backend is left: all refuse connections"}
+
 var errBusy = &forward.Error{Status: http.StatusServiceUnavailable, By: forward.ByProxy,
 	Reason: "all backends are busy"}
 

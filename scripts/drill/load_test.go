@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -67,8 +68,12 @@ func TestDeadAndStorm(t *testing.T) {
 	all.Wait()
 }
 
-// busy are backends that answer 503 at once, and count.
-type busy struct{ seen []atomic.Int32 }
+// busy are backends that count, and fail: all at once, or with 503.
+type busy struct {
+	seen  []atomic.Int32
+	wait  chan struct{} // if not nil: first tries are held until it is closed, and broken off
+	first atomic.Int32  // how many are held
+}
 
 func (b *busy) await(*session) error    { return nil }
 func (b *busy) garbage(*session, error) {}
@@ -77,9 +82,57 @@ func (b *busy) answer(c *session, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	b.seen[q.id].Add(1)
-	_, err = io.WriteString(c, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
-	return err
+	switch n := b.seen[q.id].Add(1); {
+	case b.wait == nil:
+		_, err := io.WriteString(c, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+		return err
+	case n > 1:
+		return usual(c, q, r)
+	}
+	if int(b.first.Add(1)) == len(b.seen)-1 {
+		close(b.wait)
+	}
+	<-b.wait
+	return io.EOF
+}
+
+// start starts the backends, and ch7 before them.
+func (b *busy) start(t *testing.T, requests int, retryOn string) (addr string) {
+	t.Helper()
+	b.seen = make([]atomic.Int32, requests+1)
+	servers, err := farm(strings.Fields(strings.Repeat("127.0.0.1:0 ", 3)), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { killAll(servers) })
+	p, err := chapter("ch7_timeouts_retries").start(t.Context(), addrsOf(servers), "-log", "off",
+		"-retry-on", retryOn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.stop)
+	return p.addr
+}
+
+func small(id int) *query { return &query{id: id, method: "GET", shape: "length", size: 1} }
+
+// A full budget covers the failure of 49 requests together: half of 100 tokens, and
+// one that must be left.
+func TestFortyNineTogether(t *testing.T) {
+	const n = 49
+	b := &busy{wait: make(chan struct{})}
+	addr := b.start(t, n, "broken")
+	var all sync.WaitGroup
+	for id := 1; id <= n; id++ {
+		all.Go(func() { // ends with its answer
+			c := &client{addr: addr, patience: tooLong}
+			defer c.close()
+			if o := c.ask(small(id)); o.err != nil || o.status != http.StatusOK {
+				t.Errorf("request %d got status %d, %v", id, o.status, o.err)
+			}
+		})
+	}
+	all.Wait()
 }
 
 // When all backends are overloaded, other tries are load without use: the budget
@@ -87,22 +140,9 @@ func (b *busy) answer(c *session, r *http.Request) error {
 func TestAllBusy(t *testing.T) {
 	fullSpeed(t)
 	const rate, seconds = 1000, 3
-	b := &busy{make([]atomic.Int32, rate*seconds+1)}
-	servers, err := farm([]string{"127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"}, b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer killAll(servers)
-	p, err := chapter("ch7_timeouts_retries").start(t.Context(), addrsOf(servers), "-log", "off",
-		"-retry-on", "503")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.stop()
-	l := &load{addr: p.addr, rate: rate, last: seconds * time.Second, patience: tooLong,
-		query: func(id int) *query {
-			return &query{id: id, method: "GET", shape: "length", size: 1}
-		}}
+	b := &busy{}
+	l := &load{addr: b.start(t, rate*seconds, "503"), rate: rate, last: seconds * time.Second,
+		patience: tooLong, query: small}
 	for _, s := range l.run(t.Context()) {
 		if s.Status != http.StatusServiceUnavailable {
 			t.Fatalf("a client got status %d, not its backend's own answer", s.Status)

@@ -201,9 +201,9 @@ func (o *options) subjects(named, chapters []string) (all []*subject, err error)
 		}
 		return all, nil
 	}
-	s := &subject{Name: o.cmd, cmd: o.cmd, proxy: o.proxy, backends: strings.Split(o.backends, ",")}
-	if o.cmd == "" {
-		s.Name = o.proxy
+	s := &subject{Name: o.proxy, cmd: o.cmd, proxy: o.proxy, backends: strings.Split(o.backends, ",")}
+	if words := strings.Fields(o.cmd); len(words) > 0 {
+		s.Name = filepath.Base(words[0])
 	}
 	if len(named) > 0 || len(s.backends) != 3 {
 		return nil, errors.New("-cmd and -proxy need -backends with three addresses, and no chapter")
