@@ -142,7 +142,8 @@ func ask(t *testing.T, p *harness.Proxy, method, target string, body int) (int, 
 	t.Helper()
 	c := p.Dial(t)
 	defer c.Close()
-	head := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: retry.test\r\nConnection: close\r\n", method, target)
+	head := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: retry.test\r\nConnection: close\r\n", method,
+		target)
 	if body > 0 {
 		head += fmt.Sprintf("Content-Length: %d\r\n", body)
 	}
@@ -191,9 +192,10 @@ func TestDecisions(t *testing.T) {
 		farms[phase] = f
 		proxies[phase] = harness.Start(t, harness.Retries, append(flags, "-backends", f.flag())...)
 	}
-	for _, method := range []string{"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "POST", "PATCH"} {
+	bodies := map[string]int{"none": 0, "64 KiB": 64 << 10, "larger": 64<<10 + 1}
+	for _, method := range strings.Fields("GET HEAD OPTIONS TRACE PUT DELETE POST PATCH") {
 		for _, phase := range phases {
-			for name, body := range map[string]int{"none": 0, "64 KiB": 64 << 10, "larger": 64<<10 + 1} {
+			for name, body := range bodies {
 				t.Run(method+", "+phase+", body "+name, func(t *testing.T) {
 					t.Parallel()
 					p, f := proxies[phase], farms[phase]
@@ -284,8 +286,9 @@ func TestHowOften(t *testing.T) {
 			p := harness.Start(t, harness.Retries,
 				append(strings.Fields(test.flags), "-backends", f.flag())...)
 			status, _ := ask(t, p, "GET", "/", 0)
-			if got := []int{f.had("GET /"), status}; got[0] != test.tries || got[1] != test.status {
-				t.Errorf("%d tries, status %d, want %d, %d", got[0], got[1], test.tries, test.status)
+			got := []int{f.had("GET /"), status}
+			if diff := cmp.Diff([]int{test.tries, test.status}, got); diff != "" {
+				t.Errorf("tries and status: want (-), got (+):\n%s", diff)
 			}
 		})
 	}

@@ -165,7 +165,7 @@ func (f *Farm) tell(b *Backend) {
 func (f *Farm) Choose(r *forward.Request, tried []string) (addr string, err error) {
 	f.mu.Lock()
 	free, left := f.free(tried)
-	if left && (len(free) == 0 || len(f.queue) > 0) {
+	if left && len(free) == 0 {
 		w := &waiter{request: r, tried: tried, got: make(chan string, 1)}
 		f.queue = append(f.queue, w)
 		f.tellQueue()

@@ -449,6 +449,17 @@ func TestDraining(t *testing.T) {
 	})
 }
 
+// TestSpare: a request that all others have failed is served by one that drains.
+func TestSpare(t *testing.T) {
+	in(t, 3, []string{"-max-fails", "0"}, func(r *rig) {
+		r.Drain("b1", true)
+		tried := []string{r.pick(), r.pick()}
+		if got := r.pick(tried...); got != "b1" {
+			t.Errorf("after %v: %s", tried, got)
+		}
+	})
+}
+
 // TestDrainedByCheck: 404 drains, at once, until another answer; 503 is a failure.
 func TestDrainedByCheck(t *testing.T) {
 	in(t, 2, nil, func(r *rig) {
