@@ -79,7 +79,7 @@ func (p *proxy) handleClient(conn net.Conn, log *narrate.Conn) (err error) {
 
 	// 6. Connect to the backend: returns when the backend's kernel has
 	// completed the handshake (C: socket, connect).
-	backend, err := forward.Connect(p.app.Backends[0], p.settings, log)
+	backend, err := forward.Connect(p.app.Backends[0], request)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func TestAllocations(t *testing.T) {
 	}()
 	app := cli.New(backend.Addr().String())
 	p := &proxy{app: app, settings: forward.Flags(app), slots: workers.Flags(app)}
-	p.pool = keep.Flags(app, p.settings, p.slots)
+	p.pool = keep.Flags(app, p.slots)
 	if err := app.Flags.Set("keepalive-requests", "1000000"); err != nil {
 		t.Fatal(err)
 	}

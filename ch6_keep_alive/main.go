@@ -30,7 +30,7 @@ func main() {
 	app := cli.New("127.0.0.1:8000", "127.0.0.1:8001", "127.0.0.1:8002")
 	p := &proxy{app: app, settings: forward.Flags(app)}
 	p.slots = workers.Flags(app)
-	p.pool = keep.Flags(app, p.settings, p.slots)
+	p.pool = keep.Flags(app, p.slots)
 	app.Start()
 	p.turns = balance.NewRoundRobin(app.Backends)
 	app.AtEnd(p.turns.Tally)
@@ -43,7 +43,7 @@ func main() {
 	}
 	app.Ready(listener)
 
-	p.serve(p.slots.Limit(listener))
+	p.serve(p.pool.Limit(p.slots.Limit(listener)))
 	app.Finish()
 }
 
@@ -101,7 +101,7 @@ func (p *proxy) handleRequest(client *forward.Client,
 	log.Route(addr)
 
 	err = p.tryBackend(client, request, addr, log)
-	if p.pool.Again(request, err) {
+	if p.pool.Again(request, err, log) {
 		// The backend closed an idle connection just when it was used.
 		err = p.tryBackend(client, request, addr, log)
 	}
@@ -113,14 +113,14 @@ func (p *proxy) tryBackend(client *forward.Client, request *forward.Request,
 	addr string, log *narrate.Conn) error {
 	// 6. Take an idle connection to the backend, or connect: returns when
 	// the backend's kernel has completed the handshake.
-	backend, err := p.pool.Get(addr, client, log)
+	backend, err := p.pool.Get(addr, request, log)
 	if err != nil {
 		return err
 	}
 
 	// 10. At the end, keep the connection if it can carry another request;
 	// otherwise close it.
-	defer p.pool.Put(backend, client, log)
+	defer p.pool.Put(backend, request, log)
 
 	// 7. Write the request to the backend: returns when the kernel has
 	// taken the bytes, not when the backend has read them.

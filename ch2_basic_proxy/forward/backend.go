@@ -1,7 +1,7 @@
 package forward
 
 import (
-	"errors"
+	"context"
 	"net"
 	"strconv"
 	"strings"
@@ -26,22 +26,31 @@ type Backend struct {
 	Requests   int       // requests it has carried
 
 	settings *Settings
-	try      *try      // the request it carries, or has carried; nil: none
-	response *Response // to that, once its header has come
-	wrote    bool      // a byte of the request has been written
-	heard    bool      // a byte of the response has come
-	broken   error     // why the request's header could not be written
-	whole    bool      // the response has been read to its end
-	raw      syscall.RawConn
+	try      *try            // the request it carries, or has carried; nil: none
+	response *Response       // to that, once its header has come
+	wrote    bool            // a byte of the request has been written
+	heard    bool            // a byte of the response has come
+	broken   error           // why the request's header could not be written
+	whole    bool            // the response has been read to its end
+	raw      syscall.RawConn // for Quiet; nil: not needed so far
 }
 
-// Connect is step 6: it connects to the backend at addr (host:port). Without a
-// free descriptor or port it waits for one, within the connect timeout.
-func Connect(addr string, settings *Settings, log *narrate.Conn) (*Backend, error) {
+// Connect is step 6: it connects to the backend at addr (host:port), for this
+// request. Without a free descriptor or port it waits for one, within the connect
+// timeout. It ends early when the client leaves.
+func Connect(addr string, r *Request) (*Backend, error) {
+	settings, log := r.Client.settings, r.Client.log
 	e := narrate.Event{Calls: "socket, connect", Peer: addr}
-	conn, err := dial(addr, time.Now().Add(settings.Connect))
+	var conn net.Conn
+	err := r.Wait(settings.Connect, func(ctx context.Context) (failure *Error) {
+		var err error
+		if conn, err = dial(ctx, addr); err != nil {
+			failure = connectError(err, addr)
+		}
+		return failure
+	})
 	if err != nil {
-		return nil, stepFailed(log, narrate.Connect, connectError(err, addr), e)
+		return nil, stepFailed(log, narrate.Connect, err, e)
 	}
 	e.Text = "inside net.Dial"
 	log.Step(narrate.Connect, e)
@@ -51,17 +60,18 @@ func Connect(addr string, settings *Settings, log *narrate.Conn) (*Backend, erro
 	return b, nil
 }
 
-func dial(addr string, by time.Time) (net.Conn, error) {
-	dialer := net.Dialer{
-		Deadline:  by,
-		KeepAlive: -1, // no probes: every wait here has its timeout
-	}
+func dial(ctx context.Context, addr string) (net.Conn, error) {
+	dialer := net.Dialer{KeepAlive: -1} // no probes: every wait here has its timeout
 	for {
-		conn, err := dialer.Dial("tcp", addr)
-		if err == nil || !isExhausted(err) || time.Until(by) < dialPause {
+		conn, err := dialer.DialContext(ctx, "tcp", addr)
+		if err == nil || !Exhausted(err) {
 			return conn, err
 		}
-		time.Sleep(dialPause)
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(dialPause):
+		}
 	}
 }
 
@@ -78,7 +88,7 @@ func (b *Backend) begin(t *try) {
 
 // hop is what this proxy says of the connection to the backend.
 func (b *Backend) hop(r *Request) http1.Hop {
-	h := http1.Hop{Via: b.settings.Name, For: r.client.address(), Connection: b.Connection}
+	h := http1.Hop{Via: b.settings.Name, For: r.Client.address(), Connection: b.Connection}
 	if r.Host == nil {
 		// An IPv6 address's zone means something on this host only.
 		before, zone, _ := strings.Cut(b.Addr, "%")
@@ -149,20 +159,4 @@ func (b *Backend) Timeout() (d time.Duration, ok bool) {
 		}
 	}
 	return 0, false
-}
-
-// control calls f with the connection's descriptor.
-func (b *Backend) control(f func(fd uintptr)) error {
-	if b.raw == nil {
-		conn, ok := b.Conn.(syscall.Conn)
-		if !ok {
-			return errors.ErrUnsupported
-		}
-		raw, err := conn.SyscallConn()
-		if err != nil {
-			return err
-		}
-		b.raw = raw
-	}
-	return b.raw.Control(f)
 }

@@ -16,7 +16,10 @@ type body struct {
 	out     http1.Framing // how it is written
 	limit   int64         // the most bytes if its length is not known before; 0 means any
 
+	keep   int          // the most bytes that are kept; 0: none, or it is too long for that
+	kept   []byte       // what has been written, as it was written
 	chunks http1.Chunks // where a chunked one is
+	ended  bool         // a chunked one has been read to its end
 	total  int64        // bytes of it so far
 	lost   bool         // how much of it has been read is not known
 }
@@ -46,7 +49,7 @@ func (b *body) copyLength(dst, src *peer) error {
 	buf := bodyBuffers.Get().(*bodyBuffer)
 	defer bodyBuffers.Put(buf)
 	for b.left > 0 {
-		if b.left > bodySize && len(src.held()) == 0 {
+		if b.left > bodySize && b.keep == 0 && len(src.held()) == 0 {
 			src.wake() // the kernel will not say that it takes long
 			if handled, err := splice(dst, src, b.left); handled {
 				b.lost = err != nil
@@ -55,7 +58,7 @@ func (b *body) copyLength(dst, src *peer) error {
 		}
 		got, err := src.Read(buf[:min(b.left, bodySize)])
 		if b.left -= int64(got); got > 0 {
-			_, err = dst.Write(buf[:got]) // an error of the read comes back with the next
+			err = b.write(dst, buf[:got]) // an error of the read comes back with the next
 		} else if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
@@ -73,6 +76,9 @@ func (b *body) copyChunked(dst, src *peer) error {
 	buf := bodyBuffers.Get().(*bodyBuffer)
 	defer bodyBuffers.Put(buf)
 	for {
+		if b.ended {
+			return b.writeEnd(dst, b.chunks.Trailers)
+		}
 		in := buf[sizeRoom : sizeRoom+bodySize]
 		n, err := src.Read(in)
 		if n == 0 {
@@ -83,13 +89,13 @@ func (b *body) copyChunked(dst, src *peer) error {
 		}
 		// The data moves together to the buffer's front: what is between, the
 		// sizes, goes.
-		size, end, refused := 0, false, error(nil)
-		for used := 0; used < n && !end && refused == nil; {
+		size, refused := 0, error(nil)
+		for used := 0; used < n && !b.ended && refused == nil; {
 			var data []byte
 			var k int
-			data, k, end, refused = b.chunks.Next(in[used:n])
+			data, k, b.ended, refused = b.chunks.Next(in[used:n])
 			size += copy(in[size:], data)
-			if used += k; end {
+			if used += k; b.ended {
 				src.unread(in[used:n])
 			}
 		}
@@ -99,17 +105,26 @@ func (b *body) copyChunked(dst, src *peer) error {
 			return errBodySize
 		}
 		if size > 0 {
-			if _, err := dst.Write(frame(buf, size, b.out)); err != nil {
+			if err := b.write(dst, frame(buf, size, b.out)); err != nil {
 				return err
 			}
 		}
-		switch {
-		case refused != nil:
+		if refused != nil {
 			return refused
-		case end:
-			return b.writeEnd(dst, b.chunks.Trailers)
 		}
 	}
+}
+
+// write writes a part of the body, and keeps it if it is to be kept.
+func (b *body) write(dst *peer, part []byte) error {
+	if b.total > int64(b.keep) {
+		b.keep, b.kept = 0, nil
+	}
+	if b.keep > 0 {
+		b.kept = append(b.kept, part...)
+	}
+	_, err := dst.Write(part)
+	return err
 }
 
 // copyToEnd moves what comes until the sender closes the connection.
@@ -120,7 +135,7 @@ func (b *body) copyToEnd(dst, src *peer) error {
 		n, err := src.Read(buf[sizeRoom : sizeRoom+bodySize])
 		switch {
 		case n > 0:
-			_, err = dst.Write(frame(buf, n, b.out))
+			err = b.write(dst, frame(buf, n, b.out))
 		case err == io.EOF:
 			return b.writeEnd(dst, nil)
 		}
@@ -135,7 +150,11 @@ func (b *body) writeEnd(dst *peer, trailers []http1.Field) error {
 	if b.out != http1.Chunked {
 		return nil
 	}
-	_, err := dst.Write(b.message.AppendLastChunk(nil, trailers))
+	last := b.message.AppendLastChunk(nil, trailers)
+	_, err := dst.Write(last)
+	if err == nil && b.keep > 0 {
+		b.kept = append(b.kept, last...)
+	}
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"reverseproxy/ch2_basic_proxy/http1"
@@ -26,15 +27,13 @@ type Client struct {
 	Connection string    // what responses say of the connection: "close" unless it is changed to ""
 	Since      time.Time // when it was accepted
 	Requests   int       // requests that have been read from it, or waited for
-	Tries      int       // how often the one in hand has been written to a backend
 
 	settings *Settings
 	log      *narrate.Conn
 	first    [firstRead]byte
 
-	previous, next *Client // while it waits: its neighbours in the settings' list
-	idle           bool    // it waits for a request that is not its first
-	spared         bool    // and has been told to do so no longer
+	previous, next *Client     // while it waits: its neighbours in the settings' list
+	unwanted       atomic.Bool // EndWait has been called
 
 	request  *Request // the one in hand; nil: none has come whole
 	head     bool     // it is a HEAD request, as far as it has come
@@ -78,7 +77,7 @@ func ReadRequest(c *Client) (*Request, error) {
 // of the small buffer, if it is little.
 func (c *Client) forget() {
 	c.request, c.head, c.refused, c.answered, c.whole = nil, false, false, 0, false
-	c.Tries, c.failure, c.before, c.readIdle = 0, nil, c.sent.Load(), 0
+	c.failure, c.before, c.readIdle = nil, c.sent.Load(), 0
 	held := c.held()
 	if len(held) > len(c.first) {
 		c.r, c.w = 0, copy(c.buf, held)
@@ -112,6 +111,9 @@ func (c *Client) waitUntil(by time.Time) error {
 	if c.settings.wait(c) {
 		c.SetReadDeadline(time.Now().Add(stopGrace))
 	}
+	if c.unwanted.Load() {
+		c.SetReadDeadline(past)
+	}
 	n, err := c.Conn.Read(c.buf)
 	c.settings.waited(c)
 	if c.w = n; n > 0 {
@@ -129,7 +131,7 @@ func (c *Client) readRequest() error {
 		c.refused = true
 		return requestError(err)
 	}
-	r := &Request{client: c}
+	r := &Request{Client: c}
 	r.Fields = r.fields[:0]
 	if err := r.Parse(head); err != nil {
 		c.refused = true
@@ -142,7 +144,7 @@ func (c *Client) readRequest() error {
 	r.rest = body{message: &r.Message, left: r.Length - int64(len(r.body)), out: r.Framing,
 		limit: c.settings.MaxBody}
 	r.read = r.Framing != http1.Chunked && r.rest.left == 0
-	c.request, c.readIdle = r, c.settings.Idle
+	c.request = r
 	hops, counted := r.MaxForwards()
 	switch {
 	case counted && hops == 0 && string(r.Method) == http.MethodOptions:
@@ -204,7 +206,7 @@ func (c *Client) hop() http1.Hop {
 	h, r := http1.Hop{Via: c.settings.Name, Connection: c.Connection}, c.request
 	switch {
 	case h.Connection == "close":
-	case c.refused, r == nil, r.Close, r.Minor == 0 && !r.KeepAlive, c.spared,
+	case c.refused, r == nil, r.Close, r.Minor == 0 && !r.KeepAlive, c.unwanted.Load(),
 		c.settings.stopping.Load():
 		h.Connection = "close"
 	case r.Minor == 0:
@@ -224,12 +226,11 @@ func (c *Client) Next(idle time.Duration) (ok bool, reason string) {
 			return true, ""
 		}
 		c.log.Idle(true)
-		c.r, c.idle = 0, true
+		c.r = 0
 		err := c.waitUntil(by)
-		c.idle = false
 		switch {
 		case err == nil:
-		case c.spared:
+		case c.unwanted.Load():
 			return false, "its place was needed"
 		case c.settings.stopping.Load():
 			return false, "the proxy ends"
@@ -249,11 +250,18 @@ func (c *Client) Drain(most int64, within time.Duration) bool {
 	if r == nil || r.rest.lost || r.rest.left > most || r.Get("Expect") != nil {
 		return false // after Expect, the body may come or not
 	}
-	r.rest.limit = r.rest.total + most
+	r.rest.limit, r.rest.keep = r.rest.total+most, 0
 	c.readIdle = 0
 	c.SetReadDeadline(time.Now().Add(within))
 	r.read = r.rest.copy(&peer{Conn: nowhere{}}, &c.peer) == nil
 	return r.read
+}
+
+// EndWait ends the client's wait in Next, or the one it will begin next: its place
+// is needed. Any goroutine may call it.
+func (c *Client) EndWait() {
+	c.unwanted.Store(true)
+	c.SetReadDeadline(past)
 }
 
 // nowhere is a connection that takes everything.

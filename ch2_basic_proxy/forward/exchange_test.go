@@ -160,7 +160,7 @@ func TestPanic(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, generous(), func(r *rig) {
 			r.before = func(x *Request) error {
-				x.client.log = narrate.New(narrate.All, func(e narrate.Event) {
+				x.Client.log = narrate.New(narrate.All, func(e narrate.Event) {
 					if e.Kind == narrate.KindBody {
 						panic("in a sink")
 					}

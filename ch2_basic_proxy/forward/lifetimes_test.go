@@ -22,7 +22,7 @@ func steps(t *testing.T, request *Request, backend *Backend) error {
 	if err != nil {
 		return err
 	}
-	return response.Write(request.client)
+	return response.Write(request.Client)
 }
 
 // pair is a client's connection with both its ends in the test's hands.
@@ -86,7 +86,7 @@ func TestOneRequestThreeBackends(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i, addr := range addrs {
-				backend, err := Connect(addr, settings, client.log)
+				backend, err := Connect(addr, request)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -125,14 +125,14 @@ func TestOneRequestThreeBackends(t *testing.T) {
 		if ok, _ := request.Again(); !ok {
 			t.Error("nothing of it has gone, and it cannot be sent")
 		}
-		first, err := Connect(addrs[0], settings, client.log)
+		first, err := Connect(addrs[0], request)
 		if err != nil {
 			t.Fatal(err)
 		}
 		end.send("lo")
 		err = steps(t, request, first)
 		first.Close()
-		second, e := Connect(addrs[1], settings, client.log)
+		second, e := Connect(addrs[1], request)
 		if e != nil {
 			t.Fatal(e)
 		}
@@ -188,7 +188,7 @@ func TestOneClientThreeRequests(t *testing.T) {
 			settings := generous()
 			client := NewClient(conn, settings, silent())
 			client.Connection = ""
-			backend, err := Connect(addrs[0], settings, client.log)
+			backend, err := Connect(addrs[0], &Request{Client: client})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -316,7 +316,7 @@ func TestReusable(t *testing.T) {
 			settings := generous()
 			client := NewClient(conn, settings, silent())
 			client.Connection = ""
-			backend, err := Connect(addrs[0], settings, client.log)
+			backend, err := Connect(addrs[0], &Request{Client: client})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -356,7 +356,7 @@ func TestStale(t *testing.T) {
 			end.send(get + get)
 			settings := generous()
 			client := NewClient(conn, settings, silent())
-			backend, err := Connect(addrs[0], settings, client.log)
+			backend, err := Connect(addrs[0], &Request{Client: client})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -454,7 +454,7 @@ func kept(t *testing.T, settings *Settings, does func(backend, client *wire)) (
 	addrs := backends(t, func(w *wire) { does(w, end) })
 	client := NewClient(conn, settings, silent())
 	client.Connection = ""
-	backend, err := Connect(addrs[0], settings, client.log)
+	backend, err := Connect(addrs[0], &Request{Client: client})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -514,4 +514,30 @@ func TestHalfARequestBehindAnother(t *testing.T) {
 		t.Errorf("%v, then after %v %v", err, took, late)
 	}
 	end.Close()
+}
+
+// TestWhatATrySays: whether the backend was reached, and the status that it
+// answered with, until the next try begins.
+func TestWhatATrySays(t *testing.T) {
+	free := listen(t)
+	free.Close()
+	addr := backends(t, func(w *wire) {
+		w.until("\r\n\r\n")
+		w.send("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+	})[0]
+	end, client, request := read(t, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	for _, want := range []struct {
+		addr      string
+		unreached bool
+		status    int
+	}{{addr, false, 503}, {free.Addr().String(), true, 0}} {
+		err := request.on(t, want.addr)
+		var e *Error
+		if errors.As(err, &e); e != nil != want.unreached || e != nil && !e.Unreached ||
+			request.Status() != want.status {
+			t.Errorf("%s: %v, status %d", want.addr, err, request.Status())
+		}
+	}
+	client.Close(new(error))
+	end.until("Busy")
 }

@@ -3,6 +3,7 @@
 package forward
 
 import (
+	"errors"
 	"net"
 	"strconv"
 	"syscall"
@@ -65,4 +66,59 @@ func unsent(fd uintptr) int {
 		return 0
 	}
 	return n
+}
+
+// A client that leaves while the backend does not accept the connection ends the
+// wait for it; so does Abandon.
+func TestConnectEnds(t *testing.T) {
+	for name, leave := range map[string]func(end *wire, r *Request){
+		"reset": func(end *wire, r *Request) { end.reset() },
+		"FIN":   func(end *wire, r *Request) { end.Close() },
+		"abandoned": func(end *wire, r *Request) {
+			r.Abandon(&Error{Status: 504, Reason: "it is enough", By: ByClient})
+		},
+		"abandoned before": func(end *wire, r *Request) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			end, client, request := read(t, get)
+			client.settings.Connect = patience
+			if name == "abandoned before" {
+				request.Abandon(&Error{Status: 504, Reason: "it is enough", By: ByClient})
+			}
+			time.AfterFunc(5*watchAfter, func() { leave(end, request) })
+			began := time.Now()
+			_, err := Connect(fullQueue(t), request)
+			var e *Error
+			if !errors.As(err, &e) || e.By != ByClient || e.Sent {
+				t.Errorf("it ended with %#v", err)
+			}
+			if took := time.Since(began); took > patience/2 {
+				t.Errorf("it took %v", took)
+			}
+			client.Close(&err)
+		})
+	}
+}
+
+// What comes from the client while the backend is connected to is not lost.
+func TestConnectKeepsWhatComes(t *testing.T) {
+	end, client, request := read(t, postTen+"012")
+	client.settings.Connect = 10 * watchAfter
+	time.AfterFunc(3*watchAfter, func() { end.send("3456") })
+	if _, err := Connect(fullQueue(t), request); err == nil {
+		t.Fatal("it is connected")
+	}
+	time.AfterFunc(watchAfter, func() { end.send("789") })
+	addrs := backends(t, func(w *wire) {
+		w.expect(postTenOut + "0123456789")
+		w.send(ok)
+		w.gone()
+	})
+	err := request.on(t, addrs[0])
+	if err != nil {
+		t.Error(err)
+	}
+	client.Close(&err)
+	end.end(okOut)
 }

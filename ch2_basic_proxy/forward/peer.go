@@ -281,6 +281,14 @@ func (p *peer) stopped() bool {
 	return p.noReads
 }
 
+// rawConn gives access to a connection's descriptor.
+func rawConn(conn net.Conn) (syscall.RawConn, error) {
+	if c, ok := conn.(syscall.Conn); ok {
+		return c.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}
+
 // closeWrite ends the sending side: the peer reads end of file.
 func (p *peer) closeWrite() {
 	if tcp, ok := p.Conn.(*net.TCPConn); ok {

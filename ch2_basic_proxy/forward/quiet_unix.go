@@ -8,8 +8,15 @@ import "golang.org/x/sys/unix"
 // request: no byte, no end, no reset. It looks without reading or waiting
 // (recv with MSG_PEEK).
 func (b *Backend) Quiet() bool {
+	if b.raw == nil {
+		raw, err := rawConn(b.Conn)
+		if err != nil {
+			return false
+		}
+		b.raw = raw
+	}
 	quiet := false
-	err := b.control(func(fd uintptr) {
+	err := b.raw.Control(func(fd uintptr) {
 		var one [1]byte
 		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		quiet = err == unix.EAGAIN

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -21,42 +22,142 @@ type Request struct {
 	http1.Request
 	fields [16]http1.Field // most have no more: no memory of its own for them
 
-	client *Client
-	body   []byte // as much of a body of known length as came with the header
-	rest   body   // what of it is still on the connection
-	taken  bool   // a part of that has been read, and is gone
-	read   bool   // it has been read to its end, or there is none
-	try    *try   // the last one; nil: none
+	Client *Client
+	Tries  int // how often it has been written to a backend
+
+	body  []byte // as much of a body of known length as came with the header
+	rest  body   // what of it is still on the connection
+	taken bool   // a part of that has been read
+	read  bool   // it has been read to its end, or there is none
+
+	mu   sync.Mutex // Abandon may come at any time
+	try  *try       // the last one; nil: none
+	over *Error     // Abandon's
 }
 
-// A try is one request on one backend, and what runs beside the steps: the
-// goroutine that sends the rest of the body, and then watches whether the client
-// leaves. It begins with Request.Write and ends with Backend.Close.
+// A try is one step 6, or the steps 7 to 9 on one backend, and what runs beside
+// them: the goroutine that sends the rest of the body, and then watches whether
+// the client leaves. It ends with the next step 6 or 7, and with Backend.Close.
 type try struct {
 	request *Request
 	client  *Client
-	backend *Backend
+	backend *Backend           // nil: in Wait, as in step 6
+	cancel  context.CancelFunc // ends that
+	status  int                // of the response, once its header has come
 
-	finished bool          // endTry has been called
 	ended    chan struct{} // closed when the goroutine has ended; nil if there is none
 	over     chan struct{} // closed when the response's side has ended, or a tunnel begins
 	overOnce sync.Once
 
 	mu         sync.Mutex // guards the rest
+	finished   bool       // endTry has been called
+	sending    bool       // the rest of the body is being sent
+	answering  bool       // the client sees the answer from now on
 	responding bool       // the response has begun: the server timeout is met
 	complete   bool       // the request has been read and sent to its end
 	switching  bool       // the response is 101: what the client sends next is the tunnel's
 	err        error      // what ended the request's side before its time
 }
 
-// Again reports whether the request can be written once more, to another
-// backend, and if not, why: a body that has left the client's connection is not
-// kept.
+// Keep has the body kept while it is sent, so that the request can be written
+// once more, unless it is larger than most bytes.
+func (r *Request) Keep(most int) {
+	if r.Length <= int64(most) {
+		r.rest.keep = most
+	}
+}
+
+// Again reports whether the request can be written once more, to this or another
+// backend, and if not, why: a body that has left the client's connection is kept
+// only after Keep.
 func (r *Request) Again() (ok bool, reason string) {
-	if r.taken {
+	if t := r.try; t != nil && !t.finished && t.backend != nil && !t.sent() {
+		return false, "its body is still being sent"
+	}
+	if r.taken && r.rest.keep == 0 || r.rest.lost {
 		return false, "a part of its body is gone"
 	}
 	return true, ""
+}
+
+// Status returns the status of the response that the last try brought, or 0. The
+// client may have seen another one.
+func (r *Request) Status() int {
+	if r.try == nil {
+		return 0
+	}
+	return r.try.status
+}
+
+// begin begins a try, unless the request has been abandoned.
+func (r *Request) begin(t *try) error {
+	r.endTry()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t.request, t.client = r, r.Client
+	if r.try = t; r.over != nil {
+		t.err = r.over
+		return t.failed(r.over)
+	}
+	return nil
+}
+
+// Wait has something done for the request before it is written to a backend. It is
+// to end with ctx: after that time, or when the client leaves or the request is
+// abandoned, which is the error then.
+func (r *Request) Wait(within time.Duration, do func(ctx context.Context) *Error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	t := &try{cancel: cancel}
+	if err := r.begin(t); err != nil {
+		return err
+	}
+	watch := time.AfterFunc(watchAfter, t.watchWait)
+	failure := do(ctx)
+	watch.Stop()
+	r.endTry()
+	if failure == nil {
+		return nil
+	}
+	return t.failed(failure)
+}
+
+// Abandon gives the request up: the step that is under way ends with err, and so
+// does each that follows. A client that has seen a part of the answer sees a
+// reset. Any goroutine may call it, at any time; after the last step it does
+// nothing.
+func (r *Request) Abandon(err *Error) {
+	r.mu.Lock()
+	r.over = err
+	t := r.try
+	r.mu.Unlock()
+	if t == nil {
+		return
+	}
+	t.abandon(err)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.answering && !t.finished {
+		t.client.setReset(true)
+		t.client.stop(false, true)
+	}
+}
+
+// Uploading reports whether the next byte of the request's body is the client's
+// to give, and how many bytes the backend has had. Any goroutine may call it.
+func (r *Request) Uploading() (bytes int64, waiting bool) {
+	r.mu.Lock()
+	t := r.try
+	r.mu.Unlock()
+	if t == nil {
+		return 0, false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.finished || !t.sending {
+		return 0, false
+	}
+	return t.backend.sent.Load(), !t.backend.writing.Load()
 }
 
 // Write is step 7: it writes the request's header to the backend, with as much
@@ -70,21 +171,24 @@ func (r *Request) Write(b *Backend) error {
 		return &Error{Status: http.StatusBadGateway, By: ByProxy,
 			Reason: "the request cannot be sent again: " + reason}
 	}
-	t := &try{request: r, client: r.client, backend: b}
-	r.try = t
-	r.client.Tries++
+	t := &try{backend: b}
 	b.begin(t)
+	if err := r.begin(t); err != nil {
+		return err
+	}
+	r.Tries++
 
 	buf := headBuffers.Get().(*[headSize]byte)
 	defer headBuffers.Put(buf)
 	out := append(r.Append(buf[:0], b.hop(r)), r.body...)
+	out = append(out, r.rest.kept...) // what a try before this one has had
 	n, err := b.Write(out)
 	b.wrote = n > 0
 	e := narrate.Event{Calls: "write", Bytes: int64(n)}
 	if err != nil && isTimeout(err) {
-		return stepFailed(r.client.log, narrate.ForwardRequest, t.failed(errNotTaken), e)
+		return stepFailed(r.Client.log, narrate.ForwardRequest, t.failed(errNotTaken), e)
 	}
-	r.client.log.Step(narrate.ForwardRequest, e)
+	r.Client.log.Step(narrate.ForwardRequest, e)
 
 	b.broken = err
 	if err == nil && !r.read {
@@ -114,6 +218,15 @@ func (t *try) start(side func()) {
 	}()
 }
 
+// watchWait begins to watch the client in Wait.
+func (t *try) watchWait() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.finished {
+		t.start(t.watchClient)
+	}
+}
+
 // watch begins to watch the client. A backend that answers quickly is not worth
 // it: nobody leaves so soon, and who does is noticed when the answer is written.
 func (t *try) watch() { t.start(t.watchClient) }
@@ -122,8 +235,10 @@ func (t *try) watch() { t.start(t.watchClient) }
 // then watches the client.
 func (t *try) sendBody() {
 	r, c := t.request, t.client
-	r.taken = true
+	r.taken, c.readIdle = true, c.settings.Idle
+	t.setSending(true)
 	err := r.rest.copy(&t.backend.peer, &c.peer)
+	t.setSending(false)
 	switch {
 	case err == nil:
 		r.read = true
@@ -138,6 +253,12 @@ func (t *try) sendBody() {
 	default:
 		t.abandon(requestError(err))
 	}
+}
+
+func (t *try) setSending(sending bool) {
+	t.mu.Lock()
+	t.sending = sending
+	t.mu.Unlock()
 }
 
 // await starts the server timeout, unless the response has already begun. It
@@ -179,11 +300,23 @@ func (t *try) begun(responding bool) {
 // cancelled, and the response's side learns the reason.
 func (t *try) abandon(err error) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.finished {
+		return
+	}
 	if t.err == nil {
 		t.err = err
 	}
-	t.mu.Unlock()
-	t.backend.stop(true, true)
+	t.stop()
+}
+
+// stop ends what waits for the backend. The try is locked.
+func (t *try) stop() {
+	if t.backend != nil {
+		t.backend.stop(true, true)
+	} else {
+		t.cancel()
+	}
 }
 
 // failed returns e with what had happened by then; or, if the request's side
@@ -195,9 +328,11 @@ func (t *try) failed(failure *Error) *Error {
 	}
 	t.mu.Unlock()
 	e := *failure // errors that are variables are shared
-	e.Sent, e.Answered = t.backend.wrote, t.client.answered != 0
-	e.Stale = t.backend.Reused && !t.backend.heard &&
-		e.By == ByBackend && e.Status == http.StatusBadGateway && !isTimeout(e.Err)
+	e.Answered = t.client.answered != 0
+	if b := t.backend; b != nil {
+		e.Sent = b.wrote
+		e.Stale = b.Reused && !b.heard && e.Broken
+	}
 	return &e
 }
 
@@ -248,6 +383,13 @@ func (t *try) halfClosed() {
 	}
 }
 
+// answer says that the client sees the answer from now on.
+func (t *try) answer() {
+	t.mu.Lock()
+	t.answering = true
+	t.mu.Unlock()
+}
+
 // done says that the response's side needs the request's side no more.
 func (t *try) done() { t.overOnce.Do(func() { close(t.over) }) }
 
@@ -257,18 +399,28 @@ func (r *Request) endTry() {
 	if t == nil || t.finished {
 		return
 	}
+	t.mu.Lock()
 	t.finished = true
+	if !t.complete && t.ended != nil && t.backend != nil {
+		t.stop()
+	}
+	t.mu.Unlock()
 	if t.ended == nil { // nothing runs beside it, and nothing is to begin
-		t.backend.slow = nil
+		if t.backend != nil {
+			t.backend.slow = nil
+		}
+		if t.err != nil { // Abandon may have come just now
+			t.client.resume()
+		}
 		return
 	}
 	t.done()
 	t.client.stop(true, false)
-	if !t.sent() {
-		t.backend.stop(true, true)
-	}
 	<-t.ended
 	t.client.resume()
+	if t.backend == nil {
+		return
+	}
 	if t.complete && t.err == nil { // it may have become so just now
 		t.backend.resume()
 	}

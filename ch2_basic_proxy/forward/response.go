@@ -30,7 +30,7 @@ type Response struct {
 // request that was written to it. Interim responses (100 Continue, 103 Early
 // Hints) are passed on as they come.
 func ReadResponse(b *Backend, r *Request) (*Response, error) {
-	log, e := r.client.log, narrate.Event{Calls: "read"}
+	log, e := r.Client.log, narrate.Event{Calls: "read"}
 	resp, err := b.readResponse(r)
 	if err != nil {
 		if b.broken != nil && !b.heard {
@@ -74,8 +74,8 @@ func (b *Backend) readResponse(r *Request) (*Response, error) {
 		}
 		b.try.begun(false)
 		if r.Minor == 1 { // HTTP/1.0 knows no interim responses
-			head := resp.Append(nil, http1.NoBody, r.client.hop())
-			if _, err := r.client.Write(head); err != nil {
+			head := resp.Append(nil, http1.NoBody, r.Client.hop())
+			if _, err := r.Client.Write(head); err != nil {
 				return nil, clientGone(err)
 			}
 		}
@@ -90,7 +90,7 @@ func (b *Backend) readResponse(r *Request) (*Response, error) {
 		return nil, backendError(http.StatusBadGateway,
 			"the backend changed the protocol unasked", nil)
 	}
-	b.response, b.readIdle = resp, b.settings.Idle
+	b.response, b.try.status, b.readIdle = resp, resp.Status, b.settings.Idle
 	return resp, nil
 }
 
@@ -127,6 +127,7 @@ func (r *Response) write(c *Client) *Error {
 	if !r.Dated() {
 		h.Date = httpDate()
 	}
+	b.try.answer()
 	head := r.Append(buf[:0], out.out, h)
 	if r.Framing == http1.Length { // what is here of the body goes out in the same write
 		part := b.held()[:min(int64(len(b.held())), r.Length)]

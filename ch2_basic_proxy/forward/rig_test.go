@@ -120,7 +120,7 @@ func (r *rig) handleClient(conn net.Conn, log *narrate.Conn) (err error) {
 			return err
 		}
 	}
-	backend, err := Connect(r.target, r.limits, log)
+	backend, err := Connect(r.target, request)
 	if err != nil {
 		return err
 	}

@@ -334,7 +334,7 @@ func TestAddressWithoutZone(t *testing.T) {
 	}
 	// A request without a Host gets the backend's.
 	b := &Backend{Addr: "[fe80::1%eth0]:8000", settings: generous()}
-	if got := b.hop(&Request{client: c}).Host; got != "[fe80::1]:8000" {
+	if got := b.hop(&Request{Client: c}).Host; got != "[fe80::1]:8000" {
 		t.Errorf("Host: %s", got)
 	}
 }

@@ -7,7 +7,7 @@
 //
 //	client := forward.NewClient(conn, settings, log)
 //	request, err := forward.ReadRequest(client)              // 5
-//	backend, err := forward.Connect(addr, settings, log)     // 6
+//	backend, err := forward.Connect(addr, request)           // 6
 //	err = request.Write(backend)                             // 7
 //	response, err := forward.ReadResponse(backend, request)  // 8
 //	err = response.Write(client)                             // 9
@@ -44,7 +44,6 @@ type Settings struct {
 	stopping atomic.Bool
 	mu       sync.Mutex
 	waiting  *Client // the first of the clients that have nothing in hand
-	wanted   bool    // Spare has found none
 }
 
 // Flags registers the flags that set the limits, with HAProxy's and nginx's
@@ -106,35 +105,9 @@ func (s *Settings) wait(c *Client) (stopped bool) {
 		c.next.previous = c
 	}
 	s.waiting = c
-	if s.wanted && c.idle {
-		s.wanted = false
-		c.spare()
-	}
 	stopped = s.stopping.Load()
 	s.mu.Unlock()
 	return stopped
-}
-
-// Spare ends the wait of the client that has waited longest for its next request
-// (see Next), or of the one that will do so next: its place is needed.
-func (s *Settings) Spare() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var oldest *Client
-	for c := s.waiting; c != nil; c = c.next {
-		if c.idle {
-			oldest = c
-		}
-	}
-	if s.wanted = oldest == nil; !s.wanted {
-		oldest.spare()
-	}
-}
-
-// spare ends the client's wait. The settings are locked.
-func (c *Client) spare() {
-	c.idle, c.spared = false, true
-	c.SetReadDeadline(past)
 }
 
 // waited ends what wait began.

@@ -49,7 +49,7 @@ func TestTunnelThatIsNotTakenFrom(t *testing.T) {
 func TestPanicInTunnel(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, generous(), func(r *rig) {
-		r.before = func(x *Request) error { x.client.Conn = explosive{x.client.Conn}; return nil }
+		r.before = func(x *Request) error { x.Client.Conn = explosive{x.Client.Conn}; return nil }
 	})
 	client, backend := r.open()
 	client.send("boom")

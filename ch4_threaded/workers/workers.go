@@ -24,7 +24,6 @@ const spareThreads = 1000
 
 // Slots counts the goroutines that serve a connection.
 type Slots struct {
-	Full   func() // called when a client has to wait for a slot; nil: nobody
 	app    *cli.App
 	max    int  // -max-conns
 	pinned bool // -os-threads
@@ -72,20 +71,16 @@ type limited struct {
 
 // Accept takes a slot, which End gives back, and then accepts.
 func (l *limited) Accept() (net.Conn, error) {
-	select {
-	case l.of.slots <- struct{}{}:
-	default:
-		if l.of.Full != nil {
-			l.of.Full()
-		}
-		l.of.slots <- struct{}{}
-	}
+	l.of.slots <- struct{}{}
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		<-l.of.slots
 	}
 	return conn, err
 }
+
+// Full reports whether the next client has to wait for a slot.
+func (p *Slots) Full() bool { return len(p.slots) == cap(p.slots) }
 
 // Begin is called by a goroutine when it starts to serve an accepted client.
 func (p *Slots) Begin() {

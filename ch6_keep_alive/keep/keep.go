@@ -37,11 +37,9 @@ const (
 )
 
 // Flags registers the flags of a Pool, with nginx's and HAProxy's words, and
-// returns the Pool that they set. Clients that keep a connection without using it
-// give up their slots when others wait for one.
-func Flags(app *cli.App, settings *forward.Settings, slots *workers.Slots) *Pool {
-	slots.Full = settings.Spare
-	p := &Pool{settings: settings, app: app, reuse: Safe}
+// returns the Pool that they set. The slots are those that its clients have.
+func Flags(app *cli.App, slots *workers.Slots) *Pool {
+	p := &Pool{app: app, slots: slots, reuse: Safe}
 	fs := app.Flags
 	fs.IntVar(&p.size, "keepalive", 256,
 		"most idle `connections` kept for each backend; 0 keeps none")
@@ -89,7 +87,10 @@ func (p *Pool) Next(c *forward.Client, log *narrate.Conn) bool {
 			log.Pool("", narrate.Closed, reason)
 			return false
 		}
-		if ok, reason := c.Next(p.timeout); !ok {
+		p.clients.begin(c)
+		ok, reason := c.Next(p.timeout)
+		p.clients.end(c)
+		if !ok {
 			log.Pool("", narrate.Closed, reason)
 			return false
 		}

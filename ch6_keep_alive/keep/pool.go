@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"reverseproxy/ch2_basic_proxy/forward"
+	"reverseproxy/ch4_threaded/workers"
 	"reverseproxy/internal/cli"
 	"reverseproxy/internal/narrate"
 )
@@ -24,8 +25,9 @@ const hintMargin = 1 * time.Second
 // the one used last is taken first, so that those beyond what is needed grow old
 // and go. An idle connection costs its descriptor and no goroutine.
 type Pool struct {
-	settings *forward.Settings
 	app      *cli.App
+	slots    *workers.Slots
+	clients  waiting       // those that keep a connection without using it
 	size     int           // -keepalive
 	requests int           // -keepalive-requests
 	timeout  time.Duration // -keepalive-timeout
@@ -51,17 +53,16 @@ type idle struct {
 }
 
 // Get is step 6: it returns a connection to the backend at addr, an idle one if
-// the client's request may go over one, otherwise a fresh one.
-func (p *Pool) Get(addr string, c *forward.Client, log *narrate.Conn) (*forward.Backend, error) {
-	if c.Tries > 0 { // an idle connection has failed; the others may be as dead
-		log.Try(c.Tries + 1)
-		return p.connect(addr, log)
+// the request may go over one, otherwise a fresh one.
+func (p *Pool) Get(addr string, r *forward.Request, log *narrate.Conn) (*forward.Backend, error) {
+	if r.Tries > 0 { // an idle connection may have failed; the others may be as dead
+		return p.connect(addr, r)
 	}
 	for {
-		one, ok := p.take(addr, c)
+		one, ok := p.take(addr, r.Client)
 		switch {
 		case !ok:
-			return p.connect(addr, log)
+			return p.connect(addr, r)
 		case time.Now().After(one.until):
 			p.drop("its time was over", one)
 		case !one.backend.Quiet():
@@ -79,7 +80,7 @@ func (p *Pool) Get(addr string, c *forward.Client, log *narrate.Conn) (*forward.
 // connect makes a fresh connection. Each client that is served has a descriptor
 // set aside for its backend; idle connections live on those of clients that are
 // not there, and make room first.
-func (p *Pool) connect(addr string, log *narrate.Conn) (*forward.Backend, error) {
+func (p *Pool) connect(addr string, r *forward.Request) (*forward.Backend, error) {
 	p.mu.Lock()
 	p.open++
 	var spare []idle
@@ -89,7 +90,7 @@ func (p *Pool) connect(addr string, log *narrate.Conn) (*forward.Backend, error)
 	p.mu.Unlock()
 	p.drop("its descriptor was needed", spare...)
 
-	b, err := forward.Connect(addr, p.settings, log)
+	b, err := forward.Connect(addr, r)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil {
@@ -151,7 +152,7 @@ func (p *Pool) mayShare(one idle, c *forward.Client) bool {
 
 // Put is step 10: it keeps the connection, if that can carry another request and
 // there is room for it, and closes it otherwise.
-func (p *Pool) Put(b *forward.Backend, c *forward.Client, log *narrate.Conn) {
+func (p *Pool) Put(b *forward.Backend, r *forward.Request, log *narrate.Conn) {
 	ok, reason := b.Reusable()
 	now := time.Now()
 	end := b.Since.Add(p.age)
@@ -168,7 +169,7 @@ func (p *Pool) Put(b *forward.Backend, c *forward.Client, log *narrate.Conn) {
 	case !until.After(now):
 		reason = "the backend will close it too soon (Keep-Alive)"
 	default:
-		reason = p.push(idle{b, c, now, earlier(until, end)})
+		reason = p.push(idle{b, r.Client, now, earlier(until, end)})
 	}
 	if reason == "" {
 		log.Pool(b.Addr, narrate.Kept, "")
@@ -266,6 +267,13 @@ func (p *Pool) Close() {
 	p.drop("the proxy ends", p.remove(func(idle) bool { return true })...)
 }
 
+// CloseIdle closes the idle connections to the backend at addr, which is draining.
+func (p *Pool) CloseIdle(addr string) {
+	p.drop("its backend is draining", p.remove(func(one idle) bool {
+		return one.backend.Addr == addr
+	})...)
+}
+
 // Leave closes the connections that only this client could have had.
 func (p *Pool) Leave(c *forward.Client) {
 	if p.reuse == Never {
@@ -286,7 +294,7 @@ func (p *Pool) Tally() string {
 // an idle connection just when the request was written: no byte of an answer
 // came, and either nothing had been sent, or the request may be processed twice
 // (RFC 9112, section 9.3.1; RFC 9110, section 9.2.2).
-func (p *Pool) Again(r *forward.Request, err error) bool {
+func (p *Pool) Again(r *forward.Request, err error, log *narrate.Conn) bool {
 	if err == nil {
 		return false
 	}
@@ -294,13 +302,20 @@ func (p *Pool) Again(r *forward.Request, err error) bool {
 	if !errors.As(err, &e) || !e.Stale || e.Answered {
 		return false
 	}
-	ok, _ := r.Again()
-	return ok && (!e.Sent || idempotent[string(r.Method)])
+	if ok, _ := r.Again(); !ok || e.Sent && !Idempotent(r) {
+		return false
+	}
+	log.Again()
+	return true
 }
 
-// idempotent are the methods that may be repeated without being asked (RFC 9110,
-// section 9.2.2; QUERY is a safe method of its own RFC).
-var idempotent = map[string]bool{
-	"GET": true, "HEAD": true, "OPTIONS": true, "TRACE": true, "QUERY": true,
-	"PUT": true, "DELETE": true,
+// Idempotent reports whether a request may be processed twice as well as once, so
+// that it may be repeated without being asked (RFC 9110, section 9.2.2; QUERY is
+// a safe method of its own RFC).
+func Idempotent(r *forward.Request) bool {
+	switch string(r.Method) {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "QUERY", "PUT", "DELETE":
+		return true
+	}
+	return false
 }

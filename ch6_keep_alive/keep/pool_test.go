@@ -17,14 +17,24 @@ import (
 func newPool(t *testing.T) (*Pool, *narrate.Conn) {
 	t.Helper()
 	app := cli.New("127.0.0.1:8000")
-	settings := forward.Flags(app)
-	p := Flags(app, settings, workers.Flags(app))
+	settings = forward.Flags(app)
+	p := Flags(app, workers.Flags(app))
 	app.Log = narrate.New(narrate.Off)
 	if err := p.check(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
 	return p, app.Log.AcceptFrom("")
+}
+
+var settings *forward.Settings
+
+// the returns the client's n-th request.
+func the(n int, log *narrate.Conn) *forward.Request {
+	ours, _ := net.Pipe()
+	c := forward.NewClient(ours, settings, log)
+	c.Requests = n
+	return &forward.Request{Client: c}
 }
 
 // listen starts a backend that accepts and does no more.
@@ -42,7 +52,7 @@ func listen(t *testing.T) (addr string) {
 func fresh(t *testing.T, p *Pool, addr string, log *narrate.Conn) *forward.Backend {
 	t.Helper()
 	before := p.fresh
-	b, err := p.Get(addr, &forward.Client{Requests: 1}, log)
+	b, err := p.Get(addr, the(1, log), log)
 	if err != nil || p.fresh != before+1 {
 		t.Fatalf("no fresh connection: %v", err)
 	}
@@ -58,17 +68,17 @@ func TestStack(t *testing.T) {
 	for _, addr := range []string{one, two, one, two} {
 		all = append(all, fresh(t, p, addr, log))
 	}
-	c := &forward.Client{Requests: 2}
+	r := the(2, log)
 	for _, b := range all {
-		p.Put(b, c, log)
+		p.Put(b, r, log)
 	}
 	for _, want := range []*forward.Backend{all[2], all[0]} {
-		if got, err := p.Get(one, c, log); err != nil || got != want {
+		if got, err := p.Get(one, r, log); err != nil || got != want {
 			t.Errorf("got %p, %v, want %p", got, err, want)
 		}
 	}
-	p.Put(all[2], c, log)
-	p.Put(all[0], c, log)
+	p.Put(all[2], r, log)
+	p.Put(all[0], r, log)
 
 	p.most = p.open // from now on each connection needs another one's descriptor
 	var left []*forward.Backend
@@ -103,19 +113,19 @@ func TestStack(t *testing.T) {
 func TestOpenIsCounted(t *testing.T) {
 	p, log := newPool(t)
 	addr := listen(t)
-	c := &forward.Client{Requests: 2}
+	r := the(2, log)
 	p.size = 2
 	var all []*forward.Backend
 	for range 5 {
 		all = append(all, fresh(t, p, addr, log))
 	}
 	for _, b := range all {
-		p.Put(b, c, log)
+		p.Put(b, r, log)
 	}
 	if p.open != 2 {
 		t.Errorf("%d are open, 2 may be idle", p.open)
 	}
-	if _, err := p.Get("127.0.0.1:1", c, log); err == nil || p.open != 2 {
+	if _, err := p.Get("127.0.0.1:1", r, log); err == nil || p.open != 2 {
 		t.Errorf("after a connection that failed (%v) %d are open", err, p.open)
 	}
 	p.Close()
@@ -123,7 +133,7 @@ func TestOpenIsCounted(t *testing.T) {
 		t.Errorf("after Close %d are open", p.open)
 	}
 	b := fresh(t, p, addr, log)
-	if p.Put(b, c, log); p.open != 0 {
+	if p.Put(b, r, log); p.open != 0 {
 		t.Errorf("what came back after Close is kept")
 	}
 }
@@ -132,7 +142,7 @@ func TestSweep(t *testing.T) {
 	p, log := newPool(t)
 	b := fresh(t, p, listen(t), log)
 	p.timeout = 20 * time.Millisecond
-	p.Put(b, &forward.Client{}, log)
+	p.Put(b, the(1, log), log)
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		p.mu.Lock()
 		open, sweeping := p.open, p.sweeping
@@ -148,6 +158,7 @@ func TestSweep(t *testing.T) {
 
 // Which requests are sent once more.
 func TestAgain(t *testing.T) {
+	log := narrate.New(narrate.Off).AcceptFrom("")
 	stale := func(sent bool) error { return &forward.Error{Stale: true, Sent: sent} }
 	for _, c := range []struct {
 		name, method string
@@ -172,7 +183,7 @@ func TestAgain(t *testing.T) {
 	} {
 		r := &forward.Request{}
 		r.Method = []byte(c.method)
-		if got := (&Pool{}).Again(r, c.err); got != c.want {
+		if got := (&Pool{}).Again(r, c.err, log); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}

@@ -61,6 +61,8 @@ var (
 	FailedTry   = &Gap{"a try that fails is the client's failure", "ch7", nil}
 	DeadBackend = &Gap{"a dead backend still gets its turn", "ch7, ch8",
 		[]string{"balance-refused-hidden"}}
+	DeadTry  = &Gap{"a dead backend costs a failed try each time", "ch8", nil}
+	AllAlike = &Gap{"all backends count the same", "ch9", nil}
 )
 
 // Chapters is the table, in the order of the book.
@@ -107,6 +109,20 @@ var Chapters = []Chapter{
 		Worker:   "a goroutine for each connection, connections kept",
 		Backends: backends,
 		Gaps:     []*Gap{FailedTry, DeadBackend},
+	},
+	{
+		Number: 7, Dir: "ch7_timeouts_retries", Bound: "-max-conns",
+		About:    "a proxy that tries another backend when one fails, if that is safe",
+		Worker:   "a goroutine for each connection, connections kept, further tries",
+		Backends: backends,
+		Gaps:     []*Gap{DeadTry},
+	},
+	{
+		Number: 8, Dir: "ch8_health_checks", Bound: "-max-conns",
+		About:    "a proxy that knows which backends are well, and doubts it",
+		Worker:   "a goroutine for each connection, connections kept, backends checked",
+		Backends: backends,
+		Gaps:     []*Gap{AllAlike},
 	},
 }
 

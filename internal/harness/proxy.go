@@ -36,6 +36,8 @@ var (
 	OSThreads = Chapter(4, "-os-threads")
 	Balancer  = Chapter(5)
 	KeepAlive = Chapter(6)
+	Retries   = Chapter(7)
+	Health    = Chapter(8)
 )
 
 // Chapter is the chapter with a number, run with some flags.

@@ -45,6 +45,11 @@ const (
 	KindRequest = "request" // a request is over, answered or not
 	KindIdle    = "idle"    // the connection waits for its next request
 	KindPool    = "pool"    // a connection is kept for another request, or is not
+	KindTry     = "try"     // a try at a request has failed; another follows, or none
+	KindBudget  = "budget"  // the retry budget has changed
+	KindHealth  = "health"  // a backend is in another state than before
+	KindCheck   = "check"   // a backend was asked whether it is well
+	KindQueue   = "queue"   // more or fewer requests wait for a backend
 	KindWorker  = "worker"  // a child process started or ended
 	KindProblem = "problem" // something failed that belongs to no connection
 	KindReady   = "ready"   // the proxy listens
@@ -65,6 +70,32 @@ const (
 	Dropped = "dropped" // it had been kept, and was idle when it was closed
 )
 
+// What follows a try that has failed.
+const (
+	Again   = "again"
+	GivenUp = "given up"
+)
+
+// The states of a backend's health, in HAProxy's words.
+const (
+	Up        = "up"
+	GoingDown = "going down" // a check has failed, not yet as many as it takes
+	Down      = "down"
+	GoingUp   = "going up" // a check has passed, not yet as many as it takes
+	Draining  = "draining" // it gets no new requests, and ends those it has
+)
+
+// Budget is how much of a bucket of tokens is left. Both are told together: an
+// empty bucket is something else than none.
+type Budget struct {
+	Level float64 `json:"level"` // tokens that are in it
+	Full  float64 `json:"full"`  // tokens that it holds
+}
+
+// Low reports whether further tries are withheld, as in gRPC: at half of its
+// tokens, or below.
+func (b Budget) Low() bool { return b.Level <= b.Full/2 }
+
 // Event is one thing that happened. Strings that came from the network are
 // already made safe (see Clean) when they reach an Event.
 //
@@ -78,7 +109,7 @@ type Event struct {
 	Request  int       `json:"request,omitempty"`  // number of the request on it, from 1
 	Try      int       `json:"try,omitempty"`      // number of the try at it; 0: the only one
 	Worker   string    `json:"worker,omitempty"`   // who did it: "goroutine 21", "child 4711"
-	State    string    `json:"state,omitempty"`    // worker: Started or Exited
+	State    string    `json:"state,omitempty"`    // of the worker, connection, try or backend
 	Step     Step      `json:"step,omitempty"`     // 1–10
 	Name     string    `json:"name,omitempty"`     // the step's name
 	Calls    string    `json:"calls,omitempty"`    // the system calls behind it, in order
@@ -91,9 +122,11 @@ type Event struct {
 	Err      string    `json:"error,omitempty"`    // what went wrong
 	Fault    string    `json:"fault,omitempty"`    // whose Err is: "client", "backend", "proxy"
 	Failed   bool      `json:"failed,omitempty"`   // the client is left without its answer
+	Waiting  int       `json:"waiting,omitempty"`  // queue: how many requests are in it
 	Listen   string    `json:"listen,omitempty"`   // ready, watch: the address
 	Backends []string  `json:"backends,omitempty"` // ready: the backends' addresses
-	Summary  *Summary  `json:"summary,omitempty"`  // summary: the figures
+	*Budget            // budget: level and full; nil for other kinds
+	Summary  *Summary  `json:"summary,omitempty"` // summary: the figures
 }
 
 // maxText is how many bytes of somebody else's text an event keeps.

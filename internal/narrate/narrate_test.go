@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"regexp"
 	"runtime"
@@ -95,6 +96,23 @@ func TestTextLines(t *testing.T) {
 		{Event{Kind: KindRequest, Conn: 7, Request: 1, Status: 200}, ""},
 		{Event{Kind: KindIdle, Conn: 7, Request: 2, Status: 200},
 			"#7.2    💤 Answered with 200, waiting for another request\n"},
+		{Event{Kind: KindTry, Conn: 7, Request: 2, Try: 1, Peer: "b:1", State: Again,
+			Text: "no byte was sent"},
+			"#7.2    🔁 Try 1 (b:1) failed, trying again: no byte was sent\n"},
+		{Event{Kind: KindTry, Conn: 7, State: GivenUp, Text: "it is a POST"},
+			"#7      🔁 Try 1 failed, no further try: it is a POST\n"},
+		{Event{Kind: KindBudget, Budget: &Budget{50.5, 100}},
+			"        🪙 Retry budget: 50.5 of 100 tokens\n"},
+		{Event{Kind: KindBudget, Budget: &Budget{50, 100}},
+			"        🪙 Retry budget: 50 of 100 tokens, no further tries until it is above 50\n"},
+		{Event{Kind: KindHealth, Peer: "b:1", State: Down, Text: "3 checks failed"},
+			"        💔 Backend b:1 is down: 3 checks failed\n"},
+		{Event{Kind: KindHealth, Peer: "b:1", State: GoingUp, Text: "1 of 2 checks passed"},
+			"        💛 Backend b:1 is going up: 1 of 2 checks passed\n"},
+		{Event{Kind: KindHealth, State: "panic", Text: "fewer than half are well"},
+			"        🚦 fewer than half are well\n"},
+		{Event{Kind: KindQueue, Waiting: 3}, "        ⏳ Requests that wait for a backend: 3\n"},
+		{Event{Kind: KindCheck, Peer: "b:1", Status: 200, Elapsed: 850}, ""},
 		{Event{Kind: KindProblem, Err: "Accept failed"}, "❌ Accept failed\n"},
 		{Event{Kind: KindReady, Listen: "127.0.0.1:8080"}, ""},
 		{Event{Kind: KindSummary, Summary: &Summary{}}, ""},
@@ -136,6 +154,7 @@ func TestJSONRoundTrip(t *testing.T) {
 			Backends: []string{"127.0.0.1:8000"}},
 		{Time: time.Unix(2, 0).UTC(), Kind: KindSummary, Summary: &Summary{Connections: 5,
 			Failed: 1, MostAtOnce: 2, CPUSeconds: 0.25, PeakMemory: 1 << 20}},
+		{Time: time.Unix(3, 0).UTC(), Kind: KindBudget, Budget: &Budget{0, 100}},
 	}
 	var b bytes.Buffer
 	sink := JSON(&b)
@@ -162,6 +181,12 @@ func TestJSONRoundTrip(t *testing.T) {
 		if !strings.Contains(lines[0], name) {
 			t.Errorf("%s lacks %s", lines[0], name)
 		}
+	}
+	if !strings.Contains(lines[3], `"level":0,"full":100`) {
+		t.Errorf("an empty bucket is told as %s", lines[3])
+	}
+	if strings.Contains(lines[0], `"level"`) || strings.Contains(lines[0], `"full"`) {
+		t.Errorf("%s tells of a bucket", lines[0])
 	}
 }
 
@@ -201,6 +226,65 @@ func TestStepsOfAConnection(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("want (-), got (+):\n%s", diff)
+	}
+}
+
+// TestTriesAndBackends: a failed try names the backend that it went to, whether
+// that was chosen or connected to, and not that of the request before.
+func TestTriesAndBackends(t *testing.T) {
+	n, events := collect(All)
+	c := n.AcceptFrom("")
+	c.Begin()
+	c.Route("b:1")
+	c.Try(1)
+	c.Step(Connect, Event{Err: "refused"})
+	c.Tried(true, "it was not reached")
+	c.Try(2)
+	c.Step(Connect, Event{Peer: "b:2"})
+	c.Tried(false, "bytes were sent\x1b[2J")
+	c.End(Event{Failed: true})
+	c.Begin()
+	c.Tried(false, "")
+	n.Budget(0, 10)
+	n.Health("b:1", Down, "3 checks failed\r")
+	n.Check("b:1", 500, 3*time.Millisecond, errors.New("500\a"))
+	n.Check("b:2", 200, time.Second, nil)
+	var got []Event
+	for _, e := range events() {
+		if e.Kind == KindStep || e.Kind == KindRoute || e.Kind == KindRequest {
+			continue
+		}
+		if e.Time.IsZero() {
+			t.Errorf("%+v has no time", e)
+		}
+		if e.Time = (time.Time{}); e.Kind != KindCheck {
+			e.Elapsed = 0
+		}
+		got = append(got, e)
+	}
+	want := []Event{
+		{Kind: KindTry, Name: "try", Conn: 1, Request: 1, Try: 1, Peer: "b:1", State: Again,
+			Text: "it was not reached"},
+		{Kind: KindTry, Name: "try", Conn: 1, Request: 1, Try: 2, Peer: "b:2", State: GivenUp,
+			Text: `bytes were sent\x1b[2J`},
+		{Kind: KindTry, Name: "try", Conn: 1, Request: 2, State: GivenUp},
+		{Kind: KindBudget, Name: "budget", Budget: &Budget{0, 10}},
+		{Kind: KindHealth, Name: "health", Peer: "b:1", State: Down, Text: `3 checks failed\r`},
+		{Kind: KindCheck, Name: "check", Peer: "b:1", Status: 500, Elapsed: 3000, Err: `500\a`,
+			Fault: "backend"},
+		{Kind: KindCheck, Name: "check", Peer: "b:2", Status: 200, Elapsed: 1_000_000},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("want (-), got (+):\n%s", diff)
+	}
+}
+
+func TestBudgetIsLowFromHalfOn(t *testing.T) {
+	for level, want := range map[float64]bool{0: true, 49.5: true, 50: true, 50.5: false,
+		100: false} {
+		if got := (Budget{level, 100}).Low(); got != want {
+			t.Errorf("%v of 100: low %t", level, got)
+		}
 	}
 }
 
@@ -255,6 +339,11 @@ func TestOffCostsNothing(t *testing.T) {
 		c.Try(1)
 		c.End(Event{Status: 200})
 		c.Idle(true)
+		c.Pool("127.0.0.1:8000", Closed, "it is too old")
+		c.Tried(true, "no byte was sent")
+		n.Budget(50, 100)
+		n.Health("127.0.0.1:8000", Down, "3 checks failed")
+		n.Check("127.0.0.1:8000", 0, time.Second, io.EOF)
 	})
 	if allocs != 0 {
 		t.Errorf("%v allocations", allocs)

@@ -99,6 +99,43 @@ func (n *Narrator) WorkerNote(conn uint64, worker, state, text string) {
 	}
 }
 
+// Budget reports that the retry budget has so many of its tokens left.
+func (n *Narrator) Budget(level, full float64) {
+	if n.level == All {
+		n.Emit(Event{Kind: KindBudget, Name: "budget", Budget: &Budget{level, full}})
+	}
+}
+
+// Health reports that a backend is in another state than before, Up to Draining,
+// and what caused that.
+func (n *Narrator) Health(backend, state, cause string) {
+	if n.level == All {
+		n.Emit(Event{Kind: KindHealth, Name: "health", Peer: backend, State: state,
+			Text: Clean(cause)})
+	}
+}
+
+// Check reports a health check's result: what the backend answered with, or 0,
+// and what was wrong with that, or nil.
+func (n *Narrator) Check(backend string, status int, took time.Duration, err error) {
+	if n.level != All {
+		return
+	}
+	e := Event{Kind: KindCheck, Name: "check", Peer: backend, Status: status,
+		Elapsed: took.Microseconds()}
+	if err != nil {
+		e.Err, e.Fault = Clean(err.Error()), "backend"
+	}
+	n.Emit(e)
+}
+
+// Queue reports that so many requests wait until a backend may have another one.
+func (n *Narrator) Queue(waiting int) {
+	if n.level == All {
+		n.Emit(Event{Kind: KindQueue, Name: "queue", Waiting: waiting})
+	}
+}
+
 // Listening narrates steps 1–3. net.Listen makes all three system calls
 // before it returns, so they are told together, once they have succeeded.
 func (n *Narrator) Listening(addr net.Addr) {
@@ -133,6 +170,7 @@ type Conn struct {
 	due     time.Time // slow motion: the next step is not told before
 	request int       // number of the request, 0 before the first
 	try     int       // of that request
+	backend string    // of that try; known only if somebody listens
 	serving bool      // it has begun and not ended
 	owed    bool      // and is counted as Owed, or the whole connection is
 	idle    bool      // the connection waits for the next one
@@ -187,7 +225,7 @@ func (c *Conn) Begin() {
 	c.Idle(false)
 	c.request++
 	c.n.count(Totals{Requests: 1, Owed: one(!c.owed)})
-	c.try, c.serving, c.owed = 0, true, true
+	c.try, c.backend, c.serving, c.owed = 0, "", true, true
 	if c.n.level == Off {
 		return
 	}
@@ -199,6 +237,9 @@ func (c *Conn) Begin() {
 
 // Try says that the events to come are the n-th try's, from 1.
 func (c *Conn) Try(n int) { c.try = n }
+
+// Again says that the events to come are those of one more try.
+func (c *Conn) Again() { c.try = max(c.try, 1) + 1 }
 
 // End narrates that the request is over, and counts it as failed if it is. Of
 // e, the fields Status, Bytes, Failed, Err and Fault are used.
@@ -242,11 +283,29 @@ func (c *Conn) Pool(backend, state, why string) {
 	c.send(Event{Kind: KindPool, Name: "pool", Peer: backend, State: state, Text: why})
 }
 
+// Tried narrates that a try has failed, at the backend that was named last:
+// whether there will be another, and why or why not. Not inlined, as Route.
+//
+//go:noinline
+func (c *Conn) Tried(again bool, why string) {
+	if c.n.level != All {
+		return
+	}
+	e := Event{Kind: KindTry, Name: "try", Peer: c.backend, State: GivenUp, Text: why}
+	if again {
+		e.State = Again
+	}
+	c.send(e)
+}
+
 // Step narrates that a step has happened. Of e, the fields Calls, Peer, Reused,
 // Bytes, Status, Text, Err and Fault are used.
 func (c *Conn) Step(step Step, e Event) {
 	if c.n.level != All {
 		return
+	}
+	if step == Connect && e.Peer != "" {
+		c.backend = e.Peer
 	}
 	c.emit(step, e)
 }
@@ -259,6 +318,7 @@ func (c *Conn) Route(backend string) {
 	if c.n.level != All {
 		return
 	}
+	c.backend = backend
 	c.send(Event{Kind: KindRoute, Name: "route", Peer: backend})
 }
 

@@ -51,6 +51,17 @@ func describe(e Event) string {
 		icon, text = "➡️ ", "Routing to backend "+e.Peer
 	case KindPool:
 		icon, text = "♻️ ", describePool(e)
+	case KindTry:
+		icon, text = "🔁", describeTry(e)
+	case KindBudget:
+		icon, text = "🪙", describeBudget(e)
+	case KindHealth:
+		icon, text = health[e.State], "Backend "+e.Peer+" is "+e.State+": "+e.Text
+		if e.Peer == "" {
+			icon, text = "🚦", e.Text
+		}
+	case KindQueue:
+		icon, text = "⏳", fmt.Sprintf("Requests that wait for a backend: %d", e.Waiting)
 	case KindBody:
 		icon, text = "📤", "Forwarded the request's body ("+count(e.Bytes, "byte")+")"
 	case KindIdle:
@@ -62,7 +73,7 @@ func describe(e Event) string {
 		icon, text = "👷", e.Worker+" "+e.Text
 	case KindProblem:
 		return "❌ " + Wrap(e.Err, 3, 3)
-	default:
+	default: // a check, too: what it changes is told
 		return ""
 	}
 	if e.Err != "" && e.Step != Close {
@@ -124,6 +135,29 @@ func describePool(e Event) string {
 		whose = "an idle connection to " + e.Peer
 	}
 	return "Closing " + whose + ": " + e.Text
+}
+
+// health shows the states of a backend.
+var health = map[string]string{Up: "💚", GoingDown: "💛", Down: "💔", GoingUp: "💛", Draining: "🚪"}
+
+// describeTry says what follows a try that has failed.
+func describeTry(e Event) string {
+	text := fmt.Sprintf("Try %d", max(e.Try, 1))
+	if e.Peer != "" {
+		text += " (" + e.Peer + ")"
+	}
+	if e.State == Again {
+		return text + " failed, trying again: " + e.Text
+	}
+	return text + " failed, no further try: " + e.Text
+}
+
+func describeBudget(e Event) string {
+	text := fmt.Sprintf("Retry budget: %.4g of %.4g tokens", e.Level, e.Full)
+	if e.Low() {
+		text += fmt.Sprintf(", no further tries until it is above %.4g", e.Full/2)
+	}
+	return text
 }
 
 // describeStep returns what a step's line says after the emoji.

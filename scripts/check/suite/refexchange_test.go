@@ -288,8 +288,8 @@ func (p *refProxy) startUpload(c, b *stream, q *refReq, buffered []byte) *upload
 
 // attempt does the exchange on one backend connection; retry says that
 // nothing of a response came.
-func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, buffered []byte) (again,
-	retry bool) {
+func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, kept bool,
+	buffered []byte) (again, retry bool) {
 	keep := false
 	defer func() {
 		if !keep {
@@ -298,6 +298,10 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, buffere
 	}()
 	if p.write(b, []byte(p.requestHead(q))) != nil {
 		return false, true
+	}
+	if p.fault["tunnels-early"] && q.upgrade != "" {
+		n, _ := c.State()
+		p.write(b, c.Take(n))
 	}
 	up := p.startUpload(c, b, q, buffered)
 	if p.fault["writes-then-reads"] {
@@ -340,9 +344,12 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, buffere
 		p.linger(c)
 		return false, false
 	}
-	if r.Status == 101 {
+	if r.Status == 101 && q.upgrade != "" {
 		p.tunnel(c, b)
 		return false, false
+	}
+	if r.Status == 408 && kept && r.Names("Connection", "close") && !p.fault["passes-408"] {
+		return false, true // it was sent before the request came
 	}
 	select { // an upload that is sent is done in a moment
 	case <-up.end:
@@ -360,9 +367,10 @@ func (p *refProxy) respond(c *stream, q *refReq, b *stream, addr string, r *Resp
 	}
 	unwatch()
 	left, _ := b.State()
-	if reusable && up.done.Load() && (left == 0 || p.fault["keeps-poison"]) {
+	if reusable && (up.done.Load() || p.fault["keeps-half-sent"]) &&
+		(left == 0 || p.fault["keeps-poison"]) {
 		*keep = true
-		p.keep(addr, b)
+		p.keep(addr, b, r)
 	}
 	if !up.done.Load() {
 		p.linger(c)
@@ -419,14 +427,14 @@ func (p *refProxy) readResponse(c *stream, q *refReq, b *stream, up *upload) (*R
 			return nil, 502, errors.New("bad head")
 		}
 		switch {
-		case r.Status == 101 && q.upgrade == "":
+		case r.Status == 101 && q.upgrade == "" && !p.fault["takes-101"]:
 			return nil, 502, errors.New("unasked")
-		case r.Status == 101:
+		case r.Status == 101 && q.upgrade != "":
 			p.write(c,
 				[]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"+p.fields(r,
 					"Upgrade")+"\r\n"))
 			return r, 0, nil
-		case r.Status < 200 && !p.fault["takes-103-as-final"]:
+		case r.Status < 200 && r.Status != 101 && !p.fault["takes-103-as-final"]:
 			if q.minor == 1 && !p.fault["swallows-100"] || p.fault["1xx-to-http10"] {
 				p.write(c, []byte(h.Start+"\r\n"+p.fields(r)+"\r\n"))
 			}
@@ -471,7 +479,8 @@ func (p *refProxy) sendResponse(c *stream, q *refReq, b *stream, r *Response, up
 		p.fail(c, 502, q.method == "HEAD")
 		return true, false
 	}
-	none := q.method == "HEAD" && !p.fault["head-waits"] || r.Status == 204 || r.Status == 304
+	none := q.method == "HEAD" && !p.fault["head-waits"] && !q.forgets || r.Status == 101 ||
+		r.Status == 204 || r.Status == 304
 	toClose := !none && !te && f.Length < 0
 	var s strings.Builder
 	status := r.Status

@@ -77,7 +77,7 @@ func handleClient(app *cli.App, settings *forward.Settings, client net.Conn,
 	if err != nil {
 		return err
 	}
-	backend, err := forward.Connect(app.Backends[0], settings, tell)
+	backend, err := forward.Connect(app.Backends[0], request)
 	if err != nil {
 		return err
 	}

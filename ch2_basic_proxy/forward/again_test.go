@@ -1,0 +1,228 @@
+package forward
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// read returns the client's request, with its settings.
+func read(t *testing.T, in string) (end *wire, client *Client, request *Request) {
+	t.Helper()
+	end, conn := pair(t)
+	end.send(in)
+	client = NewClient(conn, generous(), silent())
+	request, err := ReadRequest(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return end, client, request
+}
+
+// on has the request answered by the backend at addr.
+func (r *Request) on(t *testing.T, addr string) error {
+	t.Helper()
+	backend, err := Connect(addr, r)
+	if err != nil {
+		return err
+	}
+	defer backend.Close()
+	return steps(t, r, backend)
+}
+
+// A body that is kept while it is sent reaches the second backend whole, wherever
+// the first one left; one that is larger than what may be kept has no second try.
+func TestKeep(t *testing.T) {
+	const most = 1000 // bytes
+	for _, test := range []struct {
+		name    string
+		chunked bool
+		size    int  // bytes of the body
+		early   int  // bytes of it that are sent before the first backend leaves
+		ended   bool // and then its end, if it is chunked
+		again   bool
+	}{
+		{"whole", false, 600, 600, false, true},
+		{"all that may be kept", false, most, most, false, true},
+		{"a part", false, 600, 300, false, true},
+		{"nothing yet", false, 600, 0, false, true},
+		{"too large", false, most + 1, 300, false, false},
+		{"chunked, whole", true, 600, 600, true, true},
+		{"chunked, all that may be kept", true, most, most, true, true},
+		{"chunked, a part", true, 600, 300, false, true},
+		{"chunked, nothing yet", true, 600, 0, false, true},
+		{"chunked, too large in the end", true, most + 1, 300, false, true},
+		{"chunked, too large", true, most + 1, most + 1, false, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			body := strings.Repeat("0123456789", test.size/10+1)[:test.size]
+			head, rest := fmt.Sprintf("Content-Length: %d\r\n\r\n", test.size), body[test.early:]
+			early := body[:test.early]
+			if test.chunked {
+				head = "Transfer-Encoding: chunked\r\n\r\n"
+				if early, rest = chunk(early), chunk(rest)+"0\r\n\r\n"; test.ended {
+					early, rest = early+rest, ""
+				}
+			}
+			end, client, request := read(t, "PUT / HTTP/1.1\r\nHost: a\r\n"+head)
+			request.Keep(most)
+			end.send(early)
+			addrs := backends(t,
+				func(w *wire) {
+					w.until("\r\n\r\n")
+					w.expect(early)
+					w.reset()
+				},
+				func(w *wire) {
+					got, err := http.ReadRequest(bufio.NewReader(w))
+					if err == nil {
+						var b []byte
+						b, err = io.ReadAll(got.Body)
+						if diff := cmp.Diff(body, string(b)); diff != "" {
+							t.Errorf("the second backend's body, -want +got:\n%s", diff)
+						}
+					}
+					if err != nil {
+						t.Errorf("the second backend: %v", err)
+					}
+					w.send(ok)
+					w.gone()
+				})
+			err := request.on(t, addrs[0])
+			var e *Error
+			if !errors.As(err, &e) || e.By != ByBackend || !e.Broken || !e.Sent {
+				t.Fatalf("the first try ended with %#v", err)
+			}
+			if ok, reason := request.Again(); ok != test.again {
+				t.Fatalf("again: %v (%s), want %v", ok, reason, test.again)
+			}
+			if test.again {
+				end.send(rest)
+				if err = request.on(t, addrs[1]); err != nil {
+					t.Errorf("the second try: %v", err)
+				}
+			}
+			end.CloseWrite() // so that Close does not wait for more
+			client.Close(&err)
+			if got := end.gone(); strings.HasSuffix(got, "hi") != test.again {
+				t.Errorf("the client read %q", got)
+			}
+		})
+	}
+}
+
+// chunk returns a body as one chunk; none, if it is empty.
+func chunk(body string) string {
+	if body == "" {
+		return ""
+	}
+	return fmt.Sprintf("%x\r\n%s\r\n", len(body), body)
+}
+
+// Abandon ends a request wherever it is, and the client is told why; one that has
+// seen a part of the answer sees a reset.
+func TestAbandon(t *testing.T) {
+	why := &Error{Status: 504, Reason: "it is enough", By: ByProxy}
+	large := "HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n"
+	for _, test := range []struct {
+		name    string
+		request string
+		backend func(w *wire)
+		reset   bool
+	}{
+		{"it does not answer", get, func(w *wire) { w.gone() }, false},
+		{"it does not take the body",
+			"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n",
+			func(w *wire) { time.Sleep(time.Second) }, false},
+		{"the client does not send the body", postTen, func(w *wire) { w.gone() }, false},
+		{"half a header", get, func(w *wire) { w.send("HTTP/1.1 200"); w.gone() }, false},
+		{"half an answer", get, func(w *wire) { w.send(large); w.gone() }, true},
+		{"the client does not take the answer", get, func(w *wire) {
+			w.send(large)
+			for w.writeZeros() == nil {
+			}
+		}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			end, client, request := read(t, test.request)
+			if strings.HasPrefix(test.request, "PUT") {
+				go func() { // ends when the proxy has read it, or closed the connection
+					for range 50 {
+						end.writeZeros()
+					}
+					end.CloseWrite()
+				}()
+			}
+			addrs := backends(t, test.backend)
+			time.AfterFunc(100*time.Millisecond, func() { request.Abandon(why) })
+			began := time.Now()
+			err := request.on(t, addrs[0])
+			var e *Error
+			if !errors.As(err, &e) || e.Reason != why.Reason || e.Answered != test.reset {
+				t.Errorf("it ended with %#v", err)
+			}
+			if took := time.Since(began); took > patience/2 {
+				t.Errorf("it took %v", took)
+			}
+			if again := request.on(t, addrs[0]); !errors.As(again, &e) || e.Reason != why.Reason {
+				t.Errorf("another try ended with %#v", again)
+			}
+			if test.name == "the client does not send the body" {
+				end.CloseWrite() // so that Close does not wait for it
+			}
+			client.Close(&err)
+			if test.reset {
+				end.endsInReset()
+			} else if got := end.gone(); !strings.HasPrefix(got, "HTTP/1.1 504 ") {
+				t.Errorf("the client read %q", got)
+			}
+		})
+	}
+	t.Run("when it is over", func(t *testing.T) {
+		t.Parallel()
+		end, client, request := read(t, get+get)
+		client.Connection = ""
+		addrs := backends(t, func(w *wire) {
+			w.until("\r\n\r\n")
+			w.send(ok)
+			w.until("\r\n\r\n")
+			w.send(ok)
+		})
+		backend, err := Connect(addrs[0], request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer backend.Close()
+		for range 2 {
+			if err := steps(t, request, backend); err != nil {
+				t.Fatal(err)
+			}
+			if ok, reason := backend.Reusable(); !ok {
+				t.Errorf("its connection carries nothing more: %s", reason)
+			}
+			request.Abandon(why)
+			end.until("\r\n\r\nhi")
+			var none error
+			client.End(&none)
+			if client.Requests == 1 {
+				request, _ = ReadRequest(client)
+			}
+		}
+		client.Close(&err)
+	})
+}
+
+// writeZeros writes some zeros.
+func (w *wire) writeZeros() error {
+	_, err := w.Write(make([]byte, 100000))
+	return err
+}

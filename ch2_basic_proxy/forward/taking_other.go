@@ -1,0 +1,8 @@
+//go:build !linux
+
+package forward
+
+// Taking reports how many bytes the client has been sent. Whether it is waited
+// for cannot be judged here: a kernel tells of a slow client's progress in great
+// steps, and says nothing in between.
+func (c *Client) Taking() (bytes int64, waiting bool) { return c.sent.Load(), false }

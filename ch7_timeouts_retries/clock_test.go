@@ -1,0 +1,131 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"reverseproxy/internal/harness"
+	"reverseproxy/internal/narrate"
+)
+
+// near reports whether something took as long as it should, on a busy machine.
+func near(took, want time.Duration) bool { return took >= want/2 && took < want+3*time.Second }
+
+// -total-timeout ends a request whatever its tries do, and no backend is to blame.
+func TestTotal(t *testing.T) {
+	const total = time.Second
+	pause := func(_ int, _ *http.Request, conn *net.TCPConn) bool {
+		conn.SetReadDeadline(time.Now().Add(time.Minute))
+		io.Copy(io.Discard, conn)
+		return false
+	}
+	slowly := func(_ int, _ *http.Request, conn *net.TCPConn) bool {
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n")
+		for range 100 {
+			if _, err := io.WriteString(conn, "."); err != nil {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		return false
+	}
+	for _, test := range []struct {
+		name, request string
+		flags         string
+		does          func(int, *http.Request, *net.TCPConn) bool
+		status        string // "": the answer breaks off
+	}{
+		{"no answer", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "", pause, "504"},
+		{"no answer, twice", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+			"-server-timeout 700ms -retry-on timeout", pause, "504"},
+		{"the body does not come",
+			"PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9\r\n\r\nhalf",
+			"", pause, "504"},
+		{"a slow answer", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "", slowly, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFarm(t, test.does)
+			p := harness.Start(t, harness.Retries, append(strings.Fields(test.flags),
+				"-total-timeout", total.String(), "-backends", f.flag())...)
+			c, began := p.Dial(t), time.Now()
+			c.Send(test.request)
+			b, err := io.ReadAll(c)
+			took, got := time.Since(began), string(b)
+			if !near(took, total) {
+				t.Errorf("it took %v", took)
+			}
+			if test.status == "" && err == nil || !strings.HasPrefix(got, "HTTP/1.1 "+test.status) {
+				t.Errorf("the client reads %q, %v", got, err)
+			}
+		})
+	}
+}
+
+// A client that sends its body too slowly gets 408, one that takes its answer too
+// slowly is reset; one that sends and takes 1 kB a second is served.
+func TestMinRate(t *testing.T) {
+	t.Run("it sends 1 B/s", func(t *testing.T) {
+		t.Parallel()
+		p := harness.Start(t, harness.Retries, "-backends", newFarm(t, breaks).flag())
+		c := p.Dial(t)
+		c.Send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
+		go drip(c, ".", time.Second) // ends with the connection
+		began := time.Now()
+		r, _, err := c.TryResponse("POST")
+		took := time.Since(began)
+		if err != nil || r.StatusCode != 408 || !near(took, 6*time.Second) {
+			t.Errorf("after %v: %v, %v", took, r, err)
+		}
+	})
+	t.Run("it takes 1 B/s", func(t *testing.T) {
+		t.Parallel()
+		flags := append(harness.Retries.Demo(1), "-min-rate", "100000")
+		p := harness.Start(t, harness.Retries, flags...)
+		c := p.Dial(t)
+		c.SetReadBuffer(4 << 10)
+		c.Send("GET /bytes?n=100000000 HTTP/1.1\r\nHost: a\r\n\r\n")
+		go func() { // ends with the connection
+			for b := make([]byte, 1); ; time.Sleep(time.Second) {
+				if _, err := c.Read(b); err != nil {
+					return
+				}
+			}
+		}()
+		p.WaitEvent(t, "it is given up", func(e narrate.Event) bool {
+			return e.Step == narrate.SendResponse && e.Fault == "client"
+		})
+		if _, err := io.ReadAll(c); err == nil || !strings.Contains(err.Error(), "reset") {
+			t.Errorf("the client reads %v, want a reset", err)
+		}
+	})
+	t.Run("it sends and takes 1 kB/s", func(t *testing.T) {
+		t.Parallel()
+		p := harness.Start(t, harness.Retries, harness.Retries.Demo(1)...)
+		c := p.Dial(t)
+		const n = 8000
+		c.Send(fmt.Sprintf("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", n))
+		go drip(c, strings.Repeat(".", 100), 100*time.Millisecond) // ends with the connection
+		r, body, err := c.TryResponse("POST")
+		if err != nil || r.StatusCode != 200 {
+			t.Errorf("%v, %v, %d bytes", r, err, len(body))
+		}
+	})
+}
+
+// drip writes s again and again, until that fails.
+func drip(w io.Writer, s string, pause time.Duration) {
+	for {
+		if _, err := io.WriteString(w, s); err != nil {
+			return
+		}
+		time.Sleep(pause)
+	}
+}

@@ -1,0 +1,18 @@
+//go:build unix
+
+package main
+
+import (
+	"testing"
+
+	"reverseproxy/internal/harness"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
+
+// brief keeps idle connections so briefly that each scenario finds none.
+var brief = harness.Chapter(7, "-keepalive-timeout", "100ms")
+
+func TestScenarios(t *testing.T) { harness.RunScenarios(t, brief) }
+
+func TestLives(t *testing.T) { harness.RunLives(t, brief) }
