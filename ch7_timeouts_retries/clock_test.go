@@ -45,8 +45,9 @@ func TestTotal(t *testing.T) {
 		{"no answer", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "", pause, "504"},
 		{"no answer, twice", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
 			"-server-timeout 700ms -retry-on timeout", pause, "504"},
-		{"the body does not come", "PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9\r\n\r\nhalf", "",
-			pause, "504"},
+		{"the body does not come",
+			"PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9\r\n\r\nhalf",
+			"", pause, "504"},
 		{"a slow answer", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "", slowly, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -79,13 +80,15 @@ func TestMinRate(t *testing.T) {
 		go drip(c, ".", time.Second) // ends with the connection
 		began := time.Now()
 		r, _, err := c.TryResponse("POST")
-		if took := time.Since(began); err != nil || r.StatusCode != 408 || !near(took, 6*time.Second) {
+		took := time.Since(began)
+		if err != nil || r.StatusCode != 408 || !near(took, 6*time.Second) {
 			t.Errorf("after %v: %v, %v", took, r, err)
 		}
 	})
 	t.Run("it takes 1 B/s", func(t *testing.T) {
 		t.Parallel()
-		p := harness.Start(t, harness.Retries, append(harness.Retries.Demo(1), "-min-rate", "100000")...)
+		flags := append(harness.Retries.Demo(1), "-min-rate", "100000")
+		p := harness.Start(t, harness.Retries, flags...)
 		c := p.Dial(t)
 		c.SetReadBuffer(4 << 10)
 		c.Send("GET /bytes?n=100000000 HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -207,7 +207,8 @@ func TestForReal(t *testing.T) {
 	if d := down.Time.Sub(died); d > 7*time.Second+slack || d < 4*time.Second {
 		t.Errorf("down after %v: %s", d, down.Text)
 	}
-	if !strings.Contains(down.Text, "3 of 3 checks failed") || !strings.Contains(down.Text, "refused") {
+	if !strings.Contains(down.Text, "3 of 3 checks failed") ||
+		!strings.Contains(down.Text, "refused") {
 		t.Errorf("the cause: %s", down.Text)
 	}
 	back := time.Now()
@@ -228,7 +229,7 @@ func TestForReal(t *testing.T) {
 		turns := map[string]float64{}
 		from := up.Time.Add(time.Duration(i) * slice)
 		for _, e := range p.Events() {
-			if e.Kind == narrate.KindRoute && !e.Time.Before(from) && e.Time.Before(from.Add(slice)) {
+			if at := e.Time.Sub(from); e.Kind == narrate.KindRoute && at >= 0 && at < slice {
 				turns[e.Peer]++
 			}
 		}
@@ -449,6 +450,34 @@ func TestAtItsLimit(t *testing.T) {
 	state(t, p, b.Addr, narrate.Down, 1)
 }
 
+// TestAllCountTheSame is the chapter's named gap: a backend that takes ten times as
+// long gets as many requests as the others.
+func TestAllCountTheSame(t *testing.T) {
+	t.Parallel()
+	g, err := backends.Start([]string{"127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	slow := harness.NewBackend(t)
+	slow.Serve(t, func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(20 * time.Millisecond)
+	})
+	p := harness.Start(t, harness.Health, "-backends", slow.Addr+","+g.Addrs()[0])
+	end := load(t, p, "/slow?ms=2")
+	time.Sleep(time.Second)
+	end()
+	turns := map[string]int{}
+	for _, e := range p.Events() {
+		if e.Kind == narrate.KindRoute {
+			turns[e.Peer]++
+		}
+	}
+	if a, b := turns[slow.Addr], turns[g.Addrs()[0]]; a < 20 || a-b > 1 || b-a > 1 {
+		t.Errorf("turns: %v", turns)
+	}
+}
+
 // TestStopWithChecks: Ctrl+C waits for no check.
 func TestStopWithChecks(t *testing.T) {
 	t.Parallel()
@@ -471,9 +500,9 @@ func TestStopWithChecks(t *testing.T) {
 
 // TestBadFlags: wrong values end the program with exit status 2.
 func TestBadFlags(t *testing.T) {
-	for _, flags := range [][]string{{"-check", "health"}, {"-check-status", "ok"}, {"-inter", "0s"},
-		{"-fall", "0"}, {"-rise", "x"}, {"-check-timeout", "-1s"}, {"-max-fails", "-1"},
-		{"-fail-timeout", "0s"}, {"-fail-ratio", "101"}, {"-slow-start", "-1s"},
+	for _, flags := range [][]string{{"-check", "health"}, {"-check-status", "ok"},
+		{"-inter", "0s"}, {"-fall", "0"}, {"-rise", "x"}, {"-check-timeout", "-1s"},
+		{"-max-fails", "-1"}, {"-fail-timeout", "0s"}, {"-fail-ratio", "101"}, {"-slow-start", "-1s"},
 		{"-backend-max-conns", "-1"}, {"-drain", "127.0.0.1:1"}} {
 		harness.RefusesToStart(t, harness.Health, 2, flags, flags[0])
 	}

@@ -139,7 +139,8 @@ func TestAbandon(t *testing.T) {
 		reset   bool
 	}{
 		{"it does not answer", get, func(w *wire) { w.gone() }, false},
-		{"it does not take the body", "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n",
+		{"it does not take the body",
+			"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n",
 			func(w *wire) { time.Sleep(time.Second) }, false},
 		{"the client does not send the body", postTen, func(w *wire) { w.gone() }, false},
 		{"half a header", get, func(w *wire) { w.send("HTTP/1.1 200"); w.gone() }, false},

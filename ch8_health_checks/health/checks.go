@@ -64,12 +64,12 @@ func (f *Farm) checked(status int, err error) (result, error) {
 		return refused, op.Err
 	case err != nil:
 		return broken, err
+	case status == 0, status >= f.least && status <= f.most:
+		return passed, nil
 	case status == http.StatusNotFound:
 		return gone, nil
-	case status != 0 && (status < f.least || status > f.most):
-		return bad, fmt.Errorf("status %d", status)
 	}
-	return passed, nil
+	return bad, fmt.Errorf("status %d", status)
 }
 
 // ask is a check: it returns the status with which the backend at addr answers,

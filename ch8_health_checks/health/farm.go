@@ -21,13 +21,13 @@ type Backend struct {
 	weight float64 // how often -backends names it
 	turns  uint64  // how often it had its turn
 	busy   int     // requests that it has in hand
-	earned float64 // by its share, and not used (see Turns)
+	earned float64 // by its share, and not used (see inTurn)
 	told   string  // the state that was narrated last
 	timer  *time.Timer
 }
 
-// Share returns the backend's share of the requests, compared to others'. It may
-// be called only by what Pick calls.
+// Share returns the backend's share of the requests, compared to others'. Only
+// Turns may call it.
 func (b *Backend) Share() float64 { return b.weight * b.share(time.Now()) }
 
 // Farm is all backends, and the rules that look at all of them.
@@ -49,6 +49,8 @@ type Farm struct {
 	mode     string     // how usable was made
 	queue    []*waiter
 	stopping context.CancelFunc
+
+	signalled int // index of the backend that -drain names
 }
 
 // How the usable backends are chosen, as events name it.
@@ -61,7 +63,7 @@ const (
 
 var modeText = map[string]string{
 	usual:    "enough backends are well again",
-	panicked: "fewer than half of the backends are well: those that are only suspected get requests, too",
+	panicked: "fewer than half of the backends are well: those only suspected get requests, too",
 	reserve:  "only backends that are draining are left: they get requests all the same",
 	allDown:  "all backends refuse connections: the one whose turn it is is tried all the same",
 }
@@ -89,6 +91,7 @@ func (f *Farm) Watch() {
 		go f.checkAll(ctx) // ends with ctx
 	}
 	f.onSignal(ctx)
+	f.app.Drains(f.Drain)
 }
 
 // stop ends the checks: at Ctrl+C no news are wanted any more.
@@ -156,20 +159,13 @@ func (f *Farm) tell(b *Backend) {
 	f.closeIdle(b)
 }
 
-// closeIdle closes the idle connections of a backend that is draining.
-func (f *Farm) closeIdle(b *Backend) {
-	if b.draining() {
-		f.Idle(b.Addr)
-	}
-}
-
 // Choose returns the backend of a request's next try: of those that are usable
 // and have not been tried, the one whose turn it is. If these have as many requests
 // in hand as they may, it waits. Release must follow.
 func (f *Farm) Choose(r *forward.Request, tried []string) (addr string, err error) {
 	f.mu.Lock()
 	free, left := f.free(tried)
-	if left && (len(free) == 0 || len(f.queue) > 0) {
+	if left && len(free) == 0 {
 		w := &waiter{request: r, tried: tried, got: make(chan string, 1)}
 		f.queue = append(f.queue, w)
 		f.tellQueue()
@@ -304,13 +300,15 @@ func (f *Farm) expireLater(b *Backend, d time.Duration) {
 
 // judge says what a request's status and error mean for its backend's health.
 func judge(status int, err error) (result, string) {
+	failed := status >= http.StatusInternalServerError
+	if err == nil && !failed {
+		return passed, ""
+	}
 	var e *forward.Error
 	errors.As(err, &e)
 	switch {
-	case status >= http.StatusInternalServerError && (err == nil || e != nil && !e.Answered):
+	case failed && (e == nil || !e.Answered):
 		return bad, fmt.Sprintf("status %d", status)
-	case err == nil && status > 0:
-		return passed, ""
 	case e == nil || e.By != forward.ByBackend || e.Stale:
 		return none, ""
 	case e.Unreached && e.Status != http.StatusGatewayTimeout:
@@ -321,20 +319,4 @@ func judge(status int, err error) (result, string) {
 		return broken, e.Reason
 	}
 	return none, ""
-}
-
-// Drain has a backend get no new requests, or get them again.
-func (f *Farm) Drain(addr string, on bool) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	b := f.find(addr)
-	if b == nil {
-		return fmt.Errorf("there is no backend %s", addr)
-	}
-	b.drained, b.cause = on, "somebody wants it to drain"
-	if !on {
-		b.cause = "somebody wants it to be used again"
-	}
-	f.update()
-	return nil
 }

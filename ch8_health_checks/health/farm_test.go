@@ -288,6 +288,28 @@ func TestFailRatio(t *testing.T) {
 	}
 }
 
+// TestOff: 0 turns each of the two reasons off.
+func TestOff(t *testing.T) {
+	in(t, 2, []string{"-max-fails", "0", "-fail-ratio", "0", "-backend-max-conns", "0"},
+		func(r *rig) {
+			for range 1000 {
+				r.report("b1", 0, errBroken)
+				r.report("b1", 500, nil)
+				r.report("b2", 200, nil)
+			}
+			r.is("b1", narrate.Up)
+		})
+}
+
+// TestCostsNothing: while nothing changes, a request costs no memory.
+func TestCostsNothing(t *testing.T) {
+	in(t, 3, []string{"-check", "off"}, func(r *rig) {
+		if n := testing.AllocsPerRun(100, func() { r.try(200, nil) }); n > 0 {
+			t.Errorf("%v allocations", n)
+		}
+	})
+}
+
 // TestNoFlapping: checks pass and all else is 500. In no minute are there more
 // than four changes.
 func TestNoFlapping(t *testing.T) {
@@ -341,7 +363,6 @@ func TestWhatCounts(t *testing.T) {
 		{"404", 404, nil, passed},
 		{"500", 500, nil, bad},
 		{"503", 503, nil, bad},
-		{"no answer, no error", 0, nil, none},
 		{"refused", 0, errRefused, refused},
 		{"not accepted in time", 0, errNotAccepted, broken},
 		{"no answer in time", 0, errTimeout, slow},
@@ -428,6 +449,17 @@ func TestDraining(t *testing.T) {
 	})
 }
 
+// TestSpare: a request that all others have failed is served by one that drains.
+func TestSpare(t *testing.T) {
+	in(t, 3, []string{"-max-fails", "0"}, func(r *rig) {
+		r.Drain("b1", true)
+		tried := []string{r.pick(), r.pick()}
+		if got := r.pick(tried...); got != "b1" {
+			t.Errorf("after %v: %s", tried, got)
+		}
+	})
+}
+
 // TestDrainedByCheck: 404 drains, at once, until another answer; 503 is a failure.
 func TestDrainedByCheck(t *testing.T) {
 	in(t, 2, nil, func(r *rig) {
@@ -485,8 +517,9 @@ func TestQueue(t *testing.T) {
 				b, err := r.Choose(request, nil)
 				if err != nil {
 					var e *forward.Error
-					if !errors.As(err, &e) || e.Status != 503 || time.Since(began) != 5*time.Second {
-						t.Errorf("after %v: %v", time.Since(began), err)
+					took := time.Since(began)
+					if !errors.As(err, &e) || e.Status != 503 || took != 5*time.Second {
+						t.Errorf("after %v: %v", took, err)
 					}
 					return
 				}
@@ -524,8 +557,8 @@ func TestQueue(t *testing.T) {
 				lengths = append(lengths, e.Waiting)
 			}
 		}
-		if want := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0}; !slices.Equal(
-			lengths, want) {
+		want := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0}
+		if !slices.Equal(lengths, want) {
 			t.Errorf("lengths %v", lengths)
 		}
 	})

@@ -2,17 +2,6 @@
 
 package health
 
-import (
-	"context"
-	"errors"
-)
+import "os"
 
-func (f *Farm) checkDrain() error {
-	if f.drain != "" {
-		return errors.New("-drain needs SIGUSR1, which this system does not have; " +
-			"the live page (-watch) can drain too")
-	}
-	return nil
-}
-
-func (f *Farm) onSignal(context.Context) {}
+var usr1 os.Signal // there is none

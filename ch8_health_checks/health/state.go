@@ -56,10 +56,8 @@ func (s *state) check(now time.Time, r result, why string) {
 	s.refuses = r == refused
 	if r != passed && r != gone {
 		s.good, s.failed = 0, min(s.failed+1, s.fall)
-		if !s.down {
-			s.cause = fmt.Sprintf("%d of %d checks failed: %s", s.failed, s.fall, why)
-			s.down = s.failed == s.fall
-		}
+		s.down = s.down || s.failed == s.fall
+		s.cause = fmt.Sprintf("%d of %d checks failed: %s", s.failed, s.fall, why)
 		return
 	}
 	if s.failed > 0 || s.leaving != (r == gone) {
@@ -79,8 +77,8 @@ func (s *state) check(now time.Time, r result, why string) {
 	}
 }
 
-// request takes what became of a request. It reports whether that is reason to
-// eject the backend.
+// request takes what became of a request. It reports whether that is reason to eject
+// the backend.
 func (s *state) request(now time.Time, r result) (eject bool) {
 	s.tick(now)
 	s.recent.add(now, r != passed)
@@ -178,37 +176,32 @@ func (s *state) name() string {
 }
 
 // window counts the requests of the last ten seconds, each second by itself.
-type window [lookBack]struct {
-	second       int64
+type window [lookBack]second
+
+type second struct {
+	at           int64 // seconds since 1970
 	all, failing int
 }
 
 func (w *window) add(now time.Time, failing bool) {
-	second := now.Unix()
-	one := &w[second%lookBack]
-	if one.second != second {
-		*one = struct {
-			second       int64
-			all, failing int
-		}{second: second}
+	s := &w[now.Unix()%lookBack]
+	if s.at != now.Unix() {
+		*s = second{at: now.Unix()}
 	}
-	one.all++
+	s.all++
 	if failing {
-		one.failing++
+		s.failing++
 	}
 }
 
 // ratio returns the percentage of failures, and of how many requests.
 func (w *window) ratio(now time.Time) (percent, all int) {
 	failing := 0
-	for _, one := range w {
-		if now.Unix()-one.second < lookBack {
-			all += one.all
-			failing += one.failing
+	for _, s := range w {
+		if now.Unix()-s.at < lookBack {
+			all += s.all
+			failing += s.failing
 		}
 	}
-	if all == 0 {
-		return 0, 0
-	}
-	return 100 * failing / all, all
+	return 100 * failing / max(all, 1), all
 }

@@ -1,7 +1,6 @@
 package backends
 
 import (
-	"fmt"
 	"net/http"
 	"sync/atomic"
 )
@@ -39,7 +38,7 @@ func toggle(w http.ResponseWriter, r *http.Request, what string, on bool, set fu
 		on = n == 1
 		set(on)
 	}
-	text(w, http.StatusOK, fmt.Sprintf("%s: %s", what, map[bool]string{true: "on", false: "off"}[on]))
+	text(w, http.StatusOK, what+": "+map[bool]string{true: "on", false: "off"}[on])
 	return nil
 }
 

@@ -159,6 +159,7 @@ func (p *pool) run(ctx context.Context, s *subject, say func(string, ...any)) (*
 	}
 	defer killAll(servers)
 	proxy, err := s.start(ctx, addrsOf(servers), "-log", "off", "-reuse", "always",
+		"-check", "off", "-max-fails", "0", // its faults are no backend's illness
 		"-keepalive-timeout", idleTime.String())
 	if err != nil {
 		return nil, err

@@ -414,7 +414,7 @@ var expectHead = scene{id: "pool-expect-head", rfc: "RFC 9110 §10.1.1", level: 
 
 // hint: a backend that says how long it will wait. It does not close here, so that
 // a request which comes later than that is seen.
-var hint = scene{id: "pool-hint", rfc: "RFC 2068 §19.7.1.1", level: Quality,
+var hint = scene{id: "pool-hint", rfc: "RFC 9112 §9.5", level: Quality,
 	why: "A backend that says Keep-Alive: timeout=1 gets no request over that connection 1.1 s " +
 		"later: it would close just then, and a POST that meets the end is lost.",
 	serve: func(t *T, x *Exchange, q *Request) {
