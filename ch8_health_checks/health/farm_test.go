@@ -625,6 +625,7 @@ func TestFlags(t *testing.T) {
 		{"-check-status 99", "of 200 to 599"},
 		{"-check-status 300-200", "of 200 to 599"},
 		{"-check-status 200-", "of 200 to 599"},
+		{"-check-status 200-399x", "of 200 to 599"},
 		{"-check-status ok", "of 200 to 599"},
 		{"-inter 0s", "-inter"},
 		{"-fall 0", "at least 1"},
