@@ -364,7 +364,7 @@ func TestWhatCounts(t *testing.T) {
 		{"500", 500, nil, bad},
 		{"503", 503, nil, bad},
 		{"refused", 0, errRefused, refused},
-		{"not accepted in time", 0, errNotAccepted, broken},
+		{"not accepted in time", 0, errNotAccepted, refused},
 		{"no answer in time", 0, errTimeout, slow},
 		{"broken", 0, errBroken, broken},
 		{"the body stood still", 200, &forward.Error{Status: 504, By: forward.ByBackend,

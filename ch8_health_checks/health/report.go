@@ -89,11 +89,11 @@ func judge(status int, err error) (result, string) {
 		return bad, fmt.Sprintf("status %d", status)
 	case e == nil || e.By != forward.ByBackend || e.Stale:
 		return none, ""
-	case e.Unreached && e.Status != http.StatusGatewayTimeout:
+	case e.Unreached:
 		return refused, e.Reason
-	case e.Status == http.StatusGatewayTimeout && !e.Unreached:
+	case e.Status == http.StatusGatewayTimeout:
 		return slow, e.Reason
-	case e.Unreached, e.Broken, e.Answered:
+	case e.Broken, e.Answered:
 		return broken, e.Reason
 	}
 	return none, ""
