@@ -246,9 +246,9 @@ func TestAsk(t *testing.T) {
 		{"200", "/health?deep=1", play(t, says("HTTP/1.1 200 OK\r\n\r\n")), passed},
 		{"302", "/", play(t, says("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n"+
 			"Content-Length: 0\r\n\r\n")), passed},
-		{"103, then 204", "/", play(t, says("HTTP/1.1 103 Early Hints\r\n\r\n" +
+		{"103, then 204", "/", play(t, says("HTTP/1.1 103 Early Hints\r\n\r\n"+
 			"HTTP/1.1 204 No Content\r\n\r\n")), passed},
-		{"a header without end", "/", play(t, says("HTTP/1.1 200 OK\r\nA: " +
+		{"a header without end", "/", play(t, says("HTTP/1.1 200 OK\r\nA: "+
 			strings.Repeat("a", 1<<20))), broken},
 		{"404", "/", play(t, says("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")), gone},
 		{"503", "/", play(t, says("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")), bad},
