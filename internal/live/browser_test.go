@@ -85,7 +85,9 @@ func TestInBrowser(t *testing.T) {
 	t.Run("ManyKept", b.testManyKept)
 	t.Run("Tries", b.testTries)
 	t.Run("Retried", b.testRetried)
+	t.Run("LongRun", b.testLongRun)
 	t.Run("Health", b.testHealth)
+	t.Run("Unwell", b.testUnwell)
 }
 
 // missing skips a test that cannot run here, but fails it where it must.

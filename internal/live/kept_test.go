@@ -26,7 +26,7 @@ func (b *bench) synthetic(t *testing.T, chapter string) (*tab, *narrate.Narrator
 	narrator := narrate.New(narrate.Off)
 	backends := []string{"127.0.0.1:8000", "127.0.0.1:8001", "127.0.0.1:8002"}
 	server, err := live.Start("127.0.0.1:0", live.Config{Chapter: chapter, Narrator: narrator,
-		BackendAddrs: backends})
+		BackendAddrs: backends, Keeps: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,9 +48,9 @@ func (o *tab) noFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.until(fmt.Sprintf(`innerWidth === %d`, size[0]))
-		probe := "covered()"
+		probe := "[...covered(), ...crowded()]"
 		if size[0] > 960 { // a narrower page scrolls
-			probe = "[...layoutFaults(), ...covered()]"
+			probe = "[...layoutFaults(), ...covered(), ...crowded()]"
 		}
 		var faults []string
 		o.evaluate("twoFrames().then(() => "+probe+")", &faults)
@@ -264,6 +264,58 @@ func inARow(addr string, requests int) error {
 	return nil
 }
 
+// testLongRun: the page has room for what a run of days counts.
+func (b *bench) testLongRun(t *testing.T) {
+	for _, chapter := range []string{"ch7_timeouts_retries", "ch9_balancing_algorithms"} {
+		o, n, backends, _ := b.synthetic(t, chapter)
+		const first, requests = 1_234_560, 1_335_000
+		n.Budget(12.5, 100)
+		for i := range uint64(12) {
+			conn, worker := first+i, fmt.Sprint("goroutine ", 44_654_800+i)
+			step := func(step narrate.Step, e narrate.Event) {
+				e.Kind, e.Step, e.Conn, e.Request = narrate.KindStep, step, conn, requests
+				e.Worker = worker
+				n.Emit(e)
+			}
+			n.Emit(narrate.Event{Kind: narrate.KindStep, Step: narrate.Accept, Conn: conn,
+				Peer: fmt.Sprint("127.0.0.1:", 50_000+i)})
+			step(narrate.ReadRequest, narrate.Event{Text: "GET /api/data"})
+			step(narrate.Connect, narrate.Event{Peer: backends[i%3], Reused: i > 3})
+			if i == 5 {
+				n.Emit(narrate.Event{Kind: narrate.KindIdle, Conn: conn, Request: requests})
+			}
+			if i > 6 {
+				continue
+			}
+			step(narrate.ForwardRequest, narrate.Event{})
+			step(narrate.ReadResponse, narrate.Event{Status: 200, Elapsed: 12_345_000})
+			step(narrate.SendResponse, narrate.Event{Status: 200})
+			n.Emit(narrate.Event{Kind: narrate.KindPool, Conn: conn, Request: requests,
+				Peer: backends[i%3], State: narrate.Kept})
+		}
+		for i := range 300 {
+			n.Emit(narrate.Event{Kind: narrate.KindStep, Step: narrate.Connect,
+				Peer: backends[i%3]})
+			n.Emit(narrate.Event{Kind: narrate.KindPool, Peer: backends[i%3], State: narrate.Kept})
+			for reason := range 5 {
+				n.Emit(narrate.Event{Kind: narrate.KindPool, Peer: backends[i%3],
+					State: narrate.Closed,
+					Text:  fmt.Sprint("it has carried as many requests as it may: ", reason)})
+			}
+			n.Emit(narrate.Event{Kind: narrate.KindTry, Conn: first, State: narrate.Again,
+				Text: "the next one goes to 127.0.0.1:8001"})
+		}
+		o.until(counter("requests", 12*requests) + ` && rows().length > 8`)
+		o.noFaults(t)
+		o.read(`document.documentElement.dataset.view = "flow"`, nil)
+		var faults []string
+		o.evaluate("twoFrames().then(layoutFaults)", &faults)
+		for _, f := range faults {
+			t.Errorf("the flow alone: %s", f)
+		}
+	}
+}
+
 // testTries: a request whose first two tries fail is seen to go to one backend
 // after the other, and why; the bucket is as full as it was told to be.
 func (b *bench) testTries(t *testing.T) {
@@ -406,6 +458,14 @@ func (b *bench) testHealth(t *testing.T) {
 	o.until(`window.checks.ok > 0 && window.checks.failed > 0`)
 	o.until(`[...document.querySelectorAll(".check")].every((n) => !shown(n))`) // they pass
 	seen(t)
+	n.Health("", "panic", "fewer than half are well")
+	n.Queue(1)
+	o.until(`document.querySelector("#budget").textContent
+		.includes("panic · 1 waits for a backend") &&
+		document.querySelector("#message").textContent === "fewer than half are well"`)
+	n.Health("", "", "enough backends are well again")
+	n.Queue(0)
+	o.until(`document.querySelector("#budget").hidden`)
 	type asked struct {
 		Addr  string
 		Drain bool
@@ -428,10 +488,37 @@ func (b *bench) testHealth(t *testing.T) {
 	o.until(`card(0).health === "down" && document.querySelector(
 		'[data-index="0"] .state').title === "since 3 of 3 checks failed"`)
 	o.until(`document.querySelector('[data-index="1"] .pool').title.startsWith(
-		"2 checks, 1 failed\ngoing down: for reason 1")`)
+		"going down: for reason 1; 1 of 2 checks failed")`)
 	replay := b.open(t, "file://"+o.save())
 	replay.until(`[0, 1, 2].map((i) => card(i).health).join() === "down,going down,draining"`)
 	replay.until(`document.querySelectorAll("[data-drain]").length === 0`)
+}
+
+// testUnwell: ch8 finds out that a backend is stopped, and that it is well again;
+// the page's button drains it.
+func (b *bench) testUnwell(t *testing.T) {
+	p := b.run(t, "ch8_health_checks", "-inter", "200ms", "-slow-start", "0")
+	o := b.watch(t, p)
+	o.until(`[0, 1, 2].every((i) => card(i).health === "up")`)
+	o.press("2")
+	o.until(`card(1).running === "false" && card(1).health === "down"`)
+	o.press("t")
+	closed(t, p, 10)
+	o.until(rowsDone(10) + " && " + counter("failed", 0) + ` && card(1).requests === "0"`)
+	o.noFaults(t)
+	o.press("2")
+	o.until(`card(1).running === "true" && card(1).health === "up"`)
+	o.click(`[data-drain="1"]`)
+	o.until(`card(1).health === "draining"`)
+	o.press("t")
+	closed(t, p, 20)
+	o.until(counter("connections", 20) + " && " + counter("failed", 0) +
+		` && card(1).requests === "0"`)
+	o.click(`[data-drain="1"]`)
+	o.until(`card(1).health === "up"`)
+	o.press("t")
+	closed(t, p, 30)
+	o.until(`card(1).requests !== "0"`)
 }
 
 func results(o *tab) string {

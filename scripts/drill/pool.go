@@ -23,9 +23,9 @@ const (
 	backendsOfPool = 3
 	leaveShare     = 0.005 // of the requests: their clients leave
 	breathEvery    = 4096  // requests, after which nobody asks for a while,
-	breath         = 70 * time.Millisecond
+	breath         = 100 * time.Millisecond
 	strayAfter     = 50 * time.Millisecond // of an idle connection
-	lateWait       = 1 * time.Second       // for requests that come over a closed one
+	onTheWay       = 20 * time.Millisecond // from one socket to another, on a busy machine
 	idleTime       = 5 * time.Second       // that proxies keep connections
 	leastReuse     = 10                    // requests a backend connection
 )
@@ -285,7 +285,7 @@ func (p *pool) await(c *session) error {
 
 // late reads what still comes: the proxy may have written it just then.
 func (p *pool) late(c *session, kind string, at time.Time) {
-	c.SetReadDeadline(time.Now().Add(lateWait))
+	c.SetReadDeadline(time.Now().Add(tooLong))
 	for {
 		r, err := http.ReadRequest(c.r)
 		if err != nil {
@@ -422,8 +422,12 @@ func (p *pool) judge(r *poolResult, servers []*server) {
 		case f.q.method == "POST":
 			kind = lost
 		}
-		p.complain(kind, "request %d (%s, fault %s, leaves %q) got status %d, %v; %s",
-			f.q.id, f.q.method, fault, f.q.leave, f.o.status, f.o.err, f.o.foreign)
+		late := ""
+		for _, e := range p.excuses[f.q.id] {
+			late = fmt.Sprintf(", %v after %s", f.from.Sub(e.at), e.kind)
+		}
+		p.complain(kind, "request %d (%s, fault %s, leaves %q) got status %d, %v%s; %s",
+			f.q.id, f.q.method, fault, f.q.leave, f.o.status, f.o.err, late, f.o.foreign)
 	}
 	for id := 1; id <= p.requests; id++ {
 		if n := p.seen[id].Load(); n > 1 && p.query(id).method == "POST" {
@@ -450,7 +454,7 @@ func (p *pool) excused(f failure) (kind string) {
 	post := f.q.method == "POST" && f.o.foreign == "" && f.o.err == nil
 	for _, e := range p.excuses[f.q.id] {
 		switch {
-		case !e.at.IsZero() && !f.from.Before(e.at): // the proxy could know
+		case !e.at.IsZero() && f.from.After(e.at.Add(onTheWay)): // the proxy could know
 		case e.kind == "stray" && f.o.foreign != "",
 			e.kind == "408" && post && f.o.status == http.StatusRequestTimeout,
 			post && f.o.status == http.StatusBadGateway:
@@ -461,7 +465,7 @@ func (p *pool) excused(f failure) (kind string) {
 		return ""
 	}
 	for i, r := range p.resets { // the backend did not see what it has reset: one for each
-		if f.from.Before(r.to) && r.from.Before(f.to) {
+		if f.from.Before(r.to.Add(onTheWay)) && r.from.Before(f.to) {
 			p.resets = slices.Delete(p.resets, i, i+1)
 			return "rst"
 		}

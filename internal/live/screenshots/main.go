@@ -113,6 +113,8 @@ var pictures = []shot{
 		height: 1560, keys: []string{"a", "a", "t"}, ready: done(10)},
 	{name: "live-ch7-stopped", extra: true, chapter: "ch7_timeouts_retries", theme: "light",
 		keys: []string{"2", "t"}, ready: done(10)},
+	{name: "live-ch8-drain", extra: true, chapter: "ch8_health_checks", theme: "light",
+		keys: []string{"2", "t", "t"}, ready: done(10)},
 	{name: "live-1920", extra: true, width: 1920, height: 1080, chapter: "ch5_load_balancer",
 		theme: "light", keys: []string{"2", "t"}, ready: done(10)},
 	{name: "live-1024", extra: true, width: 1024, height: 768, chapter: "ch5_load_balancer",
