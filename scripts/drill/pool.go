@@ -22,8 +22,7 @@ import (
 const (
 	backendsOfPool = 3
 	leaveShare     = 0.005 // of the requests: their clients leave
-	breathEvery    = 4096  // requests, after which nobody asks for a while,
-	breath         = 100 * time.Millisecond
+	breathTime     = 100 * time.Millisecond
 	strayAfter     = 50 * time.Millisecond // of an idle connection
 	onTheWay       = 20 * time.Millisecond // from one socket to another, on a busy machine
 	idleTime       = 5 * time.Second       // that proxies keep connections
@@ -36,6 +35,7 @@ const (
 type pool struct {
 	requests, clients int
 	share             float64 // of the requests that go wrong
+	breathEvery       int     // requests, after which nobody asks for a while
 
 	next   atomic.Int64   // number of the request before the next one
 	seen   []atomic.Int32 // by number: how often a backend got it
@@ -206,9 +206,9 @@ func (p *pool) client(ctx context.Context, addr string) {
 		if id > p.requests {
 			return
 		}
-		if id%breathEvery == 0 { // all connections are idle for a while
+		if id%p.breathEvery == 0 { // all connections are idle for a while
 			p.breath.Lock()
-			time.Sleep(breath)
+			time.Sleep(breathTime)
 			p.breath.Unlock()
 		}
 		q := p.query(id)
@@ -297,6 +297,10 @@ func (p *pool) late(c *session, kind string, at time.Time) {
 		}
 		if err != nil {
 			return
+		}
+		if kind == "stray" { // that one has its answer, and another one would have none
+			c.CloseWrite()
+			kind, at = "fin", time.Now()
 		}
 	}
 }
@@ -483,7 +487,7 @@ func (o *options) drillPool(ctx context.Context, subjects []*subject, say func(s
 		r.table = append(r.table, []string{kind})
 	}
 	for _, s := range subjects {
-		p := &pool{requests: o.requests, clients: o.clients, share: 0.01}
+		p := &pool{requests: o.requests, clients: o.clients, share: 0.01, breathEvery: 4000}
 		result, err := p.run(ctx, s, say)
 		if err != nil {
 			return nil, err
