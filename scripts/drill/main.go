@@ -191,13 +191,13 @@ func (o *options) subjects(named, chapters []string) (all []*subject, err error)
 			named = chapters
 		}
 		for _, name := range named {
-			words := strings.Fields(name)
+			words := append(strings.Fields(name), "")
 			if info, err := os.Stat(words[0]); err != nil || !info.IsDir() {
 				return nil, fmt.Errorf("%s is no directory: a chapter is named as ./ch6_keep_alive",
 					words[0])
 			}
 			all = append(all, &subject{Name: strings.TrimPrefix(name, "./"), chapter: words[0],
-				flags: words[1:]})
+				flags: words[1 : len(words)-1]})
 		}
 		return all, nil
 	}
