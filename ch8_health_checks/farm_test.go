@@ -502,8 +502,8 @@ func TestStopWithChecks(t *testing.T) {
 func TestBadFlags(t *testing.T) {
 	for _, flags := range [][]string{{"-check", "health"}, {"-check-status", "ok"},
 		{"-inter", "0s"}, {"-fall", "0"}, {"-rise", "x"}, {"-check-timeout", "-1s"},
-		{"-max-fails", "-1"}, {"-fail-timeout", "0s"}, {"-fail-ratio", "101"}, {"-slow-start", "-1s"},
-		{"-backend-max-conns", "-1"}, {"-drain", "127.0.0.1:1"}} {
+		{"-max-fails", "-1"}, {"-fail-timeout", "0s"}, {"-fail-ratio", "101"},
+		{"-slow-start", "-1s"}, {"-backend-max-conns", "-1"}, {"-drain", "127.0.0.1:1"}} {
 		harness.RefusesToStart(t, harness.Health, 2, flags, flags[0])
 	}
 }

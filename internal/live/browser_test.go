@@ -83,6 +83,7 @@ func TestInBrowser(t *testing.T) {
 	t.Run("Kept", b.testKept)
 	t.Run("NoPool", b.testNoPool)
 	t.Run("ManyKept", b.testManyKept)
+	t.Run("Lane", b.testLane)
 	t.Run("Tries", b.testTries)
 	t.Run("Retried", b.testRetried)
 	t.Run("LongRun", b.testLongRun)

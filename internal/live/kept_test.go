@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -229,6 +230,52 @@ func (b *bench) testManyKept(t *testing.T) {
 	}
 }
 
+// testLane: what a lane is made of: requests that are not drawn leave a gap of
+// their own, and a dot is at the backend that its request was at then.
+func (b *bench) testLane(t *testing.T) {
+	o, _, _, _ := b.synthetic(t, "ch6_keep_alive")
+	var got struct {
+		Phases   []string
+		Backends []string
+		Steps    []int // that are shown of the second try
+	}
+	o.evaluate(`import('./store.js').then(({ Store }) => {
+		const store = new Store({ children: [], open: [] });
+		const conn = 7, us = 1, step = (t, step, request, more) =>
+			store.add({ t, us, kind: 'step', step, conn, request, ...more });
+		step(10, 4, 0, { peer: 'x' });
+		const exchange = (t, request, peer) => {
+			step(t, 5, request);
+			step(t + 10, 6, request, { peer });
+			step(t + 20, 7, request);
+		};
+		exchange(100, 1, 'a');
+		step(130, 8, 1, { status: 200 });
+		store.add({ t: 131, us, kind: 'request', conn, request: 1 });
+		store.add({ t: 140, us, kind: 'idle', conn, request: 1 });
+		exchange(500, 2, 'b');
+		store.add({ t: 550, us, kind: 'try', conn, request: 2, peer: 'b', state: 'again', text: '' });
+		step(560, 6, 2, { peer: 'c', try: 2 });
+		exchange(900, 5, 'a');
+		step(1000, 10, 9);
+		const [lane] = store.lanes;
+		return { Phases: lane.phases().map((p) => p.phase),
+			Backends: [121, 521, 561, 921].map((t) => lane.placeAt(t).backend),
+			Steps: lane.stepsAt(570).map((s) => s.step) };
+	})`, &got)
+	phases := "reading connecting forwarding waiting idle reading connecting forwarding " +
+		"connecting skipped reading connecting forwarding skipped"
+	if strings.Join(got.Phases, " ") != phases {
+		t.Errorf("phases %v, want %s", got.Phases, phases)
+	}
+	if want := []string{"a", "b", "c", "a"}; !slices.Equal(got.Backends, want) {
+		t.Errorf("the dot is at %v, want %v", got.Backends, want)
+	}
+	if want := []int{4, 5, 6}; !slices.Equal(got.Steps, want) {
+		t.Errorf("steps %v, want %v", got.Steps, want)
+	}
+}
+
 // manyOnOne makes requests on so many connections at once, so many on each.
 func manyOnOne(t *testing.T, p *browser.Program, clients, requests int) {
 	t.Helper()
@@ -372,6 +419,9 @@ func (b *bench) testTries(t *testing.T) {
 	o.until(`card(0).failures === "1" && card(1).failures === "1" && card(2).failures === "0"`)
 	o.until(`document.querySelector("#budget").textContent
 		.includes("retry budget 50 of 100 · 2 tried again · further tries withheld")`)
+	replay := b.open(t, "file://"+o.save())
+	replay.until(rowsDone(1) + ` && document.querySelector("#budget").dataset.level === "50"`)
+	replay.until(`[...document.querySelectorAll(".again")].filter(shown).length === 2`)
 	n.Budget(0, 100)
 	o.until(`document.querySelector("#budget").dataset.level === "0"`)
 	n.Budget(50.5, 100)
@@ -382,6 +432,18 @@ func (b *bench) testTries(t *testing.T) {
 		t.Errorf("the request ended as %q", got)
 	}
 
+	// One whose connection ends before it has a backend says why, too.
+	n.SlowMotion(0)
+	refused := n.AcceptFrom("127.0.0.1:50009")
+	refused.Begin()
+	refused.Step(narrate.ReadRequest, narrate.Event{Text: "GET /"})
+	refused.End(narrate.Event{Status: 400})
+	refused.Pool("", narrate.Closed, "its request was malformed")
+	refused.Close(nil, false, 400)
+	o.until(`document.querySelector('[data-step="10"]').textContent
+		.includes("client’s closed: its request was malformed")`)
+	n.SlowMotion(20 * time.Millisecond)
+
 	// One that is given up is failed, and says why.
 	c = n.AcceptFrom("127.0.0.1:50001")
 	c.Begin()
@@ -391,13 +453,10 @@ func (b *bench) testTries(t *testing.T) {
 	c.Tried(false, "further tries are withheld: the budget is half empty")
 	c.End(narrate.Event{Status: 502, Failed: true, Err: "reset"})
 	c.Close(nil, false, 502)
-	o.until(rowsDone(2) + " && " + counter("failed", 1))
+	o.until(`document.querySelector('.row[data-conn="3"][data-end]') !== null && ` +
+		counter("failed", 1))
 	o.until(`tries() === "try 1 → :8000 failed, no further try: " +
 		"further tries are withheld: the budget is half empty"`)
-	replay := b.open(t, "file://"+o.save())
-	replay.until(rowsDone(2))
-	replay.until(`document.querySelector("#budget").dataset.level === "12.5"`)
-	replay.until(`[...document.querySelectorAll(".again")].filter(shown).length === 2`)
 }
 
 // testRetried: ch7 tries requests again whose backend is stopped, before they come

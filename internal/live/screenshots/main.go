@@ -115,6 +115,8 @@ var pictures = []shot{
 		keys: []string{"2", "t"}, ready: done(10)},
 	{name: "live-ch8-drain", extra: true, chapter: "ch8_health_checks", theme: "light",
 		keys: []string{"2", "t", "t"}, ready: done(10)},
+	{name: "live-ch8-narrow", extra: true, chapter: "ch8_health_checks", theme: "dark", width: 500,
+		height: 1560, keys: []string{"2", "a", "t"}, ready: done(9)},
 	{name: "live-1920", extra: true, width: 1920, height: 1080, chapter: "ch5_load_balancer",
 		theme: "light", keys: []string{"2", "t"}, ready: done(10)},
 	{name: "live-1024", extra: true, width: 1024, height: 768, chapter: "ch5_load_balancer",

@@ -122,7 +122,7 @@ export class Flow {
       const dock = cards.get(e.peer),
         done = (t - e.t + e.us) / Math.max(CHECK, e.us);
       if (!dock || done < 0 || done > 1) continue;
-      const there = 1 - Math.abs(2 * done - 1);
+      const there = still.matches ? 1 : 1 - Math.abs(2 * done - 1);
       const dot = this.checks.at(n++);
       set(dot, "class", e.err && done > 0.5 ? "check failed" : "check");
       set(dot, "cx", (proxy.right + (dock.left - proxy.right) * there).toFixed(1));

@@ -173,10 +173,16 @@ function covered() {
   return faults;
 }
 
-// crowded lists texts of the lanes that lie over one another, and numbers that
-// stick out of their dots.
+// crowded lists backends that are cut off, texts of the lanes that lie over one
+// another, and numbers that stick out of their dots.
 function crowded() {
   const faults = [];
+  for (const n of document.querySelectorAll(".card")) {
+    if (n.getClientRects().length === 0) continue;
+    const panel = n.closest("section").getBoundingClientRect();
+    if (n.getBoundingClientRect().bottom > panel.bottom)
+      faults.push(`${n.dataset.backend} sticks out of its panel`);
+  }
   const box = (n) => n.getBoundingClientRect();
   for (const row of rows()) {
     const texts = [...row.querySelectorAll(".id, .worker, .result, .bar")].filter(

@@ -73,6 +73,7 @@ var registry = slices.Concat(
 	concurrencyCases,
 	crosstalkCases,
 	loadBalancingCases,
+	retryCases,
 	processCases,
 )
 

@@ -153,6 +153,16 @@ var broken = []struct {
 	{"ignores-hint", "pool-hint"},
 	{"limit-silent", "pool-request-limit"},
 	{"shares-backends", "pool-own-backend"},
+	{"no-retry", "retry-broken"},
+	{"no-retry-in-head", "retry-in-head"},
+	{"no-retry-body", "retry-body"},
+	{"retries-cut-body", "retry-body-large"},
+	{"replays", "retry-patch"},
+	{"retries-begun", "retry-begun"},
+	{"retries-on", "retry-each-once"},
+	{"no-failover", "retry-refused"},
+	{"own-503", "retry-last-answer"},
+	{"ignores-retry-after", "retry-after"},
 	{"ignores-leavers", "abort-waiting"},
 	{"dies", "abort-survives"},
 	{"endless-head", "limit-head-endless limit-head-long"},
@@ -318,7 +328,7 @@ func TestCasesAreDescribed(t *testing.T) {
 		}
 	}
 	for _, c := range cases.All() {
-		if c.Group == "pool" && !caught[c.ID] {
+		if (c.Group == "pool" || c.Group == "retry") && !caught[c.ID] {
 			t.Errorf("no fault shows that case %s can fail", c.ID)
 		}
 	}

@@ -267,7 +267,15 @@ func (p *refProxy) startUpload(c, b *stream, q *refReq, buffered []byte) *upload
 		if buffered != nil {
 			err = send(buffered)
 		} else if !p.fault["buffers-request"] {
-			err = p.copyBody(c, q.frame, q.minor, send, m)
+			inner := send
+			err = p.copyBody(c, q.frame, q.minor, func(d []byte) error {
+				fits := len(q.body)+len(d) <= 64<<10 && !p.fault["no-retry-body"]
+				if fits {
+					q.body = append(q.body, d...)
+				}
+				q.lost = q.lost || !fits && !p.fault["retries-cut-body"]
+				return inner(d)
+			}, m)
 		}
 		if err != nil {
 			u.err.Store(err)
@@ -288,8 +296,8 @@ func (p *refProxy) startUpload(c, b *stream, q *refReq, buffered []byte) *upload
 
 // attempt does the exchange on one backend connection; retry says that
 // nothing of a response came.
-func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, kept bool,
-	buffered []byte) (again, retry bool) {
+func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, kept,
+	further bool, buffered []byte) (again, retry bool) {
 	keep := false
 	defer func() {
 		if !keep {
@@ -338,6 +346,11 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, kept bo
 			}
 		}
 		if status == 0 {
+			select { // an upload that is sent is done in a moment
+			case <-up.end:
+			case <-time.After(50 * time.Millisecond):
+			}
+			q.lost = q.lost || !up.done.Load()
 			return false, true
 		}
 		p.fail(c, status, q.method == "HEAD")
@@ -351,19 +364,31 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, kept bo
 	if r.Status == 408 && kept && r.Names("Connection", "close") && !p.fault["passes-408"] {
 		return false, true // it was sent before the request came
 	}
+	if r.Status == 503 && further && !q.lost &&
+		(!r.Has("Retry-After") || p.fault["ignores-retry-after"]) {
+		return false, true
+	}
+	if r.Status == 503 && p.fault["own-503"] {
+		p.fail(c, 503, q.method == "HEAD")
+		p.linger(c)
+		return false, false
+	}
 	select { // an upload that is sent is done in a moment
 	case <-up.end:
 	case <-time.After(50 * time.Millisecond):
 	}
-	return p.respond(c, q, b, addr, r, up, &keep, unwatch), false
+	whole, again := p.respond(c, q, b, addr, r, up, &keep, unwatch)
+	return again, !whole && p.fault["retries-begun"]
 }
 
 func (p *refProxy) respond(c *stream, q *refReq, b *stream, addr string, r *Response, up *upload,
-	keep *bool, unwatch func()) (again bool) {
+	keep *bool, unwatch func()) (whole, again bool) {
 	whole, reusable := p.sendResponse(c, q, b, r, up)
 	if !whole {
-		c.reset()
-		return false
+		if !p.fault["retries-begun"] {
+			c.reset()
+		}
+		return false, false
 	}
 	unwatch()
 	left, _ := b.State()
@@ -374,13 +399,13 @@ func (p *refProxy) respond(c *stream, q *refReq, b *stream, addr string, r *Resp
 	}
 	if !up.done.Load() {
 		p.linger(c)
-		return false
+		return true, false
 	}
 	if q.close && !p.fault["goes-on-after-close"] || p.fault["always-closes"] {
 		p.linger(c)
-		return false
+		return true, false
 	}
-	return true
+	return true, true
 }
 
 // readResponse reads up to the final response head; it passes on interim ones.
@@ -407,7 +432,7 @@ func (p *refProxy) readResponse(c *stream, q *refReq, b *stream, up *upload) (*R
 			if errors.Is(err, ErrStalled) {
 				return nil, 504, err
 			}
-			if n, _ := b.State(); n > 0 || err == nil {
+			if n, _ := b.State(); err == nil || n > 0 && p.fault["no-retry-in-head"] {
 				return nil, 502, errors.New("no head")
 			}
 			return nil, 0, err

@@ -77,7 +77,9 @@ type refReq struct {
 	frame                Framing
 	close                bool
 	upgrade              string
-	forgets              bool // fault forgets-head: that HEAD has no body
+	forgets              bool   // fault forgets-head: that HEAD has no body
+	body                 []byte // the first of it, for another try
+	lost                 bool   // there was more, or not all of it has come
 }
 
 var (
@@ -320,7 +322,8 @@ func (p *refProxy) linger(c *stream) {
 }
 
 // backendFor returns a connection to a backend: a kept one, or a new one.
-func (p *refProxy) backendFor(q *refReq) (b *stream, addr string, kept bool, err error) {
+func (p *refProxy) backendFor(q *refReq, tried map[string]bool) (b *stream, addr string,
+	kept bool, err error) {
 	n := len(p.backends)
 	first := int(p.next.Add(1)-1) % n
 	if p.fault["uneven"] {
@@ -333,7 +336,7 @@ func (p *refProxy) backendFor(q *refReq) (b *stream, addr string, kept bool, err
 	err = errors.New("none left")
 	for i := 0; i < n; i++ {
 		addr = p.backends[(first+i)%n]
-		if p.fault["never-returns"] && p.isGone(addr) {
+		if p.fault["never-returns"] && p.isGone(addr) || tried[addr] {
 			continue
 		}
 		if b := p.kept(addr); b != nil && (safe || p.fault["replays"]) && q.upgrade == "" {
@@ -428,23 +431,40 @@ func (p *refProxy) exchange(c *stream, q *refReq) (again bool) {
 		}
 		buffered = m.Body
 	}
+	tried := map[string]bool{} // backends that have seen it and have not answered
 	for try := 0; ; try++ {
-		b, addr, kept, err := p.backendFor(q)
+		b, addr, kept, err := p.backendFor(q, tried)
 		if err != nil {
 			p.failed(c, q, err)
 			return false
 		}
-		again, retry := p.attempt(c, q, b, addr, kept, buffered)
-		if retry && (kept && q.method == "GET" && !p.fault["tries-once"] || p.fault["replays"]) &&
-			try < 3 {
-			continue
+		further := len(tried) == 0 && len(p.backends) > 1 && idempotent[q.method] &&
+			!p.fault["no-retry"]
+		again, retry := p.attempt(c, q, b, addr, kept, further, buffered)
+		if _, gone := c.State(); gone != nil && !errors.Is(gone, io.EOF) {
+			return false
 		}
-		if retry {
+		switch {
+		case !retry:
+			return again
+		case kept && q.method == "GET" && !p.fault["tries-once"] && try < 3:
+		case further && !q.lost:
+			if !p.fault["retries-on"] || try > 3 {
+				tried[addr] = true
+			}
+			if len(q.body) > 0 {
+				buffered = q.body
+			}
+		case p.fault["replays"] && try < 3:
+		default:
 			p.failed(c, q, io.EOF)
+			return again
 		}
-		return again
 	}
 }
+
+// idempotent are the methods that are tried again over a fresh connection.
+var idempotent = map[string]bool{"GET": true, "HEAD": true, "PUT": true, "DELETE": true}
 
 func (p *refProxy) failed(c *stream, q *refReq, err error) {
 	var ne net.Error

@@ -248,7 +248,8 @@ func openStarted(argv, backends []string, deadline time.Time, to Timeouts) (*Lab
 }
 
 // openChapter starts a chapter twice: with its own timeouts, and with short ones;
-// the second one reuses connections as the chapter does by default.
+// the second one reuses connections as the chapter does by default, and retries on
+// 503 too.
 func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 	if err := s.Build(); err != nil {
 		return nil, err
@@ -288,6 +289,9 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 	labs, err := openFrom(spawn)
 	if err != nil {
 		return nil, err
+	}
+	if has("retry-on") {
+		argv = append(argv, "-retry-on", "connect,broken,503")
 	}
 	var to Timeouts
 	for _, f := range []struct {
