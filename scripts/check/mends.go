@@ -58,8 +58,8 @@ var mends = []mend{
 		"documentation warns of what that opens"},
 	{httputilName, "via-request", "a line in Rewrite that adds Via"},
 	{httputilName, "error-body timeout-504", "an ErrorHandler of one's own"},
-	{httputilName, "pool-hint", "the setting `Transport.IdleConnTimeout`, if it is less than what " +
-		"any backend says"},
+	{httputilName, "pool-hint", "the setting `Transport.IdleConnTimeout`, if it is less than " +
+		"what any backend says"},
 	{httputilName, "limit-line-64k", "the setting `Server.MaxHeaderBytes`"},
 }
 
