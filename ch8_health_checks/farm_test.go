@@ -450,6 +450,34 @@ func TestAtItsLimit(t *testing.T) {
 	state(t, p, b.Addr, narrate.Down, 1)
 }
 
+// TestAllCountTheSame is the chapter's named gap: a backend that takes ten times as
+// long gets as many requests as the others.
+func TestAllCountTheSame(t *testing.T) {
+	t.Parallel()
+	g, err := backends.Start([]string{"127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	slow := harness.NewBackend(t)
+	slow.Serve(t, func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(20 * time.Millisecond)
+	})
+	p := harness.Start(t, harness.Health, "-backends", slow.Addr+","+g.Addrs()[0])
+	end := load(t, p, "/slow?ms=2")
+	time.Sleep(time.Second)
+	end()
+	turns := map[string]int{}
+	for _, e := range p.Events() {
+		if e.Kind == narrate.KindRoute {
+			turns[e.Peer]++
+		}
+	}
+	if a, b := turns[slow.Addr], turns[g.Addrs()[0]]; a < 20 || a-b > 1 || b-a > 1 {
+		t.Errorf("turns: %v", turns)
+	}
+}
+
 // TestStopWithChecks: Ctrl+C waits for no check.
 func TestStopWithChecks(t *testing.T) {
 	t.Parallel()
@@ -473,9 +501,9 @@ func TestStopWithChecks(t *testing.T) {
 // TestBadFlags: wrong values end the program with exit status 2.
 func TestBadFlags(t *testing.T) {
 	for _, flags := range [][]string{{"-check", "health"}, {"-check-status", "ok"},
-		{"-inter", "0s"}, {"-fall", "0"}, {"-rise", "x"}, {"-check-timeout", "-1s"}, {"-max-fails", "-1"},
-		{"-fail-timeout", "0s"}, {"-fail-ratio", "101"}, {"-slow-start", "-1s"},
-		{"-backend-max-conns", "-1"}, {"-drain", "127.0.0.1:1"}} {
+		{"-inter", "0s"}, {"-fall", "0"}, {"-rise", "x"}, {"-check-timeout", "-1s"},
+		{"-max-fails", "-1"}, {"-fail-timeout", "0s"}, {"-fail-ratio", "101"},
+		{"-slow-start", "-1s"}, {"-backend-max-conns", "-1"}, {"-drain", "127.0.0.1:1"}} {
 		harness.RefusesToStart(t, harness.Health, 2, flags, flags[0])
 	}
 }

@@ -109,7 +109,7 @@ func (p *proxy) handleRequest(client *forward.Client,
 			// The backend closed an idle connection just when it was used.
 			err = p.tryBackend(client, request, tries, log)
 		}
-		p.farm.Report(tries.Addr, request, err) // what it says of the backend
+		p.farm.Report(tries.Addr, request, err) // whose fault is it?
 	}
 	return err
 }

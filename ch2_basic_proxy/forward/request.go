@@ -52,6 +52,7 @@ type try struct {
 	mu         sync.Mutex // guards the rest
 	finished   bool       // endTry has been called
 	sending    bool       // the rest of the body is being sent
+	before     int64      // bytes that the backend's connection had taken before that
 	answering  bool       // the client sees the answer from now on
 	responding bool       // the response has begun: the server timeout is met
 	complete   bool       // the request has been read and sent to its end
@@ -144,7 +145,8 @@ func (r *Request) Abandon(err *Error) {
 }
 
 // Uploading reports whether the next byte of the request's body is the client's
-// to give, and how many bytes the backend has had. Any goroutine may call it.
+// to give, and how many bytes it has given in this try, and the backend has taken.
+// Any goroutine may call it.
 func (r *Request) Uploading() (bytes int64, waiting bool) {
 	r.mu.Lock()
 	t := r.try
@@ -157,7 +159,7 @@ func (r *Request) Uploading() (bytes int64, waiting bool) {
 	if t.finished || !t.sending {
 		return 0, false
 	}
-	return t.backend.sent.Load(), !t.backend.writing.Load()
+	return t.backend.sent.Load() - t.before, !t.backend.writing.Load()
 }
 
 // Write is step 7: it writes the request's header to the backend, with as much
@@ -257,7 +259,7 @@ func (t *try) sendBody() {
 
 func (t *try) setSending(sending bool) {
 	t.mu.Lock()
-	t.sending = sending
+	t.sending, t.before = sending, t.backend.sent.Load()
 	t.mu.Unlock()
 }
 

@@ -1,12 +1,13 @@
 package health
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"time"
 
 	"reverseproxy/ch2_basic_proxy/forward"
@@ -57,11 +58,13 @@ func (f *Farm) checkOne(ctx context.Context, b *Backend) {
 func (f *Farm) checked(status int, err error) (result, error) {
 	var op *net.OpError
 	var timeout interface{ Timeout() bool }
-	switch {
+	switch dial := errors.As(err, &op) && op.Op == "dial"; {
+	case dial && op.Timeout():
+		return refused, errors.New("no connection in time")
+	case dial:
+		return refused, op.Err
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return slow, errors.New("no answer in time")
-	case errors.As(err, &op) && op.Op == "dial":
-		return refused, op.Err
 	case err != nil:
 		return broken, err
 	case status == 0, status >= f.least && status <= f.most:
@@ -76,28 +79,37 @@ func (f *Farm) checked(status int, err error) (result, error) {
 // or 0 if a connection is enough.
 func (l *limits) ask(ctx context.Context, addr string) (status int, err error) {
 	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
 	if l.path == checkTCP {
-		conn, err := dialer.DialContext(ctx, "tcp", addr)
-		if err == nil {
-			conn.Close()
+		return 0, nil
+	}
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(past) })()
+	request, err := http.NewRequest(http.MethodGet, "http://backend"+l.path, nil)
+	if err != nil {
+		return 0, err
+	}
+	request.Host, request.Close = addr, true
+	request.Header.Set("User-Agent", "health check")
+	if err := request.Write(conn); err != nil {
+		return 0, err
+	}
+	for r := bufio.NewReader(io.LimitReader(conn, mostAnswer)); ; {
+		response, err := http.ReadResponse(r, request)
+		if err != nil {
+			return 0, err
 		}
-		return 0, err
+		if status = response.StatusCode; status >= 200 || status == http.StatusSwitchingProtocols {
+			return status, nil
+		}
 	}
-	u, err := url.ParseRequestURI(l.path)
-	if err != nil {
-		return 0, err
-	}
-	u.Scheme, u.Host = "http", "backend"
-	transport := http.Transport{DisableKeepAlives: true, DisableCompression: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "tcp", addr)
-		}}
-	request := (&http.Request{Method: http.MethodGet, URL: u, Host: addr,
-		Header: http.Header{"User-Agent": {"health check"}}}).WithContext(ctx)
-	response, err := transport.RoundTrip(request)
-	if err != nil {
-		return 0, err
-	}
-	response.Body.Close()
-	return response.StatusCode, nil
 }
+
+// past is a deadline that ends all waiting.
+var past = time.Unix(1, 0)
+
+// mostAnswer is how much of an answer to a check is read, for its status.
+const mostAnswer = 64 << 10 // bytes

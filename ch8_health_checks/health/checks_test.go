@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -186,6 +187,18 @@ func TestChecksThatDoNotCount(t *testing.T) {
 	})
 }
 
+// TestNotReached: a check that finds nobody says so, however.
+func TestNotReached(t *testing.T) {
+	r := newRig(t, 1)
+	for _, cause := range []error{syscall.ECONNREFUSED, syscall.EHOSTUNREACH,
+		os.ErrDeadlineExceeded} {
+		got, why := r.checked(0, &net.OpError{Op: "dial", Err: cause})
+		if got != refused || why == nil {
+			t.Errorf("%v: %d, %v", cause, got, why)
+		}
+	}
+}
+
 // play starts a backend on a real socket that does as play says with each
 // connection.
 func play(t *testing.T, with func(net.Conn)) string {
@@ -233,6 +246,10 @@ func TestAsk(t *testing.T) {
 		{"200", "/health?deep=1", play(t, says("HTTP/1.1 200 OK\r\n\r\n")), passed},
 		{"302", "/", play(t, says("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n"+
 			"Content-Length: 0\r\n\r\n")), passed},
+		{"103, then 204", "/", play(t, says("HTTP/1.1 103 Early Hints\r\n\r\n"+
+			"HTTP/1.1 204 No Content\r\n\r\n")), passed},
+		{"a header without end", "/", play(t, says("HTTP/1.1 200 OK\r\nA: "+
+			strings.Repeat("a", 1<<20))), broken},
 		{"404", "/", play(t, says("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")), gone},
 		{"503", "/", play(t, says("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")), bad},
 		{"closed", "/", play(t, says("")), broken},

@@ -364,7 +364,7 @@ func TestWhatCounts(t *testing.T) {
 		{"500", 500, nil, bad},
 		{"503", 503, nil, bad},
 		{"refused", 0, errRefused, refused},
-		{"not accepted in time", 0, errNotAccepted, broken},
+		{"not accepted in time", 0, errNotAccepted, refused},
 		{"no answer in time", 0, errTimeout, slow},
 		{"broken", 0, errBroken, broken},
 		{"the body stood still", 200, &forward.Error{Status: 504, By: forward.ByBackend,
@@ -445,6 +445,17 @@ func TestDraining(t *testing.T) {
 		r.is("b1", narrate.Up)
 		if err := r.Drain("b3", true); err == nil {
 			t.Error("no error for a backend that is not there")
+		}
+	})
+}
+
+// TestSpare: a request that all others have failed is served by one that drains.
+func TestSpare(t *testing.T) {
+	in(t, 3, []string{"-max-fails", "0"}, func(r *rig) {
+		r.Drain("b1", true)
+		tried := []string{r.pick(), r.pick()}
+		if got := r.pick(tried...); got != "b1" {
+			t.Errorf("after %v: %s", tried, got)
 		}
 	})
 }
@@ -614,6 +625,7 @@ func TestFlags(t *testing.T) {
 		{"-check-status 99", "of 200 to 599"},
 		{"-check-status 300-200", "of 200 to 599"},
 		{"-check-status 200-", "of 200 to 599"},
+		{"-check-status 200-399x", "of 200 to 599"},
 		{"-check-status ok", "of 200 to 599"},
 		{"-inter 0s", "-inter"},
 		{"-fall 0", "at least 1"},

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -86,8 +87,10 @@ func (l *limits) setStatus(s string) error {
 	if !both {
 		to = from
 	}
-	n, err := fmt.Sscan(from+" "+to, &l.least, &l.most)
-	if n != 2 || err != nil || l.least < 200 || l.most > 599 || l.least > l.most {
+	var wrong, wrong2 error
+	l.least, wrong = strconv.Atoi(from)
+	l.most, wrong2 = strconv.Atoi(to)
+	if wrong != nil || wrong2 != nil || l.least < 200 || l.most > 599 || l.least > l.most {
 		return errors.New("it must be a status, or two, of 200 to 599, such as 200 or 200-399")
 	}
 	return nil

@@ -40,7 +40,7 @@ func (f *Farm) wait(w *waiter) (addr string, err error) {
 
 // What becomes of a request that no backend has seen and none is left for.
 var errNone = &forward.Error{Status: http.StatusServiceUnavailable, By: forward.ByBackend,
-	Reason: "no backend is left: all refuse connections"}
+	Reason: "no backend is left: the last one refused the connection, or did not accept it"}
 
 var errBusy = &forward.Error{Status: http.StatusServiceUnavailable, By: forward.ByProxy,
 	Reason: "all backends are busy"}
@@ -48,14 +48,16 @@ var errBusy = &forward.Error{Status: http.StatusServiceUnavailable, By: forward.
 // admit gives backends that may have another request to those that wait, in
 // order.
 func (f *Farm) admit() {
-	for i := 0; i < len(f.queue); i++ {
+	for i := 0; i < len(f.queue); {
 		w := f.queue[i]
-		if free, _ := f.free(w.tried); len(free) > 0 {
-			w.got <- f.take(w.request, free)
-			f.queue = slices.Delete(f.queue, i, i+1)
-			f.tellQueue()
-			i = -1 // from the beginning: as a rule there is nothing left
+		free, _ := f.free(w.tried)
+		if len(free) == 0 {
+			i++ // it has tried what is free
+			continue
 		}
+		w.got <- f.take(w.request, free)
+		f.queue = slices.Delete(f.queue, i, i+1)
+		f.tellQueue()
 	}
 }
 

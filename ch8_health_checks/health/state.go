@@ -25,8 +25,8 @@ const (
 	gone                  // an answer that says: no new requests, please (404 to a check)
 	bad                   // an answer with a status that is not wanted
 	slow                  // connected, but no answer in time
-	broken                // the connection broke, or was not accepted in time
-	refused               // refused or unreachable: nobody listens there
+	broken                // the connection broke
+	refused               // no connection came about: nobody seems to listen there
 )
 
 // state is what is known of one backend. Its methods take the time, in order.
@@ -44,7 +44,7 @@ type state struct {
 	row   int       // how many times it was ejected in a row
 	calm  time.Time // since when nothing has failed
 
-	refuses bool      // it was not there when it was last connected to
+	refuses bool      // the last attempt to connect failed
 	back    time.Time // when it came back after a failure; zero: it never was out
 	recent  window    // its requests
 	cause   string    // of the last change

@@ -185,4 +185,9 @@ func TestFailsInARow(t *testing.T) {
 	if !s.request(now, broken) {
 		t.Error("not ejected by the third in a row")
 	}
+	s.eject(now, false, "")
+	now = now.Add(time.Second)
+	if s.request(now, broken) {
+		t.Error("ejected by the first failure after its return")
+	}
 }

@@ -30,26 +30,36 @@ func newQueue(perSecond int, gate *sync.RWMutex) *queue {
 
 // work serves what is in the queue. It ends with the context.
 func (q *queue) work(ctx context.Context) {
-	for end := time.Now(); ; {
+	var end time.Time // of the last one's service
+	for ctx.Err() == nil {
+		var job chan struct{}
 		select {
-		case <-ctx.Done():
-			return
-		case job := <-q.jobs:
-			if time.Since(end) > q.service { // it was idle; else a late timer is made up for
+		case job = <-q.jobs: // it has waited: if the timer was late, that is made up for
+		default:
+			select {
+			case <-ctx.Done():
+				return
+			case job = <-q.jobs:
 				end = time.Now()
 			}
-			end = end.Add(q.service)
-			time.Sleep(time.Until(end))
-			q.pass()
-			close(job)
 		}
+		end = end.Add(q.service)
+		time.Sleep(time.Until(end))
+		if q.pass() {
+			end = time.Now()
+		}
+		close(job)
 	}
 }
 
-// pass waits while the group is frozen.
-func (q *queue) pass() {
-	q.gate.RLock()
-	defer q.gate.RUnlock()
+// pass waits while the group is frozen, and reports whether it was.
+func (q *queue) pass() (frozen bool) {
+	frozen = !q.gate.TryRLock()
+	if frozen {
+		q.gate.RLock()
+	}
+	q.gate.RUnlock()
+	return frozen
 }
 
 // wait returns when the request has been served, or its client has left.

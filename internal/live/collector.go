@@ -11,8 +11,10 @@ import (
 // What is drawn is sampled, so that a page stays fluent and the last minute
 // fits in memory. What is counted never is.
 const (
-	drawnPerSecond = 90.0   // connections a second that viewers are shown, and further requests
+	drawnPerSecond = 90.0   // connections a second that viewers are shown
 	drawnBurst     = 260.0  // of which so many may come at once
+	furtherPerSec  = 45.0   // further requests a second on those connections
+	furtherBurst   = 130.0  // of which so many may come at once
 	notesPerSecond = 60.0   // failures, problems and workers' notes a second
 	notesBurst     = 300.0  // of which so many may come at once
 	checksPerSec   = 20.0   // health checks a second, and idle connections that were closed
@@ -31,6 +33,7 @@ type collector struct {
 	ring      ring
 	listening []record // steps 1–3 happen once and are shown for ever
 	draws     bucket
+	further   bucket
 	notes     bucket
 	checks    bucket
 
@@ -94,7 +97,9 @@ type Counts struct {
 	Retries     uint64         `json:"retries"`     // failed tries that another one followed
 	Backends    []BackendCount `json:"backends"`
 
-	Budget *narrate.Budget `json:"budget,omitempty"` // for retries; nil: there is none
+	Budget  *narrate.Budget `json:"budget,omitempty"`  // for retries; nil: there is none
+	Mode    string          `json:"mode,omitempty"`    // how backends are chosen; "": as usual
+	Waiting int             `json:"waiting,omitempty"` // requests that wait for a backend
 }
 
 // BackendCount are one backend's counts. P50 and P99 are percentiles of the
@@ -147,6 +152,7 @@ func newCollector(start time.Time, backends []string) *collector {
 		waiting:  make(map[string]bool),
 		accepted: make(map[string]uint64),
 		draws:    bucket{rate: drawnPerSecond, burst: drawnBurst, tokens: drawnBurst},
+		further:  bucket{rate: furtherPerSec, burst: furtherBurst, tokens: furtherBurst},
 		notes:    bucket{rate: notesPerSecond, burst: notesBurst, tokens: notesBurst},
 		checks:   bucket{rate: checksPerSec, burst: checksBurst, tokens: checksBurst},
 	}
@@ -196,6 +202,9 @@ func (c *collector) count(e *narrate.Event, at int64) bool {
 		return c.notes.take(at)
 	case e.Kind == narrate.KindHealth || e.Kind == narrate.KindCheck:
 		return c.looked(e, at)
+	case e.Kind == narrate.KindQueue:
+		c.counts.Waiting = e.Waiting
+		return false
 	case e.Kind == narrate.KindBudget:
 		c.counts.Budget = e.Budget
 		return false
@@ -245,6 +254,10 @@ func (c *collector) connected(e *narrate.Event) {
 
 // looked keeps how a backend is, and counts the looks at it.
 func (c *collector) looked(e *narrate.Event, at int64) bool {
+	if e.Kind == narrate.KindHealth && e.Peer == "" { // that of them all
+		c.counts.Mode = e.State
+		return c.notes.take(at)
+	}
 	i := c.backendOf(e.Peer)
 	if i < 0 {
 		return false
@@ -310,7 +323,7 @@ func (c *collector) happened(k *conn, e *narrate.Event, at int64) {
 	if e.Request > k.requests {
 		c.counts.Requests += uint64(e.Request - k.requests)
 		// The first is drawn if the connection is.
-		k.shown = k.drawn && (k.requests == 0 || k.own || c.draws.take(at))
+		k.shown = k.drawn && (k.requests == 0 || k.own || c.further.take(at))
 		if k.shown {
 			c.counts.Shown++
 		}

@@ -152,7 +152,7 @@ func TestSampling(t *testing.T) {
 // client's is left out, whoever knows its address first.
 func TestRequestsAreSampled(t *testing.T) {
 	c, n := newTestCollector()
-	c.draws = bucket{burst: 10, tokens: 10}
+	c.further = bucket{burst: 10, tokens: 10}
 	keep := n.Accept(clientAt(50000))
 	c.dial()
 	first := n.Accept(clientAt(50001)) // before its client knows
@@ -181,7 +181,7 @@ func TestRequestsAreSampled(t *testing.T) {
 			events[r.Conn][r.Request]++
 		}
 	})
-	for id, most := range map[uint64]int{1: 10, 2: total, 3: total} {
+	for id, most := range map[uint64]int{1: 11, 2: total, 3: total} {
 		drawn := 0
 		for request, n := range events[id] {
 			switch {
@@ -198,7 +198,7 @@ func TestRequestsAreSampled(t *testing.T) {
 		}
 	}
 	if got, _ := c.snapshot(); got.Requests != 3*total || got.Shown < 2*total ||
-		got.Shown > 2*total+10 {
+		got.Shown > 2*total+11 {
 		t.Errorf("%d requests, of which %d are shown", got.Requests, got.Shown)
 	}
 }
@@ -324,7 +324,12 @@ func TestHealth(t *testing.T) {
 		}
 		n.Check(testBackend, 0, time.Millisecond, err)
 	}
+	n.Health("", "panic", "fewer than half are well")
+	n.Queue(7)
 	got, _ := c.snapshot()
+	if got.Mode != "panic" || got.Waiting != 7 {
+		t.Errorf("mode %q, %d waiting", got.Mode, got.Waiting)
+	}
 	if got.Backends[1].Health != nil {
 		t.Errorf("the other backend is %+v", got.Backends[1].Health)
 	}
@@ -340,7 +345,7 @@ func TestHealth(t *testing.T) {
 			kinds[r.Kind]++
 		}
 	})
-	if kinds[narrate.KindHealth] != 2 || kinds[narrate.KindCheck] < checksBurst ||
+	if kinds[narrate.KindHealth] != 3 || kinds[narrate.KindCheck] < checksBurst ||
 		kinds[narrate.KindCheck] > checksBurst+5*checksPerSec {
 		t.Errorf("drawn are %v", kinds)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,7 +27,7 @@ func (b *bench) synthetic(t *testing.T, chapter string) (*tab, *narrate.Narrator
 	narrator := narrate.New(narrate.Off)
 	backends := []string{"127.0.0.1:8000", "127.0.0.1:8001", "127.0.0.1:8002"}
 	server, err := live.Start("127.0.0.1:0", live.Config{Chapter: chapter, Narrator: narrator,
-		BackendAddrs: backends})
+		BackendAddrs: backends, Keeps: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,9 +49,9 @@ func (o *tab) noFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.until(fmt.Sprintf(`innerWidth === %d`, size[0]))
-		probe := "covered()"
+		probe := "[...covered(), ...crowded()]"
 		if size[0] > 960 { // a narrower page scrolls
-			probe = "[...layoutFaults(), ...covered()]"
+			probe = "[...layoutFaults(), ...covered(), ...crowded()]"
 		}
 		var faults []string
 		o.evaluate("twoFrames().then(() => "+probe+")", &faults)
@@ -229,6 +230,52 @@ func (b *bench) testManyKept(t *testing.T) {
 	}
 }
 
+// testLane: what a lane is made of: requests that are not drawn leave a gap of
+// their own, and a dot is at the backend that its request was at then.
+func (b *bench) testLane(t *testing.T) {
+	o, _, _, _ := b.synthetic(t, "ch6_keep_alive")
+	var got struct {
+		Phases   []string
+		Backends []string
+		Steps    []int // that are shown of the second try
+	}
+	o.evaluate(`import('./store.js').then(({ Store }) => {
+		const store = new Store({ children: [], open: [] });
+		const conn = 7, us = 1, step = (t, step, request, more) =>
+			store.add({ t, us, kind: 'step', step, conn, request, ...more });
+		step(10, 4, 0, { peer: 'x' });
+		const exchange = (t, request, peer) => {
+			step(t, 5, request);
+			step(t + 10, 6, request, { peer });
+			step(t + 20, 7, request);
+		};
+		exchange(100, 1, 'a');
+		step(130, 8, 1, { status: 200 });
+		store.add({ t: 131, us, kind: 'request', conn, request: 1 });
+		store.add({ t: 140, us, kind: 'idle', conn, request: 1 });
+		exchange(500, 2, 'b');
+		store.add({ t: 550, us, kind: 'try', conn, request: 2, peer: 'b', state: 'again', text: '' });
+		step(560, 6, 2, { peer: 'c', try: 2 });
+		exchange(900, 5, 'a');
+		step(1000, 10, 9);
+		const [lane] = store.lanes;
+		return { Phases: lane.phases().map((p) => p.phase),
+			Backends: [121, 521, 561, 921].map((t) => lane.placeAt(t).backend),
+			Steps: lane.stepsAt(570).map((s) => s.step) };
+	})`, &got)
+	phases := "reading connecting forwarding waiting idle reading connecting forwarding " +
+		"connecting skipped reading connecting forwarding skipped"
+	if strings.Join(got.Phases, " ") != phases {
+		t.Errorf("phases %v, want %s", got.Phases, phases)
+	}
+	if want := []string{"a", "b", "c", "a"}; !slices.Equal(got.Backends, want) {
+		t.Errorf("the dot is at %v, want %v", got.Backends, want)
+	}
+	if want := []int{4, 5, 6}; !slices.Equal(got.Steps, want) {
+		t.Errorf("steps %v, want %v", got.Steps, want)
+	}
+}
+
 // manyOnOne makes requests on so many connections at once, so many on each.
 func manyOnOne(t *testing.T, p *browser.Program, clients, requests int) {
 	t.Helper()
@@ -262,6 +309,58 @@ func inARow(addr string, requests int) error {
 		}
 	}
 	return nil
+}
+
+// testLongRun: the page has room for what a run of days counts.
+func (b *bench) testLongRun(t *testing.T) {
+	for _, chapter := range []string{"ch7_timeouts_retries", "ch9_balancing_algorithms"} {
+		o, n, backends, _ := b.synthetic(t, chapter)
+		const first, requests = 1_234_560, 1_335_000
+		n.Budget(12.5, 100)
+		for i := range uint64(12) {
+			conn, worker := first+i, fmt.Sprint("goroutine ", 44_654_800+i)
+			step := func(step narrate.Step, e narrate.Event) {
+				e.Kind, e.Step, e.Conn, e.Request = narrate.KindStep, step, conn, requests
+				e.Worker = worker
+				n.Emit(e)
+			}
+			n.Emit(narrate.Event{Kind: narrate.KindStep, Step: narrate.Accept, Conn: conn,
+				Peer: fmt.Sprint("127.0.0.1:", 50_000+i)})
+			step(narrate.ReadRequest, narrate.Event{Text: "GET /api/data"})
+			step(narrate.Connect, narrate.Event{Peer: backends[i%3], Reused: i > 3})
+			if i == 5 {
+				n.Emit(narrate.Event{Kind: narrate.KindIdle, Conn: conn, Request: requests})
+			}
+			if i > 6 {
+				continue
+			}
+			step(narrate.ForwardRequest, narrate.Event{})
+			step(narrate.ReadResponse, narrate.Event{Status: 200, Elapsed: 12_345_000})
+			step(narrate.SendResponse, narrate.Event{Status: 200})
+			n.Emit(narrate.Event{Kind: narrate.KindPool, Conn: conn, Request: requests,
+				Peer: backends[i%3], State: narrate.Kept})
+		}
+		for i := range 300 {
+			n.Emit(narrate.Event{Kind: narrate.KindStep, Step: narrate.Connect,
+				Peer: backends[i%3]})
+			n.Emit(narrate.Event{Kind: narrate.KindPool, Peer: backends[i%3], State: narrate.Kept})
+			for reason := range 5 {
+				n.Emit(narrate.Event{Kind: narrate.KindPool, Peer: backends[i%3],
+					State: narrate.Closed,
+					Text:  fmt.Sprint("it has carried as many requests as it may: ", reason)})
+			}
+			n.Emit(narrate.Event{Kind: narrate.KindTry, Conn: first, State: narrate.Again,
+				Text: "the next one goes to 127.0.0.1:8001"})
+		}
+		o.until(counter("requests", 12*requests) + ` && rows().length > 8`)
+		o.noFaults(t)
+		o.read(`document.documentElement.dataset.view = "flow"`, nil)
+		var faults []string
+		o.evaluate("twoFrames().then(layoutFaults)", &faults)
+		for _, f := range faults {
+			t.Errorf("the flow alone: %s", f)
+		}
+	}
 }
 
 // testTries: a request whose first two tries fail is seen to go to one backend
@@ -320,6 +419,9 @@ func (b *bench) testTries(t *testing.T) {
 	o.until(`card(0).failures === "1" && card(1).failures === "1" && card(2).failures === "0"`)
 	o.until(`document.querySelector("#budget").textContent
 		.includes("retry budget 50 of 100 · 2 tried again · further tries withheld")`)
+	replay := b.open(t, "file://"+o.save())
+	replay.until(rowsDone(1) + ` && document.querySelector("#budget").dataset.level === "50"`)
+	replay.until(`[...document.querySelectorAll(".again")].filter(shown).length === 2`)
 	n.Budget(0, 100)
 	o.until(`document.querySelector("#budget").dataset.level === "0"`)
 	n.Budget(50.5, 100)
@@ -330,6 +432,18 @@ func (b *bench) testTries(t *testing.T) {
 		t.Errorf("the request ended as %q", got)
 	}
 
+	// One whose connection ends before it has a backend says why, too.
+	n.SlowMotion(0)
+	refused := n.AcceptFrom("127.0.0.1:50009")
+	refused.Begin()
+	refused.Step(narrate.ReadRequest, narrate.Event{Text: "GET /"})
+	refused.End(narrate.Event{Status: 400})
+	refused.Pool("", narrate.Closed, "its request was malformed")
+	refused.Close(nil, false, 400)
+	o.until(`document.querySelector('[data-step="10"]').textContent
+		.includes("client’s closed: its request was malformed")`)
+	n.SlowMotion(20 * time.Millisecond)
+
 	// One that is given up is failed, and says why.
 	c = n.AcceptFrom("127.0.0.1:50001")
 	c.Begin()
@@ -339,13 +453,10 @@ func (b *bench) testTries(t *testing.T) {
 	c.Tried(false, "further tries are withheld: the budget is half empty")
 	c.End(narrate.Event{Status: 502, Failed: true, Err: "reset"})
 	c.Close(nil, false, 502)
-	o.until(rowsDone(2) + " && " + counter("failed", 1))
+	o.until(`document.querySelector('.row[data-conn="3"][data-end]') !== null && ` +
+		counter("failed", 1))
 	o.until(`tries() === "try 1 → :8000 failed, no further try: " +
 		"further tries are withheld: the budget is half empty"`)
-	replay := b.open(t, "file://"+o.save())
-	replay.until(rowsDone(2))
-	replay.until(`document.querySelector("#budget").dataset.level === "12.5"`)
-	replay.until(`[...document.querySelectorAll(".again")].filter(shown).length === 2`)
 }
 
 // testRetried: ch7 tries requests again whose backend is stopped, before they come
@@ -406,6 +517,14 @@ func (b *bench) testHealth(t *testing.T) {
 	o.until(`window.checks.ok > 0 && window.checks.failed > 0`)
 	o.until(`[...document.querySelectorAll(".check")].every((n) => !shown(n))`) // they pass
 	seen(t)
+	n.Health("", "panic", "fewer than half are well")
+	n.Queue(1)
+	o.until(`document.querySelector("#budget").textContent
+		.includes("panic · 1 waits for a backend") &&
+		document.querySelector("#message").textContent === "fewer than half are well"`)
+	n.Health("", "", "enough backends are well again")
+	n.Queue(0)
+	o.until(`document.querySelector("#budget").hidden`)
 	type asked struct {
 		Addr  string
 		Drain bool
@@ -428,10 +547,37 @@ func (b *bench) testHealth(t *testing.T) {
 	o.until(`card(0).health === "down" && document.querySelector(
 		'[data-index="0"] .state').title === "since 3 of 3 checks failed"`)
 	o.until(`document.querySelector('[data-index="1"] .pool').title.startsWith(
-		"2 checks, 1 failed\ngoing down: for reason 1")`)
+		"going down: for reason 1; 1 of 2 checks failed")`)
 	replay := b.open(t, "file://"+o.save())
 	replay.until(`[0, 1, 2].map((i) => card(i).health).join() === "down,going down,draining"`)
 	replay.until(`document.querySelectorAll("[data-drain]").length === 0`)
+}
+
+// testUnwell: ch8 finds out that a backend is stopped, and that it is well again;
+// the page's button drains it.
+func (b *bench) testUnwell(t *testing.T) {
+	p := b.run(t, "ch8_health_checks", "-inter", "200ms", "-slow-start", "0")
+	o := b.watch(t, p)
+	o.until(`[0, 1, 2].every((i) => card(i).health === "up")`)
+	o.press("2")
+	o.until(`card(1).running === "false" && card(1).health === "down"`)
+	o.press("t")
+	closed(t, p, 10)
+	o.until(rowsDone(10) + " && " + counter("failed", 0) + ` && card(1).requests === "0"`)
+	o.noFaults(t)
+	o.press("2")
+	o.until(`card(1).running === "true" && card(1).health === "up"`)
+	o.click(`[data-drain="1"]`)
+	o.until(`card(1).health === "draining"`)
+	o.press("t")
+	closed(t, p, 20)
+	o.until(counter("connections", 20) + " && " + counter("failed", 0) +
+		` && card(1).requests === "0"`)
+	o.click(`[data-drain="1"]`)
+	o.until(`card(1).health === "up"`)
+	o.press("t")
+	closed(t, p, 30)
+	o.until(`card(1).requests !== "0"`)
 }
 
 func results(o *tab) string {

@@ -12,7 +12,7 @@ import (
 // used again, so that a busy proxy's sink allocates nothing.
 const (
 	segmentSize = 64 << 10   // bytes
-	maxSegments = 72         // 4.5 MiB, about 60,000 events
+	maxSegments = 96         // 6 MiB, about 80,000 events
 	maxString   = 1 << 10    // bytes of one string that are kept
 	maxRecord   = 10 << 10   // bytes; eight strings and eleven numbers fit
 	minute      = 60_000_000 // microseconds

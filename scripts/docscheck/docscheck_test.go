@@ -356,7 +356,7 @@ func TestCPrograms(t *testing.T) {
 		t.Errorf("the file of -c is not taken:\n%s", out.String())
 	}
 	p := player{ports: map[string]string{"8080": "2345"}}
-	if got := p.freePorts("bind(8080), buffer[8000]"); got != "bind(2345), buffer[8000]" {
+	if got := p.portsIn("bind(8080), buffer[8000]"); got != "bind(2345), buffer[8000]" {
 		t.Errorf("got %s", got)
 	}
 }

@@ -18,7 +18,8 @@ type client struct {
 	patience time.Duration // for an answer
 	conn     *net.TCPConn  // nil: none
 	r        *bufio.Reader
-	mayEnd   bool // the proxy may have closed the connection
+	mayEnd   bool      // the proxy may have closed the connection
+	used     time.Time // when it was used last
 }
 
 // outcome is what became of a request.
@@ -39,6 +40,9 @@ func (c *client) close() {
 // must be over.
 func (c *client) connect() error {
 	c.mayEnd = false
+	if time.Since(c.used) > idleTime/2 { // this program has stood still
+		c.close()
+	}
 	by := time.Now().Add(c.patience)
 	if c.conn == nil {
 		conn, err := net.DialTimeout("tcp", c.addr, c.patience)
@@ -48,6 +52,7 @@ func (c *client) connect() error {
 		c.conn = conn.(*net.TCPConn)
 		c.r = bufio.NewReader(conn)
 	}
+	c.used = time.Now()
 	return c.conn.SetDeadline(by)
 }
 

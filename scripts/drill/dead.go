@@ -53,6 +53,13 @@ func (d *dead) await(*session) error { return nil } // for as long as it takes
 func (d *dead) garbage(*session, error) {}
 
 func (d *dead) answer(c *session, r *http.Request) error {
+	if r.URL.Path == "/" { // a health check, which is no try
+		if d.hangs.Load() == c.server {
+			return d.hang(c)
+		}
+		_, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		return err
+	}
 	q, err := parse(r)
 	if err != nil {
 		return err
@@ -65,11 +72,16 @@ func (d *dead) answer(c *session, r *http.Request) error {
 	}
 	d.seen[q.id].Add(1) // it counts as processed, answered or not
 	if d.hangs.Load() == c.server {
-		io.Copy(io.Discard, c) // until the proxy closes the connection
-		return io.EOF
+		return d.hang(c)
 	}
 	time.Sleep(deadWork)
 	return usual(c, q, r)
+}
+
+// hang returns when the proxy closes the connection.
+func (d *dead) hang(c *session) error {
+	io.Copy(io.Discard, c)
+	return io.EOF
 }
 
 // run drills one proxy.

@@ -22,10 +22,9 @@ import (
 const (
 	backendsOfPool = 3
 	leaveShare     = 0.005 // of the requests: their clients leave
-	breathEvery    = 4096  // requests, after which nobody asks for a while,
-	breath         = 70 * time.Millisecond
+	breathTime     = 100 * time.Millisecond
 	strayAfter     = 50 * time.Millisecond // of an idle connection
-	lateWait       = 1 * time.Second       // for requests that come over a closed one
+	onTheWay       = 20 * time.Millisecond // from one socket to another, on a busy machine
 	idleTime       = 5 * time.Second       // that proxies keep connections
 	leastReuse     = 10                    // requests a backend connection
 )
@@ -36,6 +35,7 @@ const (
 type pool struct {
 	requests, clients int
 	share             float64 // of the requests that go wrong
+	breathEvery       int     // requests, after which nobody asks for a while
 
 	next   atomic.Int64   // number of the request before the next one
 	seen   []atomic.Int32 // by number: how often a backend got it
@@ -159,6 +159,7 @@ func (p *pool) run(ctx context.Context, s *subject, say func(string, ...any)) (*
 	}
 	defer killAll(servers)
 	proxy, err := s.start(ctx, addrsOf(servers), "-log", "off", "-reuse", "always",
+		"-check", "off", "-max-fails", "0", // its faults are no backend's illness
 		"-keepalive-timeout", idleTime.String())
 	if err != nil {
 		return nil, err
@@ -205,9 +206,9 @@ func (p *pool) client(ctx context.Context, addr string) {
 		if id > p.requests {
 			return
 		}
-		if id%breathEvery == 0 { // all connections are idle for a while
+		if id%p.breathEvery == 0 { // all connections are idle for a while
 			p.breath.Lock()
-			time.Sleep(breath)
+			time.Sleep(breathTime)
 			p.breath.Unlock()
 		}
 		q := p.query(id)
@@ -284,7 +285,7 @@ func (p *pool) await(c *session) error {
 
 // late reads what still comes: the proxy may have written it just then.
 func (p *pool) late(c *session, kind string, at time.Time) {
-	c.SetReadDeadline(time.Now().Add(lateWait))
+	c.SetReadDeadline(time.Now().Add(tooLong))
 	for {
 		r, err := http.ReadRequest(c.r)
 		if err != nil {
@@ -296,6 +297,10 @@ func (p *pool) late(c *session, kind string, at time.Time) {
 		}
 		if err != nil {
 			return
+		}
+		if kind == "stray" { // that one has its answer, and another one would have none
+			c.CloseWrite()
+			kind, at = "fin", time.Now()
 		}
 	}
 }
@@ -421,8 +426,12 @@ func (p *pool) judge(r *poolResult, servers []*server) {
 		case f.q.method == "POST":
 			kind = lost
 		}
-		p.complain(kind, "request %d (%s, fault %s, leaves %q) got status %d, %v; %s",
-			f.q.id, f.q.method, fault, f.q.leave, f.o.status, f.o.err, f.o.foreign)
+		late := ""
+		for _, e := range p.excuses[f.q.id] {
+			late = fmt.Sprintf(", %v after %s", f.from.Sub(e.at), e.kind)
+		}
+		p.complain(kind, "request %d (%s, fault %s, leaves %q) got status %d, %v%s; %s",
+			f.q.id, f.q.method, fault, f.q.leave, f.o.status, f.o.err, late, f.o.foreign)
 	}
 	for id := 1; id <= p.requests; id++ {
 		if n := p.seen[id].Load(); n > 1 && p.query(id).method == "POST" {
@@ -449,7 +458,7 @@ func (p *pool) excused(f failure) (kind string) {
 	post := f.q.method == "POST" && f.o.foreign == "" && f.o.err == nil
 	for _, e := range p.excuses[f.q.id] {
 		switch {
-		case !e.at.IsZero() && !f.from.Before(e.at): // the proxy could know
+		case !e.at.IsZero() && f.from.After(e.at.Add(onTheWay)): // the proxy could know
 		case e.kind == "stray" && f.o.foreign != "",
 			e.kind == "408" && post && f.o.status == http.StatusRequestTimeout,
 			post && f.o.status == http.StatusBadGateway:
@@ -460,7 +469,7 @@ func (p *pool) excused(f failure) (kind string) {
 		return ""
 	}
 	for i, r := range p.resets { // the backend did not see what it has reset: one for each
-		if f.from.Before(r.to) && r.from.Before(f.to) {
+		if f.from.Before(r.to.Add(onTheWay)) && r.from.Before(f.to) {
 			p.resets = slices.Delete(p.resets, i, i+1)
 			return "rst"
 		}
@@ -478,7 +487,7 @@ func (o *options) drillPool(ctx context.Context, subjects []*subject, say func(s
 		r.table = append(r.table, []string{kind})
 	}
 	for _, s := range subjects {
-		p := &pool{requests: o.requests, clients: o.clients, share: 0.01}
+		p := &pool{requests: o.requests, clients: o.clients, share: 0.01, breathEvery: 4000}
 		result, err := p.run(ctx, s, say)
 		if err != nil {
 			return nil, err

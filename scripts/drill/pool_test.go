@@ -26,7 +26,7 @@ func chapter(folder string, flags ...string) *subject {
 func drillSmall(t *testing.T, s *subject) (kinds []string) {
 	t.Helper()
 	s.flags = append(s.flags, "-keepalive-timeout", "1s")
-	p := &pool{requests: 9000, clients: 32, share: 0.06}
+	p := &pool{requests: 6000, clients: 32, share: 0.06, breathEvery: 300}
 	r, err := p.run(t.Context(), s, func(string, ...any) {})
 	if err != nil {
 		t.Fatal(err)

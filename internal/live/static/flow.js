@@ -7,7 +7,7 @@ import { $, count, el, micros, plural, pool, say, set, svgEl } from "./dom.js";
 const MAX_DOTS = 160;
 const SQUARES = 8; // connections of a backend that are drawn
 const CHECK = 7e5; // microseconds that a health check is seen, there and back
-const REASONS = 3; // why others were closed, the most frequent ones
+const REASONS = 2; // why others were closed, the most frequent ones
 const MAX_GHOSTS = 40;
 const MAX_CHIPS = 6;
 const NUMBERED = 24; // up to so many dots carry their connection's number
@@ -97,9 +97,11 @@ export class Flow {
       this.geometry = null;
     }
     if (health && !card.root.dataset.health) $(".figures", card.root).append(card.state);
-    set(card.root, "data-health", health?.state);
-    say(card.state, running ? (health?.state ?? "") : "stopped");
-    set(card.state, "title", running && health ? `since ${health.why}` : null);
+    // Until something else is known of it, it counts as up, also if it is stopped.
+    const state = health && (health.state || "up");
+    set(card.root, "data-health", state);
+    say(card.state, state ?? (running ? "" : "stopped"));
+    set(card.state, "title", health?.why ? `since ${health.why}` : null);
     if (!drains || !this.act) return;
     if (!card.drain) {
       card.drain = el("button", { type: "button", "data-drain": index });
@@ -120,7 +122,7 @@ export class Flow {
       const dock = cards.get(e.peer),
         done = (t - e.t + e.us) / Math.max(CHECK, e.us);
       if (!dock || done < 0 || done > 1) continue;
-      const there = 1 - Math.abs(2 * done - 1);
+      const there = still.matches ? 1 : 1 - Math.abs(2 * done - 1);
       const dot = this.checks.at(n++);
       set(dot, "class", e.err && done > 0.5 ? "check failed" : "check");
       set(dot, "cx", (proxy.right + (dock.left - proxy.right) * there).toFixed(1));
@@ -131,8 +133,8 @@ export class Flow {
   }
 
   // drawBudget draws the bucket of tokens for further tries, with a line at the
-  // half, below which there are none.
-  drawBudget({ budget, retries }) {
+  // half, below which there are none; and says what else goes for all backends.
+  drawBudget({ budget, retries, mode, waiting }) {
     const text = retries ? [`${count(retries)} tried again`] : [];
     if (budget) {
       const { level, full } = budget,
@@ -143,6 +145,9 @@ export class Flow {
       text.unshift(`retry budget ${+level.toFixed(1)} of ${full}`);
       if (low) text.push("further tries withheld");
     }
+    if (mode) text.push(mode);
+    if (waiting) text.push(`${count(waiting)} ${waiting === 1 ? "waits" : "wait"} for a backend`);
+    set(this.budget, "data-mode", mode);
     set(this.budget, "hidden", text.length ? null : "");
     set(this.level.parentNode, "hidden", budget ? null : "");
     say($("p", this.budget), text.join(" · "));
@@ -153,8 +158,10 @@ export class Flow {
   drawPool(card, p, health) {
     card.pool.hidden = card.ends.hidden = !p;
     if (!p) return;
-    const busy = Math.min(p.inUse, SQUARES),
-      all = Math.min(p.inUse + p.idle, SQUARES);
+    const both = p.inUse + p.idle,
+      all = Math.min(both, SQUARES),
+      part = Math.round((all * p.inUse) / Math.max(both, 1)); // at least one of each
+    const busy = Math.min(Math.max(part, Math.min(p.inUse, 1)), all - Math.min(p.idle, 1));
     for (let i = 0; i < SQUARES; i++)
       set(card.squares[i], "class", i < busy ? "used" : i < all ? "free" : "none");
     set(card.pool, "data-idle", p.idle);
@@ -170,9 +177,11 @@ export class Flow {
         (e) => `${count(e.n)} closed${e.state === "dropped" ? " while idle" : ""}: ${e.why}`,
       ),
     ];
-    if (health?.state) lines.unshift(`${health.state}: ${health.why}`);
-    if (health?.checks)
-      lines.unshift(`${count(health.checks)} checks, ${count(health.failed)} failed`);
+    if (health) {
+      const checks = `${count(health.failed)} of ${count(health.checks)} checks failed`;
+      const why = health.why && `${health.state}: ${health.why}; `;
+      lines.unshift((why || "") + checks);
+    }
     set(card.pool, "title", lines.join("\n"));
     const more = ends.length - REASONS;
     if (more > 0) lines.splice(-more, more, `and for ${more} more ${plural(more, "reason")}`);
@@ -257,9 +266,12 @@ export class Flow {
       .slice(0, chips.size > MAX_CHIPS ? MAX_CHIPS - 1 : MAX_CHIPS);
     shown.forEach(([worker, { text, gone }], i) => {
       const chip = this.chips.at(i);
-      set(chip, "class", gone ? "gone" : text.startsWith(" #") ? "busy" : null);
+      const words = worker + (gone ? " reaped" : text);
+      const state = gone ? "gone" : text.startsWith(" #") ? "busy" : "";
+      const size = words.length > 23 ? "longer" : words.length > 19 ? "long" : "";
+      set(chip, "class", `${state} ${size}`);
       set(chip, "data-worker", worker);
-      say(chip, worker + (gone ? " reaped" : text));
+      say(chip, words);
     });
     if (chips.size > shown.length) {
       const chip = this.chips.at(shown.length);
@@ -340,7 +352,9 @@ export class Flow {
       set(dot.root, "data-place", at.place);
       set(dot.root, "transform", `translate(${x.toFixed(1)} ${y.toFixed(1)})`);
       set(dot.circle, "r", (small ? 0.55 : 1.15) * g.unit);
-      say(dot.label, small ? "" : at.failed ? "✕" : at.place === "queue" ? "" : String(lane.conn));
+      const label = small || at.place === "queue" ? "" : at.failed ? "✕" : String(lane.conn);
+      set(dot.label, "class", label.length > 3 ? "long" : null);
+      say(dot.label, label.length > 5 ? "" : label);
     }
     this.dots.hideFrom(n);
     const waiting = here.filter(([, at]) => at.place === "queue").length;

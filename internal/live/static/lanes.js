@@ -68,6 +68,11 @@ export class Lanes {
   // look chooses the lanes to draw. They are drawn as they were at this.t.
   look(now, selected) {
     this.size ??= this.measure();
+    const digits = String(this.store.lanes.at(-1)?.conn ?? "").length;
+    this.size.ids = Math.max(3, 0.62 * digits + 1.5) * this.size.unit;
+    const worker = narrow.matches ? 0 : (this.store.lanes.at(-1)?.worker.length ?? 0);
+    const left = this.size.ids + (0.8 + 0.54 * worker) * this.size.unit;
+    this.size.left = Math.max(left, (narrow.matches ? 3.6 : 12.6) * this.size.unit);
     // So many connections that nobody could follow them: one still a second.
     this.dense = this.store.rateAt(now).drawn >= DENSE;
     this.t = this.dense ? Math.floor(now / STILL) * STILL : now;
@@ -105,7 +110,6 @@ export class Lanes {
     const unit = parseFloat(getComputedStyle(this.root).fontSize);
     return {
       height: r.height,
-      left: (narrow.matches ? 3.6 : 12.6) * unit,
       right: r.width - 12.4 * unit,
       full: r.width,
       axis: 1.6 * unit,
@@ -217,7 +221,7 @@ export class Lanes {
     this.place(row.id, { x: 0.4 * unit, y: middle });
     set(row.worker, "display", narrow.matches ? "none" : null);
     say(row.worker, accepted ? this.store.workerOf(lane) || "accepted" : "in the backlog");
-    this.place(row.worker, { x: 3.4 * unit, y: middle });
+    this.place(row.worker, { x: this.size.ids + 0.4 * unit, y: middle });
     this.drawBars(row, lane, t, middle, height * 0.62, left, right);
     this.drawRequests(row, lane, t, middle, height * 0.31, left, right);
     this.drawChild(row, lane, t, y + height - 3);

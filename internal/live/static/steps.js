@@ -117,8 +117,7 @@ export class Steps {
     say(row.time, time);
     // What ended the connection early need not be said twice.
     const said = n === 10 && done?.err && steps.some((s) => s.step < 10 && s.err === done.err);
-    if (n === 10 && request?.pool?.t <= t && !(done?.err && !said))
-      return this.drawEnds(row, lane, t);
+    if (n === 10 && (said || !done?.err) && this.drawEnds(row, lane, request, t)) return;
     this.drawCalls(row, said ? { ...done, err: "" } : done, request?.body, t);
   }
 
@@ -140,16 +139,17 @@ export class Steps {
   }
 
   // drawEnds says what became of the backend's connection after a request, and why
-  // the client's carries no further one.
-  drawEnds(row, lane, t) {
-    const { pool } = lane.requestAt(t),
-      { ended } = lane;
-    const words = [
-      pool.state === "kept" ? "backend’s kept" : `backend’s closed: ${pool.text}`,
-      ended?.t <= t && `client’s closed: ${ended.text}`,
-    ];
+  // the client's carries no further one, if that is known.
+  drawEnds(row, lane, request, t) {
+    const words = [];
+    const pool = request?.pool;
+    if (pool?.t <= t)
+      words.push(pool.state === "kept" ? "backend’s kept" : `backend’s closed: ${pool.text}`);
+    if (lane?.ended?.t <= t) words.push(`client’s closed: ${lane.ended.text}`);
+    if (words.length === 0) return false;
     row.calls.className = "calls words";
-    say(row.calls, words.filter(Boolean).join(" · "));
+    say(row.calls, words.join(" · "));
+    return true;
   }
 
   drawCalls(row, done, body, t) {

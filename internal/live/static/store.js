@@ -4,7 +4,7 @@
 // recorded runs are all drawn by the same code.
 
 import { PHASES } from "./calls.js";
-import { bytes, micros } from "./dom.js";
+import { bytes, count, micros } from "./dom.js";
 
 export const MINUTE = 60e6;
 const GAP = 1e6; // without any connection for so long, the next one opens a new picture
@@ -197,7 +197,7 @@ export class Store {
     else if (e.kind === "problem") this.tell(e.t, e.err, true);
     else if (e.kind === "check") this.checks.push(e);
     else if (e.kind === "health")
-      this.tell(e.t, `${e.peer} is ${e.state}: ${e.text}`, e.state === "down");
+      this.tell(e.t, (e.peer ? `${e.peer} is ${e.state}: ` : "") + e.text, e.state === "down");
     else this.happened(e);
   }
 
@@ -452,7 +452,7 @@ export function resultOf(lane, t) {
   const n = Math.max(lane.requestAt(t)?.n ?? 0, all ?? 0);
   const status = lane.stepsAt(t).findLast((s) => s.status)?.status;
   const bad = lane.requests.some((r) => r.failed && r.end <= t) || (lane.failed && lane.end <= t);
-  return (bad ? "✕ " : "") + [n > 1 ? `${n} requests` : status, whole].filter(Boolean).join(" · ");
+  return (bad ? "✕ " : "") + [n > 1 ? `${count(n)} requests` : status, whole].filter(Boolean).join(" · ");
 }
 
 export function waitOf(lane, t) {

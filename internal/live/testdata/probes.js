@@ -173,6 +173,35 @@ function covered() {
   return faults;
 }
 
+// crowded lists backends that are cut off, texts of the lanes that lie over one
+// another, and numbers that stick out of their dots.
+function crowded() {
+  const faults = [];
+  for (const n of document.querySelectorAll(".card")) {
+    if (n.getClientRects().length === 0) continue;
+    const panel = n.closest("section").getBoundingClientRect();
+    if (n.getBoundingClientRect().bottom > panel.bottom)
+      faults.push(`${n.dataset.backend} sticks out of its panel`);
+  }
+  const box = (n) => n.getBoundingClientRect();
+  for (const row of rows()) {
+    const texts = [...row.querySelectorAll(".id, .worker, .result, .bar")].filter(
+      (n) => shown(n) && box(n).width > 0,
+    );
+    texts.forEach((a, i) =>
+      texts.slice(i + 1).forEach((b) => {
+        if (a.matches("text") && meet(box(a), box(b)))
+          faults.push(`${a.textContent} lies on ${b.textContent || "a bar"}`);
+      }),
+    );
+  }
+  for (const dot of [...document.querySelectorAll(".dot")].filter(shown)) {
+    const wide = box(dot.querySelector("text")).width - box(dot.querySelector("circle")).width;
+    if (wide > 1) faults.push(`${dot.textContent} is wider than its dot`);
+  }
+  return faults;
+}
+
 // contrast lists texts and coloured bars that have less contrast with what they
 // stand on than WCAG's AA asks for.
 function contrast() {

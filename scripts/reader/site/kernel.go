@@ -35,8 +35,8 @@ var kernelTexts = map[book.Row]kernelText{
 				"A half-open connection waits as a request in the SYN queue; after the client's " +
 				"ACK it stands in the accept queue.",
 			"The backlog bounds the accept queue. When it is full, a SYN is dropped, and the " +
-				"client's kernel sends it again after 1, 2, 3, 4, 5, 7, … s (before Linux 6.5: 1, " +
-				"3, 7, …).",
+				"client's kernel sends it again after 1, 2, 3, 4, 5, 7, … s (before Linux 6.5: " +
+				"1, 3, 7, …).",
 		},
 		Go: "Asks for the largest backlog allowed (net.core.somaxconn, 4096); C for 5 or 10.",
 	},
@@ -128,8 +128,8 @@ var chapterKernelTexts = map[string]map[book.Row]kernelText{
 		{Step: 2}: {
 			Does: []string{
 				"Enters address and port in the table of bound ports. EADDRINUSE if another " +
-					"socket listens there, or if a connection of the last run is still in TIME_WAIT " +
-					"(60 s), unless both runs set SO_REUSEADDR.",
+					"socket listens there, or if a connection of the last run is still in " +
+					"TIME_WAIT (60 s), unless both runs set SO_REUSEADDR.",
 			},
 		},
 		{Step: 3}: {
@@ -184,8 +184,8 @@ var chapterKernelTexts = map[string]map[book.Row]kernelText{
 				"The child's end sends SIGCHLD. Until the parent asks for the exit status " +
 					"(wait4), a zombie remains: a pid and a status. C never asks.",
 			},
-			Go: "cmd.Wait asks; no zombie is left. A socket that the parent forgot would be closed " +
-				"by the garbage collector, some day.",
+			Go: "cmd.Wait asks; no zombie is left. A socket that the parent forgot would be " +
+				"closed by the garbage collector, some day.",
 		},
 	},
 	"ch4_threaded": {
