@@ -53,7 +53,7 @@ type try struct {
 	finished   bool       // endTry has been called
 	sending    bool       // the rest of the body is being sent
 	before     int64      // bytes that the backend's connection had taken before that
-	answering  bool       // the client sees the answer from now on
+	answering  bool       // bytes go to the client: of an interim response, or of the answer
 	responding bool       // the response has begun: the server timeout is met
 	complete   bool       // the request has been read and sent to its end
 	switching  bool       // the response is 101: what the client sends next is the tunnel's
@@ -139,9 +139,15 @@ func (r *Request) Abandon(err *Error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.answering && !t.finished {
-		t.client.setReset(true)
 		t.client.stop(false, true)
 	}
+}
+
+// abandoned reports whether Abandon has been called.
+func (r *Request) abandoned() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.over != nil
 }
 
 // Uploading reports whether the next byte of the request's body is the client's
@@ -385,10 +391,11 @@ func (t *try) halfClosed() {
 	}
 }
 
-// answer says that the client sees the answer from now on.
-func (t *try) answer() {
+// answer says whether the client is being written to, so that Abandon has to end
+// that, too.
+func (t *try) answer(answering bool) {
 	t.mu.Lock()
-	t.answering = true
+	t.answering = answering
 	t.mu.Unlock()
 }
 
