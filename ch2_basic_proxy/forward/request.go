@@ -30,9 +30,10 @@ type Request struct {
 	taken bool   // a part of that has been read
 	read  bool   // it has been read to its end, or there is none
 
-	mu   sync.Mutex // Abandon may come at any time
-	try  *try       // the last one; nil: none
-	over *Error     // Abandon's
+	mu        sync.Mutex // Abandon and Uploading may come at any time
+	try       *try       // the last one; nil: none
+	over      *Error     // Abandon's
+	continued bool       // a backend has sent 100 Continue
 }
 
 // A try is one step 6, or the steps 7 to 9 on one backend, and what runs beside
@@ -152,10 +153,11 @@ func (r *Request) abandoned() bool {
 
 // Uploading reports whether the next byte of the request's body is the client's
 // to give, and how many bytes it has given in this try, and the backend has taken.
-// Any goroutine may call it.
+// A client that has said Expect may wait for 100 Continue: that is the backend's to
+// give. Any goroutine may call it.
 func (r *Request) Uploading() (bytes int64, waiting bool) {
 	r.mu.Lock()
-	t := r.try
+	t, asked := r.try, r.continued || len(r.body) > 0 || r.Get("Expect") == nil
 	r.mu.Unlock()
 	if t == nil {
 		return 0, false
@@ -165,7 +167,8 @@ func (r *Request) Uploading() (bytes int64, waiting bool) {
 	if t.finished || !t.sending {
 		return 0, false
 	}
-	return t.backend.sent.Load() - t.before, !t.backend.writing.Load()
+	bytes = t.backend.sent.Load() - t.before
+	return bytes, (asked || bytes > 0) && !t.backend.writing.Load()
 }
 
 // Write is step 7: it writes the request's header to the backend, with as much
@@ -389,6 +392,13 @@ func (t *try) halfClosed() {
 			return
 		}
 	}
+}
+
+// goOn notes that the client has been told to send its request's body.
+func (r *Request) goOn() {
+	r.mu.Lock()
+	r.continued = true
+	r.mu.Unlock()
 }
 
 // answer says whether the client is being written to, so that Abandon has to end

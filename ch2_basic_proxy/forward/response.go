@@ -81,6 +81,9 @@ func (b *Backend) readResponse(r *Request) (*Response, error) {
 				r.Client.answered = resp.Status // a part of it, and nothing can follow that
 				return nil, clientGone(err)
 			}
+			if resp.Status == http.StatusContinue {
+				r.goOn()
+			}
 		}
 	}
 	if resp.Status == http.StatusRequestTimeout && resp.Close && b.Reused && b.try.sent() {
