@@ -157,8 +157,8 @@ func (d *dead) fail(servers []*server) error {
 }
 
 // drillDead is the drill -dead.
-func (o *options) drillDead(ctx context.Context, subjects []*subject, say func(string, ...any)) (
-	*report, error) {
+func (o *options) drillDead(ctx context.Context, subjects []*subject, say progress) (*report,
+	error) {
 	r := &report{Drill: "dead", table: [][]string{{"what"}, {"GETs lost"}, {"POSTs lost"},
 		{"POSTs processed twice"}, {"slowest answer, s"}, {"tries on backend 1"},
 		{"tries on backend 2, killed"}, {"tries on backend 3, hangs"}}}
@@ -185,7 +185,7 @@ func (o *options) drillDead(ctx context.Context, subjects []*subject, say func(s
 		{From: hangAt.Seconds(), To: unhangAt.Seconds(), Label: "3 hangs"}}
 	var err error
 	r.figure, err = plots.Stack("drill-dead", "One of three backends dies, then another hangs",
-		"For each proxy, over 20 seconds: requests answered and lost, and requests that reach each "+
-			"of the three backends.", deadLast.Seconds(), bands, strips)
+		"For each proxy, over 20 seconds: requests answered and lost, and requests that reach "+
+			"each of the three backends.", deadLast.Seconds(), bands, strips)
 	return r, err
 }

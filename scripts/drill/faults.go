@@ -13,14 +13,16 @@ import (
 // request of the drill -pool.
 type fault struct {
 	name   string
-	method string                                            // "" is any
-	shape  string                                            // of the answer; "" is any
-	head   string                                            // more fields of the request
-	after  string                                            // what follows the answer in the same write
-	idle   string                                            // what the backend does while the connection is idle
-	ends   string                                            // why that may carry no other request; "" if it may
-	answer func(c *session, q *query, r *http.Request) error // nil: as usual
-	ask    func(c *client, q *query) outcome                 // nil: as usual
+	method string // "" is any
+	shape  string // of the answer; "" is any
+	head   string // more fields of the request
+	after  string // what follows the answer in the same write
+	idle   string // what the backend does while the connection is idle
+	ends   string // why the backend's connection may carry no other request; "" if it may
+
+	// How the backend answers and the client asks, unless that is as usual.
+	answer func(c *session, q *query, r *http.Request) error
+	ask    func(c *client, q *query) outcome
 
 	// What the client must get: the answer with this status; 0 is the usual one.
 	// With cut, the answer must be seen to be incomplete, or be a 502.

@@ -57,8 +57,8 @@ func TestDeadAndStorm(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				t.Logf("goodput %.2f before, at best %.2f just after, at worst %.2f later", r.Before,
-					r.Best, r.Worst)
+				t.Logf("goodput %.2f before, at best %.2f just after, at worst %.2f later",
+					r.Before, r.Best, r.Worst)
 				if r.Before < 0.99 || r.Best > c.best || r.Worst < c.worst {
 					t.Errorf("want 1, at most %.2f, at least %.2f", c.best, c.worst)
 				}

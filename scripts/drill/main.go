@@ -49,6 +49,9 @@ type options struct {
 	json, docs           string
 }
 
+// progress tells people how far a drill is.
+type progress func(format string, args ...any)
+
 // report is what a drill has found out.
 type report struct {
 	Drill   string `json:"drill"`
@@ -80,8 +83,8 @@ func (o *options) flags(stderr io.Writer) *flag.FlagSet {
 }
 
 func usage(fs *flag.FlagSet) {
-	fmt.Fprint(fs.Output(), `drill lets backends and clients fail on purpose, and counts what becomes of
-the requests.
+	fmt.Fprint(fs.Output(), `drill lets backends and clients fail on purpose, and counts what
+becomes of the requests.
 
   go run ./scripts/drill -pool                          the drill's own chapters
   go run ./scripts/drill -dead ./ch6_keep_alive './ch6_keep_alive -reuse always'
@@ -168,8 +171,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // drill returns the drill that the flags ask for, and the chapters that it is
 // for, unless others are named.
-func (o *options) drill() (d func(context.Context, []*subject, func(string, ...any)) (*report,
-	error), chapters []string, err error) {
+func (o *options) drill() (d func(context.Context, []*subject, progress) (*report, error),
+	chapters []string, err error) {
 	folder := func(n int) string { return "./" + book.Of(n).Dir }
 	switch {
 	case o.rate < 1 || o.requests < 1 || o.clients < 1:
@@ -191,22 +194,23 @@ func (o *options) subjects(named, chapters []string) (all []*subject, err error)
 			named = chapters
 		}
 		for _, name := range named {
-			words := strings.Fields(name)
+			words := append(strings.Fields(name), "")
 			if info, err := os.Stat(words[0]); err != nil || !info.IsDir() {
 				return nil, fmt.Errorf("%s is no directory: a chapter is named as ./ch6_keep_alive",
 					words[0])
 			}
 			all = append(all, &subject{Name: strings.TrimPrefix(name, "./"), chapter: words[0],
-				flags: words[1:]})
+				flags: words[1 : len(words)-1]})
 		}
 		return all, nil
 	}
-	s := &subject{Name: o.proxy, cmd: o.cmd, proxy: o.proxy, backends: strings.Split(o.backends, ",")}
+	s := &subject{Name: o.proxy, cmd: o.cmd, proxy: o.proxy,
+		backends: strings.Split(o.backends, ",")}
 	if words := strings.Fields(o.cmd); len(words) > 0 {
 		s.Name = filepath.Base(words[0])
 	}
 	if len(named) > 0 || len(s.backends) != 3 {
-		return nil, errors.New("-cmd and -proxy need -backends with three addresses, and no chapter")
+		return nil, errors.New("-cmd and -proxy go with -backends, three addresses, and no chapter")
 	}
 	for _, addr := range append([]string{o.proxy}, s.backends...) {
 		if err := suite.CheckAddr(addr); err != nil {

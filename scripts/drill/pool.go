@@ -150,7 +150,7 @@ func (p *pool) query(id int) *query {
 }
 
 // run drills one proxy.
-func (p *pool) run(ctx context.Context, s *subject, say func(string, ...any)) (*poolResult, error) {
+func (p *pool) run(ctx context.Context, s *subject, say progress) (*poolResult, error) {
 	p.seen = make([]atomic.Int32, p.requests+1)
 	p.sent, p.excuses, p.problems = map[string]int{}, map[int][]excuse{}, map[string][]string{}
 	servers, err := farm(s.addrs(backendsOfPool), p)
@@ -172,7 +172,8 @@ func (p *pool) run(ctx context.Context, s *subject, say func(string, ...any)) (*
 		for tick := time.NewTicker(time.Second); ; {
 			select {
 			case <-tick.C:
-				say("%s: %d of %d requests", s.Name, min(int(p.next.Load()), p.requests), p.requests)
+				n := min(int(p.next.Load()), p.requests)
+				say("%s: %d of %d requests", s.Name, n, p.requests)
 			case <-done:
 				tick.Stop()
 				return
@@ -478,8 +479,8 @@ func (p *pool) excused(f failure) (kind string) {
 }
 
 // drillPool is the drill -pool.
-func (o *options) drillPool(ctx context.Context, subjects []*subject, say func(string, ...any)) (
-	*report, error) {
+func (o *options) drillPool(ctx context.Context, subjects []*subject, say progress) (*report,
+	error) {
 	r := &report{Drill: "pool", table: [][]string{{"what"}, {"requests"}, {"seconds"},
 		{"faults sent"}, {"clients that left"}, {"requests a backend connection"},
 		{"excused by what went wrong"}}}

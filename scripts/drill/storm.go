@@ -24,7 +24,7 @@ const (
 // stormResult is what a run has shown.
 type stormResult struct {
 	Name    string    `json:"name"`
-	Goodput []float64 `json:"goodput"` // of each second: the share of its requests that got whole answers
+	Goodput []float64 `json:"goodput"` // of each second: see goodput
 	Best    float64   `json:"best_second_of_10_after_the_thaw"`
 	Worst   float64   `json:"worst_3_seconds_from_3_after_the_thaw"`
 	Before  float64   `json:"before_the_freeze"`
@@ -109,8 +109,8 @@ func goodput(all []sample, from, to float64) float64 {
 }
 
 // drillStorm is the drill -storm.
-func (o *options) drillStorm(ctx context.Context, subjects []*subject, say func(string, ...any)) (
-	*report, error) {
+func (o *options) drillStorm(ctx context.Context, subjects []*subject, say progress) (*report,
+	error) {
 	r := &report{Drill: "storm", table: [][]string{{"goodput, %"}, {"before the freeze"},
 		{"best of the 10 s after the thaw"}, {"worst 3 s, from 3 s after the thaw"},
 		{"tries a request, 3 to 13 s after the thaw"}}}
