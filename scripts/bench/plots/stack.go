@@ -68,7 +68,7 @@ func Stack(name, title, alt string, seconds float64, bands []Band, strips []Stri
 			axis.Label = ""
 		}
 		p := newPlot(s.Title, axis, y)
-		p.Title.TextStyle = face(legendSize, true)
+		p.Title.TextStyle = centred(face(legendSize, true))
 		p.Title.Padding = 4
 		p.Add(bandPlot(bands), newGrid())
 		legend := plot.NewLegend()
