@@ -90,6 +90,40 @@ func TestMinRate(t *testing.T) {
 		p.WaitPooled(t, 1)
 		sendsSlowly(t, c)
 	})
+	t.Run("it sends nothing before the backend says 100", func(t *testing.T) {
+		t.Parallel()
+		f := newFarm(t, func(n int, r *http.Request, conn *net.TCPConn) bool {
+			time.Sleep(8 * time.Second)
+			io.WriteString(conn, "HTTP/1.1 100 Continue\r\n\r\n")
+			return serves(n, r, conn)
+		})
+		p := harness.Start(t, harness.Retries, "-backends", f.flag())
+		c := p.Dial(t)
+		c.Send("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+		if head := c.Head(); !strings.HasPrefix(head, "HTTP/1.1 100 ") {
+			t.Fatalf("the client reads %q", head)
+		}
+		c.Send("body")
+		if r, _, err := c.TryResponse("PUT"); err != nil || r.StatusCode != 200 {
+			t.Errorf("%v, %v", r, err)
+		}
+	})
+	t.Run("it sends nothing after the backend has said 100", func(t *testing.T) {
+		t.Parallel()
+		f := newFarm(t, func(n int, r *http.Request, conn *net.TCPConn) bool {
+			io.WriteString(conn, "HTTP/1.1 100 Continue\r\n\r\n")
+			return serves(n, r, conn)
+		})
+		p := harness.Start(t, harness.Retries, "-backends", f.flag())
+		c := p.Dial(t)
+		began := time.Now()
+		c.Send("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+		c.Head()
+		r, _, err := c.TryResponse("PUT")
+		if took := time.Since(began); err != nil || r.StatusCode != 408 || !near(took, 6*time.Second) {
+			t.Errorf("after %v: %v, %v", took, r, err)
+		}
+	})
 	t.Run("it takes 1 B/s", func(t *testing.T) {
 		t.Parallel()
 		p := harness.Start(t, harness.Retries, eager...)

@@ -3,8 +3,10 @@
 package main
 
 import (
+	"bufio"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -306,6 +308,53 @@ func TestDrainBySignal(t *testing.T) {
 		p.Dial(t).Send(get)
 	}
 	b.Accept(t).Request()
+}
+
+// TestDrainOnTheLivePage: its button.
+func TestDrainOnTheLivePage(t *testing.T) {
+	t.Parallel()
+	p, g := start(t, 2, "-watch", "127.0.0.1:0", "-check", "off")
+	page := "http://" + p.WaitEvent(t, "the live page", func(e narrate.Event) bool {
+		return e.Kind == narrate.KindWatch
+	}).Listen
+	r, err := http.Get(page + "/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	events, token := bufio.NewReader(r.Body), []string(nil)
+	for token == nil {
+		line, err := events.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		token = regexp.MustCompile(`"token":"(\w+)"`).FindStringSubmatch(line)
+	}
+	press := func(what string) {
+		t.Helper()
+		q, _ := http.NewRequest("POST", page+"/drain",
+			strings.NewReader(`{"what":"`+what+`","backend":1}`))
+		q.Header.Set("X-Live-Token", token[1])
+		q.Header.Set("Content-Type", "application/json")
+		r, err := http.DefaultClient.Do(q)
+		if err != nil || r.StatusCode >= 300 {
+			t.Fatal(what, r, err)
+		}
+		r.Body.Close()
+	}
+	press("drain")
+	state(t, p, g.Addrs()[1], narrate.Draining, 1)
+	for range 4 {
+		p.Get(t, "/")
+	}
+	press("resume")
+	state(t, p, g.Addrs()[1], narrate.Up, 1)
+	for range 4 {
+		p.Get(t, "/")
+	}
+	if a, b := g.Requests(0), g.Requests(1); a < 5 || b < 1 || a+b != 8 {
+		t.Errorf("%d and %d requests", a, b)
+	}
 }
 
 // TestDrainByCheck: 404 on the check's path.

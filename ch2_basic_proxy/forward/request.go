@@ -30,9 +30,10 @@ type Request struct {
 	taken bool   // a part of that has been read
 	read  bool   // it has been read to its end, or there is none
 
-	mu   sync.Mutex // Abandon may come at any time
-	try  *try       // the last one; nil: none
-	over *Error     // Abandon's
+	mu        sync.Mutex // Abandon and Uploading may come at any time
+	try       *try       // the last one; nil: none
+	over      *Error     // Abandon's
+	continued bool       // a backend has sent 100 Continue
 }
 
 // A try is one step 6, or the steps 7 to 9 on one backend, and what runs beside
@@ -53,7 +54,7 @@ type try struct {
 	finished   bool       // endTry has been called
 	sending    bool       // the rest of the body is being sent
 	before     int64      // bytes that the backend's connection had taken before that
-	answering  bool       // the client sees the answer from now on
+	answering  bool       // bytes go to the client: of an interim response, or of the answer
 	responding bool       // the response has begun: the server timeout is met
 	complete   bool       // the request has been read and sent to its end
 	switching  bool       // the response is 101: what the client sends next is the tunnel's
@@ -139,17 +140,24 @@ func (r *Request) Abandon(err *Error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.answering && !t.finished {
-		t.client.setReset(true)
 		t.client.stop(false, true)
 	}
 }
 
+// abandoned reports whether Abandon has been called.
+func (r *Request) abandoned() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.over != nil
+}
+
 // Uploading reports whether the next byte of the request's body is the client's
 // to give, and how many bytes it has given in this try, and the backend has taken.
-// Any goroutine may call it.
+// A client that has said Expect may wait for 100 Continue: that is the backend's to
+// give. Any goroutine may call it.
 func (r *Request) Uploading() (bytes int64, waiting bool) {
 	r.mu.Lock()
-	t := r.try
+	t, asked := r.try, r.continued || len(r.body) > 0 || r.Get("Expect") == nil
 	r.mu.Unlock()
 	if t == nil {
 		return 0, false
@@ -159,7 +167,8 @@ func (r *Request) Uploading() (bytes int64, waiting bool) {
 	if t.finished || !t.sending {
 		return 0, false
 	}
-	return t.backend.sent.Load() - t.before, !t.backend.writing.Load()
+	bytes = t.backend.sent.Load() - t.before
+	return bytes, (asked || bytes > 0) && !t.backend.writing.Load()
 }
 
 // Write is step 7: it writes the request's header to the backend, with as much
@@ -385,10 +394,18 @@ func (t *try) halfClosed() {
 	}
 }
 
-// answer says that the client sees the answer from now on.
-func (t *try) answer() {
+// goOn notes that the client has been told to send its request's body.
+func (r *Request) goOn() {
+	r.mu.Lock()
+	r.continued = true
+	r.mu.Unlock()
+}
+
+// answer says whether the client is being written to, so that Abandon has to end
+// that, too.
+func (t *try) answer(answering bool) {
 	t.mu.Lock()
-	t.answering = true
+	t.answering = answering
 	t.mu.Unlock()
 }
 

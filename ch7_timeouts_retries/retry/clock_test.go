@@ -113,7 +113,7 @@ func TestTotal(t *testing.T) {
 // them must be there after the failure.
 func TestBudget(t *testing.T) {
 	var told []float64
-	b := &Budget{full: 10, level: 10,
+	b := &Budget{full: 10, level: 10, began: true,
 		told: func(level, full float64) { told = append(told, level) }}
 	for i := 1; i <= 12; i++ {
 		if got, want := b.Failure(), i <= 4; got != want {

@@ -146,7 +146,7 @@ func (b *bench) testKept(t *testing.T) {
 	o.noFaults(t)
 	o.read(`document.documentElement.dataset.view = "flow"`, nil)
 	var faults []string
-	o.evaluate("twoFrames().then(layoutFaults)", &faults)
+	o.evaluate("twoFrames().then(() => [...layoutFaults(), ...crowded()])", &faults)
 	for _, f := range faults {
 		t.Errorf("the flow alone: %s", f)
 	}
@@ -356,7 +356,7 @@ func (b *bench) testLongRun(t *testing.T) {
 		o.noFaults(t)
 		o.read(`document.documentElement.dataset.view = "flow"`, nil)
 		var faults []string
-		o.evaluate("twoFrames().then(layoutFaults)", &faults)
+		o.evaluate("twoFrames().then(() => [...layoutFaults(), ...crowded()])", &faults)
 		for _, f := range faults {
 			t.Errorf("the flow alone: %s", f)
 		}

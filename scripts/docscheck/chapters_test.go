@@ -335,6 +335,36 @@ func TestPagesNameTheLines(t *testing.T) {
 	}
 }
 
+// codeIn is how a page says where a function or a type stands: `NAME` in [X.go](PATH).
+var codeIn = regexp.MustCompile("`(?:\\w+\\.)?(\\w+)`\\s+in\\s+\\[[^]]+\\]\\(([^)#]+\\.go)\\)")
+
+// What a page names in a file is there.
+func TestPagesNameTheCode(t *testing.T) {
+	root, named := repositoryRoot(t), 0
+	pages, _ := book.Pages(os.DirFS(root))
+	for _, page := range pages {
+		text, err := os.ReadFile(filepath.Join(root, page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range codeIn.FindAllStringSubmatch(string(text), -1) {
+			named++
+			file := path.Join(path.Dir(page), m[2])
+			src, err := os.ReadFile(filepath.Join(root, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			is := regexp.MustCompile(`(?m)^(func|type|var|const)\b.*\b` + m[1] + `\b`)
+			if !is.Match(src) {
+				t.Errorf("%s names %s in %s, which has none", page, m[1], file)
+			}
+		}
+	}
+	if named == 0 {
+		t.Error("no page names a function in a file")
+	}
+}
+
 var chapterDir = regexp.MustCompile(`^ch(\d+)_`)
 
 // chapterNumber is the number in a path that begins with a chapter's directory,

@@ -38,7 +38,9 @@ export class Flow {
     this.level = svgEl("rect", { height: 10 });
     $(".bucket", root).append(this.level, svgEl("path", { class: "half", d: "M50 0V10" }));
     this.last = performance.now();
-    new ResizeObserver(() => (this.geometry = null)).observe(root);
+    const resized = new ResizeObserver(() => (this.geometry = null));
+    resized.observe(root);
+    resized.observe(this.list); // cards grow with what they say
     this.reset(store);
   }
 
@@ -136,12 +138,12 @@ export class Flow {
   // half, below which there are none; and says what else goes for all backends.
   drawBudget({ budget, retries, mode, waiting }) {
     const text = retries ? [`${count(retries)} tried again`] : [];
+    const low = budget && budget.level <= budget.full / 2;
+    set(this.budget, "data-low", low);
+    set(this.budget, "data-level", budget?.level);
     if (budget) {
-      const { level, full } = budget,
-        low = level <= full / 2;
+      const { level, full } = budget;
       set(this.level, "width", (100 * level) / full);
-      set(this.budget, "data-level", level);
-      set(this.budget, "data-low", low);
       text.unshift(`retry budget ${+level.toFixed(1)} of ${full}`);
       if (low) text.push("further tries withheld");
     }

@@ -184,6 +184,13 @@ function crowded() {
       faults.push(`${n.dataset.backend} sticks out of its panel`);
   }
   const box = (n) => n.getBoundingClientRect();
+  const ends = [...document.querySelectorAll(".link")].filter(shown).slice(1).map(box);
+  [...document.querySelectorAll(".card .dock")].forEach((dock, i) => {
+    const r = box(dock),
+      end = ends[i];
+    if (end && r.height && (end.bottom < r.top || end.top > r.bottom))
+      faults.push(`the line to backend ${i} ends beside its card`);
+  });
   for (const row of rows()) {
     const texts = [...row.querySelectorAll(".id, .worker, .result, .bar")].filter(
       (n) => shown(n) && box(n).width > 0,

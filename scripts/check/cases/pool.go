@@ -294,8 +294,8 @@ func extraRows() (all []Case) {
 			all = append(all, s.poolCase())
 		}
 		s.id, s.reply = "pool-late-"+k.name, k.reply
-		s.why = "The same 50 ms after " + k.what + ", when the connection is idle: it is looked " +
-			"at before it is used again."
+		s.why = "A second response 50 ms after " + k.what + ", when the connection is idle: that " +
+			"is looked at before it is used again."
 		s.idle = func(x *Exchange) {
 			time.Sleep(50 * time.Millisecond)
 			x.Send(stray)

@@ -439,7 +439,7 @@ func (p *refProxy) exchange(c *stream, q *refReq) (again bool) {
 			return false
 		}
 		further := len(tried) == 0 && len(p.backends) > 1 && idempotent[q.method] &&
-			!p.fault["no-retry"]
+			!p.fault["tries-once"]
 		again, retry := p.attempt(c, q, b, addr, kept, further, buffered)
 		if _, gone := c.State(); gone != nil && !errors.Is(gone, io.EOF) {
 			return false
