@@ -180,7 +180,7 @@ func (o *options) drill() (d func(context.Context, []*subject, progress) (*repor
 	case o.pool && !o.dead && !o.storm:
 		return o.drillPool, []string{folder(6), folder(7)}, nil
 	case o.dead && !o.pool && !o.storm:
-		return o.drillDead, []string{folder(5), folder(6), folder(7)}, nil
+		return o.drillDead, []string{folder(5), folder(6), folder(7), folder(8)}, nil
 	case o.storm && !o.pool && !o.dead:
 		return o.drillStorm, []string{folder(7) + " -retry-budget 0", folder(7)}, nil
 	}

@@ -128,7 +128,7 @@ func (o *options) drillStorm(ctx context.Context, subjects []*subject, say progr
 		strips = append(strips, one.strip(s.Name), plots.Strip{
 			Title: "requests that reach the backends, per 100 ms", Series: []plots.Series{
 				line("tries", ofBackends[1], one.Tries),
-				line("they bear", plots.Style{Color: plots.Grey}, bears)}})
+				line("capacity", plots.Style{Color: plots.Grey}, bears)}})
 	}
 	var err error
 	r.figure, err = plots.Stack("drill-storm", "Three backends at 70 % load stand still for 2 s",

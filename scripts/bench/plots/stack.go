@@ -35,7 +35,43 @@ var bandColor = color.RGBA{0xEE, 0xEE, 0xEE, 255}
 // scale.
 func Stack(name, title, alt string, seconds float64, bands []Band, strips []Strip) (*Figure,
 	error) {
-	x, y := Axis{Label: "seconds", Max: seconds}, Axis{}
+	const head = vg.Length(48)
+	x, y := scales(seconds, strips)
+	graphs, legends := make([]*plot.Plot, len(strips)), make([]plot.Legend, len(strips))
+	for i, s := range strips {
+		axis := x
+		if i < len(strips)-1 {
+			axis.Label = ""
+		}
+		var err error
+		if graphs[i], legends[i], err = s.graph(axis, y, bands); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return &Figure{Name: name, Title: title, Alt: alt, width: width,
+		height: head + vg.Length(len(strips))*stripHeight + 2*margin,
+		draw: func(c draw.Canvas) {
+			c.FillText(centred(face(titleSize, true)),
+				vg.Point{X: (c.Min.X + c.Max.X) / 2, Y: c.Max.Y}, title)
+			side := vg.Length(0)
+			for i := range legends {
+				side = max(side, legends[i].Rectangle(c).Size().X+8)
+			}
+			for i, p := range graphs {
+				top := c.Max.Y - head - vg.Length(i)*stripHeight
+				cell := draw.Canvas{Canvas: c.Canvas, Rectangle: vg.Rectangle{
+					Min: vg.Point{X: c.Min.X, Y: top - stripHeight + stripGap},
+					Max: vg.Point{X: c.Max.X, Y: top}}}
+				p.Draw(draw.Crop(cell, 0, -side, 0, 0))
+				legends[i].Draw(draw.Crop(cell, cell.Size().X-side+6, 0, 0, -24))
+			}
+		}}, nil
+}
+
+// scales are the axes that all strips have: a tick a second, and room above the
+// highest line for the bands' labels.
+func scales(seconds float64, strips []Strip) (x, y Axis) {
+	x, y = Axis{Label: "seconds", Max: seconds}, Axis{Max: 1}
 	for t := 0.0; t <= seconds; t++ {
 		tick := plot.Tick{Value: t}
 		if math.Mod(t, 5) == 0 {
@@ -48,7 +84,7 @@ func Stack(name, title, alt string, seconds float64, bands []Band, strips []Stri
 			y.Max = max(y.Max, slices.Max(append(line.Y, 1)))
 		}
 	}
-	y.Max *= 1.2 // room for the bands' labels
+	y.Max *= 1.2
 	step := math.Pow(10, math.Floor(math.Log10(y.Max)))
 	if y.Max/step < 4 {
 		step /= 2
@@ -56,60 +92,36 @@ func Stack(name, title, alt string, seconds float64, bands []Band, strips []Stri
 	for v := 0.0; v <= y.Max; v += step {
 		y.Ticks = append(y.Ticks, plot.Tick{Value: v, Label: Short(v)})
 	}
-	const head = vg.Length(48)
-	figure := &Figure{Name: name, Title: title, Alt: alt, width: width,
-		height: head + vg.Length(len(strips))*stripHeight + 2*margin}
-	var graphs []*plot.Plot
-	var legends []plot.Legend
-	legendWidth := vg.Length(0)
-	for i, s := range strips {
-		axis := x
-		if i < len(strips)-1 {
-			axis.Label = ""
+	return x, y
+}
+
+// graph is the strip as a plot, with its legend.
+func (s Strip) graph(x, y Axis, bands []Band) (*plot.Plot, plot.Legend, error) {
+	p := newPlot(s.Title, x, y)
+	p.Title.TextStyle = centred(face(legendSize, true))
+	p.Title.Padding = 4
+	p.Add(bandPlot(bands), newGrid())
+	legend := plot.NewLegend()
+	legend.TextStyle.Font = face(tickSize, false).Font
+	legend.ThumbnailWidth, legend.Padding = 30, 5
+	legend.Left, legend.Top = true, true
+	for _, line := range s.Series {
+		if len(line.X) == 0 {
+			continue
 		}
-		p := newPlot(s.Title, axis, y)
-		p.Title.TextStyle = face(legendSize, true)
-		p.Title.Padding = 4
-		p.Add(bandPlot(bands), newGrid())
-		legend := plot.NewLegend()
-		legend.TextStyle.Font = face(tickSize, false).Font
-		legend.ThumbnailWidth, legend.Padding = 30, 5
-		legend.Left, legend.Top = true, true
-		for _, line := range s.Series {
-			if len(line.X) == 0 {
-				continue
-			}
-			pts := make(plotter.XYs, len(line.X))
-			for i := range line.X {
-				pts[i] = plotter.XY{X: line.X[i], Y: line.Y[i]}
-			}
-			l, err := plotter.NewLine(bare(pts))
-			if err != nil {
-				return nil, fmt.Errorf("%s: %s: %w", name, line.Name, err)
-			}
-			l.LineStyle = draw.LineStyle{Color: line.Style.Color, Width: 1.8,
-				Dashes: line.Style.Dash}
-			p.Add(l)
-			legend.Add(line.Name, l)
+		pts := make(plotter.XYs, len(line.X))
+		for i := range line.X {
+			pts[i] = plotter.XY{X: line.X[i], Y: line.Y[i]}
 		}
-		graphs, legends = append(graphs, p), append(legends, legend)
+		l, err := plotter.NewLine(bare(pts))
+		if err != nil {
+			return nil, legend, fmt.Errorf("%s: %w", line.Name, err)
+		}
+		l.LineStyle = draw.LineStyle{Color: line.Style.Color, Width: 1.8, Dashes: line.Style.Dash}
+		p.Add(l)
+		legend.Add(line.Name, l)
 	}
-	figure.draw = func(c draw.Canvas) {
-		c.FillText(centred(face(titleSize, true)),
-			vg.Point{X: (c.Min.X + c.Max.X) / 2, Y: c.Max.Y}, title)
-		for i := range legends {
-			legendWidth = max(legendWidth, legends[i].Rectangle(c).Size().X+8)
-		}
-		for i, p := range graphs {
-			top := c.Max.Y - head - vg.Length(i)*stripHeight
-			cell := draw.Canvas{Canvas: c.Canvas, Rectangle: vg.Rectangle{
-				Min: vg.Point{X: c.Min.X, Y: top - stripHeight + stripGap},
-				Max: vg.Point{X: c.Max.X, Y: top}}}
-			p.Draw(draw.Crop(cell, 0, -legendWidth, 0, 0))
-			legends[i].Draw(draw.Crop(cell, cell.Size().X-legendWidth+6, 0, 0, -24))
-		}
-	}
-	return figure, nil
+	return p, legend, nil
 }
 
 // bare leaves out the points of a line that lie between two of the same height.
@@ -119,7 +131,7 @@ func bare(pts plotter.XYs) (out plotter.XYs) {
 			out = append(out, p)
 		}
 	}
-	return slices.Clip(out)
+	return out
 }
 
 // bandPlot draws bands behind the lines.
