@@ -74,6 +74,7 @@ var registry = slices.Concat(
 	crosstalkCases,
 	loadBalancingCases,
 	retryCases,
+	healthCases,
 	processCases,
 )
 

@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"regexp"
@@ -32,6 +33,7 @@ type Backend struct {
 	Accepted atomic.Int64
 	Empty    atomic.Int64 // connections that ended without a byte
 	Strays   atomic.Int64 // requests without a token
+	Checked  atomic.Int64 // status for those, which may be health checks; 0: 200, -1: silence
 }
 
 // Bounds on what a proxy that has gone mad can ask for: connections that one
@@ -183,8 +185,13 @@ func (b *Backend) serve(s *stream) {
 		if t == nil {
 			if token == "" {
 				b.Strays.Add(1)
+				status := int(b.Checked.Load())
+				if status < 0 {
+					s.Wait(time.Minute, b.farm.closed, func([]byte) bool { return false })
+					return
+				}
 				s.conn.SetWriteDeadline(time.Now().Add(time.Second))
-				s.conn.Write([]byte(Reply(200, "ok")))
+				s.conn.Write([]byte(Reply(cmp.Or(status, 200), "ok")))
 			}
 			return
 		}

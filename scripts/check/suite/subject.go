@@ -248,8 +248,8 @@ func openStarted(argv, backends []string, deadline time.Time, to Timeouts) (*Lab
 }
 
 // openChapter starts a chapter twice: with its own timeouts, and with short ones;
-// the second one reuses connections as the chapter does by default, and retries on
-// 503 too.
+// the second one reuses connections as the chapter does by default, retries on 503
+// too, and checks its backends often.
 func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 	if err := s.Build(); err != nil {
 		return nil, err
@@ -292,6 +292,10 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 	}
 	if has("retry-on") {
 		argv = append(argv, "-retry-on", "connect,broken,503")
+	}
+	if has("check") { // the last value of a flag counts
+		argv = append(argv, "-check", "/", "-inter", "200ms", "-check-timeout", "150ms",
+			"-slow-start", "0")
 	}
 	var to Timeouts
 	for _, f := range []struct {

@@ -1,0 +1,178 @@
+package cases
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"reverseproxy/scripts/check/suite"
+)
+
+// How long the first health check may be awaited, and what a proxy has to notice, at
+// most (HAProxy: fall 3 times inter 2 s); and how many requests show it.
+const (
+	checkTime  = 3 * time.Second
+	noticeTime = 8 * time.Second
+	noticeBy   = 9
+)
+
+// unchecked are labs in which a case has found that no health checks come.
+var unchecked sync.Map
+
+// healthCases are about a proxy that asks its backends how they are: whether it
+// believes what they say, and that it does not believe it too much. They are not
+// applicable if no health checks come.
+var healthCases = group("health",
+	healthCase("health-ill", Quality, "A backend whose health checks are answered with 503 gets "+
+		"no requests, and every client is answered by the others.",
+		func(f *farmWatch) { f.says(503); f.avoided() }),
+	healthCase("health-silent", Quality, "A backend that accepts a health check and never "+
+		"answers it is as good as none: it gets no requests.",
+		func(f *farmWatch) { f.says(-1); f.avoided() }),
+	healthCase("health-back", Quality, "A backend whose checks pass again gets its requests "+
+		"again, without a restart.",
+		func(f *farmWatch) { f.says(503); f.avoided(); f.says(200); f.used() }),
+	healthCase("health-drain", Quality, "A backend that answers checks with 404 is about to "+
+		"leave (HAProxy: disable-on-404): it gets no new requests, and those in flight end well.",
+		func(f *farmWatch) {
+			slow := f.hold()
+			f.says(404)
+			f.avoided()
+			slow()
+		}),
+	healthCase("health-all-ill", Should, "When the checks of all backends fail, it may be the "+
+		"checks: requests that could be answered are still sent.",
+		func(f *farmWatch) {
+			for _, b := range f.t.Lab.Farm.Backends {
+				b.Checked.Store(503)
+			}
+			for end := time.Now().Add(f.t.Within(checkTime)); time.Now().Before(end); {
+				f.ask()
+				time.Sleep(50 * time.Millisecond)
+			}
+		}),
+	healthCase("health-beside-traffic", Quality, "A health check goes over a connection of its "+
+		"own: it does not wait behind a request that takes long.",
+		func(f *farmWatch) {
+			slow := f.hold()
+			f.checkedAgain()
+			slow()
+		}),
+)
+
+// farmWatch has all requests answered, and counts those to the first backend.
+type farmWatch struct {
+	t     *T
+	first *suite.Backend
+	mine  atomic.Int64 // requests that it got
+	held  chan bool    // told of each request to hold whether it came there
+	free  chan bool    // closed when it may end
+}
+
+func healthCase(id string, l Level, why string, run func(*farmWatch)) Case {
+	return Case{ID: id, Level: l, RFC: "RFC 9110 §15.6.4", Why: why, Mode: TimedAlone,
+		Need: NeedsSeveral, Limit: 30 * time.Second, Run: func(t *T) {
+			f := &farmWatch{t: t, first: t.Lab.Farm.Backends[0], held: make(chan bool, 1),
+				free: make(chan bool)}
+			t.Serve(func(x *Exchange) {
+				name := last(x.Request())
+				if x.Backend == 0 {
+					f.mine.Add(1)
+				}
+				if name != "hold" {
+					x.Send(Reply(200, "for "+name))
+					return
+				}
+				x.Send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhe")
+				if f.held <- x.Backend == 0; x.Backend == 0 {
+					select {
+					case <-f.free:
+					case <-t.Done:
+					}
+				}
+				x.Send("ld")
+			})
+			_, known := unchecked.Load(t.Lab)
+			if known || !f.within(checkTime, func() bool { return f.first.Strays.Load() > 0 }) {
+				unchecked.Store(t.Lab, true)
+				t.Skip("no health checks come")
+			}
+			defer func() {
+				for _, b := range t.Lab.Farm.Backends {
+					b.Checked.Store(0)
+				}
+				f.used() // the next case begins with all of them
+			}()
+			run(f)
+		}}
+}
+
+// says sets what the first backend answers to checks.
+func (f *farmWatch) says(status int64) { f.first.Checked.Store(status) }
+
+// wait waits for something that a proxy has to notice.
+func (f *farmWatch) wait(until func() bool) bool { return f.within(noticeTime, until) }
+
+func (f *farmWatch) within(d time.Duration, until func() bool) bool {
+	for end := time.Now().Add(f.t.Within(d)); time.Now().Before(end); {
+		if until() {
+			return true
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return false
+}
+
+// ask sends some requests, which must be answered, and returns how many of them the
+// first backend got.
+func (f *farmWatch) ask() int64 {
+	before := f.mine.Load()
+	for range noticeBy {
+		f.t.MustBe(f.t.Do(f.t.Get("ask"), "GET"), 200)
+	}
+	return f.mine.Load() - before
+}
+
+func (f *farmWatch) avoided() {
+	if !f.wait(func() bool { return f.ask() == 0 }) {
+		f.t.Fatalf("backend 1 gets requests %v after its health checks began to say no",
+			f.t.Within(noticeTime))
+	}
+}
+
+func (f *farmWatch) used() {
+	if !f.wait(func() bool { return f.ask() > 0 }) {
+		f.t.Errorf("backend 1 gets no requests %v after its health checks pass again",
+			f.t.Within(noticeTime))
+	}
+}
+
+func (f *farmWatch) checkedAgain() {
+	before := f.first.Strays.Load()
+	if !f.wait(func() bool { return f.first.Strays.Load() > before+1 }) {
+		f.t.Errorf("no check comes while backend 1 has a request in hand")
+	}
+}
+
+// hold brings a request to the first backend that takes long. What it returns has
+// it end.
+func (f *farmWatch) hold() (end func()) {
+	for {
+		c := f.t.Dial()
+		c.Send(f.t.Get("hold"))
+		ended := func() {
+			r := c.Final("GET")
+			f.t.Whole(r, 200)
+			f.t.SameBody("the client of the long request", r.Body, []byte("held"))
+		}
+		select {
+		case first := <-f.held:
+			if first {
+				return func() { close(f.free); ended() }
+			}
+			ended() // another backend's turn
+		case <-f.t.Done:
+			f.t.Fatalf("a request did not reach any backend")
+		}
+	}
+}

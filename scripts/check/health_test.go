@@ -1,0 +1,66 @@
+package main
+
+import (
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"reverseproxy/internal/proc"
+	"reverseproxy/scripts/check/cases"
+	"reverseproxy/scripts/check/suite"
+)
+
+// TestHealthCasesCanFail runs the group health on chapter 8 with flags that make it
+// blind, unforgiving or deaf: then the cases of that fail, and only with them.
+func TestHealthCasesCanFail(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds for each way")
+	}
+	program := filepath.Join(t.TempDir(), "ch8.exe")
+	if err := proc.Build("../../ch8_health_checks", program, "."); err != nil {
+		t.Fatal(err)
+	}
+	for flags, want := range map[string][]string{
+		"":                        nil,
+		"-fall 1000000":           {"health-ill", "health-silent"},
+		"-rise 1000000":           {"health-back"},
+		"-check-status 200-499":   {"health-drain"},
+		"-inter 1h":               {"health-ill", "health-beside-traffic"},
+		"-check off -max-fails 0": {"-"},
+	} {
+		t.Run(flags, func(t *testing.T) {
+			t.Parallel()
+			argv := append([]string{program, "-listen", "127.0.0.1:0", "-backends", "%BACKENDS%",
+				"-log", "off", "-inter", "200ms", "-check-timeout", "150ms", "-slow-start", "0"},
+				strings.Fields(flags)...)
+			s := &suite.Subject{Name: "ch8 " + flags, Argv: argv, Count: 3}
+			rep, err := suite.Run(s, cases.All(), suite.Options{Budget: 3 * time.Minute,
+				Only: regexp.MustCompile("^health-"), Once: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			failed := []string{}
+			for _, r := range rep.Results {
+				switch {
+				case r.Outcome == suite.Failed:
+					failed = append(failed, r.ID)
+					t.Logf("%s: %s: %v", s.Name, r.ID, r.Problems)
+				case r.Outcome == suite.Passed && slices.Contains(want, "-"):
+					t.Errorf("%s: %s passed, though no checks come", s.Name, r.ID)
+				}
+			}
+			for _, id := range want {
+				if id != "-" && !slices.Contains(failed, id) {
+					t.Errorf("%s: %s did not fail", s.Name, id)
+				}
+			}
+			if flags == "" && len(failed) > 0 {
+				t.Errorf("%s: failed: %v", s.Name, failed)
+			}
+			t.Logf("%s: failed: %v", s.Name, failed)
+		})
+	}
+}
