@@ -84,6 +84,7 @@ func TestAtMostHalf(t *testing.T) {
 				r.report(b.Addr, 0, errBroken)
 			}
 			out := 0
+			synctest.Wait()
 			for _, b := range r.backends {
 				if b.out() {
 					out++
@@ -159,10 +160,11 @@ func TestTheLastIsKept(t *testing.T) {
 		}
 	})
 	// One of two refuses, which is not yet enough to take it out.
-	in(t, 2, []string{"-max-fails", "2"}, func(r *rig) {
+	in(t, 2, []string{"-max-fails", "2", "-check", "off"}, func(r *rig) {
 		r.report("b1", 0, errRefused)
 		r.report("b2", 0, errBroken)
 		r.report("b2", 0, errBroken)
+		synctest.Wait()
 		if len(r.usable) != 2 {
 			t.Errorf("only %s is used", r.usable[0].Addr)
 		}
@@ -439,7 +441,9 @@ func TestDraining(t *testing.T) {
 		if all := r.states(""); len(all) != 1 || all[0].State != reserve {
 			t.Errorf("told %v", all)
 		}
-		if r.Drain("b1", false); r.find("b1").Share() != 1 {
+		r.Drain("b1", false)
+		synctest.Wait()
+		if r.find("b1").Share() != 1 {
 			t.Error("a backend that has not failed has a slow start")
 		}
 		r.is("b1", narrate.Up)
@@ -534,11 +538,13 @@ func TestQueue(t *testing.T) {
 		}
 		synctest.Wait()
 		time.Sleep(1500 * time.Millisecond)
+		r.Farm.mu.Lock()
 		for _, b := range r.backends {
 			if b.busy != 2 {
 				t.Errorf("%s has %d requests in hand", b.Addr, b.busy)
 			}
 		}
+		r.Farm.mu.Unlock()
 		all.Wait()
 		close(got)
 		next := 0
@@ -551,6 +557,7 @@ func TestQueue(t *testing.T) {
 		if next != 8 { // 4 after 1 s, 4 after 3.5 s, none within 5 s
 			t.Errorf("%d were served", next)
 		}
+		synctest.Wait()
 		var lengths []int
 		for _, e := range r.events {
 			if e.Kind == narrate.KindQueue {
@@ -599,6 +606,7 @@ func TestTogether(t *testing.T) {
 			})
 		}
 		all.Wait()
+		synctest.Wait()
 		for _, b := range r.backends {
 			if b.busy != 0 {
 				t.Errorf("%s has %d requests in hand", b.Addr, b.busy)

@@ -37,9 +37,9 @@ type limits struct {
 	inter       time.Duration // -inter
 	timeout     time.Duration // -check-timeout
 	fall, rise  int           // checks in a row
-	maxFails    int           // -max-fails; 0: any number
+	maxFails    int           // -max-fails; 0: off
 	failTimeout time.Duration // -fail-timeout
-	failRatio   int           // -fail-ratio, percent; 0: any
+	failRatio   int           // -fail-ratio, percent; 0: off
 	slowStart   time.Duration // -slow-start; 0: none
 	maxConns    int           // -backend-max-conns; 0: any number
 	drain       string        // -drain: a backend's address, or ""
@@ -61,17 +61,18 @@ func Flags(app *cli.App, settings *forward.Settings, pool *keep.Pool) *Farm {
 	fs.DurationVar(&l.timeout, "check-timeout", time.Second,
 		"`time` a backend has to answer a check, at most -inter")
 	fs.IntVar(&l.maxFails, "max-fails", 1,
-		"failed `requests` in a row that take a backend out for -fail-timeout; 0: any number")
+		"failed `requests` in a row that take a backend out for -fail-timeout; 0 turns it off")
 	fs.DurationVar(&l.failTimeout, "fail-timeout", 10*time.Second,
-		"`time` it is out, times the number of times in a row, at most 5")
+		"`time` that failed requests take a backend out: once, twice, ... as long each time in "+
+			"a row, at most five times")
 	fs.IntVar(&l.failRatio, "fail-ratio", 30,
 		"`percent` of failures and 5xx, of 20 requests or more in the last 10s, that take a "+
-			"backend out; 0: any")
+			"backend out, too; 0 turns it off")
 	fs.DurationVar(&l.slowStart, "slow-start", 5*time.Second,
-		"`time` in which a backend that was down gets its full share again; 0: at once")
+		"`time` in which a backend that was down gets its full share again; 0 means at once")
 	fs.IntVar(&l.maxConns, "backend-max-conns", 0,
 		"most `requests` at once at a backend; more wait, for -connect-timeout at most (503); "+
-			"0: any number")
+			"0 means any number")
 	fs.StringVar(&l.drain, "drain", "",
 		"`address` of the backend that SIGUSR1 drains, and the next SIGUSR1 uses again")
 	f := &Farm{limits: l, app: app, settings: settings, probe: l.ask, Turns: inTurn,
