@@ -42,7 +42,7 @@ func Flags(app *cli.App) *Policy {
 	fs := app.Flags
 	fs.IntVar(&p.retries, "retries", 1,
 		"most further `tries` of a request that a backend may have seen")
-	fs.Func("retry-on", "`failures` after which another backend is tried: connect, broken,\n"+
+	fs.Func("retry-on", "`failures` after which another backend is tried: connect, broken, "+
 		"timeout, 502, 503, 504, or none (default connect,broken)", p.setOn)
 	fs.IntVar(&p.budget.full, "retry-budget", 100,
 		"`tokens` of the retry budget: a failure takes one, a success gives half "+
