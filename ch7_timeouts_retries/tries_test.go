@@ -411,3 +411,21 @@ func TestDeadBackendCostsATry(t *testing.T) {
 		return e.Step == narrate.Connect && e.Err != ""
 	})
 }
+
+func TestFlagsAreChecked(t *testing.T) {
+	for _, test := range []struct{ name, value, word string }{
+		{"-retries", "-1", "negative"},
+		{"-retries", "two", "a whole number"},
+		{"-retry-on", "connect,500", "it must be none or some of"},
+		{"-retry-on", "", "it must be none or some of"},
+		{"-retry-budget", "-1", "negative"},
+		{"-retry-budget", "0.5", "a whole number"},
+		{"-total-timeout", "-1s", "negative"},
+		{"-total-timeout", "3", "a time such as 500ms or 2s"},
+		{"-min-rate", "-1", "negative"},
+		{"-min-rate", "1k", "a whole number"},
+	} {
+		flags := []string{test.name, test.value}
+		harness.RefusesToStart(t, harness.Retries, 2, flags, test.name, test.word)
+	}
+}

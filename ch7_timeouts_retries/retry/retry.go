@@ -42,15 +42,15 @@ func Flags(app *cli.App) *Policy {
 	fs := app.Flags
 	fs.IntVar(&p.retries, "retries", 1,
 		"most further `tries` of a request that a backend may have seen")
-	fs.Func("retry-on", "`failures` after which another backend is tried: connect, broken,\n"+
+	fs.Func("retry-on", "`failures` after which another backend is tried: connect, broken, "+
 		"timeout, 502, 503, 504, or none (default connect,broken)", p.setOn)
 	fs.IntVar(&p.budget.full, "retry-budget", 100,
-		"`tokens` of the retry budget: a failure takes one, a success gives half\n"+
+		"`tokens` of the retry budget: a failure takes one, a success gives half "+
 			"a one, a retry needs more than half of them; 0 turns it off")
 	fs.DurationVar(&p.total, "total-timeout", 0,
 		"`time` for all tries of a request together (504 after it); 0 means any")
 	fs.Int64Var(&p.rate, "min-rate", 240,
-		"least `bytes` a second that a client sends or takes while it is waited\nfor; 0 means any")
+		"least `bytes` a second that a client sends or takes while it is waited for; 0 means any")
 	app.Check(p.check)
 	return p
 }

@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"net"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"reverseproxy/internal/narrate"
 )
@@ -23,7 +25,7 @@ func (a *App) parse() {
 		if name, ok := strings.CutPrefix(err.Error(), unknown); ok {
 			err = a.noFlag(name)
 		}
-		badUsage(err)
+		badUsage(a.explainValue(err))
 	}
 	if a.Flags.NArg() > 0 {
 		err := fmt.Errorf("unexpected argument %q", a.Flags.Arg(0))
@@ -37,6 +39,26 @@ func (a *App) parse() {
 			badUsage(err)
 		}
 	}
+}
+
+// explainValue says what a value should have been, where package flag says only
+// that it cannot be parsed.
+func (a *App) explainValue(err error) error {
+	before, parse := strings.CutSuffix(err.Error(), ": parse error")
+	_, name, _ := strings.Cut(before, " for flag -")
+	f := a.Flags.Lookup(name)
+	if !parse || f == nil {
+		return err
+	}
+	if value, ok := f.Value.(flag.Getter); ok {
+		switch value.Get().(type) {
+		case time.Duration:
+			return errors.New(before + ": it must be a time such as 500ms or 2s")
+		case int, int64:
+			return errors.New(before + ": it must be a whole number")
+		}
+	}
+	return err
 }
 
 func (a *App) checkFlags() error {
