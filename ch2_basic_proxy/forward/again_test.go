@@ -170,7 +170,13 @@ func TestAbandon(t *testing.T) {
 				}()
 			}
 			addrs := backends(t, test.backend)
-			time.AfterFunc(100*time.Millisecond, func() { request.Abandon(why) })
+			go func() { // ends when the client has been sent all that it takes
+				for before := int64(-1); before != client.sent.Load() || test.reset && before == 0; {
+					before = client.sent.Load()
+					time.Sleep(100 * time.Millisecond)
+				}
+				request.Abandon(why)
+			}()
 			began := time.Now()
 			err := request.on(t, addrs[0])
 			var e *Error
