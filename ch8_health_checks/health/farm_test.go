@@ -564,6 +564,23 @@ func TestQueue(t *testing.T) {
 	})
 }
 
+// TestGivenUpBeforeItWaits: a request whose time was over before it came to wait is
+// not in the queue any more, and no backend is kept for it.
+func TestGivenUpBeforeItWaits(t *testing.T) {
+	in(t, 1, []string{"-backend-max-conns", "1"}, func(r *rig) {
+		b := r.pick()
+		request, _ := r.request()
+		request.Abandon(&forward.Error{Status: 504, By: forward.ByProxy})
+		if addr, err := r.Choose(request, nil); err == nil {
+			t.Errorf("it may have %s", addr)
+		}
+		r.done(b, 200, nil)
+		if n := r.backends[0].busy; n != 0 || len(r.queue) != 0 {
+			t.Errorf("%d in hand, %d wait", n, len(r.queue))
+		}
+	})
+}
+
 // TestTogether: many at once, with all that can happen.
 func TestTogether(t *testing.T) {
 	in(t, 5, []string{"-backend-max-conns", "3"}, func(r *rig) {
