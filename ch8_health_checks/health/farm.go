@@ -158,11 +158,12 @@ func (f *Farm) tell(b *Backend) {
 
 // Choose returns the backend of a request's next try: of those that are usable
 // and have not been tried, the one whose turn it is. If these have as many requests
-// in hand as they may, it waits. Release must follow.
+// in hand as they may, it waits, unless the last try has brought an answer. Release
+// must follow.
 func (f *Farm) Choose(r *forward.Request, tried []string) (addr string, err error) {
 	f.mu.Lock()
 	free, left := f.free(tried)
-	if left && len(free) == 0 {
+	if left && len(free) == 0 && r.Status() == 0 {
 		w := &waiter{request: r, tried: tried, got: make(chan string, 1)}
 		f.queue = append(f.queue, w)
 		f.tellQueue()
@@ -170,8 +171,11 @@ func (f *Farm) Choose(r *forward.Request, tried []string) (addr string, err erro
 		return f.wait(w)
 	}
 	defer f.mu.Unlock()
-	if !left {
+	switch {
+	case !left:
 		return "", errNone
+	case len(free) == 0:
+		return "", errBusy
 	}
 	return f.take(r, free), nil
 }

@@ -534,11 +534,13 @@ func TestQueue(t *testing.T) {
 		}
 		synctest.Wait()
 		time.Sleep(1500 * time.Millisecond)
+		r.Farm.mu.Lock()
 		for _, b := range r.backends {
 			if b.busy != 2 {
 				t.Errorf("%s has %d requests in hand", b.Addr, b.busy)
 			}
 		}
+		r.Farm.mu.Unlock()
 		all.Wait()
 		close(got)
 		next := 0
