@@ -132,8 +132,11 @@ func (f *Farm) update() {
 	if 2*sound < all && len(soft) > 0 {
 		mode, f.usable = panicked, append(well, soft...)
 	}
-	if len(f.usable) == 0 {
-		mode, f.usable, f.spare = reserve, draining, nil
+	if len(f.usable) == 0 { // of those that drain, too, some may be suspected
+		mode, f.usable = reserve, slices.DeleteFunc(slices.Clone(draining), (*Backend).out)
+		if 2*len(f.usable) < len(draining) {
+			f.usable = draining
+		}
 	}
 	if len(f.usable) == 0 {
 		mode, f.usable = allDown, hard

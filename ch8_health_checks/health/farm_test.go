@@ -449,6 +449,26 @@ func TestDraining(t *testing.T) {
 	})
 }
 
+// TestOnlyDrainingAndIll: where all drain, which a -check that is not there makes
+// them do, requests still take out the one that fails; and not the most of them.
+func TestOnlyDrainingAndIll(t *testing.T) {
+	in(t, 3, nil, func(r *rig) {
+		for _, b := range r.backends {
+			r.set(b.Addr, status(404))
+		}
+		time.Sleep(10 * time.Second)
+		r.report("b1", 0, errTimeout)
+		if diff := cmp.Diff(map[string]int{"b2": 50, "b3": 50}, r.shares(100)); diff != "" {
+			t.Error(diff)
+		}
+		r.set("b2", hangs)
+		r.until("b2", narrate.Down, 10*time.Second)
+		if got := r.shares(300); got["b1"] == 0 || got["b2"] == 0 || got["b3"] == 0 {
+			t.Error(got)
+		}
+	})
+}
+
 // TestSpare: a request that all others have failed is served by one that drains.
 func TestSpare(t *testing.T) {
 	in(t, 3, []string{"-max-fails", "0"}, func(r *rig) {
