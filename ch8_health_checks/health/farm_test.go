@@ -373,6 +373,8 @@ func TestWhatCounts(t *testing.T) {
 			Answered: true}, broken},
 		{"the body of 503 broke off", 503, &forward.Error{Status: 502, By: forward.ByBackend,
 			Answered: true}, broken},
+		{"a tunnel broke off", 101, &forward.Error{By: forward.ByBackend, Answered: true,
+			Reason: "the tunnel broke off"}, none},
 		{"503, and tried again", 503, backend(503, nil), bad},
 		{"the client left after 503", 503, &forward.Error{By: forward.ByClient,
 			Answered: true}, none},
