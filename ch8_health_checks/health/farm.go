@@ -111,6 +111,7 @@ func (f *Farm) update() {
 	sound, all := 0, 0
 	for _, b := range f.backends {
 		f.tell(b)
+		f.closeIdle(b)
 		switch {
 		case b.out() && b.refuses:
 			hard = append(hard, b)
@@ -156,7 +157,6 @@ func (f *Farm) tell(b *Backend) {
 	}
 	b.told = name
 	f.app.Log.Health(b.Addr, name, b.cause)
-	f.closeIdle(b)
 }
 
 // Choose returns the backend of a request's next try: of those that are usable
