@@ -310,6 +310,18 @@ func TestDrainBySignal(t *testing.T) {
 	b.Accept(t).Request()
 }
 
+// TestDrainAtReady: a signal that comes as soon as the proxy is ready is not lost.
+func TestDrainAtReady(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		p := harness.Start(t, harness.Health, "-backends", "127.0.0.1:1", "-check", "off",
+			"-drain", "127.0.0.1:1")
+		p.Signal(syscall.SIGUSR1)
+		state(t, p, "127.0.0.1:1", narrate.Draining, 1)
+		p.Interrupt(t)
+	}
+}
+
 // TestDrainOnTheLivePage: its button.
 func TestDrainOnTheLivePage(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -47,7 +48,7 @@ type Farm struct {
 	queue    []*waiter
 	stopping context.CancelFunc
 
-	signalled int // index of the backend that -drain names
+	signals chan os.Signal // SIGUSR1, for the backend that -drain names
 }
 
 // How the usable backends are chosen, as events name it.
