@@ -704,6 +704,7 @@ func TestFlags(t *testing.T) {
 		{"-max-fails 0", ""},
 		{"-max-fails -1", "-max-fails"},
 		{"-fail-timeout 0s", "-fail-timeout"},
+		{"-fail-timeout 2000000h", "-fail-timeout"}, // five times that are no time.Duration
 		{"-fail-ratio 0", ""},
 		{"-fail-ratio 101", "-fail-ratio"},
 		{"-slow-start 0s", ""},

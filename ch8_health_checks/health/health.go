@@ -14,6 +14,7 @@ package health
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"strconv"
 	"strings"
@@ -105,6 +106,8 @@ func (f *Farm) check() error {
 		}
 	}
 	switch {
+	case f.failTimeout > math.MaxInt64/longest:
+		return errors.New("-fail-timeout is too long")
 	case f.slowStart < 0:
 		return errors.New("-slow-start must not be negative")
 	case f.maxFails < 0:
