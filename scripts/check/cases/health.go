@@ -70,7 +70,7 @@ type farmWatch struct {
 }
 
 func healthCase(id string, l Level, why string, run func(*farmWatch)) Case {
-	return Case{ID: id, Level: l, RFC: "RFC 9110 §15.6.4", Why: why, Mode: TimedAlone,
+	return Case{ID: id, Level: l, RFC: "RFC 9110 §15.6.4", Why: why, Mode: Checked,
 		Need: NeedsSeveral, Limit: 30 * time.Second, Run: func(t *T) {
 			f := &farmWatch{t: t, first: t.Lab.Farm.Backends[0], held: make(chan bool, 1),
 				free: make(chan bool)}

@@ -32,12 +32,15 @@ type Mode int
 
 // Together: side by side with others. Timed: waits for a timeout of the proxy;
 // runs on a proxy with short timeouts where the checker can start one. Alone:
-// with no other on the same proxy. TimedAlone: both. Last: when all is done.
+// with no other on the same proxy. TimedAlone: both. Checked: alone, on a proxy that
+// often asks its backends how they are, where the checker can start one. Last: when
+// all is done.
 const (
 	Together Mode = iota
 	Timed
 	Alone
 	TimedAlone
+	Checked
 	Last
 )
 

@@ -308,8 +308,9 @@ func (r *runner) wanted() []*Case {
 	return out
 }
 
-// runLabs shares the cases out: the timed ones to the lab with short timeouts,
-// if there is one, all others to the main lab; both work at once.
+// runLabs shares the cases out: the timed ones to the lab with short timeouts, and
+// those about health checks to the last one, if there are such labs, all others to
+// the main lab; all work at once.
 func (r *runner) runLabs(labs []*Lab) {
 	sets := make([][]*Case, len(labs))
 	for _, c := range r.wanted() {
@@ -317,7 +318,10 @@ func (r *runner) runLabs(labs []*Lab) {
 			continue
 		}
 		i := 0
-		if len(labs) > 1 && (c.Mode == Timed || c.Mode == TimedAlone) {
+		switch {
+		case c.Mode == Checked:
+			i = len(labs) - 1
+		case len(labs) > 1 && (c.Mode == Timed || c.Mode == TimedAlone):
 			i = 1
 		}
 		sets[i] = append(sets[i], c)
@@ -352,13 +356,13 @@ func (r *runner) runLab(l *Lab, cases []*Case) {
 		phases[c.Mode] = append(phases[c.Mode], c)
 	}
 	solo := l.Serial || l.Ejects
-	alone := append(append([]*Case(nil), phases[Alone]...), phases[TimedAlone]...)
+	alone := slices.Concat(phases[Alone], phases[TimedAlone], phases[Checked])
 	switch {
 	case solo && l.spawn != nil:
 		r.share(l, append(append(phases[Together], phases[Timed]...), alone...), 5).Wait()
 	case solo:
 		r.rounds(l, append(phases[Together], phases[Alone]...))
-		r.phase(l, append(phases[Timed], phases[TimedAlone]...), 1)
+		r.phase(l, slices.Concat(phases[Timed], phases[TimedAlone], phases[Checked]), 1)
 	default:
 		queue := fill(alone)
 		var others sync.WaitGroup

@@ -248,8 +248,8 @@ func openStarted(argv, backends []string, deadline time.Time, to Timeouts) (*Lab
 }
 
 // openChapter starts a chapter twice: with its own timeouts, and with short ones;
-// the second one reuses connections as the chapter does by default, retries on 503
-// too, and checks its backends often.
+// the second one reuses connections as the chapter does by default, and retries on
+// 503 too. One that checks its backends is started once more, to do so often.
 func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 	if err := s.Build(); err != nil {
 		return nil, err
@@ -293,10 +293,6 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 	if has("retry-on") {
 		argv = append(argv, "-retry-on", "connect,broken,503")
 	}
-	if has("check") { // the last value of a flag counts
-		argv = append(argv, "-check", "/", "-inter", "200ms", "-check-timeout", "150ms",
-			"-slow-start", "0")
-	}
 	var to Timeouts
 	for _, f := range []struct {
 		name string
@@ -322,7 +318,23 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 		return nil, err
 	}
 	quick[0].fast = true
-	return append(labs, quick...), nil
+	labs = append(labs, quick...)
+	if !has("check") {
+		return labs, nil
+	}
+	often := append(slices.Clone(argv), "-check", "/", "-inter", "200ms", "-check-timeout",
+		"150ms", "-slow-start", "0") // the last value of a flag counts
+	checks, err := openFrom(func() (*Lab, error) {
+		return openStarted(often, backends, deadline, to)
+	})
+	if err != nil {
+		for _, l := range labs {
+			l.Close()
+		}
+		return nil, err
+	}
+	checks[0].fast = true
+	return append(labs, checks...), nil
 }
 
 // openAddress plays the backends on given addresses and runs the command, if
