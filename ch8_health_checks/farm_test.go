@@ -310,6 +310,18 @@ func TestDrainBySignal(t *testing.T) {
 	b.Accept(t).Request()
 }
 
+// TestDrainAtReady: a signal that comes as soon as the proxy is ready is not lost.
+func TestDrainAtReady(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		p := harness.Start(t, harness.Health, "-backends", "127.0.0.1:1", "-check", "off",
+			"-drain", "127.0.0.1:1")
+		p.Signal(syscall.SIGUSR1)
+		state(t, p, "127.0.0.1:1", narrate.Draining, 1)
+		p.Interrupt(t)
+	}
+}
+
 // TestDrainOnTheLivePage: its button.
 func TestDrainOnTheLivePage(t *testing.T) {
 	t.Parallel()
@@ -464,6 +476,65 @@ func TestQueueForABackend(t *testing.T) {
 	two.Send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n2")
 	if r := second.Response("GET"); r.Body != "2" {
 		t.Errorf("the second: %+v", r)
+	}
+}
+
+// TestQueueOfTries: two requests that have failed at a backend each, and wait for
+// the other one's, do not wait for each other.
+func TestQueueOfTries(t *testing.T) {
+	t.Parallel()
+	a, b := harness.NewBackend(t), harness.NewBackend(t)
+	p := harness.Start(t, harness.Health, "-backends", a.Addr+","+b.Addr, "-check", "off",
+		"-backend-max-conns", "1", "-max-fails", "0", "-connect-timeout", "20s")
+	get := "GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n"
+	began := time.Now()
+	var clients, first []*harness.Conn
+	for _, backend := range []*harness.Backend{a, b} {
+		c := p.Dial(t)
+		c.Send(get)
+		to := backend.Accept(t)
+		to.Request()
+		clients, first = append(clients, c), append(first, to)
+	}
+	for _, c := range first {
+		c.Reset()
+	}
+	for _, backend := range []*harness.Backend{b, a} {
+		to := backend.Accept(t)
+		to.Request()
+		to.Send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+	}
+	for _, c := range clients {
+		if r := c.Response("GET"); r.Body != "x" {
+			t.Errorf("%d %q", r.Status, r.Body)
+		}
+	}
+	if d := time.Since(began); d > 10*time.Second {
+		t.Errorf("they waited %v", d)
+	}
+}
+
+// TestQueueOrAnswer: a request that has an answer, if a bad one, does not wait for
+// a better one.
+func TestQueueOrAnswer(t *testing.T) {
+	t.Parallel()
+	a, b := harness.NewBackend(t), harness.NewBackend(t)
+	p := harness.Start(t, harness.Health, "-backends", a.Addr+","+b.Addr, "-check", "off",
+		"-backend-max-conns", "1", "-connect-timeout", "20s", "-retry-on", "503")
+	get := "GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n"
+	first, second := p.Dial(t), p.Dial(t)
+	first.Send(get)
+	one := a.Accept(t)
+	one.Request()
+	second.Send(get)
+	b.Accept(t).Request()
+	began := time.Now()
+	one.Send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\nno")
+	if r := first.Response("GET"); r.Status != 503 || r.Body != "no" {
+		t.Errorf("%d %q", r.Status, r.Body)
+	}
+	if d := time.Since(began); d > 10*time.Second {
+		t.Errorf("it waited %v", d)
 	}
 }
 

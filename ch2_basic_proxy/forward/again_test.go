@@ -171,7 +171,13 @@ func TestAbandon(t *testing.T) {
 				}()
 			}
 			addrs := backends(t, test.backend)
-			time.AfterFunc(100*time.Millisecond, func() { request.Abandon(why) })
+			go func() { // ends when the client has been sent all that it takes
+				for before := int64(-1); before != client.sent.Load() || test.reset && before == 0; {
+					before = client.sent.Load()
+					time.Sleep(100 * time.Millisecond)
+				}
+				request.Abandon(why)
+			}()
 			began := time.Now()
 			err := request.on(t, addrs[0])
 			var e *Error
@@ -250,4 +256,64 @@ func TestAbandon(t *testing.T) {
 func (w *wire) writeZeros() error {
 	_, err := w.Write(make([]byte, 100000))
 	return err
+}
+
+// A backend answers as soon as it has the last byte of a body, often before the
+// goroutine that has sent that has come to say so. The request was whole all the
+// same: the connection goes on, and the request may be written once more.
+func TestAnswerAtTheLastByte(t *testing.T) {
+	const requests = 1000
+	large := strings.Repeat("x", 300000) // through the kernel alone
+	for name, test := range map[string]struct{ fields, body string }{
+		"length":  {"Content-Length: 4", "body"},
+		"chunked": {"Transfer-Encoding: chunked", "4\r\nbody\r\n0\r\n\r\n"},
+		"large":   {"Content-Length: 300000", large},
+	} {
+		t.Run(name, func(t *testing.T) {
+			end, client, request := read(t, "PUT / HTTP/1.1\r\nHost: a\r\n"+test.fields+"\r\n\r\n")
+			client.Connection = ""
+			backend, err := Connect(backends(t, func(w *wire) {
+				for in := bufio.NewReader(w); ; io.WriteString(w, ok) {
+					r, err := http.ReadRequest(in)
+					if err != nil {
+						return
+					}
+					io.Copy(io.Discard, r.Body)
+				}
+			})[0], request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer backend.Close()
+			for n := range requests {
+				request.Keep(1000)
+				go end.Write([]byte(test.body)) // ends when the kernel has it
+				if err := request.Write(backend); err != nil {
+					t.Fatal(err)
+				}
+				response, err := ReadResponse(backend, request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if ok, reason := request.Again(); !ok && len(test.body) < 1000 {
+					t.Fatalf("request %d cannot be written again: %s", n, reason)
+				}
+				if err := response.Write(client); err != nil {
+					t.Fatal(err)
+				}
+				if ok, reason := backend.Reusable(); !ok {
+					t.Fatalf("after request %d the connection carries nothing more: %s", n, reason)
+				}
+				client.End(&err)
+				end.until("\r\n\r\nhi")
+				if n < requests-1 {
+					end.send("PUT / HTTP/1.1\r\nHost: a\r\n" + test.fields + "\r\n\r\n")
+					if request, err = ReadRequest(client); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			client.Close(&err)
+		})
+	}
 }

@@ -15,6 +15,7 @@ type body struct {
 	left    int64         // bytes still to be read, if the framing is http1.Length
 	out     http1.Framing // how it is written
 	limit   int64         // the most bytes if its length is not known before; 0 means any
+	last    func()        // called before the write that ends it; or nil
 
 	keep   int          // the most bytes that are kept; 0: none, or it is too long for that
 	kept   []byte       // what has been written, as it was written
@@ -51,13 +52,16 @@ func (b *body) copyLength(dst, src *peer) error {
 	for b.left > 0 {
 		if b.left > bodySize && b.keep == 0 && len(src.held()) == 0 {
 			src.wake() // the kernel will not say that it takes long
-			if handled, err := splice(dst, src, b.left); handled {
+			if handled, err := splice(dst, src, b.left, b.ending); handled {
 				b.lost = err != nil
 				return err
 			}
 		}
 		got, err := src.Read(buf[:min(b.left, bodySize)])
-		if b.left -= int64(got); got > 0 {
+		if b.left -= int64(got); b.left == 0 {
+			b.ending()
+		}
+		if got > 0 {
 			err = b.write(dst, buf[:got]) // an error of the read comes back with the next
 		} else if err == io.EOF {
 			err = io.ErrUnexpectedEOF
@@ -115,6 +119,13 @@ func (b *body) copyChunked(dst, src *peer) error {
 	}
 }
 
+// ending says that the next write ends the body.
+func (b *body) ending() {
+	if b.last != nil {
+		b.last()
+	}
+}
+
 // write writes a part of the body, and keeps it if it is to be kept.
 func (b *body) write(dst *peer, part []byte) error {
 	if b.total > int64(b.keep) {
@@ -150,6 +161,7 @@ func (b *body) writeEnd(dst *peer, trailers []http1.Field) error {
 	if b.out != http1.Chunked {
 		return nil
 	}
+	b.ending()
 	last := b.message.AppendLastChunk(nil, trailers)
 	_, err := dst.Write(last)
 	if err == nil && b.keep > 0 {

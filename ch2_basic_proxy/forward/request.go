@@ -16,6 +16,10 @@ import (
 // progress.
 const halfCloseGrace = 1 * time.Second
 
+// endGrace is how long the write that ends a request is waited for, when the answer
+// is there already.
+const endGrace = 100 * time.Millisecond
+
 // Request is one request, of which the header has been read. Its body is still
 // on the client's connection.
 type Request struct {
@@ -54,6 +58,7 @@ type try struct {
 	finished   bool       // endTry has been called
 	sending    bool       // the rest of the body is being sent
 	before     int64      // bytes that the backend's connection had taken before that
+	ending     bool       // and the last of it has been given to the kernel, or is about to be
 	answering  bool       // bytes go to the client: of an interim response, or of the answer
 	responding bool       // the response has begun: the server timeout is met
 	complete   bool       // the request has been read and sent to its end
@@ -247,6 +252,7 @@ func (t *try) watch() { t.start(t.watchClient) }
 func (t *try) sendBody() {
 	r, c := t.request, t.client
 	r.taken, c.readIdle = true, c.settings.Idle
+	r.rest.last = t.end
 	t.setSending(true)
 	err := r.rest.copy(&t.backend.peer, &c.peer)
 	t.setSending(false)
@@ -272,23 +278,37 @@ func (t *try) setSending(sending bool) {
 	t.mu.Unlock()
 }
 
+// end notes that what is written next is the end of the request.
+func (t *try) end() {
+	t.mu.Lock()
+	t.ending = true
+	t.mu.Unlock()
+}
+
 // await starts the server timeout, unless the response has already begun. It
 // reports whether that was 101, so that nobody is to read from the client.
 func (t *try) await(complete bool) (switching bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.complete = complete
+	t.complete, t.ending = complete, false
 	if !t.responding {
 		t.backend.answerBy(time.Now().Add(t.client.settings.Server))
 	}
 	return t.switching
 }
 
-// sent reports whether the whole request has been sent.
+// sent reports whether the whole request has been sent. The backend may have had
+// its last byte, and answered, before the goroutine that wrote that has come to say
+// so: it is waited for.
 func (t *try) sent() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.complete
+	for until := time.Now().Add(endGrace); ; time.Sleep(endGrace / 1000) {
+		t.mu.Lock()
+		complete, waits := t.complete, t.ending && t.err == nil
+		t.mu.Unlock()
+		if !waits || time.Now().After(until) {
+			return complete
+		}
+	}
 }
 
 // begun notes that a response has begun or, after an interim one, that the
@@ -417,6 +437,9 @@ func (r *Request) endTry() {
 	t := r.try
 	if t == nil || t.finished {
 		return
+	}
+	if t.backend != nil && t.ended != nil {
+		t.sent() // it may become so just now
 	}
 	t.mu.Lock()
 	t.finished = true

@@ -24,8 +24,9 @@ var pipes atomic.Int64
 // splice moves n bytes from src's socket to dst's. They stay in the kernel, on
 // their way through a pipe, and never enter this process's memory: a gigabyte
 // costs a third of the CPU time that read and write take. handled is false if
-// it cannot be done here and nothing has been moved.
-func splice(dst, src *peer, n int64) (handled bool, err error) {
+// it cannot be done here and nothing has been moved. ending is called before the
+// last of them are written.
+func splice(dst, src *peer, n int64, ending func()) (handled bool, err error) {
 	from, ok1 := src.Conn.(syscall.Conn)
 	to, ok2 := dst.Conn.(syscall.Conn)
 	if !ok1 || !ok2 {
@@ -63,7 +64,10 @@ func splice(dst, src *peer, n int64) (handled bool, err error) {
 			return true, io.ErrUnexpectedEOF
 		}
 		handled = true
-		for n -= held; held > 0; {
+		if n -= held; n == 0 {
+			ending()
+		}
+		for held > 0 {
 			if err := dst.writeBy(time.Now().Add(dst.writeIdle)); err != nil {
 				return true, writeError{err}
 			}

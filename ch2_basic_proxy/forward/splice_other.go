@@ -3,4 +3,4 @@
 package forward
 
 // splice cannot be done on this system.
-func splice(dst, src *peer, n int64) (handled bool, err error) { return false, nil }
+func splice(dst, src *peer, n int64, ending func()) (handled bool, err error) { return false, nil }

@@ -68,12 +68,15 @@ func (t *Tries) Next(err error) bool {
 		return false
 	case t.refused: // Answer has decided
 		t.refused = false
+		t.release()
 	case !errors.As(err, &e) || e.By != forward.ByBackend:
 		return false // another backend would not help
-	case !t.may(e, t.policy.on[kind(e)], false):
-		return false
+	default:
+		t.release() // or two requests could wait for each other's backend
+		if !t.may(e, t.policy.on[kind(e)], false) {
+			return false
+		}
 	}
-	t.release()
 	t.Addr = t.next
 	t.tried = append(t.tried, t.Addr)
 	t.log.Route(t.Addr)
@@ -144,9 +147,6 @@ func (t *Tries) may(e *forward.Error, named, later bool) bool {
 		why = "too many tries have failed (-retry-budget)"
 	}
 	if why == "" {
-		if !e.Sent {
-			t.release() // nothing of it is under way there
-		}
 		var none error
 		if t.next, none = t.from.Choose(t.request, t.tried); none != nil {
 			if why = none.Error(); !e.Sent && none != errNone {

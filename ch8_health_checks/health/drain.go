@@ -9,17 +9,20 @@ import (
 	"slices"
 )
 
-// checkDrain checks -drain.
+// checkDrain checks -drain. From then on no SIGUSR1 is lost, though the first may
+// come as soon as the proxy says that it is ready.
 func (f *Farm) checkDrain() error {
-	f.signalled = slices.Index(f.app.Backends, f.drain)
 	switch {
 	case f.drain == "":
-	case f.signalled < 0:
+		return nil
+	case !slices.Contains(f.app.Backends, f.drain):
 		return fmt.Errorf("-drain %s is none of -backends", f.drain)
 	case usr1 == nil:
 		return errors.New("-drain needs SIGUSR1, which this system does not have; " +
 			"the live page (-watch) can drain, too")
 	}
+	f.signals = make(chan os.Signal, 1)
+	signal.Notify(f.signals, usr1)
 	return nil
 }
 
@@ -29,15 +32,12 @@ func (f *Farm) onSignal(ctx context.Context) {
 	if f.drain == "" {
 		return
 	}
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, usr1)
 	go func() { // ends with ctx
-		defer signal.Stop(signals)
 		for {
 			select {
-			case <-signals:
+			case <-f.signals:
 				f.mu.Lock()
-				b := f.find(f.app.Backends[f.signalled])
+				b := f.find(f.drain)
 				f.setDrained(b, !b.drained)
 				f.mu.Unlock()
 			case <-ctx.Done():

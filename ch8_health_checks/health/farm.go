@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -47,7 +48,7 @@ type Farm struct {
 	queue    []*waiter
 	stopping context.CancelFunc
 
-	signalled int // index of the backend that -drain names
+	signals chan os.Signal // SIGUSR1, for the backend that -drain names
 }
 
 // How the usable backends are chosen, as events name it.
@@ -111,6 +112,7 @@ func (f *Farm) update() {
 	sound, all := 0, 0
 	for _, b := range f.backends {
 		f.tell(b)
+		f.closeIdle(b)
 		switch {
 		case b.out() && b.refuses:
 			hard = append(hard, b)
@@ -132,8 +134,11 @@ func (f *Farm) update() {
 	if 2*sound < all && len(soft) > 0 {
 		mode, f.usable = panicked, append(well, soft...)
 	}
-	if len(f.usable) == 0 {
-		mode, f.usable, f.spare = reserve, draining, nil
+	if len(f.usable) == 0 { // of those that drain, too, some may be suspected
+		mode, f.usable = reserve, slices.DeleteFunc(slices.Clone(draining), (*Backend).out)
+		if 2*len(f.usable) < len(draining) {
+			f.usable = draining
+		}
 	}
 	if len(f.usable) == 0 {
 		mode, f.usable = allDown, hard
@@ -153,16 +158,16 @@ func (f *Farm) tell(b *Backend) {
 	}
 	b.told = name
 	f.app.Log.Health(b.Addr, name, b.cause)
-	f.closeIdle(b)
 }
 
 // Choose returns the backend of a request's next try: of those that are usable
 // and have not been tried, the one whose turn it is. If these have as many requests
-// in hand as they may, it waits. Release must follow.
+// in hand as they may, it waits, unless the last try has brought an answer. Release
+// must follow.
 func (f *Farm) Choose(r *forward.Request, tried []string) (addr string, err error) {
 	f.mu.Lock()
 	free, left := f.free(tried)
-	if left && len(free) == 0 {
+	if left && len(free) == 0 && r.Status() == 0 {
 		w := &waiter{request: r, tried: tried, got: make(chan string, 1)}
 		f.queue = append(f.queue, w)
 		f.tellQueue()
@@ -170,8 +175,11 @@ func (f *Farm) Choose(r *forward.Request, tried []string) (addr string, err erro
 		return f.wait(w)
 	}
 	defer f.mu.Unlock()
-	if !left {
+	switch {
+	case !left:
 		return "", errNone
+	case len(free) == 0:
+		return "", errBusy
 	}
 	return f.take(r, free), nil
 }

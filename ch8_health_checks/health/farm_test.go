@@ -375,6 +375,8 @@ func TestWhatCounts(t *testing.T) {
 			Answered: true}, broken},
 		{"the body of 503 broke off", 503, &forward.Error{Status: 502, By: forward.ByBackend,
 			Answered: true}, broken},
+		{"a tunnel broke off", 101, &forward.Error{By: forward.ByBackend, Answered: true,
+			Reason: "the tunnel broke off"}, none},
 		{"503, and tried again", 503, backend(503, nil), bad},
 		{"the client left after 503", 503, &forward.Error{By: forward.ByClient,
 			Answered: true}, none},
@@ -422,9 +424,10 @@ func TestDraining(t *testing.T) {
 		if diff := cmp.Diff(map[string]int{"b2": 100}, r.shares(100)); diff != "" {
 			t.Error(diff)
 		}
-		r.done(inHand, 200, nil)
-		if got := strings.Join(closed, " "); got != "b1 b1" {
-			t.Errorf("closed %q", got)
+		before := len(closed)
+		if r.done(inHand, 200, nil); before == 0 || len(closed) == before {
+			t.Errorf("closed %d times, and %d times more when it was done", before,
+				len(closed)-before)
 		}
 		// The only other one dies: the draining one serves, and that is told.
 		b := r.pick()
@@ -449,6 +452,49 @@ func TestDraining(t *testing.T) {
 		r.is("b1", narrate.Up)
 		if err := r.Drain("b3", true); err == nil {
 			t.Error("no error for a backend that is not there")
+		}
+	})
+}
+
+// TestDrainingWhileDown: the idle connections of a backend that is down are closed,
+// too, when it is to drain, whoever wants that.
+func TestDrainingWhileDown(t *testing.T) {
+	for name, drain := range map[string]func(*rig){
+		"by hand":    func(r *rig) { r.Drain("b1", true) },
+		"by a check": func(r *rig) { r.set("b1", status(404)) },
+	} {
+		in(t, 3, nil, func(r *rig) {
+			closed := 0
+			r.Idle = func(addr string) { closed++ }
+			r.report("b1", 0, errTimeout)
+			drain(r)
+			time.Sleep(3 * time.Second)
+			synctest.Wait()
+			r.is("b1", narrate.Down)
+			if r.Farm.mu.Lock(); closed == 0 {
+				t.Errorf("%s: they are not", name)
+			}
+			r.Farm.mu.Unlock()
+		})
+	}
+}
+
+// TestOnlyDrainingAndIll: where all drain, which a -check that is not there makes
+// them do, requests still take out the one that fails; and not the most of them.
+func TestOnlyDrainingAndIll(t *testing.T) {
+	in(t, 3, nil, func(r *rig) {
+		for _, b := range r.backends {
+			r.set(b.Addr, status(404))
+		}
+		time.Sleep(10 * time.Second)
+		r.report("b1", 0, errTimeout)
+		if diff := cmp.Diff(map[string]int{"b2": 50, "b3": 50}, r.shares(100)); diff != "" {
+			t.Error(diff)
+		}
+		r.set("b2", hangs)
+		r.until("b2", narrate.Down, 10*time.Second)
+		if got := r.shares(300); got["b1"] == 0 || got["b2"] == 0 || got["b3"] == 0 {
+			t.Error(got)
 		}
 	})
 }
@@ -571,6 +617,23 @@ func TestQueue(t *testing.T) {
 	})
 }
 
+// TestGivenUpBeforeItWaits: a request whose time was over before it came to wait is
+// not in the queue any more, and no backend is kept for it.
+func TestGivenUpBeforeItWaits(t *testing.T) {
+	in(t, 1, []string{"-backend-max-conns", "1"}, func(r *rig) {
+		b := r.pick()
+		request, _ := r.request()
+		request.Abandon(&forward.Error{Status: 504, By: forward.ByProxy})
+		if addr, err := r.Choose(request, nil); err == nil {
+			t.Errorf("it may have %s", addr)
+		}
+		r.done(b, 200, nil)
+		if n := r.backends[0].busy; n != 0 || len(r.queue) != 0 {
+			t.Errorf("%d in hand, %d wait", n, len(r.queue))
+		}
+	})
+}
+
 // TestTogether: many at once, with all that can happen.
 func TestTogether(t *testing.T) {
 	in(t, 5, []string{"-backend-max-conns", "3"}, func(r *rig) {
@@ -627,6 +690,10 @@ func TestFlags(t *testing.T) {
 		{"-check off", ""},
 		{"-check health", "-check"},
 		{"-check http://b/", "-check"},
+		{"-check /%zz", "-check"},
+		{"-check /?a b", "%20"},
+		{"-check /?é", "%20"},
+		{"-check /?a#b", "-check"},
 		{"-check ", "-check"},
 		{"-check-status 200", ""},
 		{"-check-status 204-404", ""},
@@ -643,6 +710,7 @@ func TestFlags(t *testing.T) {
 		{"-max-fails 0", ""},
 		{"-max-fails -1", "-max-fails"},
 		{"-fail-timeout 0s", "-fail-timeout"},
+		{"-fail-timeout 2000000h", "-fail-timeout"}, // five times that are no time.Duration
 		{"-fail-ratio 0", ""},
 		{"-fail-ratio 101", "-fail-ratio"},
 		{"-slow-start 0s", ""},

@@ -14,6 +14,7 @@ package health
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"strconv"
 	"strings"
@@ -106,6 +107,8 @@ func (f *Farm) check() error {
 		}
 	}
 	switch {
+	case f.failTimeout > math.MaxInt64/longest:
+		return errors.New("-fail-timeout is too long")
 	case f.slowStart < 0:
 		return errors.New("-slow-start must not be negative")
 	case f.maxFails < 0:
@@ -115,9 +118,16 @@ func (f *Farm) check() error {
 	case f.failRatio < 0 || f.failRatio > 100:
 		return errors.New("-fail-ratio must be a number of 0 to 100")
 	}
-	if _, err := url.ParseRequestURI(f.path); f.path != checkTCP && f.path != checkOff &&
-		(err != nil || f.path[0] != '/') {
-		return fmt.Errorf("-check is a path such as /health, tcp or off, not %q", f.path)
+	if f.path == checkTCP || f.path == checkOff {
+		return f.checkDrain()
+	}
+	if _, err := url.ParseRequestURI(f.path); err != nil || f.path[0] != '/' ||
+		strings.ContainsFunc(f.path, unsendable) {
+		return fmt.Errorf("-check is a path such as /health (with %%20 for a space), tcp or off, "+
+			"not %q", f.path)
 	}
 	return f.checkDrain()
 }
+
+// unsendable reports whether a character must not stand in a request's line.
+func unsendable(c rune) bool { return c <= ' ' || c > '~' || c == '#' }

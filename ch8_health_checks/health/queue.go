@@ -16,26 +16,28 @@ type waiter struct {
 }
 
 // wait waits in the queue, for as long as for a connection, until a backend may
-// have the request.
+// have the request. However it ends, the request is in the queue no more.
 func (f *Farm) wait(w *waiter) (addr string, err error) {
 	err = w.request.Wait(f.settings.Connect, func(ctx context.Context) *forward.Error {
 		select {
 		case addr = <-w.got:
 			return nil
 		case <-ctx.Done():
+			return errBusy
 		}
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		i := slices.Index(f.queue, w)
-		if i < 0 {
-			addr = <-w.got // it came just now
-			return nil
-		}
-		f.queue = slices.Delete(f.queue, i, i+1)
-		f.tellQueue()
-		return errBusy
 	})
-	return addr, err
+	if err == nil {
+		return addr, nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.Index(f.queue, w)
+	if i < 0 {
+		return <-w.got, nil // it came just now
+	}
+	f.queue = slices.Delete(f.queue, i, i+1)
+	f.tellQueue()
+	return "", err
 }
 
 // What becomes of a request that no backend has seen and none is left for.

@@ -89,6 +89,8 @@ func judge(status int, err error) (result, string) {
 		return bad, fmt.Sprintf("status %d", status)
 	case e == nil || e.By != forward.ByBackend || e.Stale:
 		return none, ""
+	case status == http.StatusSwitchingProtocols:
+		return none, "" // how a tunnel ends is the matter of the protocol in it
 	case e.Unreached:
 		return refused, e.Reason
 	case e.Status == http.StatusGatewayTimeout:

@@ -146,7 +146,7 @@ func (s *state) draining() bool { return s.drained || s.leaving }
 // before it is judged, so that its state cannot change all the time.
 func (s *state) tooMany(now time.Time) (percent int, yes bool) {
 	percent, n := s.recent.ratio(now)
-	judged := s.back.IsZero() || now.Sub(s.back) >= s.slowStart+lookBack*time.Second
+	judged := s.back.IsZero() || now.Sub(s.back)-lookBack*time.Second >= s.slowStart
 	return percent, s.failRatio > 0 && n >= atLeast && percent >= s.failRatio && judged && !s.out()
 }
 

@@ -46,7 +46,7 @@ type Original struct {
 }
 
 var base = &Original{
-	File: "Base.c", Lines: 60,
+	File: "Base.c", Lines: 61,
 	Steps: [11][]Call{
 		1: {{"socket", 17}}, 2: {{"bind", 29}}, 4: {{"accept", 37}}, 5: {{"read", 46}},
 		10: {{"close", 55}, {"close", 56}},
@@ -54,7 +54,7 @@ var base = &Original{
 }
 
 var basic = &Original{
-	File: "Reverse_Proxy.c", Lines: 116,
+	File: "Reverse_Proxy.c", Lines: 117,
 	Steps: [11][]Call{
 		1: {{"socket", 17}}, 2: {{"bind", 29}}, 3: {{"listen", 36}}, 4: {{"accept", 43}},
 		5: {{"read", 52}}, 6: {{"socket", 64}, {"connect", 76}}, 7: {{"write", 85}},
@@ -78,7 +78,7 @@ var fork = &Original{
 }
 
 var threaded = &Original{
-	File: "threaded_proxy.c", Lines: 146, Client: [2]int{12, 84},
+	File: "threaded_proxy.c", Lines: 147, Client: [2]int{12, 84},
 	Steps: [11][]Call{
 		1: {{"socket", 95}}, 2: {{"bind", 107}}, 3: {{"listen", 116}}, 4: {{"accept", 125}},
 		5: {{"read", 21}}, 6: {{"socket", 32}, {"connect", 44}}, 7: {{"write", 54}},

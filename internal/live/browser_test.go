@@ -87,6 +87,8 @@ func TestInBrowser(t *testing.T) {
 	t.Run("Tries", b.testTries)
 	t.Run("Retried", b.testRetried)
 	t.Run("LongRun", b.testLongRun)
+	t.Run("KeepSending", b.testKeepSending)
+	t.Run("KeepSendingKept", b.testKeepSendingKept)
 	t.Run("Health", b.testHealth)
 	t.Run("Unwell", b.testUnwell)
 }

@@ -26,6 +26,7 @@ type snapshot struct {
 	At     int64 `json:"t"`                // microseconds since the page's start
 	SlowMS int64 `json:"slow"`             // pause after each step, milliseconds
 	Drains bool  `json:"drains,omitempty"` // backends can be drained
+	Steady int   `json:"steady,omitempty"` // requests a second that the page keeps sending
 	Counts
 }
 
@@ -44,8 +45,9 @@ type message struct {
 
 // viewer is one page that watches.
 type viewer struct {
-	queue chan message
-	lost  atomic.Uint64 // records it was too slow for
+	number uint64 // from 1
+	queue  chan message
+	lost   atomic.Uint64 // records it was too slow for
 }
 
 // hub hands one stream of messages to all viewers.
@@ -57,6 +59,7 @@ type hub struct {
 
 	mu      sync.Mutex
 	viewers map[*viewer]bool
+	last    uint64     // number of the newest viewer
 	at      cursor     // what viewers have been handed
 	history []snapshot // of the last minute
 	seen    uint64     // the collector's changes at the last snapshot
@@ -165,7 +168,8 @@ func (h *hub) join() (v *viewer, at cursor, history []snapshot, err error) {
 	if len(h.viewers) == 0 {
 		h.at = h.col.end()
 	}
-	v = &viewer{queue: make(chan message, viewerQueue)}
+	h.last++
+	v = &viewer{number: h.last, queue: make(chan message, viewerQueue)}
 	h.viewers[v] = true
 	select {
 	case h.wake <- struct{}{}:
@@ -184,6 +188,18 @@ func (h *hub) leave(v *viewer) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.viewers, v)
+}
+
+// watches reports whether the viewer of that number is there.
+func (h *hub) watches(number uint64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for v := range h.viewers {
+		if v.number == number {
+			return true
+		}
+	}
+	return false
 }
 
 // count returns how many viewers there are.
@@ -268,6 +284,7 @@ type hello struct {
 	Keeps     bool     `json:"keeps"`     // it keeps connections for further requests
 	Demo      bool     `json:"demo"`      // the backends can be stopped and started
 	Token     string   `json:"token"`     // for actions; empty in a recording
+	Viewer    uint64   `json:"viewer"`    // its number; 0 in a recording
 	StartedAt int64    `json:"startedAt"` // milliseconds since 1970
 	Now       int64    `json:"now"`       // microseconds since the page's start
 	Listening []record `json:"listening"` // steps 1–3
@@ -290,10 +307,13 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 			http.StatusServiceUnavailable)
 		return
 	}
-	defer s.hub.leave(v)
+	defer func() {
+		s.hub.leave(v)
+		s.shots.left(v.number)
+	}()
 	w.Header().Set("Content-Type", "text/event-stream")
 	out := &eventWriter{w: w, rc: http.NewResponseController(w)}
-	out.write(encode("hello", s.hello(s.token)))
+	out.write(encode("hello", s.hello(s.token, v.number)))
 	out.write(encode("history", history))
 	s.col.lastMinute(at, func(batch []record) { out.write(encode("events", batch)) })
 	for out.err == nil {

@@ -116,8 +116,8 @@ func startWith(addr string, c Config, lim limits) (*Server, error) {
 		saving: make(chan struct{}, maxRecordings)}
 	s.col = newCollector(time.Now(), c.BackendAddrs)
 	s.col.pools = c.Keeps
-	s.hub = newHub(s.col, s.snapshot)
 	s.shots = newShooter(s.col)
+	s.hub = newHub(s.col, s.snapshot)
 	// Streams outlive these: net/http lifts the read deadline once it has the
 	// whole request, and eventWriter sets a write deadline of its own.
 	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: lim.header,
@@ -195,21 +195,22 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /events", s.stream)
 	mux.HandleFunc("GET /recording.html", s.recording)
 	mux.HandleFunc("POST /shoot", s.action(s.shoot))
+	mux.HandleFunc("POST /steady", s.action(s.keepSending))
 	mux.HandleFunc("POST /backend", s.action(s.switchBackend))
 	mux.HandleFunc("POST /drain", s.action(s.drainBackend))
 	mux.HandleFunc("POST /slow", s.action(s.slowMotion))
 	return s.guard(mux)
 }
 
-// hello returns what opens a stream or a recording.
-func (s *Server) hello(token string) hello {
+// hello returns what opens a viewer's stream, or, without a token, a recording.
+func (s *Server) hello(token string, viewer uint64) hello {
 	open := s.col.open()
 	s.col.mu.Lock()
 	defer s.col.mu.Unlock()
 	h := hello{Chapter: s.config.Chapter, Workers: s.config.Workers, Proxy: s.proxyAddr(),
 		Single: s.config.Single, RawCalls: s.config.RawCalls,
 		Forwards: len(s.config.BackendAddrs) > 0, Keeps: s.config.Keeps,
-		Demo: s.config.Backends != nil, Token: token, StartedAt: s.col.start.UnixMilli(),
+		Demo: s.config.Backends != nil, Token: token, Viewer: viewer, StartedAt: s.col.start.UnixMilli(),
 		Now: s.col.now(), Listening: append([]record{}, s.col.listening...), Children: []record{},
 		Open: open}
 	for _, started := range s.col.workers {
@@ -221,7 +222,8 @@ func (s *Server) hello(token string) hello {
 // snapshot returns the counts as viewers get them.
 func (s *Server) snapshot() snapshot {
 	counts, _ := s.col.snapshot()
-	now := snapshot{At: s.col.now(), Counts: counts, Drains: s.drains() != nil}
+	now := snapshot{At: s.col.now(), Counts: counts, Drains: s.drains() != nil,
+		Steady: s.shots.rateNow()}
 	if s.config.Narrator != nil {
 		now.SlowMS = s.config.Narrator.Pause().Milliseconds()
 	}
@@ -243,6 +245,8 @@ type command struct {
 	What    string `json:"what"`    // shoot: which clients; backend, drain: what to do
 	Backend int    `json:"backend"` // backend, drain: its index
 	MS      int    `json:"ms"`      // slow: milliseconds
+	Rate    int    `json:"rate"`    // steady: requests a second
+	Viewer  uint64 `json:"viewer"`  // steady: who asks
 }
 
 const (

@@ -59,7 +59,7 @@ func (s *Server) recording(w http.ResponseWriter, r *http.Request) {
 // record returns the file in pieces. The events are encoded batch by batch,
 // and before the first is sent, since the ring goes on while a client reads.
 func (s *Server) record() ([][]byte, error) {
-	data, err := json.Marshal(saved{Hello: s.hello(""), History: s.hub.recent(s.snapshot())})
+	data, err := json.Marshal(saved{Hello: s.hello("", 0), History: s.hub.recent(s.snapshot())})
 	if err != nil {
 		return nil, err
 	}

@@ -58,6 +58,7 @@ type shooter struct {
 	mu     sync.Mutex
 	rate   bucket
 	closed bool
+	steady steadyState
 	conns  map[net.Conn]bool // open ones, for close
 }
 
@@ -110,8 +111,9 @@ func (s *shooter) reserve(n int) error {
 	return nil
 }
 
-// client is one client, from dial to end; each stage is recorded.
-func (s *shooter) client(proxy, name string, kind shot) {
+// client is one client, from dial to end; each stage is recorded. It returns what
+// went wrong.
+func (s *shooter) client(proxy, name string, kind shot) error {
 	r := record{Shot: s.last.Add(1), Name: name, Text: "dialling"}
 	begin := time.Now()
 	s.col.dial()
@@ -121,12 +123,12 @@ func (s *shooter) client(proxy, name string, kind shot) {
 		s.col.dialled("")
 		r.Text, r.Err = "done", narrate.Clean(err.Error())
 		s.col.client(r)
-		return
+		return err
 	}
 	defer c.Close()
 	if !s.hold(c) {
 		s.col.dialled("")
-		return
+		return nil
 	}
 	defer s.release(c)
 	r.Peer, r.Text = c.LocalAddr().String(), "connected"
@@ -140,6 +142,7 @@ func (s *shooter) client(proxy, name string, kind shot) {
 		r.Err = narrate.Clean(err.Error())
 	}
 	s.col.client(r)
+	return err
 }
 
 // hold remembers an open connection for close; false if the program ends.
@@ -160,6 +163,7 @@ func (s *shooter) release(c net.Conn) {
 func (s *shooter) close() {
 	s.mu.Lock()
 	s.closed = true
+	s.stopSteady()
 	s.mu.Unlock()
 	ended := make(chan struct{})
 	go func() { // ends when all clients have, which the loop below sees to

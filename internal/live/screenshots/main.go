@@ -32,6 +32,7 @@ type shot struct {
 	chapter string
 	theme   string
 	args    []string
+	rate    int      // requests a second of "Keep sending"; 0: as the page has it
 	keys    []string // keys pressed before the picture, in turn
 	ready   string   // JavaScript that is true when the picture can be taken
 	extra   bool     // taken with -all only, to be looked at
@@ -43,6 +44,11 @@ const settle = 900 * time.Millisecond // for ghosts and zoom to come to rest
 
 func done(n int) string {
 	return fmt.Sprintf(`document.querySelectorAll('.row[data-end]:not([display])').length >= %d`, n)
+}
+
+// requests is true when so many have come.
+func requests(n int) string {
+	return fmt.Sprintf(`document.querySelector('[data-counter="requests"]').dataset.value >= %d`, n)
 }
 
 // served is true when so many connections are closed.
@@ -117,6 +123,20 @@ var pictures = []shot{
 		keys: []string{"2", "t", "t"}, ready: done(10)},
 	{name: "live-ch8-narrow", extra: true, chapter: "ch8_health_checks", theme: "dark", width: 500,
 		height: 1560, keys: []string{"2", "a", "t"}, ready: done(9)},
+	{name: "live-ch2-steady", extra: true, chapter: "ch2_basic_proxy", theme: "light",
+		keys: []string{"p"}, ready: requests(30)},
+	{name: "live-ch5-steady", extra: true, chapter: "ch5_load_balancer", theme: "light",
+		keys: []string{"p", "2"}, ready: requests(40)},
+	{name: "live-ch5-steady-slow", extra: true, chapter: "ch5_load_balancer", theme: "dark",
+		rate: 2, keys: []string{"p"}, ready: requests(26)},
+	{name: "live-ch8-steady", extra: true, chapter: "ch8_health_checks", theme: "light",
+		keys: []string{"p", "2"}, ready: requests(60)},
+	{name: "live-ch8-steady-fast", extra: true, chapter: "ch8_health_checks", theme: "dark",
+		rate: 50, keys: []string{"p"}, ready: requests(300)},
+	{name: "live-ch8-steady-narrow", extra: true, chapter: "ch8_health_checks", theme: "light",
+		width: 500, height: 1560, keys: []string{"p"}, ready: requests(60)},
+	{name: "live-ch5-steady-narrow", extra: true, chapter: "ch5_load_balancer", theme: "light",
+		width: 500, height: 1560, keys: []string{"p"}, ready: requests(60)},
 	{name: "live-1920", extra: true, width: 1920, height: 1080, chapter: "ch5_load_balancer",
 		theme: "light", keys: []string{"2", "t"}, ready: done(10)},
 	{name: "live-1024", extra: true, width: 1024, height: 768, chapter: "ch5_load_balancer",
@@ -192,6 +212,9 @@ func take(tab context.Context, s shot, bin, out string) error {
 		chromedp.Navigate("http://" + program.Page + "/"),
 		chromedp.WaitVisible(`#status[data-status="live"]`),
 		chromedp.Evaluate(`document.documentElement.dataset.theme = "`+s.theme+`"`, nil),
+	}
+	if s.rate > 0 {
+		steps = append(steps, chromedp.SetValue("#rate", fmt.Sprint(s.rate)))
 	}
 	for _, key := range s.keys {
 		steps = append(steps, chromedp.KeyEvent(key), chromedp.Sleep(120*time.Millisecond))

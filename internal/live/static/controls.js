@@ -9,6 +9,7 @@ const THEMES = ["auto", "light", "dark"];
 const KEYS = [
   ["O  T  S  B", "send one, ten at once, a slow one, a big one"],
   ["A", "six in a row on one connection, where connections are kept"],
+  ["P", "keep sending, so many requests a second; stop it"],
   ["I  H  L  K", "broken: silent, half a request, leaves halfway, backend breaks"],
   ["1  2  3", "stop or start that backend (with -demo)"],
   ["Space", "pause, go on"],
@@ -39,6 +40,10 @@ export class Controls {
       this.slow(Number(e.target.value));
       e.target.blur(); // so that the keys are the page's again
     });
+    $("#rate").addEventListener("input", (e) => {
+      if (this.steadyNow()) this.keepSending(Number(e.target.value));
+    });
+    $("#rate").addEventListener("change", (e) => e.target.blur());
     $("#time").addEventListener("input", (e) =>
       app.player.seek(app.player.now() + Number(e.target.value) * 1e6),
     );
@@ -51,6 +56,7 @@ export class Controls {
     );
     this.asked = Promise.resolve(); // ends when the latest pause has been asked for
     this.pausing = null; // the pause that was asked for, until the program has it
+    this.sending = null; // the rate that was asked for, until the program has it
     this.activity = pool($(".activity"), () => svgEl("rect", { width: 0.85 }));
     try {
       this.setTheme(localStorage.getItem("theme") ?? "auto");
@@ -119,6 +125,25 @@ export class Controls {
     this.asked = this.asked.then(() => this.act("slow", { ms }));
   }
 
+  steady() {
+    this.keepSending(this.steadyNow() ? 0 : Number($("#rate").value));
+  }
+
+  // steadyNow returns the requests a second that are sent now, or soon.
+  steadyNow() {
+    if (this.sending && performance.now() > this.sending.until) this.sending = null;
+    const told = this.app.store.snapshots.at(-1)?.steady ?? 0; // now, whatever time is shown
+    if (this.sending?.rate === told) this.sending = null;
+    return this.sending?.rate ?? told;
+  }
+
+  // keepSending asks for a rate in requests a second, 0 to end it.
+  keepSending(rate) {
+    const { viewer } = this.app.store.hello;
+    this.sending = { rate, until: performance.now() + 2000 };
+    this.asked = this.asked.then(() => this.act("steady", { rate, viewer }));
+  }
+
   pause() {
     this.app.player.pause();
   }
@@ -184,6 +209,10 @@ export class Controls {
     const { pausing } = this;
     if (pausing && (pausing.ms === slow || performance.now() > pausing.until)) this.pausing = null;
     if (!this.pausing && document.activeElement !== $("#slow")) choose($("#slow"), slow);
+    const rate = this.steadyNow();
+    set($("[data-do=steady]"), "aria-pressed", String(rate > 0));
+    if (rate && document.activeElement !== $("#rate")) $("#rate").value = rate;
+    say($("#steady output"), `${$("#rate").value}/s`);
     if (performance.now() - (this.drawn ?? 0) > 500) this.drawActivity();
   }
 

@@ -14,6 +14,8 @@ const NORMAL = 2.5e6; // width of the axis unless there is a reason for another
 const WIDEST = 10e6; // a longer burst scrolls
 const SHORTER = 1e6; // of a finished burst that needs no more
 const DENSE = 60; // drawn connections a second from which the lanes show stills
+const STEADY = 4; // requests a second of a steady stream that does the same
+const FLOWING = 5e6; // width of the axis for a stream over kept connections
 const STILL = 1e6; // microseconds that each still is shown
 const RING = 3; // radius of the mark of a connection that is used again
 const TINY = 60e3; // a finished burst as short as this is looked at through a microscope
@@ -74,12 +76,15 @@ export class Lanes {
     const left = this.size.ids + (0.8 + 0.54 * worker) * this.size.unit;
     this.size.left = Math.max(left, (narrow.matches ? 3.6 : 12.6) * this.size.unit);
     // So many connections that nobody could follow them: one still a second.
-    this.dense = this.store.rateAt(now).drawn >= DENSE;
+    const steady = this.store.snapshotAt(now)?.steady ?? 0;
+    const { keeps } = this.store.hello;
+    this.dense = this.store.rateAt(now).drawn >= DENSE || (steady >= STEADY && !keeps);
+    this.flowing = steady > 0 && keeps;
     this.t = this.dense ? Math.floor(now / STILL) * STILL : now;
     this.burst = this.store.burstAt(this.t);
     this.frame(this.burst, this.t);
     this.visible = this.pick(this.burst, this.t, selected);
-    if (this.dense && this.zoom === null) this.fit(this.visible, this.t);
+    if (this.zoom === null && (this.dense || this.crowded())) this.fit(this.visible, this.t);
   }
 
   draw(selected) {
@@ -131,7 +136,7 @@ export class Lanes {
     if (this.zoom === null && over && length < SHORTER * 0.9) this.wanted = SHORTER;
     if (this.zoom === null && over && length < TINY)
       this.wanted = ZOOMS.find((z) => z >= length * 1.15);
-    if (this.zoom === null) this.wanted = Math.min(this.wanted, WIDEST);
+    if (this.zoom === null) this.wanted = Math.min(this.wanted, this.flowing ? FLOWING : WIDEST);
     if (this.framed !== burst) this.width = this.zoom ?? NORMAL;
     this.framed = burst;
     this.width += (this.wanted - this.width) * 0.2;
@@ -139,12 +144,23 @@ export class Lanes {
     this.from = burst.start + Math.max(0, length - this.width * 0.98);
   }
 
+  // crowded says whether the lanes that have room need less than half of the axis
+  // of a long burst.
+  crowded() {
+    const first = Math.min(...this.visible.map((l) => l.start));
+    return (
+      this.length > NORMAL &&
+      this.total > this.visible.length &&
+      this.from + this.width - first < this.width / 2
+    );
+  }
+
   // fit makes the axis just long enough for the given lanes.
   fit(lanes, t) {
     if (lanes.length === 0) return;
     this.from = Math.min(...lanes.map((l) => l.start));
     const end = Math.max(...lanes.map((l) => Math.min(l.end, t)));
-    this.width = this.wanted = ZOOMS.find((z) => z >= end - this.from) ?? WIDEST;
+    this.width = this.wanted = round(Math.max(end - this.from, 1e3), [1, 1.5, 2, 3, 4, 5, 7, 10]);
   }
 
   // pick returns the lanes to draw, if there are too many the newest and the
@@ -435,8 +451,11 @@ export class Lanes {
 const order = (lane, t) => (lane.accepted === null || lane.accepted > t ? Infinity : lane.accepted);
 
 // tickGap returns a round distance for at most n ticks over a width.
-function tickGap(width, n) {
-  const least = width / n;
+const tickGap = (width, n) => round(width / n, [1, 2, 5, 10]);
+
+// round returns the least number that is not below the given one and begins with
+// one of the digits.
+function round(least, digits) {
   const unit = 10 ** Math.floor(Math.log10(least));
-  return [1, 2, 5, 10].map((m) => m * unit).find((g) => g >= least);
+  return digits.map((d) => d * unit).find((n) => n >= least * (1 - 1e-9));
 }

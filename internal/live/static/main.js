@@ -55,6 +55,7 @@ class App {
     set(document.documentElement, "data-forwards", hello.forwards);
     set(document.documentElement, "data-keeps", hello.keeps);
     $('[data-shoot="row"]').hidden = !hello.keeps;
+    $("#steady").hidden = !hello.forwards;
     for (const button of $$('[data-shoot="big"], [data-shoot="drop"]'))
       button.hidden = !hello.forwards;
   }

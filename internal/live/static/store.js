@@ -8,7 +8,7 @@ import { bytes, count, micros } from "./dom.js";
 
 export const MINUTE = 60e6;
 const GAP = 1e6; // without any connection for so long, the next one opens a new picture
-const PATIENCE = 130e6; // longer than any client of the page's lives
+const PATIENCE = 130e6; // longer than any client of the page's waits to be accepted
 const KEPT = 400; // requests of an open connection that are remembered
 const HOP = 90e3; // a ghost stays at each place at least so long, to be seen
 
@@ -290,11 +290,13 @@ export class Store {
     if (e.text === "done") {
       const answer = e.status ? `${e.status}, ${bytes(e.bytes ?? 0)} in ${micros(e.us)}` : "";
       const id = lane.conn ? `#${lane.conn} ` : "";
-      this.tell(
-        e.t,
-        `${id}client “${e.name}”: ${[answer, e.err].filter(Boolean).join(", ")}`,
-        Boolean(e.err),
-      );
+      const silent = e.name === "steady" && !e.err; // there are too many of them
+      if (!silent)
+        this.tell(
+          e.t,
+          `${id}client “${e.name}”: ${[answer, e.err].filter(Boolean).join(", ")}`,
+          Boolean(e.err),
+        );
       if (lane.conn === null) this.finish(lane, e.t); // never accepted
       this.shots.delete(e.shot);
     }

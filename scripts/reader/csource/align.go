@@ -139,8 +139,8 @@ func abs(n int) int { return max(n, -n) }
 
 // compare says how a file differs from the one the book was written for.
 func compare(original *book.Original, f *File, matches []match) (notes []string) {
-	if f.Newlines != original.Lines {
-		notes = append(notes, fmt.Sprintf("it has %d lines, not %d", f.Newlines, original.Lines))
+	if n := len(f.Lines); n != original.Lines {
+		notes = append(notes, fmt.Sprintf("it has %d lines, not %d", n, original.Lines))
 	}
 	var moved []string
 	for _, m := range matches {

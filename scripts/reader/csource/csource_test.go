@@ -122,6 +122,52 @@ func checkAlignment(t *testing.T, chapter book.Chapter, f *csource.File, a csour
 	}
 }
 
+// The lines that open the block of a call belong to it, not to the call before.
+func TestElseGoesWithItsCall(t *testing.T) {
+	chapter := book.Of(3)
+	lines := strings.Split(cfiles.Text(chapter), "\n")
+	for _, branch := range []string{
+		"    {exit(0);|}|else|{|    close(fd);",
+		"    {exit(0);|} else {||    // parent|    close(fd);",
+		"    {exit(0);|    }|else if (pid > 0)|    {|    close(fd);",
+		"    {exit(0);}|else {|for (;;) {||    close(fd);",
+	} {
+		copied := slices.Clone(lines)
+		copy(copied[137:], strings.Split(branch, "|"))
+		f, err := csource.Parse(chapter.C.File, strings.Join(copied, "\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range csource.Align(chapter.C, f).Pieces {
+			if p.Row != (book.Row{Step: 10, Extra: 2}) {
+				continue
+			}
+			first := slices.IndexFunc(f.Lines, func(l string) bool {
+				return strings.Contains(l, "else")
+			}) + 1
+			if p.From != first {
+				t.Errorf("%q: the parent's part begins on line %d, not with the else on %d",
+					branch, p.From, first)
+			}
+		}
+	}
+}
+
+// The last line counts, too, when no newline ends it.
+func TestLastLineCounts(t *testing.T) {
+	chapter := book.Of(1)
+	for _, end := range []string{"", "\n", "\r\n"} {
+		text := strings.TrimSuffix(cfiles.Text(chapter), "\n") + end
+		f, err := csource.Parse(chapter.C.File, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := csource.Align(chapter.C, f); len(a.Notes) > 0 {
+			t.Errorf("ended by %q: %q", end, a.Notes)
+		}
+	}
+}
+
 // A student's copy with lines added, a step taken out and calls added is aligned as
 // far as it goes, and the differences are named.
 func TestAlignChangedFiles(t *testing.T) {
@@ -137,7 +183,7 @@ func TestAlignChangedFiles(t *testing.T) {
 	a := csource.Align(chapter.C, f)
 	checkAlignment(t, chapter, f, a, 7)
 	notes := strings.Join(a.Notes, "\n")
-	if !strings.Contains(notes, "it has 153 lines, not 146") ||
+	if !strings.Contains(notes, "it has 154 lines, not 147") ||
 		!strings.Contains(notes, "bind on line 114, not 107") {
 		t.Errorf("notes: %s", notes)
 	}

@@ -15,11 +15,10 @@ const MaxBytes = 64 << 10
 
 // File is a C file, read and scanned.
 type File struct {
-	Name     string
-	Lines    []string
-	Newlines int      // as wc -l counts them
-	Notes    []string // what is shown in another way
-	scan     Scan
+	Name  string
+	Lines []string // the last one counts, too, if no newline ends it
+	Notes []string // what is shown in another way
+	scan  Scan
 }
 
 // Load reads a file inside a directory. It follows no link out of it. An error says in a
@@ -61,7 +60,7 @@ func Parse(name, src string) (*File, error) {
 	if strings.TrimSpace(src) == "" {
 		return nil, fmt.Errorf("%s is empty", name)
 	}
-	f := &File{Name: name, Newlines: strings.Count(src, "\n")}
+	f := &File{Name: name}
 	src = strings.TrimPrefix(src, "\ufeff")
 	if !utf8.ValidString(src) {
 		f.Notes = append(f.Notes, "it is not UTF-8; other bytes are shown as \ufffd")
@@ -77,7 +76,7 @@ var (
 	numbered   = regexp.MustCompile(`^\s*(//|/\*)\s*\d+\s*[.):]`)
 	reports    = regexp.MustCompile(`^\s*(printf|fprintf|puts|perror|fflush)\s*\(`)
 	tests      = regexp.MustCompile(`^\s*if\s*\(`)
-	loopOpens  = regexp.MustCompile(`^\s*(while|for)\b.*\{\s*$`)
+	opens      = regexp.MustCompile(`^\s*(((while|for)\b|\}?\s*else\b).*\{|\{|else\b[^;{]*)\s*$`)
 	closing    = regexp.MustCompile(`^[\s}]*$`)
 	anyComment = regexp.MustCompile(`^\s*(//|/\*|\*)`)
 )
@@ -112,6 +111,15 @@ func (f *File) concludes(n int, b Found) bool {
 	return n != b.Line && (reports.MatchString(f.line(n)) || tests.MatchString(f.line(n)))
 }
 
+// opensAround says whether a line does nothing but open a loop or a branch around call b.
+func (f *File) opensAround(n int, b Found) bool {
+	depth := f.scan.Depth[n-1]
+	if strings.HasPrefix(strings.TrimSpace(f.line(n)), "}") {
+		depth--
+	}
+	return opens.MatchString(f.line(n)) && depth < f.scan.Depth[b.Line-1]
+}
+
 // between is the line on which the step of call b begins, when call a of the same
 // function is the one before: at a comment that numbers it; else at the first
 // paragraph after a that does not conclude a; else at b itself.
@@ -134,18 +142,14 @@ func (f *File) between(a, b Found) int {
 			cut--
 		}
 	}
-	// What only closes blocks belongs to a, a loop around b belongs to b.
+	// What only closes blocks belongs to a; a loop or an else around b, to b.
 	for cut < b.Line && closing.MatchString(f.line(cut)) {
 		cut++
 	}
-	for n := cut - 1; n > a.Line; n-- {
-		if f.blank(n) {
-			continue
-		}
-		if loopOpens.MatchString(f.line(n)) && f.scan.Depth[n-1] < f.scan.Depth[b.Line-1] {
+	for n := cut - 1; n > a.Line && (f.blank(n) || f.opensAround(n, b)); n-- {
+		if !f.blank(n) {
 			cut = n
 		}
-		break
 	}
 	return cut
 }

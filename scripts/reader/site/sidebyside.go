@@ -93,7 +93,7 @@ func (b *builder) sideBySide(c navChapter) {
 	side := &sideBuilder{chapter: chapter, alignment: alignment, file: file}
 	if file != nil {
 		side.c = newListing("c", "c", file.Lines)
-		p.CLines = fmt.Sprintf("%d lines", file.Newlines)
+		p.CLines = fmt.Sprintf("%d lines", len(file.Lines))
 	}
 	if c.Main {
 		src, err := b.read(c.Dir + "/main.go")

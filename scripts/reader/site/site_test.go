@@ -416,8 +416,8 @@ func TestThisBook(t *testing.T) {
 			for _, row := range chapter.C.Rows() {
 				has := slices.ContainsFunc(cut.pieces,
 					func(p goPiece) bool { return slices.Contains(p.rows, row) })
-				if row.Extra == 0 && len(chapter.C.Steps[row.Step]) > 0 && !has {
-					t.Errorf("step %d has no Go beside it", row.Step)
+				if (row.Extra > 0 || len(chapter.C.Steps[row.Step]) > 0) && !has {
+					t.Errorf("row %s has no Go beside it", rowID(row))
 				}
 			}
 		})
