@@ -24,9 +24,10 @@ const (
 // chapters 2 to 5 one, after which it is closed.
 type Client struct {
 	peer
-	Connection string    // what responses say of the connection: "close" unless it is changed to ""
-	Since      time.Time // when it was accepted
-	Requests   int       // requests that have been read from it, or waited for
+	Connection string      // what responses say of it: "close" unless it is changed to ""
+	Since      time.Time   // when it was accepted
+	Requests   int         // requests that have been read from it, or waited for
+	Last       func() bool // asked when a response begins: is it the last? nil: no
 
 	settings *Settings
 	log      *narrate.Conn
@@ -207,7 +208,7 @@ func (c *Client) hop() http1.Hop {
 	switch {
 	case h.Connection == "close":
 	case c.refused, r == nil, r.Close, r.Minor == 0 && !r.KeepAlive, c.unwanted.Load(),
-		c.settings.stopping.Load():
+		c.settings.stopping.Load(), c.Last != nil && c.Last():
 		h.Connection = "close"
 	case r.Minor == 0:
 		h.Connection = "keep-alive"

@@ -3,6 +3,7 @@ package keep
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"reverseproxy/ch2_basic_proxy/forward"
@@ -12,7 +13,7 @@ import (
 type waiting struct {
 	mu     sync.Mutex
 	since  map[*forward.Client]time.Time
-	wanted bool // the next one that comes is to go
+	wanted atomic.Bool // a place is needed, and nobody has made it free so far
 }
 
 func (w *waiting) begin(c *forward.Client) {
@@ -22,8 +23,7 @@ func (w *waiting) begin(c *forward.Client) {
 		w.since = map[*forward.Client]time.Time{}
 	}
 	w.since[c] = time.Now()
-	if w.wanted {
-		w.wanted = false
+	if w.wanted.Swap(false) {
 		c.EndWait()
 	}
 }
@@ -34,8 +34,9 @@ func (w *waiting) end(c *forward.Client) {
 	delete(w.since, c)
 }
 
-// spare ends the wait of the client that has waited longest, or of the one that
-// will wait next.
+// spare ends the wait of the client that has waited longest. If none waits, those
+// that are answered are told that it was the last answer, until one leaves: a client
+// that is not told might send its next request just when it is closed.
 func (w *waiting) spare() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -45,7 +46,8 @@ func (w *waiting) spare() {
 			oldest = c
 		}
 	}
-	if w.wanted = oldest == nil; !w.wanted {
+	w.wanted.Store(oldest == nil)
+	if oldest != nil {
 		delete(w.since, oldest) // once is enough
 		oldest.EndWait()
 	}

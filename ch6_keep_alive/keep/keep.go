@@ -40,6 +40,7 @@ const (
 // returns the Pool that they set. The slots are those that its clients have.
 func Flags(app *cli.App, slots *workers.Slots) *Pool {
 	p := &Pool{app: app, slots: slots, reuse: Safe}
+	p.last = p.clients.wanted.Load
 	fs := app.Flags
 	fs.IntVar(&p.size, "keepalive", 256,
 		"most idle `connections` kept for each backend; 0 keeps none")
@@ -95,7 +96,7 @@ func (p *Pool) Next(c *forward.Client, log *narrate.Conn) bool {
 			return false
 		}
 	}
-	c.Connection = ""
+	c.Connection, c.Last = "", p.last
 	if c.Requests+1 >= p.requests || time.Since(c.Since) > p.age {
 		c.Connection = "close" // the client is told with the answer
 	}

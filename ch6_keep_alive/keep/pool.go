@@ -28,6 +28,7 @@ type Pool struct {
 	app      *cli.App
 	slots    *workers.Slots
 	clients  waiting       // those that keep a connection without using it
+	last     func() bool   // is the place of a client that is answered needed?
 	size     int           // -keepalive
 	requests int           // -keepalive-requests
 	timeout  time.Duration // -keepalive-timeout
@@ -274,8 +275,10 @@ func (p *Pool) CloseIdle(addr string) {
 	})...)
 }
 
-// Leave closes the connections that only this client could have had.
+// Leave closes the connections that only this client could have had. Its place will
+// be free.
 func (p *Pool) Leave(c *forward.Client) {
+	p.clients.wanted.Store(false)
 	if p.reuse == Never {
 		p.drop("its client has left", p.remove(func(one idle) bool { return one.owner == c })...)
 	}
