@@ -31,7 +31,7 @@ func TestTunnelThatIsNotTakenFrom(t *testing.T) {
 		t.Run(string(by), func(t *testing.T) {
 			t.Parallel()
 			limits := generous()
-			limits.Idle = short
+			limits.Idle = 4 * short
 			r := newRig(t, limits)
 			client, backend := r.open()
 			from := client
