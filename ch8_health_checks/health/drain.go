@@ -12,10 +12,11 @@ import (
 // checkDrain checks -drain. From then on no SIGUSR1 is lost, though the first may
 // come as soon as the proxy says that it is ready.
 func (f *Farm) checkDrain() error {
+	f.signalled = slices.Index(f.app.Backends, f.drain)
 	switch {
 	case f.drain == "":
 		return nil
-	case !slices.Contains(f.app.Backends, f.drain):
+	case f.signalled < 0:
 		return fmt.Errorf("-drain %s is none of -backends", f.drain)
 	case usr1 == nil:
 		return errors.New("-drain needs SIGUSR1, which this system does not have; " +
@@ -37,7 +38,7 @@ func (f *Farm) onSignal(ctx context.Context) {
 			select {
 			case <-f.signals:
 				f.mu.Lock()
-				b := f.find(f.drain)
+				b := f.find(f.app.Backends[f.signalled])
 				f.setDrained(b, !b.drained)
 				f.mu.Unlock()
 			case <-ctx.Done():

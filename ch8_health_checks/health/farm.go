@@ -48,7 +48,8 @@ type Farm struct {
 	queue    []*waiter
 	stopping context.CancelFunc
 
-	signals chan os.Signal // SIGUSR1, for the backend that -drain names
+	signals   chan os.Signal // SIGUSR1, for the backend that -drain names
+	signalled int            // its index: the address may become a more exact one
 }
 
 // How the usable backends are chosen, as events name it.

@@ -31,6 +31,10 @@ const (
 	checkOff = "off" // no checks: a backend is judged by its requests alone
 )
 
+// shortest is the least that a time may be: checks that came faster than they can
+// end would pile up.
+const shortest = time.Millisecond
+
 // limits are what the flags say.
 type limits struct {
 	path        string        // -check
@@ -102,8 +106,8 @@ func (l *limits) setStatus(s string) error {
 func (f *Farm) check() error {
 	for name, d := range map[string]time.Duration{"inter": f.inter, "check-timeout": f.timeout,
 		"fail-timeout": f.failTimeout} {
-		if d <= 0 {
-			return errors.New("-" + name + " must be more than 0, such as 2s")
+		if d < shortest {
+			return fmt.Errorf("-%s must be at least %v, such as 2s", name, shortest)
 		}
 	}
 	switch {
