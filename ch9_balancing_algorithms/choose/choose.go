@@ -127,6 +127,9 @@ func (g *Group) SetShares(share func(*Backend) float64) {
 	}
 }
 
+// Index returns the backend's place in its group.
+func (b *Backend) Index() int { return b.index }
+
 // SetInFlight sets how many requests a backend has in hand.
 func (g *Group) SetInFlight(b *Backend, n int) {
 	g.busy[b.InFlight]--

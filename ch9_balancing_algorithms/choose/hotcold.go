@@ -7,7 +7,10 @@ package choose
 //
 // It draws three of them on purpose: the fastest of all, known from answers that came
 // a while ago, would get every request until the next answer comes.
-type hotCold struct{ *Group }
+type hotCold struct {
+	*Group
+	n int // backends to draw; all of them, if it is not less
+}
 
 // Of Prequal's rule.
 const (
@@ -15,12 +18,23 @@ const (
 	hotQuantile = 0.84 // of the requests in flight at each backend
 )
 
-func newHotCold(g *Group) Algorithm { return hotCold{g} }
+func newHotCold(g *Group) Algorithm { return NewHotCold(g, sample) }
+
+// NewHotCold returns the algorithm with another sample: n backends.
+func NewHotCold(g *Group, n int) Algorithm { return hotCold{g, n} }
 
 func (a hotCold) Pick(Request) *Backend {
 	hot := a.quantile(hotQuantile)
 	best := a.draw()
-	for range sample - 1 {
+	if a.n >= len(a.Backends) {
+		for _, b := range a.Backends {
+			if b.weight > 0 && b.better(best, hot) {
+				best = b
+			}
+		}
+		return best
+	}
+	for range a.n - 1 {
 		if b := a.drawOther(best); b.better(best, hot) {
 			best = b
 		}
