@@ -38,6 +38,7 @@ type Group struct {
 	usable   int     // backends that may be picked
 	most     float64 // the greatest of all weights, shares apart
 	total    float64 // of the weights that count now
+	whole    float64 // of the weights of the backends that may be picked, shares apart
 	inFlight int     // requests at all backends
 	busy     []int   // busy[k]: how many backends have k requests in flight
 	since    float64 // see scale
@@ -115,13 +116,14 @@ func NewGroup(names []string, random *rand.Rand) *Group {
 // SetShares says which part of its weight counts of each backend now: all of it (1),
 // less in a slow start, nothing (0) if it must not be picked.
 func (g *Group) SetShares(share func(*Backend) float64) {
-	g.usable, g.most, g.total = 0, 0, 0
+	g.usable, g.most, g.total, g.whole = 0, 0, 0, 0
 	for _, b := range g.Backends {
 		b.weight = b.Weight * share(b)
 		g.most = max(g.most, b.Weight)
 		g.total += b.weight
 		if b.weight > 0 {
 			g.usable++
+			g.whole += b.Weight
 		}
 		g.SetInFlight(b, b.InFlight)
 	}

@@ -12,6 +12,9 @@ func Hash(s string) uint64 {
 	return mix(h)
 }
 
+// HashNumber is Hash, of a number.
+func HashNumber(x uint64) uint64 { return mix(x) }
+
 // mix has each bit of x change about half of the result's (the end of SplitMix64,
 // G. Steele et al., Fast Splittable Pseudorandom Number Generators, OOPSLA 2014).
 func mix(x uint64) uint64 {

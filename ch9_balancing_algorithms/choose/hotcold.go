@@ -5,8 +5,8 @@ package choose
 // backends. Those that have more requests in hand than most are hot. If some are
 // cold, the fastest of them is picked, otherwise the hot one that has fewest.
 //
-// It draws three of them on purpose: the fastest of all, known from answers that came
-// a while ago, would get every request until the next answer comes.
+// It draws three of them, each time others: what a proxy knows of the fastest of all is
+// old, and many proxies that look at all find the same one.
 type hotCold struct {
 	*Group
 	n int // backends to draw; all of them, if it is not less

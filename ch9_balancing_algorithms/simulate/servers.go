@@ -7,20 +7,20 @@ import (
 
 // A server has jobs, and works on them.
 type server interface {
-	// arrive takes a job, of some work in seconds at speed 1.
-	arrive(now, work float64, number int)
+	// arrive takes a job, of some work in seconds at speed 1, from one of the proxies.
+	arrive(now, work float64, sender int)
 	// next returns when it ends a job, if no other arrives before; or never, +Inf.
 	next() float64
 	// depart ends that job: when it arrived, for how long the server was at work for
-	// it, its number, and whether it failed.
-	depart(now float64) (began, worked float64, number int, failed bool)
+	// it, which proxy sent it, and whether it failed.
+	depart(now float64) (began, worked float64, sender int, failed bool)
 	// jobs returns how many it has.
 	jobs() int
 }
 
 type job struct {
 	began, worked, end float64
-	number             int
+	sender             int
 }
 
 // fifo works on one job after the other, in the order in which they came.
@@ -36,7 +36,7 @@ func newFIFO(speed func(float64) float64) *fifo {
 	return &fifo{speed: speed, queue: make([]job, 16)}
 }
 
-func (f *fifo) arrive(now, work float64, number int) {
+func (f *fifo) arrive(now, work float64, sender int) {
 	if f.n == len(f.queue) {
 		longer := make([]job, 2*f.n)
 		for i := range f.n {
@@ -47,7 +47,7 @@ func (f *fifo) arrive(now, work float64, number int) {
 	begin := max(now, f.free)
 	worked := work / f.speed(begin)
 	f.free = begin + worked
-	f.queue[(f.first+f.n)&(len(f.queue)-1)] = job{now, worked, f.free, number}
+	f.queue[(f.first+f.n)&(len(f.queue)-1)] = job{now, worked, f.free, sender}
 	f.n++
 }
 
@@ -58,11 +58,11 @@ func (f *fifo) next() float64 {
 	return f.queue[f.first].end
 }
 
-func (f *fifo) depart(float64) (began, worked float64, number int, failed bool) {
+func (f *fifo) depart(float64) (began, worked float64, sender int, failed bool) {
 	j := &f.queue[f.first]
 	f.first = (f.first + 1) & (len(f.queue) - 1)
 	f.n--
-	return j.began, j.worked, j.number, false
+	return j.began, j.worked, j.sender, false
 }
 
 func (f *fifo) jobs() int { return f.n }
@@ -84,7 +84,7 @@ type sharing struct {
 type shared struct {
 	began     float64
 	from, end float64 // on the server's clock
-	number    int
+	sender    int
 }
 
 // advance lets the server's clock go on.
@@ -95,9 +95,9 @@ func (s *sharing) advance(now float64) {
 	s.at = now
 }
 
-func (s *sharing) arrive(now, work float64, number int) {
+func (s *sharing) arrive(now, work float64, sender int) {
 	s.advance(now)
-	s.all = append(s.all, shared{now, s.clock, s.clock + work, number})
+	s.all = append(s.all, shared{now, s.clock, s.clock + work, sender})
 }
 
 func (s *sharing) next() float64 {
@@ -117,12 +117,12 @@ func (s *sharing) next() float64 {
 	return max(end, s.at)
 }
 
-func (s *sharing) depart(now float64) (began, worked float64, number int, failed bool) {
+func (s *sharing) depart(now float64) (began, worked float64, sender int, failed bool) {
 	s.advance(now)
 	j := s.all[s.ending]
 	s.all = slices.Delete(s.all, s.ending, s.ending+1)
 	failed = s.deadline > 0 && now >= j.began+s.deadline
-	return j.began, (min(s.clock, j.end) - j.from) / s.speed, j.number, failed
+	return j.began, (min(s.clock, j.end) - j.from) / s.speed, j.sender, failed
 }
 
 func (s *sharing) jobs() int { return len(s.all) }

@@ -19,6 +19,7 @@ import (
 type Run struct {
 	New     func(*choose.Group) choose.Algorithm
 	Servers int
+	Proxies int     // that know nothing of each other; 0: one
 	Rate    float64 // jobs a second that arrive, at all servers together
 	Jobs    int
 	Warm    int // of these, the first ones, which do not count; 0: a tenth
@@ -28,7 +29,7 @@ type Run struct {
 	Speed    func(server int, at float64) float64  // nil: 1
 	Sharing  bool                                  // servers share their time among all jobs; otherwise one after the other
 	Deadline float64                               // seconds after which a job fails, and its work is dropped; 0: never
-	Board    float64                               // seconds between two looks at the requests in flight; 0: they are known
+	Board    float64                               // seconds between two looks at the jobs in flight; 0: they are known
 	OwnPicks bool                                  // on the board, jobs sent since the last look count
 	Key      func() uint64                         // of a job, for the algorithms that hash; nil: any
 	Done     func(server int, began, took float64) // told of each job; may be nil
@@ -65,19 +66,26 @@ func (s *simulation) run() Result {
 	}
 }
 
+// proxy is what chooses a server.
+type proxy struct {
+	*choose.Group
+	choose.Algorithm
+}
+
 // simulation is a run that goes on.
 type simulation struct {
 	Run
-	group     *choose.Group
-	algorithm choose.Algorithm
-	arrivals  *rand.Rand
-	works     *rand.Rand
-	servers   []server
-	agenda    *agenda // when each server ends a job
+	proxies  []proxy
+	which    *rand.Rand // of the proxies a job comes to
+	arrivals *rand.Rand
+	works    *rand.Rand
+	servers  []server
+	agenda   *agenda // when each server ends a job
 
 	now     float64
 	arrival float64 // of the next job
 	arrived int     // jobs
+	warm    float64 // when the jobs began to come that count
 	look    float64 // when the board is written anew
 
 	inFlight, busy  int     // jobs, servers at work
@@ -101,12 +109,15 @@ func newSimulation(r Run) *simulation {
 		r.Speed = func(int, float64) float64 { return 1 }
 	}
 	// Each its own chance: another algorithm gets the same jobs.
-	s := &simulation{Run: r, group: choose.NewGroup(names, rand.New(rand.NewPCG(r.Seed, 1))),
-		arrivals: rand.New(rand.NewPCG(r.Seed, 2)), works: rand.New(rand.NewPCG(r.Seed, 3)),
+	chance := func(of uint64) *rand.Rand { return rand.New(rand.NewPCG(r.Seed, of)) }
+	s := &simulation{Run: r, warm: math.Inf(1), arrivals: chance(1), works: chance(2), which: chance(3),
 		agenda: newAgenda(r.Servers)}
-	s.algorithm = r.New(s.group)
 	if r.Key == nil {
-		s.Key = rand.New(rand.NewPCG(r.Seed, 4)).Uint64
+		s.Key = chance(4).Uint64
+	}
+	for i := range max(1, r.Proxies) {
+		group := choose.NewGroup(names, chance(uint64(5+i)))
+		s.proxies = append(s.proxies, proxy{group, r.New(group)})
 	}
 	for i := range r.Servers {
 		if r.Sharing {
@@ -128,27 +139,35 @@ func (s *simulation) advance(to float64) {
 
 // arrive has a job arrive, and sends it where the algorithm says.
 func (s *simulation) arrive() {
+	sender := 0
+	if len(s.proxies) > 1 {
+		sender = s.which.IntN(len(s.proxies))
+	}
+	p := s.proxies[sender]
 	if s.Board > 0 && s.now >= s.look {
-		for i, b := range s.group.Backends {
-			s.group.SetInFlight(b, s.servers[i].jobs())
+		for i, b := range p.Backends {
+			p.SetInFlight(b, s.servers[i].jobs())
 		}
 		s.look = s.now + s.Board
 	}
-	b := s.algorithm.Pick(choose.Request{Now: s.now, Key: s.Key()})
+	b := p.Pick(choose.Request{Now: s.now, Key: s.Key()})
 	switch {
 	case s.Board == 0:
-		s.group.Begin(b, s.now)
+		p.Begin(b, s.now)
 	case s.OwnPicks:
-		s.group.SetInFlight(b, b.InFlight+1)
+		p.SetInFlight(b, b.InFlight+1)
 	}
 	i := b.Index()
 	to := s.servers[i]
-	to.arrive(s.now, s.Work(s.works), s.arrived)
+	to.arrive(s.now, s.Work(s.works), sender)
 	if to.jobs() == 1 {
 		s.busy++
 	}
 	s.longest = max(s.longest, to.jobs())
 	s.inFlight++
+	if s.arrived == s.Warm {
+		s.warm = s.now
+	}
 	s.agenda.set(i, to.next())
 	s.arrived++
 	s.arrival = s.now + s.arrivals.ExpFloat64()/s.Rate
@@ -160,7 +179,7 @@ func (s *simulation) arrive() {
 // depart has a server end a job.
 func (s *simulation) depart(server int) {
 	from := s.servers[server]
-	began, worked, number, failed := from.depart(s.now)
+	began, worked, sender, failed := from.depart(s.now)
 	took := s.now - began
 	s.inFlight--
 	if from.jobs() == 0 {
@@ -168,14 +187,15 @@ func (s *simulation) depart(server int) {
 	}
 	s.agenda.set(server, from.next())
 	if s.Board == 0 {
-		s.group.End(s.group.Backends[server], s.now, took, failed)
+		p := s.proxies[sender]
+		p.End(p.Backends[server], s.now, took, failed)
 	}
 	s.spent += took
 	s.work += worked
 	if s.Done != nil {
 		s.Done(server, began, took)
 	}
-	if number < s.Warm {
+	if began < s.warm {
 		return
 	}
 	s.counted++

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"reverseproxy/ch9_balancing_algorithms/choose"
@@ -215,7 +217,11 @@ func TestHotCold(t *testing.T) {
 					t.Skip("one seed will do")
 				}
 				t.Parallel()
-				run := func(name string) Result { return halfFast(kind(name), load, seed+1).Simulate() }
+				run := func(name string) Result {
+					r := halfFast(kind(name), load, 1e6)
+					r.Seed = seed + 1
+					return r.Simulate()
+				}
 				turns, two, cold := run("round-robin"), run("two-choices"), run("hot-cold")
 				t.Logf("errors: in turn %.1f %%, hot-cold %.1f %%; p99: two choices %.3f, hot-cold %.3f",
 					100*turns.Failed, 100*cold.Failed, two.P99, cold.P99)
@@ -225,11 +231,23 @@ func TestHotCold(t *testing.T) {
 			})
 		}
 	}
-	all := halfFast(func(g *choose.Group) choose.Algorithm { return choose.NewHotCold(g, 100) }, 1.14, 1)
-	failed := all.Simulate().Failed
-	t.Logf("over all of them: errors %.1f %%", 100*failed)
-	if failed < .3 {
-		t.Errorf("over all of them it does not fail: errors %.1f %%", 100*failed)
+}
+
+// A hundred proxies that know nothing of each other, and look at all backends, find the
+// same few: there the queue is much longer than with samples of three.
+func TestHotColdAmongManyProxies(t *testing.T) {
+	if harness.Race {
+		t.Skip("it takes half a minute with the race detector, and there are no goroutines in it")
+	}
+	r := halfFast(kind("hot-cold"), 1.03, 1e6)
+	r.Proxies, r.Seed = 100, 1
+	three := r.Simulate()
+	r.New = func(g *choose.Group) choose.Algorithm { return choose.NewHotCold(g, 100) }
+	all := r.Simulate()
+	t.Logf("errors: sample of three %.3f %%, all %.3f %%; longest queue %d, %d", 100*three.Failed,
+		100*all.Failed, three.Longest, all.Longest)
+	if 3*three.Longest > 2*all.Longest {
+		t.Errorf("sample of three %+v\nall %+v", three, all)
 	}
 }
 
@@ -259,9 +277,9 @@ func TestSeeds(t *testing.T) {
 // lying is a server that works more than it says.
 type lying struct{ server }
 
-func (l lying) depart(now float64) (began, worked float64, number int, failed bool) {
-	began, worked, number, failed = l.server.depart(now)
-	return began, .99 * worked, number, failed
+func (l lying) depart(now float64) (began, worked float64, sender int, failed bool) {
+	began, worked, sender, failed = l.server.depart(now)
+	return began, .99 * worked, sender, failed
 }
 
 func TestBooksMustBalance(t *testing.T) {
@@ -291,5 +309,26 @@ func TestHistogram(t *testing.T) {
 	}
 	for _, part := range []float64{.01, .5, .99} {
 		near(t, fmt.Sprint(part), h.quantile(part), 100*part, 1)
+	}
+}
+
+func TestReport(t *testing.T) {
+	var out, progress strings.Builder
+	dir := t.TempDir()
+	r := &Report{Jobs: 20_000, Seed: 1, Out: &out, Progress: &progress, Plots: dir}
+	if err := r.Print(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(strings.SplitAfter(progress.String(), "100 % ")[0], "100 % ") {
+		t.Errorf("progress: %q", progress.String())
+	}
+	for _, want := range []string{"(2.614)", "(13.448)", "(49.982)", "hot-cold over all", "Little's law"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %s in\n%s", want, out.String())
+		}
+	}
+	drawn, _ := filepath.Glob(dir + "/*.svg")
+	if len(drawn) != len(r.figures) {
+		t.Errorf("%d pictures: %v", len(drawn), drawn)
 	}
 }
