@@ -69,8 +69,8 @@ func (p *proxy) serve(listener net.Listener) {
 			go p.refuse(conn, log, err) // ends when the client knows
 			continue
 		}
-		// The child has the socket. The parent's copy must go, or the
-		// client would never read end of file (C: close).
+		// The child has the socket. The parent's copy must go, too: the
+		// client reads end of file when none is left (C: close).
 		conn.Close()
 	}
 }

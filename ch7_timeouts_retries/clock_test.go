@@ -45,8 +45,9 @@ func TestTotal(t *testing.T) {
 		{"no answer", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "", pause, "504"},
 		{"no answer, twice", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
 			"-server-timeout 700ms -retry-on timeout", pause, "504"},
-		{"the body does not come", "PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9\r\n\r\nhalf", "",
-			pause, "504"},
+		{"the body does not come",
+			"PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9\r\n\r\nhalf",
+			"", pause, "504"},
 		{"a slow answer", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "", slowly, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -71,37 +72,73 @@ func TestTotal(t *testing.T) {
 // A client that sends its body too slowly gets 408, one that takes its answer too
 // slowly is reset; one that sends and takes 1 kB a second is served.
 func TestMinRate(t *testing.T) {
+	eager := append(harness.Retries.Demo(1), "-min-rate", "1000000")
 	t.Run("it sends 1 B/s", func(t *testing.T) {
 		t.Parallel()
 		p := harness.Start(t, harness.Retries, "-backends", newFarm(t, breaks).flag())
+		sendsSlowly(t, p.Dial(t))
+	})
+	t.Run("it sends 1 B/s, after much on the same connections", func(t *testing.T) {
+		t.Parallel()
+		p := harness.Start(t, harness.Retries, "-backends", newFarm(t, serves).addrs[0])
 		c := p.Dial(t)
-		c.Send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
-		go drip(c, ".", time.Second) // ends with the connection
+		c.Send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" +
+			strings.Repeat(".", 100000))
+		if _, _, err := c.TryResponse("POST"); err != nil {
+			t.Fatal(err)
+		}
+		p.WaitPooled(t, 1)
+		sendsSlowly(t, c)
+	})
+	t.Run("it sends nothing before the backend says 100", func(t *testing.T) {
+		t.Parallel()
+		f := newFarm(t, func(n int, r *http.Request, conn *net.TCPConn) bool {
+			time.Sleep(8 * time.Second)
+			io.WriteString(conn, "HTTP/1.1 100 Continue\r\n\r\n")
+			return serves(n, r, conn)
+		})
+		p := harness.Start(t, harness.Retries, "-backends", f.flag())
+		c := p.Dial(t)
+		c.Send("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+		if head := c.Head(); !strings.HasPrefix(head, "HTTP/1.1 100 ") {
+			t.Fatalf("the client reads %q", head)
+		}
+		c.Send("body")
+		if r, _, err := c.TryResponse("PUT"); err != nil || r.StatusCode != 200 {
+			t.Errorf("%v, %v", r, err)
+		}
+	})
+	t.Run("it sends nothing after the backend has said 100", func(t *testing.T) {
+		t.Parallel()
+		f := newFarm(t, func(n int, r *http.Request, conn *net.TCPConn) bool {
+			io.WriteString(conn, "HTTP/1.1 100 Continue\r\n\r\n")
+			return serves(n, r, conn)
+		})
+		p := harness.Start(t, harness.Retries, "-backends", f.flag())
+		c := p.Dial(t)
 		began := time.Now()
-		r, _, err := c.TryResponse("POST")
+		c.Send("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+		c.Head()
+		r, _, err := c.TryResponse("PUT")
 		if took := time.Since(began); err != nil || r.StatusCode != 408 || !near(took, 6*time.Second) {
 			t.Errorf("after %v: %v, %v", took, r, err)
 		}
 	})
 	t.Run("it takes 1 B/s", func(t *testing.T) {
 		t.Parallel()
-		p := harness.Start(t, harness.Retries, append(harness.Retries.Demo(1), "-min-rate", "100000")...)
+		p := harness.Start(t, harness.Retries, eager...)
 		c := p.Dial(t)
-		c.SetReadBuffer(4 << 10)
-		c.Send("GET /bytes?n=100000000 HTTP/1.1\r\nHost: a\r\n\r\n")
-		go func() { // ends with the connection
-			for b := make([]byte, 1); ; time.Sleep(time.Second) {
-				if _, err := c.Read(b); err != nil {
-					return
-				}
-			}
-		}()
-		p.WaitEvent(t, "it is given up", func(e narrate.Event) bool {
-			return e.Step == narrate.SendResponse && e.Fault == "client"
-		})
-		if _, err := io.ReadAll(c); err == nil || !strings.Contains(err.Error(), "reset") {
-			t.Errorf("the client reads %v, want a reset", err)
+		takesSlowly(t, p, c)
+	})
+	t.Run("it takes 1 B/s, after much on the same connection", func(t *testing.T) {
+		t.Parallel()
+		p := harness.Start(t, harness.Retries, eager...)
+		c := p.Dial(t)
+		c.Send("GET /bytes?n=20000000 HTTP/1.1\r\nHost: a\r\n\r\n")
+		if _, _, err := c.TryResponse("GET"); err != nil {
+			t.Fatal(err)
 		}
+		takesSlowly(t, p, c)
 	})
 	t.Run("it sends and takes 1 kB/s", func(t *testing.T) {
 		t.Parallel()
@@ -115,6 +152,44 @@ func TestMinRate(t *testing.T) {
 			t.Errorf("%v, %v, %d bytes", r, err, len(body))
 		}
 	})
+}
+
+// sendsSlowly sends a request's body at 1 B/s, and wants 408 when the credit of 5
+// seconds is used up.
+func sendsSlowly(t *testing.T, c *harness.Conn) {
+	t.Helper()
+	c.Send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
+	go drip(c, ".", time.Second) // ends with the connection
+	began := time.Now()
+	r, _, err := c.TryResponse("POST")
+	if took := time.Since(began); err != nil || r.StatusCode != 408 || !near(took, 6*time.Second) {
+		t.Errorf("after %v: %v, %v", took, r, err)
+	}
+}
+
+// takesSlowly takes an answer at 1 B/s, and wants a reset when the credit of 5
+// seconds is used up.
+func takesSlowly(t *testing.T, p *harness.Proxy, c *harness.Conn) {
+	t.Helper()
+	c.SetReadBuffer(4 << 10)
+	c.Send("GET /bytes?n=100000000 HTTP/1.1\r\nHost: a\r\n\r\n")
+	began := time.Now()
+	go func() { // ends with the connection
+		for b := make([]byte, 1); ; time.Sleep(time.Second) {
+			if _, err := c.Read(b); err != nil {
+				return
+			}
+		}
+	}()
+	p.WaitEvent(t, "it is given up", func(e narrate.Event) bool {
+		return e.Step == narrate.SendResponse && e.Fault == "client"
+	})
+	if took := time.Since(began); !near(took, 6*time.Second) {
+		t.Errorf("it is given up after %v", took)
+	}
+	if _, err := io.ReadAll(c); err == nil || !strings.Contains(err.Error(), "reset") {
+		t.Errorf("the client reads %v, want a reset", err)
+	}
 }
 
 // drip writes s again and again, until that fails.

@@ -12,7 +12,6 @@ import (
 	"reverseproxy/ch2_basic_proxy/backoff"
 	"reverseproxy/ch2_basic_proxy/forward"
 	"reverseproxy/ch4_threaded/workers"
-	"reverseproxy/ch5_load_balancer/balance"
 	"reverseproxy/ch6_keep_alive/keep"
 	"reverseproxy/ch7_timeouts_retries/retry"
 	"reverseproxy/internal/cli"
@@ -23,7 +22,7 @@ type proxy struct {
 	app      *cli.App
 	settings *forward.Settings
 	slots    *workers.Slots
-	turns    *balance.RoundRobin
+	turns    *retry.InTurn
 	pool     *keep.Pool
 	retry    *retry.Policy
 }
@@ -35,7 +34,7 @@ func main() {
 	p.pool = keep.Flags(app, p.slots)
 	p.retry = retry.Flags(app)
 	app.Start()
-	p.turns = balance.NewRoundRobin(app.Backends)
+	p.turns = retry.NewInTurn(app.Backends)
 	app.AtEnd(p.turns.Tally)
 
 	// 1–3. Create a socket, bind it to an address, listen: net.Listen, one
@@ -101,7 +100,7 @@ func (p *proxy) handleRequest(client *forward.Client,
 
 	// Try the backend whose turn it is, and others after it if it fails.
 	tries := p.retry.Begin(request, p.turns, log)
-	defer tries.End()
+	defer tries.End(&err)
 	for tries.Next(err) {
 		err = p.tryBackend(client, request, tries, log)
 		if p.pool.Again(request, err, log) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -139,11 +140,18 @@ func TestAbandon(t *testing.T) {
 		reset   bool
 	}{
 		{"it does not answer", get, func(w *wire) { w.gone() }, false},
-		{"it does not take the body", "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n",
+		{"it does not take the body",
+			"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n",
 			func(w *wire) { time.Sleep(time.Second) }, false},
 		{"the client does not send the body", postTen, func(w *wire) { w.gone() }, false},
 		{"half a header", get, func(w *wire) { w.send("HTTP/1.1 200"); w.gone() }, false},
 		{"half an answer", get, func(w *wire) { w.send(large); w.gone() }, true},
+		{"the client does not take interim responses", get, func(w *wire) {
+			hint := "HTTP/1.1 103 Early Hints\r\nLink: " + strings.Repeat("x", 60000) + "\r\n\r\n"
+			for err := error(nil); err == nil; {
+				_, err = io.WriteString(w, hint)
+			}
+		}, true},
 		{"the client does not take the answer", get, func(w *wire) {
 			w.send(large)
 			for w.writeZeros() == nil {
@@ -153,6 +161,7 @@ func TestAbandon(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			end, client, request := read(t, test.request)
+			client.Conn.(*net.TCPConn).SetWriteBuffer(4 << 10) // it is soon full
 			if strings.HasPrefix(test.request, "PUT") {
 				go func() { // ends when the proxy has read it, or closed the connection
 					for range 50 {
@@ -186,6 +195,23 @@ func TestAbandon(t *testing.T) {
 			}
 		})
 	}
+	t.Run("when the answer is whole", func(t *testing.T) {
+		t.Parallel()
+		end, client, request := read(t, get)
+		addrs := backends(t, func(w *wire) { w.send(ok); w.gone() })
+		backend, err := Connect(addrs[0], request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = steps(t, request, backend)
+		request.Abandon(why)
+		backend.Close()
+		client.Close(&err)
+		end.end(okOut)
+		if err != nil {
+			t.Errorf("it ended with %v", err)
+		}
+	})
 	t.Run("when it is over", func(t *testing.T) {
 		t.Parallel()
 		end, client, request := read(t, get+get)

@@ -40,18 +40,17 @@ type Backend struct {
 // timeout. It ends early when the client leaves.
 func Connect(addr string, r *Request) (*Backend, error) {
 	settings, log := r.Client.settings, r.Client.log
-	ctx, cancel := context.WithTimeout(context.Background(), settings.Connect)
-	defer cancel()
-	e, t := narrate.Event{Calls: "socket, connect", Peer: addr}, &try{cancel: cancel}
-	if err := r.begin(t); err != nil {
-		return nil, stepFailed(log, narrate.Connect, err, e)
-	}
-	watch := time.AfterFunc(watchAfter, t.watchConnect)
-	conn, err := dial(ctx, addr)
-	watch.Stop()
-	r.endTry()
+	e := narrate.Event{Calls: "socket, connect", Peer: addr}
+	var conn net.Conn
+	err := r.Wait(settings.Connect, func(ctx context.Context) (failure *Error) {
+		var err error
+		if conn, err = dial(ctx, addr); err != nil {
+			failure = connectError(err, addr)
+		}
+		return failure
+	})
 	if err != nil {
-		return nil, stepFailed(log, narrate.Connect, t.failed(connectError(err, addr)), e)
+		return nil, stepFailed(log, narrate.Connect, err, e)
 	}
 	e.Text = "inside net.Dial"
 	log.Step(narrate.Connect, e)
@@ -65,7 +64,7 @@ func dial(ctx context.Context, addr string) (net.Conn, error) {
 	dialer := net.Dialer{KeepAlive: -1} // no probes: every wait here has its timeout
 	for {
 		conn, err := dialer.DialContext(ctx, "tcp", addr)
-		if err == nil || !isExhausted(err) {
+		if err == nil || !Exhausted(err) {
 			return conn, err
 		}
 		select {

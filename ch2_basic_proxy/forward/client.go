@@ -359,6 +359,10 @@ func (c *Client) Close(failure *error) {
 		*failure = c.failure
 	}
 	c.end(failure)
+	var e *Error
+	if errors.As(*failure, &e) && e.Answered && c.request.abandoned() {
+		c.setReset(true)
+	}
 	if c.unread(*failure) {
 		c.linger()
 	}

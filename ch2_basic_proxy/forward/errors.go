@@ -23,10 +23,11 @@ type Error struct {
 	By     Side   // whose failure it is
 
 	// What had happened by then decides whether another try is safe.
-	Sent     bool // a byte of the request had been written to the backend
-	Broken   bool // the backend ended the connection before the response's header was whole
-	Stale    bool // it did so with a reused connection, before it gave a byte
-	Answered bool // the client has seen a byte of the final response
+	Unreached bool // no connection to the backend came about
+	Sent      bool // a byte of the request had been written to the backend
+	Broken    bool // the backend ended the connection before the response's header was whole
+	Stale     bool // it did so with a reused connection, before it gave a byte
+	Answered  bool // the client has seen a byte of the final response
 }
 
 // Side says whose failure it is.
@@ -116,26 +117,26 @@ func requestError(err error) *Error {
 
 // connectError turns a failure to connect to a backend into what to answer.
 func connectError(err error, addr string) *Error {
+	e := backendError(http.StatusBadGateway, "the backend cannot be reached", err)
+	e.Unreached = true
 	switch {
-	case isExhausted(err):
-		e := backendError(http.StatusServiceUnavailable, "the proxy has no connection left", err)
-		e.By = ByProxy
-		return e
+	case Exhausted(err):
+		e.Status, e.Reason = http.StatusServiceUnavailable, "the proxy has no connection left"
+		e.By, e.Unreached = ByProxy, false
 	case isTimeout(err):
-		return backendError(http.StatusGatewayTimeout,
-			"the backend did not accept the connection in time", err)
+		e.Status = http.StatusGatewayTimeout
+		e.Reason = "the backend did not accept the connection in time"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		cure := "go run ./scripts/backends" + portsFlag(addr)
-		return backendError(http.StatusBadGateway, "the backend refused the connection",
-			fmt.Errorf("nothing listens on %s; start backends with: %s", addr, cure))
-	default:
-		return backendError(http.StatusBadGateway, "the backend cannot be reached", err)
+		e.Reason = "the backend refused the connection"
+		e.Err = fmt.Errorf("nothing listens on %s; start backends with: %s", addr,
+			"go run ./scripts/backends"+portsFlag(addr))
 	}
+	return e
 }
 
-// isExhausted reports whether this process, or this machine, has no more of
-// what a connection needs: descriptors, local ports, memory.
-func isExhausted(err error) bool {
+// Exhausted reports whether err says that this process, or this machine, has no
+// more of what a connection needs: descriptors, local ports, memory.
+func Exhausted(err error) bool {
 	for _, lack := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL,
 		syscall.ENOBUFS, syscall.ENOMEM} {
 		if errors.Is(err, lack) {

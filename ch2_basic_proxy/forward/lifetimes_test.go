@@ -515,3 +515,29 @@ func TestHalfARequestBehindAnother(t *testing.T) {
 	}
 	end.Close()
 }
+
+// TestWhatATrySays: whether the backend was reached, and the status that it
+// answered with, until the next try begins.
+func TestWhatATrySays(t *testing.T) {
+	free := listen(t)
+	free.Close()
+	addr := backends(t, func(w *wire) {
+		w.until("\r\n\r\n")
+		w.send("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+	})[0]
+	end, client, request := read(t, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	for _, want := range []struct {
+		addr      string
+		unreached bool
+		status    int
+	}{{addr, false, 503}, {free.Addr().String(), true, 0}} {
+		err := request.on(t, want.addr)
+		var e *Error
+		if errors.As(err, &e); e != nil != want.unreached || e != nil && !e.Unreached ||
+			request.Status() != want.status {
+			t.Errorf("%s: %v, status %d", want.addr, err, request.Status())
+		}
+	}
+	client.Close(new(error))
+	end.until("Busy")
+}

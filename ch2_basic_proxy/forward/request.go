@@ -30,9 +30,10 @@ type Request struct {
 	taken bool   // a part of that has been read
 	read  bool   // it has been read to its end, or there is none
 
-	mu   sync.Mutex // Abandon may come at any time
-	try  *try       // the last one; nil: none
-	over *Error     // Abandon's
+	mu        sync.Mutex // Abandon and Uploading may come at any time
+	try       *try       // the last one; nil: none
+	over      *Error     // Abandon's
+	continued bool       // a backend has sent 100 Continue
 }
 
 // A try is one step 6, or the steps 7 to 9 on one backend, and what runs beside
@@ -41,8 +42,9 @@ type Request struct {
 type try struct {
 	request *Request
 	client  *Client
-	backend *Backend           // nil: it is being connected to
+	backend *Backend           // nil: in Wait, as in step 6
 	cancel  context.CancelFunc // ends that
+	status  int                // of the response, once its header has come
 
 	ended    chan struct{} // closed when the goroutine has ended; nil if there is none
 	over     chan struct{} // closed when the response's side has ended, or a tunnel begins
@@ -51,7 +53,8 @@ type try struct {
 	mu         sync.Mutex // guards the rest
 	finished   bool       // endTry has been called
 	sending    bool       // the rest of the body is being sent
-	answering  bool       // the client sees the answer from now on
+	before     int64      // bytes that the backend's connection had taken before that
+	answering  bool       // bytes go to the client: of an interim response, or of the answer
 	responding bool       // the response has begun: the server timeout is met
 	complete   bool       // the request has been read and sent to its end
 	switching  bool       // the response is 101: what the client sends next is the tunnel's
@@ -79,6 +82,15 @@ func (r *Request) Again() (ok bool, reason string) {
 	return true, ""
 }
 
+// Status returns the status of the response that the last try brought, or 0. The
+// client may have seen another one.
+func (r *Request) Status() int {
+	if r.try == nil {
+		return 0
+	}
+	return r.try.status
+}
+
 // begin begins a try, unless the request has been abandoned.
 func (r *Request) begin(t *try) error {
 	r.endTry()
@@ -90,6 +102,26 @@ func (r *Request) begin(t *try) error {
 		return t.failed(r.over)
 	}
 	return nil
+}
+
+// Wait has something done for the request before it is written to a backend. It is
+// to end with ctx: after that time, or when the client leaves or the request is
+// abandoned, which is the error then.
+func (r *Request) Wait(within time.Duration, do func(ctx context.Context) *Error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	t := &try{cancel: cancel}
+	if err := r.begin(t); err != nil {
+		return err
+	}
+	watch := time.AfterFunc(watchAfter, t.watchWait)
+	failure := do(ctx)
+	watch.Stop()
+	r.endTry()
+	if failure == nil {
+		return nil
+	}
+	return t.failed(failure)
 }
 
 // Abandon gives the request up: the step that is under way ends with err, and so
@@ -108,16 +140,24 @@ func (r *Request) Abandon(err *Error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.answering && !t.finished {
-		t.client.setReset(true)
 		t.client.stop(false, true)
 	}
 }
 
+// abandoned reports whether Abandon has been called.
+func (r *Request) abandoned() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.over != nil
+}
+
 // Uploading reports whether the next byte of the request's body is the client's
-// to give, and how many bytes the backend has had. Any goroutine may call it.
+// to give, and how many bytes it has given in this try, and the backend has taken.
+// A client that has said Expect may wait for 100 Continue: that is the backend's to
+// give. Any goroutine may call it.
 func (r *Request) Uploading() (bytes int64, waiting bool) {
 	r.mu.Lock()
-	t := r.try
+	t, asked := r.try, r.continued || len(r.body) > 0 || r.Get("Expect") == nil
 	r.mu.Unlock()
 	if t == nil {
 		return 0, false
@@ -127,7 +167,8 @@ func (r *Request) Uploading() (bytes int64, waiting bool) {
 	if t.finished || !t.sending {
 		return 0, false
 	}
-	return t.backend.sent.Load(), !t.backend.writing.Load()
+	bytes = t.backend.sent.Load() - t.before
+	return bytes, (asked || bytes > 0) && !t.backend.writing.Load()
 }
 
 // Write is step 7: it writes the request's header to the backend, with as much
@@ -188,8 +229,8 @@ func (t *try) start(side func()) {
 	}()
 }
 
-// watchConnect begins to watch the client while the backend is connected to.
-func (t *try) watchConnect() {
+// watchWait begins to watch the client in Wait.
+func (t *try) watchWait() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.finished {
@@ -227,7 +268,7 @@ func (t *try) sendBody() {
 
 func (t *try) setSending(sending bool) {
 	t.mu.Lock()
-	t.sending = sending
+	t.sending, t.before = sending, t.backend.sent.Load()
 	t.mu.Unlock()
 }
 
@@ -353,10 +394,18 @@ func (t *try) halfClosed() {
 	}
 }
 
-// answer says that the client sees the answer from now on.
-func (t *try) answer() {
+// goOn notes that the client has been told to send its request's body.
+func (r *Request) goOn() {
+	r.mu.Lock()
+	r.continued = true
+	r.mu.Unlock()
+}
+
+// answer says whether the client is being written to, so that Abandon has to end
+// that, too.
+func (t *try) answer(answering bool) {
 	t.mu.Lock()
-	t.answering = true
+	t.answering = answering
 	t.mu.Unlock()
 }
 

@@ -74,9 +74,15 @@ func (b *Backend) readResponse(r *Request) (*Response, error) {
 		}
 		b.try.begun(false)
 		if r.Minor == 1 { // HTTP/1.0 knows no interim responses
-			head := resp.Append(nil, http1.NoBody, r.Client.hop())
-			if _, err := r.Client.Write(head); err != nil {
+			b.try.answer(true)
+			_, err := r.Client.Write(resp.Append(nil, http1.NoBody, r.Client.hop()))
+			b.try.answer(false)
+			if err != nil {
+				r.Client.answered = resp.Status // a part of it, and nothing can follow that
 				return nil, clientGone(err)
+			}
+			if resp.Status == http.StatusContinue {
+				r.goOn()
 			}
 		}
 	}
@@ -90,7 +96,7 @@ func (b *Backend) readResponse(r *Request) (*Response, error) {
 		return nil, backendError(http.StatusBadGateway,
 			"the backend changed the protocol unasked", nil)
 	}
-	b.response, b.readIdle = resp, b.settings.Idle
+	b.response, b.try.status, b.readIdle = resp, resp.Status, b.settings.Idle
 	return resp, nil
 }
 
@@ -127,7 +133,7 @@ func (r *Response) write(c *Client) *Error {
 	if !r.Dated() {
 		h.Date = httpDate()
 	}
-	b.try.answer()
+	b.try.answer(true)
 	head := r.Append(buf[:0], out.out, h)
 	if r.Framing == http1.Length { // what is here of the body goes out in the same write
 		part := b.held()[:min(int64(len(b.held())), r.Length)]

@@ -267,6 +267,13 @@ func (p *Pool) Close() {
 	p.drop("the proxy ends", p.remove(func(idle) bool { return true })...)
 }
 
+// CloseIdle closes the idle connections to the backend at addr, which is draining.
+func (p *Pool) CloseIdle(addr string) {
+	p.drop("its backend is draining", p.remove(func(one idle) bool {
+		return one.backend.Addr == addr
+	})...)
+}
+
 // Leave closes the connections that only this client could have had.
 func (p *Pool) Leave(c *forward.Client) {
 	if p.reuse == Never {

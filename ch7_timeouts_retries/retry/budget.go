@@ -13,6 +13,7 @@ type Budget struct {
 
 	mu    sync.Mutex
 	level float64 // tokens there
+	began bool    // told has been told of a full bucket
 }
 
 // perSuccess is what a success gives back, in tokens.
@@ -36,12 +37,12 @@ func (b *Budget) Success() {
 // add returns the level after it has changed by n, between none and full.
 func (b *Budget) add(n float64) float64 {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	before := b.level
-	after := min(max(before+n, 0), float64(b.full))
-	b.level = after
-	b.mu.Unlock()
-	if after != before && b.told != nil {
-		b.told(after, float64(b.full))
+	b.level = min(max(before+n, 0), float64(b.full))
+	if b.told != nil && (b.level != before || !b.began) {
+		b.began = true
+		b.told(b.level, float64(b.full))
 	}
-	return after
+	return b.level
 }

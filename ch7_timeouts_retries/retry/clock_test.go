@@ -36,7 +36,8 @@ func TestPace(t *testing.T) {
 		{"240 B/s", transfer{perSec: 240}, never, never},
 		{"1 kB/s", transfer{perSec: 1000}, never, never},
 		{"a megabyte, then nothing", transfer{burst: 1e6}, 30 * time.Second, 40 * time.Second},
-		{"a megabyte, then 1 B/s", transfer{burst: 1e6, perSec: 1}, 30 * time.Second, 40 * time.Second},
+		{"a megabyte, then 1 B/s", transfer{burst: 1e6, perSec: 1}, 30 * time.Second,
+			40 * time.Second},
 		{"1 kB/s for a minute", transfer{perSec: 1000, until: time.Minute}, 90 * time.Second,
 			100 * time.Second},
 	} {
@@ -59,9 +60,10 @@ func TestPace(t *testing.T) {
 				time.Sleep(never)
 				c.stop()
 				synctest.Wait()
+				status := map[bool]int{false: 408}[down]
 				if why == nil {
 					took = never
-				} else if why.By != forward.ByClient || why.Status != map[bool]int{false: 408}[down] {
+				} else if why.By != forward.ByClient || why.Status != status {
 					t.Errorf("%s: %#v", test.name, why)
 				}
 				if took < test.min || took > test.max {
@@ -96,7 +98,11 @@ func TestTotal(t *testing.T) {
 			time.AfterFunc(stop, c.stop)
 			time.Sleep(2 * time.Hour)
 			synctest.Wait()
-			if want := map[bool]time.Duration{true: 3 * time.Second}[stop > 3*time.Second]; took != want {
+			want := time.Duration(0)
+			if stop > 3*time.Second {
+				want = 3 * time.Second
+			}
+			if took != want {
 				t.Errorf("stopped after %v: it ended after %v, want %v", stop, took, want)
 			}
 		})
@@ -107,7 +113,8 @@ func TestTotal(t *testing.T) {
 // them must be there after the failure.
 func TestBudget(t *testing.T) {
 	var told []float64
-	b := &Budget{full: 10, level: 10, told: func(level, full float64) { told = append(told, level) }}
+	b := &Budget{full: 10, level: 10, began: true,
+		told: func(level, full float64) { told = append(told, level) }}
 	for i := 1; i <= 12; i++ {
 		if got, want := b.Failure(), i <= 4; got != want {
 			t.Errorf("failure %d: another try: %v", i, got)

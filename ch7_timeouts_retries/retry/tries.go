@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 
 	"reverseproxy/ch2_basic_proxy/forward"
-	"reverseproxy/ch5_load_balancer/balance"
 	"reverseproxy/ch6_keep_alive/keep"
 	"reverseproxy/internal/narrate"
 )
@@ -20,23 +18,39 @@ type Tries struct {
 	request *forward.Request
 	log     *narrate.Conn
 	clock   *clock
+	from    Chooser
+	next    string   // what that has chosen for the next one
+	none    error    // why it had nothing to choose
 	tried   []string // backends
 	further int      // tries after one that a backend may have seen
 	refused bool     // Answer wants another one
 	failed  bool     // the answer that the client gets is a failure
 }
 
-// Begin begins the tries of a request, and its clock. The first goes to the
-// backend whose turn it is.
-func (p *Policy) Begin(r *forward.Request, turns *balance.RoundRobin, log *narrate.Conn) *Tries {
+// Begin begins the tries of a request, and its clock.
+func (p *Policy) Begin(r *forward.Request, from Chooser, log *narrate.Conn) *Tries {
 	if p.retries > 0 {
 		r.Keep(mostBody)
 	}
-	return &Tries{Addr: turns.Next(), policy: p, request: r, log: log, clock: p.start(r)}
+	return &Tries{policy: p, request: r, log: log, clock: p.start(r), from: from}
 }
 
-// End stops the request's clock.
-func (t *Tries) End() { t.clock.stop() }
+// End ends the last try, and stops the request's clock. If there was no backend
+// for it, that is its failure.
+func (t *Tries) End(failure *error) {
+	t.clock.stop()
+	t.release()
+	if t.none != nil {
+		*failure = t.none
+	}
+}
+
+func (t *Tries) release() {
+	if t.Addr != "" {
+		t.from.Release(t.Addr)
+		t.Addr = ""
+	}
+}
 
 // Next reports whether there is a try to make: the first one, or one more after a
 // try that failed with err. Addr is its backend.
@@ -44,6 +58,9 @@ func (t *Tries) Next(err error) bool {
 	var e *forward.Error
 	switch {
 	case len(t.tried) == 0:
+		if t.next, t.none = t.from.Choose(t.request, nil); t.none != nil {
+			return false
+		}
 	case err == nil:
 		if !t.failed {
 			t.policy.budget.Success()
@@ -56,6 +73,8 @@ func (t *Tries) Next(err error) bool {
 	case !t.may(e, t.policy.on[kind(e)], false):
 		return false
 	}
+	t.release()
+	t.Addr = t.next
 	t.tried = append(t.tried, t.Addr)
 	t.log.Route(t.Addr)
 	return true
@@ -106,7 +125,6 @@ func (t *Tries) may(e *forward.Error, named, later bool) bool {
 	if e.Sent && named && !e.Answered {
 		affordable = t.policy.budget.Failure()
 	}
-	next, left := t.untried()
 	whole, gone := t.request.Again()
 	why := ""
 	switch {
@@ -116,17 +134,25 @@ func (t *Tries) may(e *forward.Error, named, later bool) bool {
 		why = "-retry-on does not name this failure"
 	case !whole:
 		why = gone
-	case !left:
-		why = "no other backend is left"
-	case !e.Sent:
-	case !keep.Idempotent(t.request):
+	case e.Sent && !keep.Idempotent(t.request):
 		why = string(t.request.Method) + " must not be done twice"
-	case later:
+	case e.Sent && later:
 		why = "the backend said when to come again (Retry-After)"
-	case t.further >= t.policy.retries:
+	case e.Sent && t.further >= t.policy.retries:
 		why = "-retries allows no more"
 	case !affordable:
 		why = "too many tries have failed (-retry-budget)"
+	}
+	if why == "" {
+		if !e.Sent {
+			t.release() // nothing of it is under way there
+		}
+		var none error
+		if t.next, none = t.from.Choose(t.request, t.tried); none != nil {
+			if why = none.Error(); !e.Sent && none != errNone {
+				t.none = none
+			}
+		}
 	}
 	if why != "" {
 		t.log.Tried(false, why)
@@ -135,20 +161,7 @@ func (t *Tries) may(e *forward.Error, named, later bool) bool {
 	if e.Sent {
 		t.further++
 	}
-	t.log.Tried(true, "the next one goes to "+next)
+	t.log.Tried(true, "the next one goes to "+t.next)
 	t.log.Again()
-	t.Addr = next
 	return true
-}
-
-// untried returns the next backend in the list that has not been tried.
-func (t *Tries) untried() (addr string, ok bool) {
-	all := t.policy.app.Backends
-	i := slices.Index(all, t.Addr)
-	for n := 1; n < len(all); n++ {
-		if addr = all[(i+n)%len(all)]; !slices.Contains(t.tried, addr) {
-			return addr, true
-		}
-	}
-	return "", false
 }

@@ -31,6 +31,8 @@ const (
 // from several goroutines; backends are counted from 0 in the order of Start.
 type Group struct {
 	backends []*backend
+	gate     sync.RWMutex // locked while the group is frozen
+	shared   shared
 }
 
 // backend is one demo backend, running or stopped.
@@ -38,6 +40,10 @@ type backend struct {
 	addr     string       // the real address, "host:port"
 	port     string       // its name in every response
 	requests atomic.Int64 // all requests since Start, over all restarts
+	capacity int          // requests a second; 0: as many as come
+	gate     *sync.RWMutex
+	shared   *shared     // the group's
+	leaving  atomic.Bool // it says so to health checks
 
 	mu     sync.Mutex // guards what follows
 	life   *life      // nil while stopped
@@ -51,6 +57,7 @@ type life struct {
 	cancel  context.CancelFunc // ends every handler that waits
 	served  chan struct{}      // closed when Serve has returned
 	data    atomic.Int64       // requests for /api/data
+	queue   *queue             // nil: none waits
 
 	mu       sync.Mutex // guards stopped, and handlers.Add against handlers.Wait
 	stopped  bool
@@ -85,7 +92,12 @@ func (e *ListenError) Unwrap() error { return e.Err }
 // Start starts one backend on each address ("host:port"; port 0 takes a free
 // one). Either all run when it returns, or none; the error is a *ListenError.
 // Close ends them.
-func Start(addrs []string) (*Group, error) {
+func Start(addrs []string) (*Group, error) { return StartLimited(addrs, 0) }
+
+// StartLimited is Start for backends that serve so many requests a second, each
+// in the same time, one after another; 0 is as many as come. At least 200 wait
+// their turn, the work of two seconds, and further ones get 503.
+func StartLimited(addrs []string, perSecond int) (*Group, error) {
 	g := &Group{}
 	for _, addr := range addrs {
 		listener, err := listen(addr)
@@ -93,8 +105,9 @@ func Start(addrs []string) (*Group, error) {
 			g.Close()
 			return nil, err
 		}
-		b := &backend{addr: listener.Addr().String()}
+		b := &backend{addr: listener.Addr().String(), capacity: perSecond, gate: &g.gate}
 		_, b.port, _ = net.SplitHostPort(b.addr)
+		b.shared = &g.shared
 		b.life = b.start(listener)
 		g.backends = append(g.backends, b)
 	}
@@ -148,6 +161,13 @@ func (g *Group) Running(i int) bool {
 	defer b.mu.Unlock()
 	return b.life != nil
 }
+
+// Freeze makes all backends of limited capacity stand still: they take requests,
+// and do nothing. Thaw lets them go on.
+func (g *Group) Freeze() { g.gate.Lock() }
+
+// Thaw takes Freeze back.
+func (g *Group) Thaw() { g.gate.Unlock() }
 
 // Stop ends backend i as if its process had been killed: new connections are
 // refused, existing ones break, also in the middle of a response. When Stop
@@ -206,6 +226,10 @@ func (g *Group) at(i int) (*backend, error) {
 func (b *backend) start(listener net.Listener) *life {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &life{backend: b, cancel: cancel, served: make(chan struct{})}
+	if b.capacity > 0 {
+		l.queue = newQueue(b.capacity, b.gate)
+		go l.queue.work(ctx) // ends when stop cancels ctx
+	}
 	l.server = &http.Server{
 		Handler:           l,
 		ReadHeaderTimeout: readHeaderTimeout,

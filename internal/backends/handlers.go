@@ -45,6 +45,9 @@ const Endpoints = `/                  a page that names the backend and links to
 /drop?after=100    announces 1000 bytes more than it sends, breaks off after so many
                    bytes; &reset=1 breaks off with a TCP RST, which may overtake
                    bytes still on their way
+/health            200; 404 after a POST to /leave, which /leave?on=0 takes back;
+                   with ?deep=1 503 while what all backends depend on is off:
+                   a POST to /dependency?on=0, or on=1, of any of them
 `
 
 //go:embed page.html
@@ -83,6 +86,15 @@ func (l *life) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // response, a badRequest before it has written anything, and any other
 // error to break the connection off.
 func (l *life) route(w http.ResponseWriter, r *http.Request) error {
+	if l.queue != nil {
+		switch err := l.queue.wait(r.Context()); {
+		case err == errFull:
+			text(w, http.StatusServiceUnavailable, "The queue is full.")
+			return nil
+		case err != nil:
+			return err
+		}
+	}
 	switch path := r.URL.Path; path {
 	case "/":
 		return l.home(w)
@@ -100,6 +112,12 @@ func (l *life) route(w http.ResponseWriter, r *http.Request) error {
 		return webSocket(w, r)
 	case "/drop":
 		return drop(w, r)
+	case "/health":
+		return l.health(w, r)
+	case "/dependency":
+		return l.dependency(w, r)
+	case "/leave":
+		return l.leave(w, r)
 	default:
 		if code, ok := strings.CutPrefix(path, "/status/"); ok {
 			return l.status(w, r, code)

@@ -58,10 +58,12 @@ var (
 	OneClient = &Gap{"one slow client blocks all", "ch3, ch4",
 		[]string{"free-silent-client", "free-slow-header", "free-slow-upload", "free-slow-backend",
 			"free-slow-reader", "free-100-idle", "free-parallel"}}
-	FailedTry   = &Gap{"a try that fails is the client's failure", "ch7", nil}
+	FailedTry = &Gap{"a try that fails is the client's failure", "ch7",
+		[]string{"retry-broken"}}
 	DeadBackend = &Gap{"a dead backend still gets its turn", "ch7, ch8",
-		[]string{"balance-refused-hidden"}}
-	DeadTry = &Gap{"a dead backend costs a failed try each time", "ch8", nil}
+		[]string{"balance-refused-hidden", "retry-refused"}}
+	DeadTry  = &Gap{"a dead backend costs a failed try each time", "ch8", nil}
+	AllAlike = &Gap{"all backends count the same", "ch9", nil}
 )
 
 // Chapters is the table, in the order of the book.
@@ -100,7 +102,7 @@ var Chapters = []Chapter{
 		About:    "a proxy that gives several backends their turns (round robin)",
 		Worker:   "a goroutine for each connection, backends in turn",
 		Backends: backends,
-		Gaps:     []*Gap{OneRequest, DeadBackend},
+		Gaps:     []*Gap{OneRequest, FailedTry, DeadBackend},
 	},
 	{
 		Number: 6, Dir: "ch6_keep_alive", Bound: "-max-conns",
@@ -115,6 +117,13 @@ var Chapters = []Chapter{
 		Worker:   "a goroutine for each connection, connections kept, further tries",
 		Backends: backends,
 		Gaps:     []*Gap{DeadTry},
+	},
+	{
+		Number: 8, Dir: "ch8_health_checks", Bound: "-max-conns",
+		About:    "a proxy that knows which backends are well, and doubts it",
+		Worker:   "a goroutine for each connection, connections kept, backends checked",
+		Backends: backends,
+		Gaps:     []*Gap{AllAlike},
 	},
 }
 

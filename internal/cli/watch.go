@@ -25,3 +25,11 @@ func (a *App) startWatching() {
 		a.Log.Emit(narrate.Event{Kind: narrate.KindWatch, Listen: page.Addr()})
 	}
 }
+
+// Drains says what the live page's buttons call that drain a backend, or end
+// that. Call it after Start; without it there are no such buttons.
+func (a *App) Drains(f func(addr string, drain bool) error) {
+	if a.page != nil {
+		a.page.Drains(f)
+	}
+}

@@ -37,6 +37,7 @@ var (
 	Balancer  = Chapter(5)
 	KeepAlive = Chapter(6)
 	Retries   = Chapter(7)
+	Health    = Chapter(8)
 )
 
 // Chapter is the chapter with a number, run with some flags.

@@ -80,6 +80,15 @@ func TestInBrowser(t *testing.T) {
 	t.Run("ReplayFromTheFirst", b.testReplayFromTheFirst)
 	t.Run("NothingIsCovered", b.testNothingIsCovered)
 	t.Run("Contrast", b.testContrast)
+	t.Run("Kept", b.testKept)
+	t.Run("NoPool", b.testNoPool)
+	t.Run("ManyKept", b.testManyKept)
+	t.Run("Lane", b.testLane)
+	t.Run("Tries", b.testTries)
+	t.Run("Retried", b.testRetried)
+	t.Run("LongRun", b.testLongRun)
+	t.Run("Health", b.testHealth)
+	t.Run("Unwell", b.testUnwell)
 }
 
 // missing skips a test that cannot run here, but fails it where it must.

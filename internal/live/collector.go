@@ -1,6 +1,7 @@
 package live
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -12,10 +13,16 @@ import (
 const (
 	drawnPerSecond = 90.0   // connections a second that viewers are shown
 	drawnBurst     = 260.0  // of which so many may come at once
+	furtherPerSec  = 45.0   // further requests a second on those connections
+	furtherBurst   = 130.0  // of which so many may come at once
 	notesPerSecond = 60.0   // failures, problems and workers' notes a second
 	notesBurst     = 300.0  // of which so many may come at once
+	checksPerSec   = 20.0   // health checks a second, and idle connections that were closed
+	checksBurst    = 40.0   // of which so many may come at once
 	maxOpen        = 65_536 // connections tracked at once
 	maxBackends    = 16
+	maxTold        = 4096 // open connections that a new viewer is told of
+	maxEnds        = 12   // reasons counted for each backend's connections
 )
 
 // collector turns events into counts and into the last minute's records.
@@ -26,7 +33,9 @@ type collector struct {
 	ring      ring
 	listening []record // steps 1–3 happen once and are shown for ever
 	draws     bucket
+	further   bucket
 	notes     bucket
+	checks    bucket
 
 	conns    map[uint64]conn   // open connections
 	workers  map[string]record // starts of the processes that run, if viewers were shown them
@@ -34,23 +43,28 @@ type collector struct {
 	counts   Counts
 	backends []backend
 	byAddr   map[string]int // index into backends
+	pools    bool           // the program keeps connections to backends
 	changed  uint64         // grows with every event
 
 	// The page's own clients are always drawn. Their addresses are known only
 	// after dialling, and by then the proxy may have accepted them already; so
 	// while one of them is not matched, every connection is drawn.
-	unmatched int             // clients dialling or waiting to be accepted
-	waiting   map[string]bool // addresses of those that have dialled
-	accepted  map[string]bool // addresses accepted while unmatched > 0
+	unmatched int               // clients dialling or waiting to be accepted
+	waiting   map[string]bool   // addresses of those that have dialled
+	accepted  map[string]uint64 // addresses accepted while unmatched > 0, with their connections
 }
 
 // conn is what the counts need to know about an open connection. The second
 // half is about its request.
 type conn struct {
-	drawn    bool // shown to viewers
-	idle     bool // it waits for another request
-	requests int  // how many have come
-	serving  bool // the latest has not ended
+	drawn    bool   // shown to viewers
+	own      bool   // of one of the page's clients: each of its requests is shown
+	shown    bool   // the latest request is
+	peer     string // its client, if it is drawn
+	at       int64  // when it was accepted
+	idle     bool   // it waits for another request
+	requests int    // how many have come
+	serving  bool   // the latest has not ended
 
 	us      int64 // sum of steps 6–9, without the pauses of slow motion
 	backend int16 // index, or -1
@@ -63,6 +77,11 @@ type backend struct {
 	addr                         string
 	requests, inFlight, failures int64
 	latency                      histogram
+
+	idle, inUse, made, reused int64
+	ends                      []PoolEnd
+
+	health HealthCount
 }
 
 // Counts are the totals of a run. They are exact at any load.
@@ -74,7 +93,13 @@ type Counts struct {
 	MostAtOnce  int            `json:"mostAtOnce"`  // most in flight at once
 	Failed      uint64         `json:"failed"`      // clients left without their answer
 	Drawn       uint64         `json:"drawn"`       // of the accepted, how many viewers are shown
+	Shown       uint64         `json:"shown"`       // of the requests, how many
+	Retries     uint64         `json:"retries"`     // failed tries that another one followed
 	Backends    []BackendCount `json:"backends"`
+
+	Budget  *narrate.Budget `json:"budget,omitempty"`  // for retries; nil: there is none
+	Mode    string          `json:"mode,omitempty"`    // how backends are chosen; "": as usual
+	Waiting int             `json:"waiting,omitempty"` // requests that wait for a backend
 }
 
 // BackendCount are one backend's counts. P50 and P99 are percentiles of the
@@ -87,6 +112,35 @@ type BackendCount struct {
 	Failures int64  `json:"failures"` // refused, broke off or too slow
 	P50      int64  `json:"p50"`
 	P99      int64  `json:"p99"`
+
+	Pool   *PoolCount   `json:"pool,omitempty"`   // nil: its connections are not kept
+	Health *HealthCount `json:"health,omitempty"` // nil: nobody looks for it
+}
+
+// HealthCount says how a backend is.
+type HealthCount struct {
+	State  string `json:"state"` // narrate.Up to narrate.Draining
+	Why    string `json:"why"`
+	At     int64  `json:"t"`      // since when; microseconds since the page's start
+	Checks int64  `json:"checks"` // made
+	Failed int64  `json:"failed"` // of them
+}
+
+// PoolCount says what became of the connections to a backend.
+type PoolCount struct {
+	Idle   int64     `json:"idle"`   // now, each waits for a request
+	InUse  int64     `json:"inUse"`  // now, each carries one
+	Made   int64     `json:"made"`   // by step 6
+	Reused int64     `json:"reused"` // times that step 6 took an idle one instead
+	Ends   []PoolEnd `json:"ends"`   // of those that are closed
+}
+
+// PoolEnd is why connections to a backend were closed.
+type PoolEnd struct {
+	State string `json:"state"` // narrate.Closed: after a request; Dropped: while idle
+	Why   string `json:"why"`
+	Count int64  `json:"n"`
+	At    int64  `json:"t"` // the latest; microseconds since the page's start
 }
 
 func newCollector(start time.Time, backends []string) *collector {
@@ -96,9 +150,11 @@ func newCollector(start time.Time, backends []string) *collector {
 		workers:  make(map[string]record),
 		byAddr:   make(map[string]int),
 		waiting:  make(map[string]bool),
-		accepted: make(map[string]bool),
+		accepted: make(map[string]uint64),
 		draws:    bucket{rate: drawnPerSecond, burst: drawnBurst, tokens: drawnBurst},
+		further:  bucket{rate: furtherPerSec, burst: furtherBurst, tokens: furtherBurst},
 		notes:    bucket{rate: notesPerSecond, burst: notesBurst, tokens: notesBurst},
+		checks:   bucket{rate: checksPerSec, burst: checksBurst, tokens: checksBurst},
 	}
 	for _, addr := range backends {
 		c.backendOf(addr)
@@ -144,10 +200,27 @@ func (c *collector) count(e *narrate.Event, at int64) bool {
 		return c.accept(e, at)
 	case e.Kind == narrate.KindProblem:
 		return c.notes.take(at)
+	case e.Kind == narrate.KindHealth || e.Kind == narrate.KindCheck:
+		return c.looked(e, at)
+	case e.Kind == narrate.KindQueue:
+		c.counts.Waiting = e.Waiting
+		return false
+	case e.Kind == narrate.KindBudget:
+		c.counts.Budget = e.Budget
+		return false
+	case e.Kind == narrate.KindTry && e.State == narrate.Again:
+		c.counts.Retries++
+	case e.Kind == narrate.KindPool && e.Peer != "":
+		c.pooled(e, at)
+		if e.State == narrate.Dropped {
+			return c.checks.take(at)
+		}
+	case e.Step == narrate.Connect && e.Err == "":
+		c.connected(e)
 	}
 	k, open := c.conns[e.Conn]
 	if open {
-		c.happened(&k, e)
+		c.happened(&k, e, at)
 		if e.Step == narrate.Close {
 			delete(c.conns, e.Conn)
 		} else {
@@ -156,11 +229,88 @@ func (c *collector) count(e *narrate.Event, at int64) bool {
 	}
 	// Of a connection that is not drawn its failure is told all the same, once.
 	over := e.Kind == narrate.KindRequest || e.Step == narrate.Close && e.Request == 0
-	return k.drawn || over && e.Failed && c.notes.take(at)
+	ends := e.Step == narrate.Close || e.Kind == narrate.KindPool && e.Peer == ""
+	if k.drawn && (k.shown || ends) {
+		return true
+	}
+	return over && e.Failed && c.notes.take(at)
+}
+
+// connected counts a connection to a backend that a request goes over.
+func (c *collector) connected(e *narrate.Event) {
+	i := c.backendOf(e.Peer)
+	if i < 0 {
+		return
+	}
+	b := &c.backends[i]
+	b.inUse++
+	if e.Reused {
+		b.reused++
+		b.idle--
+	} else {
+		b.made++
+	}
+}
+
+// looked keeps how a backend is, and counts the looks at it.
+func (c *collector) looked(e *narrate.Event, at int64) bool {
+	if e.Kind == narrate.KindHealth && e.Peer == "" { // that of them all
+		c.counts.Mode = e.State
+		return c.notes.take(at)
+	}
+	i := c.backendOf(e.Peer)
+	if i < 0 {
+		return false
+	}
+	h := &c.backends[i].health
+	if e.Kind == narrate.KindHealth {
+		h.State, h.Why, h.At = e.State, e.Text, at
+		return c.notes.take(at)
+	}
+	h.Checks++
+	if e.Err != "" {
+		h.Failed++
+	}
+	return c.checks.take(at)
+}
+
+// pooled counts what becomes of a connection to a backend. Another client may have
+// taken it before it is told that it is kept, so that less than none are idle
+// for a moment.
+func (c *collector) pooled(e *narrate.Event, at int64) {
+	i := c.backendOf(e.Peer)
+	if i < 0 {
+		return
+	}
+	c.pools = true
+	b := &c.backends[i]
+	switch e.State {
+	case narrate.Kept:
+		b.inUse--
+		b.idle++
+		return
+	case narrate.Dropped:
+		b.idle--
+	default:
+		b.inUse--
+	}
+	why := e.Text
+	for j := range b.ends {
+		last := j == maxEnds-1 // counts all the reasons that have no place
+		if end := &b.ends[j]; end.State == e.State && end.Why == why || last {
+			end.Count++
+			end.At = at
+			return
+		}
+	}
+	if len(b.ends) == maxEnds-1 {
+		why = "other reasons"
+	}
+	b.ends = append(b.ends, PoolEnd{State: e.State, Why: why, Count: 1, At: at})
 }
 
 // happened counts what an open connection did.
-func (c *collector) happened(k *conn, e *narrate.Event) {
+func (c *collector) happened(k *conn, e *narrate.Event, at int64) {
 	if idle := e.Kind == narrate.KindIdle; idle != k.idle {
 		k.idle = idle
 		if idle {
@@ -172,6 +322,11 @@ func (c *collector) happened(k *conn, e *narrate.Event) {
 	}
 	if e.Request > k.requests {
 		c.counts.Requests += uint64(e.Request - k.requests)
+		// The first is drawn if the connection is.
+		k.shown = k.drawn && (k.requests == 0 || k.own || c.further.take(at))
+		if k.shown {
+			c.counts.Shown++
+		}
 		k.requests, k.serving = e.Request, true
 	}
 	switch {
@@ -218,18 +373,21 @@ func (c *collector) accept(e *narrate.Event, at int64) bool {
 	if len(c.conns) >= maxOpen {
 		return false
 	}
-	k := conn{backend: -1}
+	k := conn{backend: -1, at: at}
 	k.drawn = c.draws.take(at)
 	if c.unmatched > 0 {
 		k.drawn = true
 		if c.waiting[e.Peer] {
+			k.own = true
 			c.matched(e.Peer)
 		} else {
-			c.accepted[e.Peer] = true
+			c.accepted[e.Peer] = e.Conn
 		}
 	}
+	k.shown = k.drawn
 	if k.drawn {
 		c.counts.Drawn++
+		k.peer = e.Peer
 	}
 	c.conns[e.Conn] = k
 	c.most()
@@ -303,6 +461,13 @@ func (c *collector) snapshot() (Counts, uint64) {
 		counts.Backends[i] = BackendCount{Addr: b.addr, Running: true, Requests: b.requests,
 			InFlight: b.inFlight, Failures: b.failures,
 			P50: b.latency.percentile(0.50), P99: b.latency.percentile(0.99)}
+		if h := b.health; h != (HealthCount{}) {
+			counts.Backends[i].Health = &h
+		}
+		if c.pools {
+			counts.Backends[i].Pool = &PoolCount{Idle: max(b.idle, 0), InUse: max(b.inUse, 0),
+				Made: b.made, Reused: b.reused, Ends: append([]PoolEnd{}, b.ends...)}
+		}
 	}
 	return counts, c.changed
 }
@@ -321,6 +486,31 @@ func (c *collector) lost(events uint64) *lostNote {
 		note.Workers = append(note.Workers, name)
 	}
 	return note
+}
+
+// open returns the step 4 of the connections that are open and drawn, and that
+// they are idle, if they are. The ring may have lost it long ago.
+func (c *collector) open() []record {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var drawn []uint64
+	for id, k := range c.conns {
+		if k.drawn {
+			drawn = append(drawn, id)
+		}
+	}
+	slices.Sort(drawn)
+	all := []record{}
+	for _, id := range drawn[max(0, len(drawn)-maxTold):] {
+		k := c.conns[id]
+		all = append(all, record{At: k.at, Kind: narrate.KindStep, Conn: id,
+			Step: int(narrate.Accept), Peer: k.peer})
+		if k.idle {
+			all = append(all, record{At: k.at, Kind: narrate.KindIdle, Conn: id,
+				Request: k.requests})
+		}
+	}
+	return all
 }
 
 // client keeps a record of what one of the page's own clients did.
@@ -343,7 +533,12 @@ func (c *collector) dial() {
 func (c *collector) dialled(addr string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if addr == "" || c.accepted[addr] {
+	id, accepted := c.accepted[addr]
+	if k, open := c.conns[id]; open && accepted {
+		k.own = true
+		c.conns[id] = k
+	}
+	if addr == "" || accepted {
 		c.matched(addr)
 		return
 	}

@@ -106,7 +106,7 @@ func TestCounts(t *testing.T) {
 		got.Backends[i].P50, got.Backends[i].P99 = 0, 0
 	}
 	want := Counts{Connections: 10, Requests: 9, InFlight: 1, Idle: 1, MostAtOnce: 1, Failed: 4,
-		Drawn: 10, Backends: []BackendCount{
+		Drawn: 10, Shown: 9, Backends: []BackendCount{
 			{Addr: testBackend, Running: true, Requests: 8, InFlight: 1, Failures: 1},
 			{Addr: "127.0.0.1:8001", Running: true, Requests: 2, Failures: 2},
 		}}
@@ -144,6 +144,210 @@ func TestSampling(t *testing.T) {
 		if n != 8 {
 			t.Errorf("connection %d has %d events, want all 8", conn, n)
 		}
+	}
+}
+
+// TestRequestsAreSampled: of connections that carry request after request, all of
+// which are drawn, some requests are, each whole; and none of the page's own
+// client's is left out, whoever knows its address first.
+func TestRequestsAreSampled(t *testing.T) {
+	c, n := newTestCollector()
+	c.further = bucket{burst: 10, tokens: 10}
+	keep := n.Accept(clientAt(50000))
+	c.dial()
+	first := n.Accept(clientAt(50001)) // before its client knows
+	c.dialled("127.0.0.1:50001")
+	c.dial()
+	c.dialled("127.0.0.1:50002")
+	second := n.Accept(clientAt(50002))
+	const total = 1000
+	for range total {
+		for _, conn := range []*narrate.Conn{keep, first, second} {
+			exchange(conn, testBackend)
+			conn.Pool(testBackend, narrate.Kept, "")
+			conn.Idle(true)
+		}
+	}
+	for _, conn := range []*narrate.Conn{keep, first, second} {
+		conn.Pool("", narrate.Closed, "it left")
+		conn.Close(nil, false, 200)
+	}
+	events := make(map[uint64]map[int]int) // by connection and request
+	c.walk(cursor{}, c.end(), func(batch []record) {
+		for _, r := range batch {
+			if events[r.Conn] == nil {
+				events[r.Conn] = make(map[int]int)
+			}
+			events[r.Conn][r.Request]++
+		}
+	})
+	for id, most := range map[uint64]int{1: 11, 2: total, 3: total} {
+		drawn := 0
+		for request, n := range events[id] {
+			switch {
+			case request == 0: // step 4
+			case request == total && (n == 2 || n == 10): // the end, with or without the request
+			case n != 8:
+				t.Errorf("of request %d.%d %d events are drawn, want all 8", id, request, n)
+			default:
+				drawn++
+			}
+		}
+		if drawn > most || drawn < most-5 {
+			t.Errorf("of connection %d %d requests are drawn, want about %d", id, drawn, most)
+		}
+	}
+	if got, _ := c.snapshot(); got.Requests != 3*total || got.Shown < 2*total ||
+		got.Shown > 2*total+11 {
+		t.Errorf("%d requests, of which %d are shown", got.Requests, got.Shown)
+	}
+}
+
+// TestPools: each backend's connections, and why they ended.
+func TestPools(t *testing.T) {
+	c, n := newTestCollector()
+	var other = "127.0.0.1:8001"
+	serve(n, 50000, testBackend)
+	if got, _ := c.snapshot(); got.Backends[0].Pool != nil {
+		t.Error("a program without pools has one")
+	}
+	one, two := n.Accept(clientAt(50001)), n.Accept(clientAt(50002))
+	for _, conn := range []*narrate.Conn{one, two} {
+		conn.Begin()
+		conn.Step(narrate.Connect, narrate.Event{Peer: other})
+	}
+	one.Pool(other, narrate.Kept, "")
+	two.Pool(other, narrate.Closed, "it said close")
+	one.Begin()
+	one.Step(narrate.Connect, narrate.Event{Peer: other, Reused: true})
+	two.Begin()
+	two.Step(narrate.Connect, narrate.Event{Peer: other, Err: "refused"})
+	pool := func() *PoolCount {
+		got, _ := c.snapshot()
+		p := got.Backends[1].Pool
+		for i := range p.Ends {
+			p.Ends[i].At = 0
+		}
+		return p
+	}
+	ends := []PoolEnd{{narrate.Closed, "it said close", 1, 0}}
+	if diff := cmp.Diff(&PoolCount{InUse: 1, Made: 2, Reused: 1, Ends: ends}, pool()); diff != "" {
+		t.Errorf("one in use (-want +got):\n%s", diff)
+	}
+	one.Pool(other, narrate.Kept, "")
+	if diff := cmp.Diff(&PoolCount{Idle: 1, Made: 2, Reused: 1, Ends: ends}, pool()); diff != "" {
+		t.Errorf("one idle (-want +got):\n%s", diff)
+	}
+	// One that is taken before it is told that it is kept.
+	two.Step(narrate.Connect, narrate.Event{Peer: other, Reused: true})
+	two.Begin()
+	two.Step(narrate.Connect, narrate.Event{Peer: other, Reused: true})
+	if p := pool(); p.Idle != 0 || p.InUse != 2 {
+		t.Errorf("%d idle, %d in use, want 0 and 2", p.Idle, p.InUse)
+	}
+	for i := range 1000 { // thousands, and as many reasons
+		n.Emit(narrate.Event{Kind: narrate.KindPool, Peer: other, State: narrate.Kept})
+		n.Emit(narrate.Event{Kind: narrate.KindPool, Peer: other, State: narrate.Dropped,
+			Text: fmt.Sprint("reason ", i)})
+	}
+	all, p := int64(0), pool()
+	for _, end := range p.Ends {
+		all += end.Count
+	}
+	if len(p.Ends) != maxEnds || all != 1001 || p.Ends[maxEnds-1].Why != "other reasons" {
+		t.Errorf("%d ends for %d reasons: %v", all, len(p.Ends), p.Ends)
+	}
+}
+
+// TestTriesAndBudget: tries are counted, and how full the bucket is.
+func TestTriesAndBudget(t *testing.T) {
+	c, n := newTestCollector()
+	if got, _ := c.snapshot(); got.Budget != nil {
+		t.Error("a program without a budget has one")
+	}
+	conn := n.Accept(clientAt(50000))
+	conn.Begin()
+	conn.Route(testBackend)
+	conn.Tried(true, "it was not reached")
+	conn.Tried(false, "the budget is spent")
+	n.Budget(100, 100)
+	n.Budget(0, 100)
+	got, _ := c.snapshot()
+	if got.Retries != 1 || got.Budget == nil || *got.Budget != (narrate.Budget{Full: 100}) {
+		t.Errorf("%d retries, budget %v", got.Retries, got.Budget)
+	}
+}
+
+// TestLongOpen: connections that are open for longer than the ring reaches back
+// are told to a viewer that comes then; at most so many.
+func TestLongOpen(t *testing.T) {
+	c, n := newTestCollector()
+	first, second := n.Accept(clientAt(50000)), n.Accept(clientAt(50001))
+	first.Begin()
+	exchange(second, testBackend)
+	second.Idle(true)
+	for i := range 50_000 {
+		c.draws.tokens = 300 // draw everything: the ring must go round
+		serve(n, 1024+i%40000, testBackend)
+	}
+	var got []string
+	for _, r := range c.open() {
+		if r.At < 0 || r.At > c.now() {
+			t.Errorf("%+v happened at %d", r, r.At)
+		}
+		got = append(got, fmt.Sprintf("%s %d.%d %d %s", r.Kind, r.Conn, r.Request, r.Step, r.Peer))
+	}
+	want := []string{"step 1.0 4 127.0.0.1:50000", "step 2.0 4 127.0.0.1:50001", "idle 2.1 0 "}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("open (-want +got):\n%s", diff)
+	}
+	c.draws.tokens, c.draws.burst = 1e6, 1e6
+	for i := range 2 * maxTold {
+		n.Accept(clientAt(1024 + i))
+	}
+	if all := c.open(); len(all) > 2*maxTold || all[len(all)-1].Conn != c.counts.Connections {
+		t.Errorf("told of %d, the newest is %d of %d", len(all), all[len(all)-1].Conn,
+			c.counts.Connections)
+	}
+}
+
+// TestHealth: how a backend is and was found to be; also of thousands of checks
+// only so many are drawn.
+func TestHealth(t *testing.T) {
+	c, n := newTestCollector()
+	n.Health(testBackend, narrate.GoingDown, "1 of 3 checks failed")
+	n.Health(testBackend, narrate.Down, "3 of 3 checks failed")
+	for i := range 5000 {
+		var err error
+		if i%10 == 0 {
+			err = errors.New("refused")
+		}
+		n.Check(testBackend, 0, time.Millisecond, err)
+	}
+	n.Health("", "panic", "fewer than half are well")
+	n.Queue(7)
+	got, _ := c.snapshot()
+	if got.Mode != "panic" || got.Waiting != 7 {
+		t.Errorf("mode %q, %d waiting", got.Mode, got.Waiting)
+	}
+	if got.Backends[1].Health != nil {
+		t.Errorf("the other backend is %+v", got.Backends[1].Health)
+	}
+	got.Backends[0].Health.At = 0
+	want := &HealthCount{State: narrate.Down, Why: "3 of 3 checks failed", Checks: 5000,
+		Failed: 500}
+	if diff := cmp.Diff(want, got.Backends[0].Health); diff != "" {
+		t.Errorf("health (-want +got):\n%s", diff)
+	}
+	kinds := make(map[string]int)
+	c.walk(cursor{}, c.end(), func(batch []record) {
+		for _, r := range batch {
+			kinds[r.Kind]++
+		}
+	})
+	if kinds[narrate.KindHealth] != 3 || kinds[narrate.KindCheck] < checksBurst ||
+		kinds[narrate.KindCheck] > checksBurst+5*checksPerSec {
+		t.Errorf("drawn are %v", kinds)
 	}
 }
 
@@ -263,6 +467,10 @@ func TestPackUnpack(t *testing.T) {
 			Request: 3, Try: 2, Reused: true, Failed: true, Fault: "backend", Worker: "child 4711",
 			State: narrate.Exited, Name: "ten", Calls: "socket, connect", Peer: "[::1]:8080",
 			Text: "Ä\x00\"", Err: "502 Bad Gateway"},
+		{Kind: narrate.KindPool, Conn: 7, State: narrate.Kept},
+		{Kind: narrate.KindHealth, Peer: testBackend, State: narrate.Down, Text: "refused"},
+		{Kind: narrate.KindCheck, Peer: testBackend, Err: "refused"},
+		{Kind: narrate.KindTry, Conn: 7, State: narrate.GivenUp, Text: "it is a POST"},
 		{Kind: narrate.KindProblem, Err: long},
 	} {
 		packed := want.pack(nil)

@@ -23,8 +23,9 @@ const (
 
 // snapshot is the state of the counts at one time.
 type snapshot struct {
-	At     int64 `json:"t"`    // microseconds since the page's start
-	SlowMS int64 `json:"slow"` // pause after each step, milliseconds
+	At     int64 `json:"t"`                // microseconds since the page's start
+	SlowMS int64 `json:"slow"`             // pause after each step, milliseconds
+	Drains bool  `json:"drains,omitempty"` // backends can be drained
 	Counts
 }
 
@@ -264,12 +265,14 @@ type hello struct {
 	Single    bool     `json:"single"`    // one goroutine serves all clients, one at a time
 	RawCalls  bool     `json:"rawCalls"`  // the program makes the socket calls itself
 	Forwards  bool     `json:"forwards"`  // it has a backend
+	Keeps     bool     `json:"keeps"`     // it keeps connections for further requests
 	Demo      bool     `json:"demo"`      // the backends can be stopped and started
 	Token     string   `json:"token"`     // for actions; empty in a recording
 	StartedAt int64    `json:"startedAt"` // milliseconds since 1970
 	Now       int64    `json:"now"`       // microseconds since the page's start
 	Listening []record `json:"listening"` // steps 1–3
 	Children  []record `json:"children"`  // starts of the processes that run
+	Open      []record `json:"open"`      // steps 4 of the connections that are open
 }
 
 // lostNote tells a viewer what it was too slow for, and what goes on all the same.

@@ -48,6 +48,7 @@ type Config struct {
 	Workers      string            // the worker model in words, "a goroutine for each connection"
 	Single       bool              // the main goroutine serves all clients, one at a time
 	RawCalls     bool              // the program makes the socket calls itself
+	Keeps        bool              // it keeps connections for further requests
 }
 
 // Server is a running live page. Its methods may be called from any goroutine.
@@ -65,6 +66,7 @@ type Server struct {
 
 	mu    sync.Mutex
 	proxy string // where the proxy listens
+	drain func(addr string, drain bool) error
 
 	closing sync.Once
 	running sync.WaitGroup
@@ -104,6 +106,7 @@ func startWith(addr string, c Config, lim limits) (*Server, error) {
 	if chapter, known := book.Find(c.Chapter); known {
 		c.Workers = cmp.Or(c.Workers, chapter.Worker)
 		c.Single, c.RawCalls = chapter.Serial, !chapter.Forwards()
+		c.Keeps = chapter.Forwards() && !chapter.Has(book.OneRequest)
 	}
 	secret := make([]byte, 16)
 	rand.Read(secret)
@@ -112,6 +115,7 @@ func startWith(addr string, c Config, lim limits) (*Server, error) {
 		hosts:    allowedHosts(addr, l.Addr()), limits: lim,
 		saving: make(chan struct{}, maxRecordings)}
 	s.col = newCollector(time.Now(), c.BackendAddrs)
+	s.col.pools = c.Keeps
 	s.hub = newHub(s.col, s.snapshot)
 	s.shots = newShooter(s.col)
 	// Streams outlive these: net/http lifts the read deadline once it has the
@@ -139,6 +143,20 @@ func (s *Server) SetProxy(addr string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.proxy = addr
+}
+
+// Drains says what the buttons call that drain a backend, which then gets no
+// new requests, or end that. Until then there are no such buttons.
+func (s *Server) Drains(f func(addr string, drain bool) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drain = f
+}
+
+func (s *Server) drains() func(addr string, drain bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.drain
 }
 
 func (s *Server) proxyAddr() string {
@@ -178,19 +196,22 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /recording.html", s.recording)
 	mux.HandleFunc("POST /shoot", s.action(s.shoot))
 	mux.HandleFunc("POST /backend", s.action(s.switchBackend))
+	mux.HandleFunc("POST /drain", s.action(s.drainBackend))
 	mux.HandleFunc("POST /slow", s.action(s.slowMotion))
 	return s.guard(mux)
 }
 
 // hello returns what opens a stream or a recording.
 func (s *Server) hello(token string) hello {
+	open := s.col.open()
 	s.col.mu.Lock()
 	defer s.col.mu.Unlock()
 	h := hello{Chapter: s.config.Chapter, Workers: s.config.Workers, Proxy: s.proxyAddr(),
 		Single: s.config.Single, RawCalls: s.config.RawCalls,
-		Forwards: len(s.config.BackendAddrs) > 0,
-		Demo:     s.config.Backends != nil, Token: token, StartedAt: s.col.start.UnixMilli(),
-		Now: s.col.now(), Listening: append([]record{}, s.col.listening...), Children: []record{}}
+		Forwards: len(s.config.BackendAddrs) > 0, Keeps: s.config.Keeps,
+		Demo: s.config.Backends != nil, Token: token, StartedAt: s.col.start.UnixMilli(),
+		Now: s.col.now(), Listening: append([]record{}, s.col.listening...), Children: []record{},
+		Open: open}
 	for _, started := range s.col.workers {
 		h.Children = append(h.Children, started)
 	}
@@ -200,7 +221,7 @@ func (s *Server) hello(token string) hello {
 // snapshot returns the counts as viewers get them.
 func (s *Server) snapshot() snapshot {
 	counts, _ := s.col.snapshot()
-	now := snapshot{At: s.col.now(), Counts: counts}
+	now := snapshot{At: s.col.now(), Counts: counts, Drains: s.drains() != nil}
 	if s.config.Narrator != nil {
 		now.SlowMS = s.config.Narrator.Pause().Milliseconds()
 	}
@@ -219,8 +240,8 @@ func (s *Server) snapshot() snapshot {
 
 // command is the body of every action.
 type command struct {
-	What    string `json:"what"`    // shoot: which clients; backend: "stop" or "start"
-	Backend int    `json:"backend"` // backend: its index
+	What    string `json:"what"`    // shoot: which clients; backend, drain: what to do
+	Backend int    `json:"backend"` // backend, drain: its index
 	MS      int    `json:"ms"`      // slow: milliseconds
 }
 
@@ -251,7 +272,12 @@ func (s *Server) action(do func(command) error) http.HandlerFunc {
 	}
 }
 
-func (s *Server) shoot(c command) error { return s.shots.fire(s.proxyAddr(), c.What) }
+func (s *Server) shoot(c command) error {
+	if c.What == "row" && !s.config.Keeps {
+		return errRefused("this program keeps no connection for another request")
+	}
+	return s.shots.fire(s.proxyAddr(), c.What)
+}
 
 func (s *Server) switchBackend(c command) error {
 	b := s.config.Backends
@@ -266,6 +292,19 @@ func (s *Server) switchBackend(c command) error {
 		return b.Restart(c.Backend)
 	}
 	return errRefused("a backend can be stopped or started")
+}
+
+func (s *Server) drainBackend(c command) error {
+	drain := s.drains()
+	switch {
+	case drain == nil:
+		return errRefused("this program drains no backend")
+	case c.Backend < 0 || c.Backend >= len(s.config.BackendAddrs):
+		return errRefused("there is no such backend")
+	case c.What != "drain" && c.What != "resume":
+		return errRefused("a backend can be drained, or that be ended")
+	}
+	return drain(s.config.BackendAddrs[c.Backend], c.What == "drain")
 }
 
 func (s *Server) slowMotion(c command) error {

@@ -12,7 +12,7 @@ import (
 // used again, so that a busy proxy's sink allocates nothing.
 const (
 	segmentSize = 64 << 10   // bytes
-	maxSegments = 72         // 4.5 MiB, about 60,000 events
+	maxSegments = 96         // 6 MiB, about 80,000 events
 	maxString   = 1 << 10    // bytes of one string that are kept
 	maxRecord   = 10 << 10   // bytes; eight strings and eleven numbers fit
 	minute      = 60_000_000 // microseconds
@@ -123,7 +123,7 @@ type record struct {
 	Failed  bool   `json:"failed,omitempty"`  // request, step 10: it counts as failed
 	Fault   string `json:"fault,omitempty"`   // whose failure Err is
 	Worker  string `json:"worker,omitempty"`  // who did it
-	State   string `json:"state,omitempty"`   // worker: started or exited
+	State   string `json:"state,omitempty"`   // of a worker, a connection, a try or a backend
 	Name    string `json:"name,omitempty"`    // client: which button
 	Calls   string `json:"calls,omitempty"`   // system calls
 	Peer    string `json:"peer,omitempty"`    // the other end's address
@@ -133,7 +133,9 @@ type record struct {
 
 // kinds gives each kind its packed number.
 var kinds = [...]string{narrate.KindStep, narrate.KindRoute, narrate.KindBody, narrate.KindRequest,
-	narrate.KindIdle, narrate.KindWorker, narrate.KindProblem, kindClient}
+	narrate.KindIdle, narrate.KindPool, narrate.KindTry, narrate.KindHealth,
+	narrate.KindCheck, narrate.KindWorker, narrate.KindProblem,
+	kindClient}
 
 // kindClient is the kind of what the page's own clients do.
 const kindClient = "client"

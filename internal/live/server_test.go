@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"reverseproxy/internal/narrate"
 )
 
@@ -181,6 +183,7 @@ func TestActionsAreBounded(t *testing.T) {
 		want       int
 	}{
 		{"/shoot", `{"what":"everything"}`, 409},
+		{"/shoot", `{"what":"row"}`, 409}, // the program keeps no connection
 		{"/shoot", `{`, 400},
 		{"/shoot", strings.Repeat(" ", 2000) + `{"what":"one"}`, 400},
 		{"/slow", `{"ms":-1}`, 409},
@@ -299,6 +302,51 @@ func TestStopAndStartBackends(t *testing.T) {
 		if status, _ := act(body); status != 409 {
 			t.Errorf("%s: status %d, want 409", body, status)
 		}
+	}
+}
+
+// TestDrain: without a function that drains there is no button, and nothing to
+// press; with it only the page's own requests reach it.
+func TestDrain(t *testing.T) {
+	b := &fakeBackends{}
+	s := start(t, Config{BackendAddrs: b.Addrs()})
+	token := map[string]string{"X-Live-Token": s.token}
+	const drain, resume = `{"what":"drain","backend":1}`, `{"what":"resume","backend":1}`
+	status, _ := send(t, s, "POST", "/drain", drain, token)
+	if button := s.snapshot().Drains; status != 409 || button {
+		t.Errorf("a program that drains nothing: status %d, button %t", status, button)
+	}
+	var asked []string
+	s.Drains(func(addr string, drain bool) error {
+		asked = append(asked, fmt.Sprint(addr, " ", drain))
+		if !drain {
+			return errors.New("it is the last one")
+		}
+		return nil
+	})
+	if !s.snapshot().Drains {
+		t.Error("there is no button")
+	}
+	for _, c := range []struct {
+		body   string
+		fields map[string]string
+		want   int
+	}{
+		{drain, token, 204},
+		{resume, token, 409},
+		{`{"what":"drain","backend":2}`, token, 409},
+		{`{"what":"drain","backend":-1}`, token, 409},
+		{`{"what":"stop","backend":1}`, token, 409},
+		{drain, nil, 403},
+		{drain, map[string]string{"X-Live-Token": s.token, "Origin": "http://evil.example"}, 403},
+	} {
+		if status, body := send(t, s, "POST", "/drain", c.body, c.fields); status != c.want {
+			t.Errorf("%s: status %d (%s), want %d", c.body, status, strings.TrimSpace(body), c.want)
+		}
+	}
+	want := []string{"127.0.0.1:8001 true", "127.0.0.1:8001 false"}
+	if diff := cmp.Diff(want, asked); diff != "" {
+		t.Errorf("asked for (-want +got):\n%s", diff)
 	}
 }
 

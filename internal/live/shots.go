@@ -23,7 +23,9 @@ const (
 	shotTimeout    = 120 * time.Second // for a client from dial to end
 	silence        = 60 * time.Second  // how long a silent client waits to be cut off
 	halfPause      = time.Second       // before a client leaves in the middle
-	leaveAfter     = 1 << 20           // bytes of an answer before a client leaves
+	inARow         = 6                 // requests of a client that keeps its connection
+	rowPause       = 150 * time.Millisecond
+	leaveAfter     = 1 << 20 // bytes of an answer before a client leaves
 	shotGrace      = 100 * time.Millisecond
 )
 
@@ -37,6 +39,7 @@ type shot struct {
 var shots = map[string]shot{
 	"one":    {1, get("/api/data")},
 	"ten":    {10, get("/slow?ms=200")},
+	"row":    {1, sendRow},
 	"slow":   {1, get("/slow?ms=2000")},
 	"big":    {1, get("/bytes?n=50000000")},
 	"drop":   {1, get("/drop?after=1000")},
@@ -179,22 +182,45 @@ func (s *shooter) close() {
 // get returns a client that sends a whole request and reads the whole answer.
 func get(path string) func(net.Conn, string) (int, int64, error) {
 	return func(c net.Conn, host string) (int, int64, error) {
-		if err := sendRequest(c, host, path); err != nil {
+		if err := sendRequest(c, host, path, "Connection: close\r\n"); err != nil {
 			return 0, 0, err
 		}
-		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if err != nil {
-			return 0, 0, err
-		}
-		n, err := io.Copy(io.Discard, resp.Body)
-		return resp.StatusCode, n, err
+		return readAnswer(bufio.NewReader(c))
 	}
 }
 
-func sendRequest(c net.Conn, host, path string) error {
+func sendRequest(c net.Conn, host, path, fields string) error {
 	_, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\n"+
-		"User-Agent: live-page\r\nConnection: close\r\n\r\n", path, host)
+		"User-Agent: live-page\r\n%s\r\n", path, host, fields)
 	return err
+}
+
+func readAnswer(r *bufio.Reader) (status int, bytes int64, err error) {
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	n, err := io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, n, err
+}
+
+// sendRow sends one request after another on its connection, and leaves.
+func sendRow(c net.Conn, host string) (status int, bytes int64, err error) {
+	r := bufio.NewReader(c)
+	for i := range inARow {
+		if i > 0 {
+			time.Sleep(rowPause)
+		}
+		if err := sendRequest(c, host, "/slow?ms=100", ""); err != nil {
+			return status, bytes, err
+		}
+		answered, n, err := readAnswer(r)
+		if err != nil {
+			return status, bytes, fmt.Errorf("request %d of %d: %w", i+1, inARow, err)
+		}
+		status, bytes = answered, bytes+n
+	}
+	return status, bytes, nil
 }
 
 // beSilent connects and says nothing until it is cut off.
@@ -223,7 +249,7 @@ func sendHalf(c net.Conn, host string) (int, int64, error) {
 
 // leaveHalfway resets its connection in the middle of a big answer.
 func leaveHalfway(c net.Conn, host string) (int, int64, error) {
-	if err := sendRequest(c, host, "/bytes?n=50000000"); err != nil {
+	if err := sendRequest(c, host, "/bytes?n=50000000", "Connection: close\r\n"); err != nil {
 		return 0, 0, err
 	}
 	n, err := io.CopyN(io.Discard, c, leaveAfter)

@@ -100,7 +100,7 @@ func (b *bench) testManyChildren(t *testing.T) {
 	o.evaluate(`import('./store.js').then(({ Store }) => {
 		const kind = 'worker', state = 'started';
 		const started = (worker, conn, t = 2) => ({ kind, state, worker, conn, t });
-		const store = new Store({ children: [started('standing', 0, 1)] });
+		const store = new Store({ open: [], children: [started('standing', 0, 1)] });
 		const start = (worker, conn) => store.add(started(worker, conn));
 		start('standing 2'); start('child 1', 7); start('child 2', 8);
 		store.missed({ events: 9, open: [8], workers: ['standing', 'standing 2', 'child 2'] });
@@ -158,7 +158,7 @@ func (b *bench) testRequests(t *testing.T) {
 	o.until(counter("idle", 1) + " && " + counter("inFlight", 0) + " && " + counter("requests", 3))
 	o.until(`rows().length === 1 && rows()[0].getAttribute('data-requests') === '3'`)
 	o.until(`results()[0].startsWith('3 requests · ')`) // none of them failed
-	o.until(`document.querySelector('#steps-title').textContent.includes('request 3')`)
+	o.until(`document.querySelector('#steps-request').textContent.startsWith('request 3: GET /3')`)
 	o.until(`document.querySelector('[data-step="6"]').textContent.includes('reused, try 2')`)
 	// The page has room for the counts, and an idle connection is nobody's step.
 	var faults []string
@@ -226,6 +226,7 @@ func (b *bench) testNothingIsCovered(t *testing.T) {
 		{"ch3_process_model", "tt", []string{"-slow-motion", "100ms"}},
 		{"ch4_threaded", "ttt", []string{"-slow-motion", "100ms"}},
 		{"ch5_load_balancer", "2tt", []string{"-slow-motion", "100ms"}},
+		{"ch6_keep_alive", "tt", []string{"-slow-motion", "100ms", "-keepalive", "2"}},
 	} {
 		t.Run(c.chapter, func(t *testing.T) {
 			p := b.run(t, c.chapter, c.flags...)

@@ -49,6 +49,7 @@ const (
 	KindBudget  = "budget"  // the retry budget has changed
 	KindHealth  = "health"  // a backend is in another state than before
 	KindCheck   = "check"   // a backend was asked whether it is well
+	KindQueue   = "queue"   // more or fewer requests wait for a backend
 	KindWorker  = "worker"  // a child process started or ended
 	KindProblem = "problem" // something failed that belongs to no connection
 	KindReady   = "ready"   // the proxy listens
@@ -121,6 +122,7 @@ type Event struct {
 	Err      string    `json:"error,omitempty"`    // what went wrong
 	Fault    string    `json:"fault,omitempty"`    // whose Err is: "client", "backend", "proxy"
 	Failed   bool      `json:"failed,omitempty"`   // the client is left without its answer
+	Waiting  int       `json:"waiting,omitempty"`  // queue: how many requests are in it
 	Listen   string    `json:"listen,omitempty"`   // ready, watch: the address
 	Backends []string  `json:"backends,omitempty"` // ready: the backends' addresses
 	*Budget            // budget: level and full; nil for other kinds

@@ -129,6 +129,13 @@ func (n *Narrator) Check(backend string, status int, took time.Duration, err err
 	n.Emit(e)
 }
 
+// Queue reports that so many requests wait until a backend may have another one.
+func (n *Narrator) Queue(waiting int) {
+	if n.level == All {
+		n.Emit(Event{Kind: KindQueue, Name: "queue", Waiting: waiting})
+	}
+}
+
 // Listening narrates steps 1–3. net.Listen makes all three system calls
 // before it returns, so they are told together, once they have succeeded.
 func (n *Narrator) Listening(addr net.Addr) {

@@ -57,8 +57,11 @@ func describe(e Event) string {
 		icon, text = "🪙", describeBudget(e)
 	case KindHealth:
 		icon, text = health[e.State], "Backend "+e.Peer+" is "+e.State+": "+e.Text
-	case KindCheck:
-		icon, text = "🩺", describeCheck(e)
+		if e.Peer == "" {
+			icon, text = "🚦", e.Text
+		}
+	case KindQueue:
+		icon, text = "⏳", fmt.Sprintf("Requests that wait for a backend: %d", e.Waiting)
 	case KindBody:
 		icon, text = "📤", "Forwarded the request's body ("+count(e.Bytes, "byte")+")"
 	case KindIdle:
@@ -70,7 +73,7 @@ func describe(e Event) string {
 		icon, text = "👷", e.Worker+" "+e.Text
 	case KindProblem:
 		return "❌ " + Wrap(e.Err, 3, 3)
-	default:
+	default: // a check, too: what it changes is told
 		return ""
 	}
 	if e.Err != "" && e.Step != Close {
@@ -153,17 +156,6 @@ func describeBudget(e Event) string {
 	text := fmt.Sprintf("Retry budget: %.4g of %.4g tokens", e.Level, e.Full)
 	if e.Low() {
 		text += fmt.Sprintf(", no further tries until it is above %.4g", e.Full/2)
-	}
-	return text
-}
-
-func describeCheck(e Event) string {
-	text := "Checked " + e.Peer
-	if e.Status != 0 {
-		text += fmt.Sprintf(": %d in %s", e.Status, Elapsed(e.Elapsed))
-	}
-	if e.Err != "" {
-		text += ": " + e.Err
 	}
 	return text
 }

@@ -13,3 +13,6 @@ func interruptGroup(cmd *exec.Cmd) { _ = cmd.Process.Kill() }
 func killGroup(cmd *exec.Cmd) { _ = cmd.Process.Kill() }
 
 func kill(int) {}
+
+// Shell is the command line that runs text.
+func Shell(text string) []string { return []string{"cmd", "/C", text} }

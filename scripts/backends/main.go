@@ -1,7 +1,7 @@
 // Command backends starts the demo backends on their own, for a proxy started
 // in another terminal:
 //
-//	go run ./scripts/backends [-host 127.0.0.1] [-ports 8000,8001,8002]
+//	go run ./scripts/backends [-host 127.0.0.1] [-ports 8000,8001,8002] [-capacity 100]
 //
 // One line for each backend, "Ready on HOST:PORT ...", says that it listens
 // and where. Ctrl+C (SIGINT) or SIGTERM ends all with a tally and exit code 0; an
@@ -27,7 +27,8 @@ import (
 
 const (
 	defaultPorts = "8000,8001,8002"
-	maxBackends  = 100 // more than that is a slip of the finger
+	maxBackends  = 100    // more than that is a slip of the finger
+	maxCapacity  = 10_000 // requests a second: the clock is no finer
 )
 
 func main() {
@@ -38,7 +39,7 @@ func main() {
 
 // run starts the backends, waits for the context's end and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	host, ports, err := parse(args, stderr)
+	host, ports, capacity, err := parse(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
@@ -49,7 +50,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	for i, port := range ports {
 		addrs[i] = net.JoinHostPort(host, port)
 	}
-	group, err := backends.Start(addrs)
+	group, err := backends.StartLimited(addrs, capacity)
 	if err != nil {
 		fmt.Fprintln(stderr, cure(err))
 		return 1
@@ -64,12 +65,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // parse reads the flags. What is wrong with them has been printed when it
 // returns an error.
-func parse(args []string, stderr io.Writer) (host string, ports []string, err error) {
+func parse(args []string, stderr io.Writer) (host string, ports []string, capacity int,
+	err error) {
 	flags := flag.NewFlagSet("backends", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&host, "host", "127.0.0.1", "`address` of this machine to listen on")
 	list := flags.String("ports", defaultPorts,
 		"`ports` separated by commas, one backend each; 0 takes a free one")
+	flags.IntVar(&capacity, "capacity", 0, "most `requests` a second that each backend serves, "+
+		"one after another;\n200 wait, or the work of 2 s, and others get 503; 0 serves all at once")
 	flags.Usage = func() {
 		fmt.Fprint(stderr, "Starts demo backends for a proxy to stand in front of.\n\n"+
 			"Usage: go run ./scripts/backends [flags]\n")
@@ -77,9 +81,11 @@ func parse(args []string, stderr io.Writer) (host string, ports []string, err er
 		fmt.Fprint(stderr, "\nEach backend answers:\n", backends.Endpoints)
 	}
 	if err := flags.Parse(args); err != nil {
-		return "", nil, err
+		return "", nil, 0, err
 	}
-	if flags.NArg() > 0 {
+	if capacity < 0 || capacity > maxCapacity {
+		err = fmt.Errorf("-capacity must be 0 to %d", maxCapacity)
+	} else if flags.NArg() > 0 {
 		err = fmt.Errorf("unexpected argument %q: ports are given as -ports %s",
 			flags.Arg(0), defaultPorts)
 	} else {
@@ -88,7 +94,7 @@ func parse(args []string, stderr io.Writer) (host string, ports []string, err er
 	if err != nil {
 		fmt.Fprintf(stderr, "backends: %v\n", err)
 	}
-	return host, ports, err
+	return host, ports, capacity, err
 }
 
 // splitPorts reads a list of port numbers, 0 to 65535, without duplicates

@@ -131,7 +131,7 @@ func TestBadFlags(t *testing.T) {
 		{"-ports", ""}, {"-ports", "8000,"}, {"-ports", "65536"}, {"-ports", "-1"},
 		{"-ports", "http"},
 		{"-ports", "8000,08000"}, {"-ports", strings.Repeat("0,", 100) + "0"}, {"8000"},
-		{"-no-such-flag"},
+		{"-no-such-flag"}, {"-capacity", "-1"}, {"-capacity", "10001"},
 	} {
 		p := launch(t, args...)
 		if out, code := p.end(t); code != 2 || out != "" || p.Stderr.String() == "" {

@@ -67,7 +67,7 @@ var sections = []struct{ workloads, pictures, title, text string }{
 	{"f", "bench-burst", "A burst",
 		"A thousand connections at the same moment. A backlog of 5 or 10 overflows, and the " +
 			"client's kernel " +
-			"tries again after 1, 3, 7 seconds."},
+			"tries again after 1, 2, 3, 4, 5, 7 seconds (before Linux 6.5: 1, 3, 7)."},
 }
 
 // writeHTML writes one page that needs nothing else.

@@ -28,6 +28,12 @@ var mends = []mend{
 		"`proxy_buffers 4 32k`"},
 	{"nginx", "trailer-response", "nginx 1.27.2 with the settings `proxy_pass_trailers on` and " +
 		"`proxy_set_header TE $http_te`"},
+	{"nginx", "pool-hint", "the setting `keepalive_timeout` of its upstream, if it is less than " +
+		"what any backend says"},
+	{"nginx", "retry-body", "the setting `proxy_request_buffering on`, its default"},
+	{"HAProxy", "pool-race-close pool-race-reset pool-race-408 retry-broken", "the settings " +
+		"`retry-on conn-failure empty-response 408` and " +
+		"`http-request disable-l7-retry unless METH_GET`"},
 	{"HAProxy", "resp-nul smuggle-nul", "HAProxy 3.0"},
 	{"HAProxy", "limit-uri-414 limit-head-431", "HAProxy 3.3"},
 	{"HAProxy", "line-high-bytes", "a newer HAProxy (3.5-dev5)"},
@@ -52,6 +58,8 @@ var mends = []mend{
 		"documentation warns of what that opens"},
 	{httputilName, "via-request", "a line in Rewrite that adds Via"},
 	{httputilName, "error-body timeout-504", "an ErrorHandler of one's own"},
+	{httputilName, "pool-hint", "the setting `Transport.IdleConnTimeout`, if it is less than " +
+		"what any backend says"},
 	{httputilName, "limit-line-64k", "the setting `Server.MaxHeaderBytes`"},
 }
 

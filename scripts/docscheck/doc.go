@@ -1,7 +1,7 @@
 // Command docscheck keeps the book true: it compares what the pages quote, show
 // and link to with the source and with fresh runs of the programs.
 //
-//	go run ./scripts/docscheck [-u] [-norun] [PAGE.md ...]
+//	go run ./scripts/docscheck [-u] [-norun] [-c DIR] [PAGE.md ...]
 //
 // Without arguments it checks README.md, docs/**/*.md and scripts/**/README.md.
 // It prints FILE:LINE and the difference for everything that has drifted and
@@ -83,10 +83,21 @@
 //
 // Options stand between run and the command:
 //
+//	-backends        the demo backends run beside the commands; what they print is not shown
 //	-unordered       compare the lines under each command in any order
 //	-mask REGEXP     what it matches is not compared (no blanks in it; may be repeated)
 //	-needs A,B       skip, with a note, when program A or B is not installed (fail when CI=true)
 //	-timeout 60s     for each foreground command; 20s if not given
+//
+// A block that shows a command, "$ ", has a directive; without one nobody would know
+// whether it is true. One that cannot be run says so: the line above it is
+// "*Not run by docscheck: REASON*".
+//
+// # C programs
+//
+// DIR/X.c in a command is a C program: that of the folder that -c names, or a stand-in
+// in testdata/c, which makes the same mistakes. Either is copied with free ports in the
+// place of its fixed ones.
 //
 // # Links
 //

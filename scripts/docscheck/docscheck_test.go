@@ -200,6 +200,9 @@ func TestMalformedPages(t *testing.T) {
 		"<!-- run -bad ls -->\n```\n```\n":               "no option -bad",
 		"<!-- run -->\n```\n$ true\n^C\n```\n":           "nothing runs in the background",
 		"<!-- run -timeout 50ms sleep 5 -->\n```\n```\n": "took longer than 50ms",
+		"```\n$ ls\n```\n":                               "no run comment stands before it",
+		"*Not run by docscheck:*\n```\n$ ls\n```\n":      "no run comment stands before it",
+		"<!-- run cat DIR/none.c -->\n```\n```\n":        "none.c",
 	} {
 		root := repository(t, map[string]string{"README.md": page})
 		if ok, out := check(t, root, false); ok || !strings.Contains(out, want) {
@@ -332,6 +335,29 @@ func TestTranscript(t *testing.T) {
 	}
 	if strings.Count(out, "prints something else") != 1 {
 		t.Errorf("... does not stand for any line:\n%s", out)
+	}
+}
+
+// DIR/X.c is the stand-in or, with -c, the reader's file; both have free ports.
+func TestCPrograms(t *testing.T) {
+	harness.Need(t, "sh")
+	root := repository(t, map[string]string{
+		"README.md": "*Not run by docscheck: it needs root.*\n```\n$ reboot\n```\n\n" +
+			"<!-- run cat DIR/x.c -->\n```\nstand-in on 8080\n```\n",
+		"scripts/docscheck/testdata/c/x.c": "stand-in on 8080\n",
+		"mine/x.c":                         "mine on 8080\n",
+	})
+	if ok, out := check(t, root, false); !ok {
+		t.Errorf("the stand-in is not found:\n%s", out)
+	}
+	var out bytes.Buffer
+	c := checker{root: root, cdir: filepath.Join(root, "mine"), out: &out}
+	if c.run(nil) || !strings.Contains(out.String(), "+mine on 8080") {
+		t.Errorf("the file of -c is not taken:\n%s", out.String())
+	}
+	p := player{ports: map[string]string{"8080": "2345"}}
+	if got := p.portsIn("bind(8080), buffer[8000]"); got != "bind(2345), buffer[8000]" {
+		t.Errorf("got %s", got)
 	}
 }
 

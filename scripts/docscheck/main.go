@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"reverseproxy/internal/book"
 	"reverseproxy/internal/book/linediff"
@@ -18,9 +19,10 @@ func main() {
 	flags := flag.NewFlagSet("docscheck", flag.ContinueOnError)
 	update := flags.Bool("u", false, "rewrite blocks that have drifted")
 	norun := flags.Bool("norun", false, "leave the transcripts alone")
+	cdir := flags.String("c", "", "`folder` of the five C programs; without it stand-ins run")
 	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), "Usage: go run ./scripts/docscheck [-u] [-norun] [PAGE.md "+
-			"...]\n\n"+
+		fmt.Fprint(flags.Output(), "Usage: go run ./scripts/docscheck [-u] [-norun] [-c DIR] "+
+			"[PAGE.md ...]\n\n"+
 			"Compares what the pages quote, show and link to with the source and with fresh\n"+
 			"runs. How to write the comments that it reads: go doc ./scripts/docscheck\n\n")
 		flags.PrintDefaults()
@@ -30,12 +32,15 @@ func main() {
 	} else if err != nil {
 		os.Exit(2)
 	}
+	if *cdir != "" {
+		*cdir, _ = filepath.Abs(*cdir) // commands run elsewhere
+	}
 	root, err := book.Root()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	c := checker{root: root, update: *update, norun: *norun, out: os.Stdout}
+	c := checker{root: root, cdir: *cdir, update: *update, norun: *norun, out: os.Stdout}
 	if !c.run(flags.Args()) {
 		os.Exit(1)
 	}
@@ -44,21 +49,25 @@ func main() {
 // checker checks the pages of one repository.
 type checker struct {
 	root   string
+	cdir   string // the C programs; "": the stand-ins in testdata
 	update bool
 	norun  bool
 	out    io.Writer
 
-	runner *runner // made when the first transcript needs it
+	runner *runner // nil with norun
 }
 
 // run checks the pages, or all of them if none is named, prints what is wrong
 // and says whether nothing is.
 func (c *checker) run(pages []string) bool {
-	defer func() {
-		if c.runner != nil {
-			c.runner.close()
+	if !c.norun {
+		var err error
+		if c.runner, err = newRunner(c.root, c.cdir); err != nil {
+			fmt.Fprintln(c.out, err)
+			return false
 		}
-	}()
+		defer c.runner.close()
+	}
 	if len(pages) == 0 {
 		pages, _ = book.Pages(os.DirFS(c.root))
 	} else {
@@ -118,8 +127,9 @@ func (c *checker) page(page string) result {
 	blocks, problems := parsePage(page, lines)
 	r := result{problems: problems, blocks: len(blocks)}
 	fresh := make([][]string, len(blocks)) // nil: as it is
+	found := c.blocks(blocks)
 	for i, b := range blocks {
-		want, drift, err := c.block(b)
+		want, drift, err := found[i].want, found[i].drift, found[i].err
 		switch {
 		case errors.As(err, new(skip)):
 			r.skipped++
@@ -161,6 +171,33 @@ type skip struct{ reason string }
 
 func (s skip) Error() string { return s.reason }
 
+// outcome is what block returns.
+type outcome struct {
+	want  []string
+	drift string
+	err   error
+}
+
+// atOnce is how many blocks of a page are checked at the same time. Transcripts
+// mostly wait, and each has ports of its own.
+const atOnce = 4
+
+// blocks checks the blocks of a page.
+func (c *checker) blocks(blocks []block) []outcome {
+	found := make([]outcome, len(blocks))
+	slots := make(chan struct{}, atOnce)
+	var all sync.WaitGroup
+	for i, b := range blocks {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			found[i].want, found[i].drift, found[i].err = c.block(b)
+		})
+	}
+	all.Wait()
+	return found
+}
+
 // block makes the text that a block should hold, and describes how the block
 // differs from it, "" if it does not.
 func (c *checker) block(b block) (want []string, drift string, err error) {
@@ -186,11 +223,6 @@ func (c *checker) transcript(b block) (want []string, drift string, err error) {
 	s, err := parseScript(b.args, b.text)
 	if err != nil {
 		return nil, "", err
-	}
-	if c.runner == nil {
-		if c.runner, err = newRunner(c.root); err != nil {
-			return nil, "", err
-		}
 	}
 	return c.runner.check(s, c.update)
 }

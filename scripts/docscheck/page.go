@@ -36,7 +36,12 @@ var (
 func parsePage(page string, lines []string) (blocks []block, problems []problem) {
 	for i := 0; i < len(lines); i++ {
 		if fence.MatchString(lines[i]) {
-			i = closingFence(lines, i)
+			end := closingFence(lines, i)
+			if isCommand(lines[i+1:end]) && (i == 0 || !unrun.MatchString(lines[i-1])) {
+				problems = append(problems, problem{page, i + 1,
+					"a command is shown, and no run comment stands before it"})
+			}
+			i = end
 			continue
 		}
 		m := directive.FindStringSubmatch(lines[i])
@@ -77,6 +82,14 @@ func parsePage(page string, lines []string) (blocks []block, problems []problem)
 		i = b.end
 	}
 	return blocks, problems
+}
+
+// unrun is the line above a block of commands that docscheck cannot run.
+var unrun = regexp.MustCompile(`^\s*\*Not run by docscheck: .+\*$`)
+
+// isCommand reports whether a block shows a command and what it prints.
+func isCommand(block []string) bool {
+	return len(block) > 0 && strings.HasPrefix(strings.TrimSpace(block[0]), "$ ")
 }
 
 // closingFence returns the index of the line that closes the fence opened on

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"reverseproxy/internal/book"
@@ -21,14 +21,23 @@ import (
 	"reverseproxy/internal/proc"
 )
 
-// runner runs transcripts. It builds each program once.
+// runner runs transcripts, several at once. It builds each program once.
 type runner struct {
-	root  string
-	dir   string            // for binaries and curl's settings
+	root string
+	cdir string // where DIR/X.c of a command is found
+	dir  string // for binaries and curl's settings
+
+	alone sync.RWMutex // held for writing by a second try, which nothing disturbs
+
+	mu    sync.Mutex        // guards the rest
 	built map[string]string // package path, "./ch4_threaded", to binary
+	taken map[string]bool   // ports
 }
 
-func newRunner(root string) (*runner, error) {
+func newRunner(root, cdir string) (*runner, error) {
+	if cdir == "" {
+		cdir = filepath.Join(root, "scripts", "docscheck", "testdata", "c")
+	}
 	dir, err := os.MkdirTemp("", "docscheck")
 	if err != nil {
 		return nil, err
@@ -36,7 +45,8 @@ func newRunner(root string) (*runner, error) {
 	// The length of curl's name for itself is part of every byte count.
 	err = os.WriteFile(filepath.Join(dir, ".curlrc"), []byte("user-agent = \"curl/8.14.1\"\n"),
 		0o644)
-	return &runner{root: root, dir: dir, built: map[string]string{}}, err
+	return &runner{root: root, cdir: cdir, dir: dir, built: map[string]string{},
+		taken: map[string]bool{}}, err
 }
 
 func (r *runner) close() { os.RemoveAll(r.dir) }
@@ -56,9 +66,13 @@ func (r *runner) check(s script, update bool) (want []string, drift string, err 
 			return nil, "", skip{program + " is not installed"}
 		}
 	}
+	r.alone.RLock()
 	printed, err := r.play(s, true)
+	r.alone.RUnlock()
 	if err != nil || !s.agrees(printed) {
+		r.alone.Lock()
 		printed, err = r.play(s, false)
+		r.alone.Unlock()
 	}
 	if err != nil {
 		return nil, "", err
@@ -85,10 +99,18 @@ func (r *runner) check(s script, update bool) (want []string, drift string, err 
 // expects tells when background programs have printed everything.
 func (r *runner) play(s script, quick bool) (printed [][]string, err error) {
 	p := &player{runner: r, timeout: s.timeout}
-	if p.ports, err = freePorts(); err != nil {
+	if p.ports, err = r.freePorts(); err != nil {
 		return nil, err
 	}
 	defer p.stop()
+	if s.backends {
+		beside, err := p.start("go run ./scripts/backends")
+		if err != nil {
+			return nil, err
+		}
+		defer beside.Kill()
+		beside.awaitReady()
+	}
 	for _, c := range s.commands {
 		expect := -1
 		if quick && !s.hidden && !slices.Contains(c.want, ellipsis) {
@@ -125,14 +147,15 @@ func defaultFlags(pkg string) string {
 	return " -listen " + book.Listen + " " + c.BackendFlag() + " " + strings.Join(c.Backends, ",")
 }
 
-// freePorts finds a free port for each documented one. All have four digits, so
-// that what is printed keeps its width.
-func freePorts() (map[string]string, error) {
+// freePorts finds a free port for each documented one, none twice. All have four
+// digits, so that what is printed keeps its width.
+func (r *runner) freePorts() (map[string]string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	ports := map[string]string{}
 	for range 10_000 {
 		port := strconv.Itoa(2100 + rand.IntN(5900))
-		if slices.Contains(documented, port) ||
-			slices.Contains(slices.Collect(maps.Values(ports)), port) {
+		if slices.Contains(documented, port) || r.taken[port] {
 			continue
 		}
 		l, err := net.Listen("tcp", "127.0.0.1:"+port)
@@ -140,6 +163,7 @@ func freePorts() (map[string]string, error) {
 			continue
 		}
 		l.Close()
+		r.taken[port] = true
 		ports[documented[len(ports)]] = port
 		if len(ports) == len(documented) {
 			return ports, nil
@@ -168,6 +192,7 @@ type process struct {
 var (
 	goRun    = regexp.MustCompile(`\bgo run (\./[\w./-]+)`)
 	portWord = regexp.MustCompile(`([?&]\w+=)?\b(` + strings.Join(documented, "|") + `)\b`)
+	cSource  = regexp.MustCompile(`\bDIR/(\w+\.c)\b`)
 )
 
 // command runs one command and returns what it and the background printed.
@@ -222,7 +247,7 @@ func (p *player) start(text string) (*process, error) {
 		simple: strings.HasPrefix(text, "go run ") && !strings.ContainsAny(text, "|;&<>")}
 	r.Cmd.Dir = p.root
 	r.Cmd.Env = append(os.Environ(), "NO_COLOR=1", "TERM=dumb", "TZ=UTC", "LC_ALL=C.UTF-8",
-		"CURL_HOME="+p.dir)
+		"CURL_HOME="+p.dir, "CPATH="+p.cdir)
 	r.Cmd.Stderr, r.Cmd.Stdout = &r.Stdout, &r.Stdout
 	return r, r.Start()
 }
@@ -238,11 +263,13 @@ func (p *player) prepare(text string) (string, error) {
 		}
 		return binary + defaultFlags(pkg)
 	})
-	text = portWord.ReplaceAllStringFunc(text, func(word string) string {
-		if free, ok := p.ports[word]; ok {
-			return free
+	text = p.portsIn(text)
+	text = cSource.ReplaceAllStringFunc(text, func(source string) string {
+		file, err := p.copyC(cSource.FindStringSubmatch(source)[1])
+		if err != nil {
+			failed = err
 		}
-		return word // "?n=8000" is no port
+		return file
 	})
 	if n := len(p.background); n > 0 {
 		text = strings.ReplaceAll(text, "$!", strconv.Itoa(p.background[n-1].PID()))
@@ -250,8 +277,30 @@ func (p *player) prepare(text string) (string, error) {
 	return text, failed
 }
 
+// portsIn puts free ports in the place of those that pages write.
+func (p *player) portsIn(text string) string {
+	return portWord.ReplaceAllStringFunc(text, func(word string) string {
+		if free, ok := p.ports[word]; ok {
+			return free
+		}
+		return word // "?n=8000" is no port
+	})
+}
+
+// copyC copies a C program, whose ports are fixed, with free ports in their place.
+func (p *player) copyC(name string) (file string, err error) {
+	code, err := os.ReadFile(filepath.Join(p.cdir, name))
+	if err != nil {
+		return "", err
+	}
+	file = filepath.Join(p.dir, p.ports["8080"]+name)
+	return file, os.WriteFile(file, []byte(p.portsIn(string(code))), 0o644)
+}
+
 // build builds a program once and returns the binary's path.
 func (r *runner) build(pkg string) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if binary, ok := r.built[pkg]; ok {
 		return binary, nil
 	}
@@ -266,6 +315,8 @@ func (p *player) documentedPorts(text string) string {
 	for shown, free := range p.ports {
 		text = regexp.MustCompile(`\b`+free+`\b`).ReplaceAllString(text, shown)
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for pkg, binary := range p.built {
 		text = strings.ReplaceAll(text, binary, filepath.Base(pkg))
 	}

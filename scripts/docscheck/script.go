@@ -14,6 +14,7 @@ type script struct {
 	hidden    bool     // the commands stand in the comment, the block is all output
 	want      []string // the block's lines if hidden
 	unordered bool
+	backends  bool // the demo backends run beside it, unseen
 	masks     []*regexp.Regexp
 	needs     []string
 	timeout   time.Duration
@@ -70,8 +71,12 @@ func (s *script) options(args string) (rest string, err error) {
 	for strings.HasPrefix(args, "-") {
 		option, after := cutWord(args)
 		args = after
-		if option == "-unordered" {
+		switch option {
+		case "-unordered":
 			s.unordered = true
+			continue
+		case "-backends":
+			s.backends = true
 			continue
 		}
 		var value string

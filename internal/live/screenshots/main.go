@@ -15,6 +15,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"reverseproxy/internal/book"
 	chromium "reverseproxy/internal/browser"
 	"reverseproxy/internal/live/browser"
 )
@@ -42,6 +43,12 @@ const settle = 900 * time.Millisecond // for ghosts and zoom to come to rest
 
 func done(n int) string {
 	return fmt.Sprintf(`document.querySelectorAll('.row[data-end]:not([display])').length >= %d`, n)
+}
+
+// served is true when so many connections are closed.
+func served(n int) string {
+	return fmt.Sprintf(`document.querySelector('[data-counter="connections"]').dataset.value >= %d
+		&& document.querySelector('[data-counter="inFlight"]').dataset.value == 0`, n)
 }
 
 // waiting is true when so many requests have reached a backend.
@@ -95,6 +102,21 @@ var pictures = []shot{
 	{name: "live-ch4-broken", extra: true, chapter: "ch4_threaded", theme: "light",
 		args: []string{"-request-timeout", "2s"}, keys: []string{"i", "h", "l", "k", "b"},
 		ready: done(5)},
+	{name: "live-ch6-row", extra: true, chapter: "ch6_keep_alive", theme: "light",
+		keys: []string{"a", "a", "a"}, ready: done(3)},
+	{name: "live-ch6-pool", extra: true, chapter: "ch6_keep_alive", theme: "dark",
+		args: []string{"-keepalive", "1"}, keys: []string{"t", "a", "a", "t"}, ready: done(10)},
+	{name: "live-ch6-flow", extra: true, chapter: "ch6_keep_alive", theme: "light",
+		args: []string{"-keepalive", "2", "-keepalive-timeout", "2s"},
+		keys: []string{"v", "t", "k", "l", "a", "t"}, ready: served(23)},
+	{name: "live-ch6-narrow", extra: true, chapter: "ch6_keep_alive", theme: "light", width: 500,
+		height: 1560, keys: []string{"a", "a", "t"}, ready: done(10)},
+	{name: "live-ch7-stopped", extra: true, chapter: "ch7_timeouts_retries", theme: "light",
+		keys: []string{"2", "t"}, ready: done(10)},
+	{name: "live-ch8-drain", extra: true, chapter: "ch8_health_checks", theme: "light",
+		keys: []string{"2", "t", "t"}, ready: done(10)},
+	{name: "live-ch8-narrow", extra: true, chapter: "ch8_health_checks", theme: "dark", width: 500,
+		height: 1560, keys: []string{"2", "a", "t"}, ready: done(9)},
 	{name: "live-1920", extra: true, width: 1920, height: 1080, chapter: "ch5_load_balancer",
 		theme: "light", keys: []string{"2", "t"}, ready: done(10)},
 	{name: "live-1024", extra: true, width: 1024, height: 768, chapter: "ch5_load_balancer",
@@ -152,13 +174,8 @@ func take(tab context.Context, s shot, bin, out string) error {
 		return err
 	}
 	args := append([]string{"-listen", "127.0.0.1:0", "-watch", "127.0.0.1:0"}, s.args...)
-	switch s.chapter {
-	case "ch1_base":
-	case "ch5_load_balancer":
-		args = append(args, "-demo", "-backends", "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0")
-	default:
-		args = append(args, "-demo", "-backend", "127.0.0.1:0")
-	}
+	chapter, _ := book.Find(s.chapter)
+	args = append(args, chapter.Demo()...)
 	program, err := browser.Run(filepath.Join(bin, s.chapter), args...)
 	if err != nil {
 		return err

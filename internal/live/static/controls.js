@@ -8,6 +8,7 @@ const THEMES = ["auto", "light", "dark"];
 
 const KEYS = [
   ["O  T  S  B", "send one, ten at once, a slow one, a big one"],
+  ["A", "six in a row on one connection, where connections are kept"],
   ["I  H  L  K", "broken: silent, half a request, leaves halfway, backend breaks"],
   ["1  2  3", "stop or start that backend (with -demo)"],
   ["Space", "pause, go on"],

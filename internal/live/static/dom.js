@@ -70,9 +70,12 @@ export function micros(us, like = us) {
   return (us / 1000).toFixed(like < 10e3 ? 2 : like < 100e3 ? 1 : 0) + unit("ms");
 }
 
-// count returns a number for people: "12,345", and "128k" from 100,000 on.
-export const count = (n) =>
-  n < 1e5 ? n.toLocaleString("en-US") : `${Math.floor(n / 1e3).toLocaleString("en-US")}k`;
+// count returns a number for people: "12,345", "128k" from 100,000 on, and "1.23M"
+// from a million on.
+export function count(n) {
+  if (n < 1e5) return n.toLocaleString("en-US");
+  return n < 1e6 ? `${Math.floor(n / 1e3)}k` : `${(Math.floor(n / 1e4) / 100).toFixed(2)}M`;
+}
 
 export const plural = (n, word) => (n === 1 ? word : `${word}s`);
 

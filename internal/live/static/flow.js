@@ -5,6 +5,9 @@
 import { $, count, el, micros, plural, pool, say, set, svgEl } from "./dom.js";
 
 const MAX_DOTS = 160;
+const SQUARES = 8; // connections of a backend that are drawn
+const CHECK = 7e5; // microseconds that a health check is seen, there and back
+const REASONS = 2; // why others were closed, the most frequent ones
 const MAX_GHOSTS = 40;
 const MAX_CHIPS = 6;
 const NUMBERED = 24; // up to so many dots carry their connection's number
@@ -28,10 +31,16 @@ export class Flow {
     this.stage.append(this.queueLabel);
     this.ghosts = new Map(); // lane -> its ghost's {x, y}
     this.ghostNodes = pool(layer(), () => svgEl("circle"));
+    this.checks = pool(layer(), () => svgEl("circle"));
     this.dots = pool(layer(), newDot);
     this.chips = pool($("#workers"), () => el("li"));
+    this.budget = $("#budget");
+    this.level = svgEl("rect", { height: 10 });
+    $(".bucket", root).append(this.level, svgEl("path", { class: "half", d: "M50 0V10" }));
     this.last = performance.now();
-    new ResizeObserver(() => (this.geometry = null)).observe(root);
+    const resized = new ResizeObserver(() => (this.geometry = null));
+    resized.observe(root);
+    resized.observe(this.list); // cards grow with what they say
     this.reset(store);
   }
 
@@ -40,14 +49,17 @@ export class Flow {
     this.ghosts.clear();
     this.list.replaceChildren();
     this.cards.clear();
+    delete this.root.dataset.health;
     this.geometry = null;
   }
 
   draw(t) {
     const counts = this.store.snapshotAt(t);
     if (counts) this.drawBackends(counts);
+    if (counts) this.drawBudget(counts);
     this.drawWorkers(t);
     this.geometry ??= this.measure();
+    this.drawChecks(t);
     this.drawDots(t);
   }
 
@@ -71,12 +83,112 @@ export class Flow {
       set(card.failures, "class", b.failures ? "bad" : null);
       say(card.p50, b.p50 ? micros(b.p50) : "–");
       say(card.p99, b.p99 ? micros(b.p99) : "–");
-      say(card.state, b.running ? "" : "stopped");
+      this.drawHealth(card, b, counts.drains, i);
+      this.drawPool(card, b.pool, b.health);
       if (card.button) {
         say(card.button, b.running ? "Stop" : "Start");
         set(card.button, "data-backend-action", b.running ? "stop" : "start");
       }
     });
+  }
+
+  // drawHealth says how a backend is, and has the button that drains it.
+  drawHealth(card, { running, health }, drains, index) {
+    if (health && !this.root.dataset.health) {
+      this.root.dataset.health = "true"; // cards are wider then
+      this.geometry = null;
+    }
+    if (health && !card.root.dataset.health) $(".figures", card.root).append(card.state);
+    // Until something else is known of it, it counts as up, also if it is stopped.
+    const state = health && (health.state || "up");
+    set(card.root, "data-health", state);
+    say(card.state, state ?? (running ? "" : "stopped"));
+    set(card.state, "title", health?.why ? `since ${health.why}` : null);
+    if (!drains || !this.act) return;
+    if (!card.drain) {
+      card.drain = el("button", { type: "button", "data-drain": index });
+      card.drain.addEventListener("click", () =>
+        this.act("drain", { what: card.drain.textContent.toLowerCase(), backend: index }),
+      );
+      card.title.append(card.drain);
+    }
+    say(card.drain, health?.state === "draining" ? "Resume" : "Drain");
+  }
+
+  // drawChecks draws each health check as a dot that goes to its backend and back.
+  // Most take too little time to be seen; the dot is slow enough.
+  drawChecks(t) {
+    const { proxy, cards, unit } = this.geometry;
+    let n = 0;
+    for (const e of this.store.checks) {
+      const dock = cards.get(e.peer),
+        done = (t - e.t + e.us) / Math.max(CHECK, e.us);
+      if (!dock || done < 0 || done > 1) continue;
+      const there = still.matches ? 1 : 1 - Math.abs(2 * done - 1);
+      const dot = this.checks.at(n++);
+      set(dot, "class", e.err && done > 0.5 ? "check failed" : "check");
+      set(dot, "cx", (proxy.right + (dock.left - proxy.right) * there).toFixed(1));
+      set(dot, "cy", (proxy.y + (dock.y - proxy.y) * there).toFixed(1));
+      set(dot, "r", (0.5 * unit).toFixed(1));
+    }
+    this.checks.hideFrom(n);
+  }
+
+  // drawBudget draws the bucket of tokens for further tries, with a line at the
+  // half, below which there are none; and says what else goes for all backends.
+  drawBudget({ budget, retries, mode, waiting }) {
+    const text = retries ? [`${count(retries)} tried again`] : [];
+    const low = budget && budget.level <= budget.full / 2;
+    set(this.budget, "data-low", low);
+    set(this.budget, "data-level", budget?.level);
+    if (budget) {
+      const { level, full } = budget;
+      set(this.level, "width", (100 * level) / full);
+      text.unshift(`retry budget ${+level.toFixed(1)} of ${full}`);
+      if (low) text.push("further tries withheld");
+    }
+    if (mode) text.push(mode);
+    if (waiting) text.push(`${count(waiting)} ${waiting === 1 ? "waits" : "wait"} for a backend`);
+    set(this.budget, "data-mode", mode);
+    set(this.budget, "hidden", text.length ? null : "");
+    set(this.level.parentNode, "hidden", budget ? null : "");
+    say($("p", this.budget), text.join(" · "));
+  }
+
+  // drawPool draws a backend's connections: a full square for one in use, an empty
+  // one for one that is idle; and says why others were closed.
+  drawPool(card, p, health) {
+    card.pool.hidden = card.ends.hidden = !p;
+    if (!p) return;
+    const both = p.inUse + p.idle,
+      all = Math.min(both, SQUARES),
+      part = Math.round((all * p.inUse) / Math.max(both, 1)); // at least one of each
+    const busy = Math.min(Math.max(part, Math.min(p.inUse, 1)), all - Math.min(p.idle, 1));
+    for (let i = 0; i < SQUARES; i++)
+      set(card.squares[i], "class", i < busy ? "used" : i < all ? "free" : "none");
+    set(card.pool, "data-idle", p.idle);
+    set(card.pool, "data-in-use", p.inUse);
+    set(card.pool, "data-made", p.made);
+    set(card.pool, "data-reused", p.reused);
+    say(card.inUse, count(p.inUse));
+    say(card.idle, count(p.idle));
+    const ends = [...p.ends].sort((a, b) => b.n - a.n);
+    const lines = [
+      `${count(p.made)} made, used again ${count(p.reused)} ${plural(p.reused, "time")}`,
+      ...ends.map(
+        (e) => `${count(e.n)} closed${e.state === "dropped" ? " while idle" : ""}: ${e.why}`,
+      ),
+    ];
+    if (health) {
+      const checks = `${count(health.failed)} of ${count(health.checks)} checks failed`;
+      const why = health.why && `${health.state}: ${health.why}; `;
+      lines.unshift((why || "") + checks);
+    }
+    set(card.pool, "title", lines.join("\n"));
+    const more = ends.length - REASONS;
+    if (more > 0) lines.splice(-more, more, `and for ${more} more ${plural(more, "reason")}`);
+    lines.forEach((line, i) => say(card.lines.at(i), line));
+    card.lines.hideFrom(lines.length);
   }
 
   newCard(addr, index) {
@@ -86,9 +198,9 @@ export class Flow {
       card[`${name}Label`] = el("span", {}, label);
       return el("span", { "data-figure": name }, card[name], " ", card[`${name}Label`]);
     };
-    card.state = el("em");
+    card.state = el("em", { class: "state" });
     card.dock = el("div", { class: "dock" });
-    const title = el("div", { class: "title" }, el("strong", {}, addr));
+    const title = (card.title = el("div", { class: "title" }, el("strong", {}, addr)));
     if (this.store.hello.demo && this.act) {
       card.button = el(
         "button",
@@ -113,6 +225,17 @@ export class Flow {
       ),
       el("div", { class: "figures" }, figure("p50", "p50"), figure("p99", "p99"), card.state),
     ];
+    card.squares = Array.from({ length: SQUARES }, () => el("i"));
+    card.pool = el(
+      "div",
+      { class: "figures pool" },
+      el("span", { class: "squares", "aria-hidden": "true" }, ...card.squares),
+      figure("inUse", "in use"),
+      figure("idle", "idle"),
+    );
+    card.ends = el("ul", { class: "ends" });
+    card.lines = pool(card.ends, () => el("li"));
+    figures.push(card.pool, card.ends);
     card.root = el(
       "article",
       { class: `card b${index % 6}`, "data-backend": addr, "data-index": index },
@@ -145,9 +268,12 @@ export class Flow {
       .slice(0, chips.size > MAX_CHIPS ? MAX_CHIPS - 1 : MAX_CHIPS);
     shown.forEach(([worker, { text, gone }], i) => {
       const chip = this.chips.at(i);
-      set(chip, "class", gone ? "gone" : text.startsWith(" #") ? "busy" : null);
+      const words = worker + (gone ? " reaped" : text);
+      const state = gone ? "gone" : text.startsWith(" #") ? "busy" : "";
+      const size = words.length > 23 ? "longer" : words.length > 19 ? "long" : "";
+      set(chip, "class", `${state} ${size}`);
       set(chip, "data-worker", worker);
-      say(chip, worker + (gone ? " reaped" : text));
+      say(chip, words);
     });
     if (chips.size > shown.length) {
       const chip = this.chips.at(shown.length);
@@ -223,12 +349,14 @@ export class Flow {
     let n = 0;
     for (const [lane, { at, x, y }] of places) {
       const dot = this.dots.at(n++);
-      set(dot.root, "class", `dot ${this.color(lane, at, t)} ${small ? "small" : ""}`);
+      set(dot.root, "class", `dot ${this.color(at)} ${small ? "small" : ""}`);
       set(dot.root, "data-conn", lane.conn);
       set(dot.root, "data-place", at.place);
       set(dot.root, "transform", `translate(${x.toFixed(1)} ${y.toFixed(1)})`);
       set(dot.circle, "r", (small ? 0.55 : 1.15) * g.unit);
-      say(dot.label, small ? "" : at.failed ? "✕" : at.place === "queue" ? "" : String(lane.conn));
+      const label = small || at.place === "queue" ? "" : at.failed ? "✕" : String(lane.conn);
+      set(dot.label, "class", label.length > 3 ? "long" : null);
+      say(dot.label, label.length > 5 ? "" : label);
     }
     this.dots.hideFrom(n);
     const waiting = here.filter(([, at]) => at.place === "queue").length;
@@ -252,7 +380,7 @@ export class Flow {
       ghost.x = x + (ghost.x - x) * step;
       ghost.y = y + (ghost.y - y) * step;
       const node = this.ghostNodes.at(n++);
-      set(node, "class", `ghost ${this.color(lane, ghost.at, ghost.at.t)}`);
+      set(node, "class", `ghost ${this.color(ghost.at)}`);
       set(node, "cx", ghost.x.toFixed(1));
       set(node, "cy", ghost.y.toFixed(1));
       set(node, "r", gap / 2);
@@ -260,10 +388,10 @@ export class Flow {
     this.ghostNodes.hideFrom(n);
   }
 
-  color(lane, at, t) {
+  color(at) {
     if (at.failed) return "failed";
     if (at.place === "queue") return "waiting";
-    const index = this.cards.get(lane.requestAt(t)?.backend)?.root.dataset.index;
+    const index = this.cards.get(at.backend)?.root.dataset.index;
     return index === undefined ? "" : `b${index % 6}`;
   }
 
@@ -274,8 +402,8 @@ export class Flow {
       groups = new Map(),
       spots = new Map();
     for (const dot of dots) {
-      const [lane, { place }] = dot,
-        dock = g.cards.get(lane.backend);
+      const [, { place, backend }] = dot,
+        dock = g.cards.get(backend);
       const region =
         { queue: g.queue, proxy: g.dock, reply: g.reply, backend: dock, link: dock?.link }[place] ??
         g.clients;

@@ -15,6 +15,7 @@ const WIDEST = 10e6; // a longer burst scrolls
 const SHORTER = 1e6; // of a finished burst that needs no more
 const DENSE = 60; // drawn connections a second from which the lanes show stills
 const STILL = 1e6; // microseconds that each still is shown
+const RING = 3; // radius of the mark of a connection that is used again
 const TINY = 60e3; // a finished burst as short as this is looked at through a microscope
 
 // What has the backend's colour, if there are several.
@@ -67,6 +68,11 @@ export class Lanes {
   // look chooses the lanes to draw. They are drawn as they were at this.t.
   look(now, selected) {
     this.size ??= this.measure();
+    const digits = String(this.store.lanes.at(-1)?.conn ?? "").length;
+    this.size.ids = Math.max(3, 0.62 * digits + 1.5) * this.size.unit;
+    const worker = narrow.matches ? 0 : (this.store.lanes.at(-1)?.worker.length ?? 0);
+    const left = this.size.ids + (0.8 + 0.54 * worker) * this.size.unit;
+    this.size.left = Math.max(left, (narrow.matches ? 3.6 : 12.6) * this.size.unit);
     // So many connections that nobody could follow them: one still a second.
     this.dense = this.store.rateAt(now).drawn >= DENSE;
     this.t = this.dense ? Math.floor(now / STILL) * STILL : now;
@@ -104,7 +110,6 @@ export class Lanes {
     const unit = parseFloat(getComputedStyle(this.root).fontSize);
     return {
       height: r.height,
-      left: (narrow.matches ? 3.6 : 12.6) * unit,
       right: r.width - 12.4 * unit,
       full: r.width,
       axis: 1.6 * unit,
@@ -176,6 +181,9 @@ export class Lanes {
     row.worker = svgEl("text", { class: "worker", dy: "0.35em" });
     row.bars = svgEl("g", { class: "bars" });
     row.pool = pool(row.bars, () => svgEl("rect", { rx: 2 }));
+    row.marks = pool(row.bars, () => svgEl("path"));
+    row.again = pool(row.bars, () => svgEl("text", { dy: "0.35em", "text-anchor": "middle" }));
+    row.numbers = pool(row.bars, () => svgEl("text", { dy: "0.35em", "text-anchor": "end" }));
     row.child = svgEl("path", { class: "child" });
     row.result = svgEl("text", { class: "result", dy: "0.35em", "text-anchor": "end" });
     row.root.append(row.back, row.id, row.worker, row.child, row.bars, row.result);
@@ -213,8 +221,9 @@ export class Lanes {
     this.place(row.id, { x: 0.4 * unit, y: middle });
     set(row.worker, "display", narrow.matches ? "none" : null);
     say(row.worker, accepted ? this.store.workerOf(lane) || "accepted" : "in the backlog");
-    this.place(row.worker, { x: 3.4 * unit, y: middle });
+    this.place(row.worker, { x: this.size.ids + 0.4 * unit, y: middle });
     this.drawBars(row, lane, t, middle, height * 0.62, left, right);
+    this.drawRequests(row, lane, t, middle, height * 0.31, left, right);
     this.drawChild(row, lane, t, y + height - 3);
     say(row.result, resultOf(lane, t) + waitOf(lane, t));
     this.place(row.result, { x: full - 0.4 * unit, y: middle });
@@ -228,8 +237,8 @@ export class Lanes {
         x2 = Math.min(this.x(Math.min(p.to, t)), right);
       if (x2 <= left || x1 >= right || (p.phase === "closing" && x2 - x1 < 3)) continue;
       const bar = row.pool.at(n++);
-      const thin = { backlog: 0.55, idle: 0.15 }[p.phase] ?? 1;
-      const own = this.byBackend && COLOURED.includes(p.phase) && this.colourOf(lane, p.n);
+      const thin = { backlog: 0.55, idle: 0.15, skipped: 0.4 }[p.phase] ?? 1;
+      const own = this.byBackend && COLOURED.includes(p.phase) && this.colourOf(lane, p.step);
       set(bar, "class", `bar ${own || p.phase}`);
       set(bar, "data-phase", p.phase);
       set(bar, "data-from", p.from);
@@ -243,6 +252,57 @@ export class Lanes {
       if (p.err && p.to <= t) this.drawFailure(row.pool.at(n++), x2, middle, height);
     }
     row.pool.hideFrom(n);
+  }
+
+  // drawRequests numbers the requests of a connection that carries several, and
+  // marks their step 6: a stroke for a fresh connection to the backend, a ring for
+  // one that is used again; and where another try followed one that failed.
+  drawRequests(row, lane, t, middle, half, left, right) {
+    let marks = 0,
+      numbers = 0,
+      again = 0,
+      free = left; // of numbers from here on
+    const { keeps } = this.store.hello;
+    for (const r of lane.requests) {
+      if (r.from > t) break;
+      const x = this.x(r.from),
+        end = this.x(Math.min(r.end, t));
+      if (x > right) break;
+      if (r.n > 1 && x >= left && x - free > 0.55 * this.size.unit * (1 + String(r.n).length)) {
+        const number = row.numbers.at(numbers++);
+        set(number, "class", "number-of");
+        say(number, String(r.n));
+        this.place(number, { x: x - RING - 2, y: middle });
+      }
+      free = Math.max(free, end);
+      for (const e of r.tries) {
+        const at = this.x(e.t);
+        if (e.state !== "again" || e.t > t || at < left || at > right || end - x < 3 * RING)
+          continue;
+        const mark = row.again.at(again++);
+        set(mark, "class", "again");
+        say(mark, "↻");
+        this.place(mark, { x: at + 3 * RING, y: middle }); // beside what marks the failure
+      }
+      for (const s of r.connects) {
+        const at = this.x(s.t);
+        if (!keeps || s.t > t || at < left || at > right || end - x < 3 * RING) continue;
+        const mark = row.marks.at(marks++);
+        set(mark, "class", s.reused ? "mark reused" : "mark fresh");
+        const y = middle.toFixed(1);
+        set(
+          mark,
+          "d",
+          s.reused
+            ? `M${(at - RING).toFixed(1)} ${y}` +
+                [2, -2].map((way) => `a${RING} ${RING} 0 1 0 ${way * RING} 0`).join("")
+            : `M${at.toFixed(1)} ${(middle - half - 2).toFixed(1)}v${(2 * half + 4).toFixed(1)}`,
+        );
+      }
+    }
+    row.marks.hideFrom(marks);
+    row.again.hideFrom(again);
+    row.numbers.hideFrom(numbers);
   }
 
   // drawFailure marks the end of a step that failed.
@@ -267,10 +327,9 @@ export class Lanes {
     set(row.child, "d", `M${x1} ${y - 3}v6M${x1} ${y}H${x2}${end}`);
   }
 
-  // colourOf returns the class with the colour of the n-th request's backend.
-  colourOf(lane, n) {
-    const request = lane.requests.find((r) => r.n === n);
-    const i = this.addresses.indexOf(request?.backend);
+  // colourOf returns the class with the colour of the backend that a step went to.
+  colourOf(lane, step) {
+    const i = this.addresses.indexOf(step.backend || lane.requests.at(-1)?.first);
     return i < 0 ? "" : `b${i % 6}`;
   }
 
@@ -279,7 +338,8 @@ export class Lanes {
     this.addresses = this.store.snapshots.at(-1)?.backends.map((b) => b.addr) ?? [];
     this.byBackend = this.colors ? this.colors === "backend" : this.addresses.length > 1;
     this.children ||= this.store.lanes.some((lane) => lane.child);
-    const key = [this.byBackend, this.children, ...this.addresses].join();
+    const retries = this.store.snapshots.at(-1)?.retries > 0;
+    const key = [this.byBackend, this.children, retries, ...this.addresses].join();
     if (key === this.legendKey) return;
     this.legendKey = key;
     const item = (classes, words) => el("li", {}, el("i", { class: classes }), words);
@@ -290,6 +350,10 @@ export class Lanes {
           item("reading", "reading"),
           ...this.addresses.map((a, i) => item(`b${i % 6}`, `:${a.split(":").at(-1)}`)),
           item("bad", "failed"),
+          ...(this.store.hello.keeps
+            ? [item("key-fresh", "fresh"), item("key-reused", "reused")]
+            : []),
+          ...(retries ? [el("li", {}, "↻ tried again")] : []),
         ]
       : Object.entries(LEGEND)
           .filter(([p]) => forwards || p === "backlog" || p === "reading")
@@ -326,9 +390,15 @@ export class Lanes {
 
   drawNote(burst, t, shown) {
     if (!burst) return say(this.note, "");
-    const { connections, drawn } = this.store.rateAt(this.dense ? t + STILL : t);
+    const { connections, drawn, requests, shown: some } = this.store.rateAt(
+      this.dense ? t + STILL : t,
+    );
     const sampled =
-      connections > drawn + 1 ? `sampled: ${drawn} of ${count(connections)} a second` : "";
+      connections > drawn + 1
+        ? `sampled: ${drawn} of ${count(connections)} a second`
+        : requests > some + 1
+          ? `sampled: ${some} of ${count(requests)} requests a second`
+          : "";
     const hidden = this.total > shown ? `${shown} shown` : "";
     const span = micros(Math.max(0, this.length));
     set(this.note, "data-sampled", sampled ? "true" : "false");

@@ -53,6 +53,8 @@ class App {
     say($("#proxy-addr"), hello.proxy);
     say($("#model"), hello.workers);
     set(document.documentElement, "data-forwards", hello.forwards);
+    set(document.documentElement, "data-keeps", hello.keeps);
+    $('[data-shoot="row"]').hidden = !hello.keeps;
     for (const button of $$('[data-shoot="big"], [data-shoot="drop"]'))
       button.hidden = !hello.forwards;
   }

@@ -1,7 +1,7 @@
 // The steps: one connection as a sequence diagram of ten rows, filled in as
 // its steps happen, each with the C call, the Go call and the time it took.
 
-import { $, bytes, el, micros, say, set, svgEl } from "./dom.js";
+import { $, bytes, el, micros, pool, say, set, svgEl } from "./dom.js";
 import { STEPS, has } from "./calls.js";
 import { resultOf } from "./store.js";
 
@@ -13,6 +13,7 @@ export class Steps {
     this.root = root;
     this.title = $("#steps-title");
     this.request = $("#steps-request");
+    this.tries = pool($("#tries"), () => el("li"));
     this.rows = STEPS.map((step) => this.newRow(step));
     $("#step-list").replaceChildren(...this.rows.map((row) => row.root));
     this.reset(store);
@@ -56,13 +57,7 @@ export class Steps {
     say(
       this.title,
       accepted
-        ? [
-            `Connection #${lane.conn}`,
-            request?.n > 1 && `request ${request.n}`,
-            this.store.workerOf(lane),
-          ]
-            .filter(Boolean)
-            .join(" · ")
+        ? [`Connection #${lane.conn}`, this.store.workerOf(lane)].filter(Boolean).join(" · ")
         : lane
           ? "A client in the backlog"
           : "Steps",
@@ -73,8 +68,22 @@ export class Steps {
       lane ? headline(lane, steps, request, t) : "Choose a connection with ↑ and ↓.",
     );
     set(this.root, "data-conn", lane?.conn ?? null);
+    this.drawTries(request, t);
     const next = lane ? this.expected(lane, steps, t) : 0;
     for (const row of this.rows) this.drawRow(row, lane, steps, request, t, next);
+  }
+
+  // drawTries lists the request's tries that failed, and what followed.
+  drawTries(request, t) {
+    const failed = request?.tries.filter((e) => e.t <= t) ?? [];
+    failed.forEach((e, i) => {
+      const next = e.state === "again" ? "tried again" : "no further try";
+      const port = e.peer ? ` → :${e.peer.split(":").at(-1)}` : "";
+      const line = this.tries.at(i);
+      set(line, "data-state", e.state === "again" ? "again" : "over");
+      say(line, `try ${e.try || 1}${port} failed, ${next}: ${e.text}`);
+    });
+    this.tries.hideFrom(failed.length);
   }
 
   // expected returns the step that the connection is in at time t.
@@ -108,6 +117,7 @@ export class Steps {
     say(row.time, time);
     // What ended the connection early need not be said twice.
     const said = n === 10 && done?.err && steps.some((s) => s.step < 10 && s.err === done.err);
+    if (n === 10 && (said || !done?.err) && this.drawEnds(row, lane, request, t)) return;
     this.drawCalls(row, said ? { ...done, err: "" } : done, request?.body, t);
   }
 
@@ -126,6 +136,20 @@ export class Steps {
     return lane.shot !== null && lane.accepted > lane.start
       ? `waited ${micros(lane.accepted - lane.start)}`
       : "";
+  }
+
+  // drawEnds says what became of the backend's connection after a request, and why
+  // the client's carries no further one, if that is known.
+  drawEnds(row, lane, request, t) {
+    const words = [];
+    const pool = request?.pool;
+    if (pool?.t <= t)
+      words.push(pool.state === "kept" ? "backend’s kept" : `backend’s closed: ${pool.text}`);
+    if (lane?.ended?.t <= t) words.push(`client’s closed: ${lane.ended.text}`);
+    if (words.length === 0) return false;
+    row.calls.className = "calls words";
+    say(row.calls, words.join(" · "));
+    return true;
   }
 
   drawCalls(row, done, body, t) {
@@ -159,9 +183,11 @@ export class Steps {
 }
 
 function headline(lane, steps, request, t) {
+  const number = request?.n > 1 && `request ${request.n}: `;
   const asked = steps.some((s) => s.step === 5) && request?.target;
   const backend = steps.some((s) => s.step === 6) && ` → :${request.backend.split(":").at(-1)}`;
-  return [(asked || "") + (backend || ""), resultOf(lane, t)].filter(Boolean).join(" · ");
+  const what = [number, asked, backend].filter(Boolean).join("");
+  return [what, resultOf(lane, t)].filter(Boolean).join(" · ");
 }
 
 // arrow draws the lifelines and what passes between them in one step.

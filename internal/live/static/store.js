@@ -4,11 +4,12 @@
 // recorded runs are all drawn by the same code.
 
 import { PHASES } from "./calls.js";
-import { bytes, micros } from "./dom.js";
+import { bytes, count, micros } from "./dom.js";
 
 export const MINUTE = 60e6;
 const GAP = 1e6; // without any connection for so long, the next one opens a new picture
 const PATIENCE = 130e6; // longer than any client of the page's lives
+const KEPT = 400; // requests of an open connection that are remembered
 const HOP = 90e3; // a ghost stays at each place at least so long, to be seen
 
 // Lane is one connection, or one of the page's own clients that the proxy has
@@ -23,8 +24,9 @@ class Lane {
     this.status = 0;
     this.failed = false;
     this.steps = []; // events of steps 4–10, in their order
-    this.requests = []; // {n, from, end, target, backend, failed, body}
+    this.requests = []; // {n, from, end, target, first, backend, tries, failed, body, pool}
     this.idle = []; // times from which it waited for another request
+    this.ended = null; // event that says why it carries no further request
     this.changed();
   }
 
@@ -36,7 +38,9 @@ class Lane {
   request(e) {
     let r = this.requests.at(-1);
     if (!r || e.request > r.n) {
-      r = { n: e.request || 1, from: e.t, end: Infinity, target: "", backend: "" };
+      r = { n: e.request || 1, from: e.t, end: Infinity, target: "", first: "", backend: "" };
+      r.tries = []; // events of those that failed
+      r.connects = []; // steps 6 that went well
       if (r.n > 1) r.from -= e.us;
       this.requests.push(r);
     }
@@ -49,12 +53,28 @@ class Lane {
   }
 
   // stepsAt returns what had happened by time t: steps 4 and 10, and of the
-  // others those of the latest request.
+  // others those of the latest request, from step 6 on those of its latest try.
   stepsAt(t) {
     const n = this.requestAt(t)?.n;
-    return this.steps.filter(
+    const list = this.steps.filter(
       (s) => s.t <= t && (s.step === 4 || s.step === 10 || (s.request || 1) === n),
     );
+    const latest = list.findLast((s) => s.step < 10)?.try;
+    return list.filter((s) => s.step < 6 || s.step === 10 || s.try === latest);
+  }
+
+  // forget drops what an open connection did before time t, but for step 4; and
+  // of many requests the oldest.
+  forget(t) {
+    const old = this.requests.filter((r) => r.end < t).length;
+    const drop = Math.max(old, this.requests.length - KEPT);
+    if (drop <= 0) return;
+    this.requests.splice(0, drop);
+    const n = this.requests[0]?.n ?? Infinity;
+    this.steps = this.steps.filter((s) => s.step === 4 || (s.request || 1) >= n);
+    const cut = this.requests[0]?.from ?? t;
+    this.idle = this.idle.filter((from, i, all) => from >= cut || i === all.length - 1);
+    this.changed();
   }
 
   // idleAt says whether it waited for another request at time t.
@@ -71,15 +91,16 @@ class Lane {
     return Math.max(this.child.from, first ? first.t - first.us : 0);
   }
 
-  // phases returns what the connection did and when: {phase, from, to, err, n},
-  // n being the request's number; to is Infinity for what it is still doing. The
-  // pauses of slow motion count to the step that they delay.
+  // phases returns what the connection did and when: {phase, from, to, err,
+  // step}, step being the event at its end; to is Infinity for what it is still
+  // doing. The pauses of slow motion count to the step that they delay.
   phases() {
     if (this.phaseList) return this.phaseList;
     const list = [];
-    let last = this.start;
-    const go = (phase, to, err = "", n = 0) => {
-      if (to > last) list.push({ phase, from: last, to, err, n });
+    let last = this.start,
+      before = 0; // number of the request before
+    const go = (phase, to, err = "", step = null) => {
+      if (to > last) list.push({ phase, from: last, to, err, step });
       last = to;
     };
     if (this.shot !== null && this.accepted !== this.start)
@@ -87,34 +108,42 @@ class Lane {
     if (this.accepted === null) return (this.phaseList = list);
     go("starting", this.servedFrom());
     for (const s of this.steps) {
-      if (s.step === 5 && s.request > 1) go("idle", s.t - s.us);
+      const others = s.request > before + 1; // requests that are not drawn
+      if (s.step === 5 && s.request > 1) go(others ? "skipped" : "idle", s.t - s.us);
+      if (s.step === 10 && before && s.request > before) go("skipped", s.t);
       const closed = s.step === 10 && this.idle.at(-1) >= last;
-      if (s.step > 4) go(closed ? "idle" : PHASES[s.step], s.t, s.step < 10 && s.err, s.request);
+      if (s.step > 4) go(closed ? "idle" : PHASES[s.step], s.t, s.step < 10 && s.err, s);
+      before = s.request || before;
     }
     if (this.end === Infinity) {
       const step = this.steps.at(-1);
       const phase = this.idleAt(Infinity) ? "idle" : PHASES[Math.min(step.step + 1, 10)];
-      go(phase, Infinity, "", step.request);
+      go(phase, Infinity, "", step);
     }
     return (this.phaseList = list);
   }
 
   // places returns where its request is, and from when on: {place, t, ghost,
-  // failed}. ghost is when a faded dot gets there that is slow enough to be seen.
+  // failed, backend}. ghost is when a faded dot gets there that is slow enough to
+  // be seen.
   places() {
     if (this.placeList) return this.placeList;
     const list = [];
-    let failed = false;
+    let failed = false,
+      backend = "";
     const go = (place, t) => {
       const last = list.at(-1);
-      if (last?.place === place && last.failed === failed) return;
-      list.push({ place, t, ghost: last ? Math.max(t, last.ghost + HOP) : t, failed });
+      if (last?.place === place && last.failed === failed && last.backend === backend) return;
+      list.push({ place, t, ghost: last ? Math.max(t, last.ghost + HOP) : t, failed, backend });
     };
     if (this.shot !== null) go("queue", this.start);
+    const first = new Map(this.requests.map((r) => [r.n, r.first]));
     for (const s of this.steps) {
-      failed = Boolean(s.err) || (failed && s.step > 5);
+      failed = Boolean(s.err) || (failed && s.step > 6);
+      backend = s.backend || first.get(s.request || 1) || "";
       if (s.step === 4) go("proxy", this.accepted);
       if (s.step === 5) go(failed ? "proxy" : "link", s.t);
+      if (s.step === 6 && s.try > 1) go("link", Math.max(s.t - s.us, list.at(-1).t));
       if (s.step === 6 && failed) go("proxy", s.t);
       if (s.step === 7) go(failed ? "proxy" : "backend", s.t);
       if (s.step === 8) go(failed ? "proxy" : "reply", s.t);
@@ -123,7 +152,7 @@ class Lane {
     failed ||= this.requests.at(-1)?.failed ?? this.failed;
     if (this.end !== Infinity) {
       go("home", this.end);
-      list.push({ place: "", t: this.end, ghost: list.at(-1).ghost + 2 * HOP, failed });
+      list.push({ place: "", t: this.end, ghost: list.at(-1).ghost + 2 * HOP, failed, backend });
     }
     return (this.placeList = list);
   }
@@ -147,11 +176,13 @@ export class Store {
     this.workers = []; // child processes: {worker, from, to, text}
     this.snapshots = [];
     this.bursts = []; // {start, last}: times with connections
+    this.checks = []; // events of health checks
     this.messages = []; // {t, text, bad}
     this.open = 0;
     this.lost = 0;
     this.newest = 0; // time of the latest event or counts
     this.active = 0; // time of the latest event
+    for (const e of hello.open) this.add(e);
     for (const e of hello.children) this.worker(e);
   }
 
@@ -164,6 +195,9 @@ export class Store {
     else if (e.kind === "client") this.client(e);
     else if (e.kind === "worker") this.worker(e);
     else if (e.kind === "problem") this.tell(e.t, e.err, true);
+    else if (e.kind === "check") this.checks.push(e);
+    else if (e.kind === "health")
+      this.tell(e.t, (e.peer ? `${e.peer} is ${e.state}: ` : "") + e.text, e.state === "down");
     else this.happened(e);
   }
 
@@ -184,6 +218,7 @@ export class Store {
   }
 
   accept(e) {
+    if (this.conns.has(e.conn)) return; // the program's greeting had it already
     let lane = this.byPeer.get(e.peer);
     if (lane && lane.conn === null) {
       this.byPeer.delete(e.peer);
@@ -203,6 +238,8 @@ export class Store {
   happened(e) {
     const over = e.kind === "request" || (e.step === 10 && !e.request);
     if (over && e.err) this.tell(e.t, `#${e.conn} ${e.err}`, e.failed);
+    if (e.kind === "pool" && e.state === "dropped")
+      return this.tell(e.t, `an idle connection to ${e.peer} was closed: ${e.text}`, false);
     const lane = this.conns.get(e.conn);
     if (!lane) return;
     lane.changed();
@@ -214,11 +251,25 @@ export class Store {
       lane.failed ||= Boolean(e.failed);
       this.finish(lane, e.t);
     }
-    if (e.kind === "idle" || e.step === 10) return;
+    if (e.kind === "pool" && !e.peer) lane.ended = e;
+    if (e.kind === "idle" || e.step === 10 || lane.ended === e) return;
     const r = lane.request(e);
     if (e.kind === "route" || e.step === 6) lane.backend = r.backend = e.peer || r.backend;
+    r.first ||= r.backend;
+    e.backend = r.backend;
     if (e.kind === "body") r.body = e;
+    if (e.kind === "pool") {
+      r.pool = e;
+      if (e.state === "closed")
+        this.tell(e.t, `#${e.conn} the connection to ${e.peer} was closed: ${e.text}`, false);
+    }
+    if (e.kind === "try") {
+      r.tries.push(e);
+      const next = e.state === "again" ? "trying again" : "no further try";
+      this.tell(e.t, `#${e.conn} try ${e.try || 1} failed, ${next}: ${e.text}`, false);
+    }
     if (e.step === 5) r.target = e.text ?? "";
+    if (e.step === 6 && !e.err) r.connects.push(e);
     if (e.kind === "request") {
       Object.assign(r, { end: e.t, failed: Boolean(e.failed) });
       lane.failed ||= r.failed;
@@ -333,8 +384,10 @@ export class Store {
       if (this.byPeer.get(lane.peer) === lane) this.byPeer.delete(lane.peer);
     }
     this.lanes = this.lanes.filter((lane) => !old(lane));
+    for (const lane of this.lanes) lane.forget(cut);
     this.workers = this.workers.filter((w) => w.to > cut);
     this.messages = this.messages.filter((m) => m.t > cut);
+    this.checks = this.checks.filter((e) => e.t > cut);
     while (this.bursts.length > 1 && this.bursts[0].last < cut) this.bursts.shift();
     while (this.snapshots.length > 1 && this.snapshots[1].t < cut) this.snapshots.shift();
   }
@@ -356,14 +409,19 @@ export class Store {
   }
 
   // rateAt returns requests and connections a second over the second before t,
-  // and how many of the latter are drawn.
+  // and how many of them are drawn: shown requests, drawn connections.
   rateAt(t) {
     const now = this.snapshotAt(t),
       before = this.snapshotAt(t - 1e6);
-    if (!now || now === before) return { requests: 0, connections: 0, drawn: 0 };
+    if (!now || now === before) return { requests: 0, connections: 0, drawn: 0, shown: 0 };
     const seconds = Math.max((now.t - before.t) / 1e6, 0.2);
     const per = (name) => Math.round((now[name] - before[name]) / seconds);
-    return { requests: per("requests"), connections: per("connections"), drawn: per("drawn") };
+    return {
+      requests: per("requests"),
+      connections: per("connections"),
+      drawn: per("drawn"),
+      shown: per("shown"),
+    };
   }
 
   // openAt says whether any connection was open at time t.
@@ -390,10 +448,11 @@ export class Store {
 export function resultOf(lane, t) {
   const whole = micros(Math.min(t, lane.end) - lane.start);
   if (lane.accepted === null || t < lane.accepted) return lane.end <= t ? "gone" : `waits ${whole}`;
-  const n = lane.requests.filter((r) => r.from <= t).length;
+  const all = lane.end <= t ? lane.steps.at(-1).request : 0; // those that are not drawn too
+  const n = Math.max(lane.requestAt(t)?.n ?? 0, all ?? 0);
   const status = lane.stepsAt(t).findLast((s) => s.status)?.status;
   const bad = lane.requests.some((r) => r.failed && r.end <= t) || (lane.failed && lane.end <= t);
-  return (bad ? "✕ " : "") + [n > 1 ? `${n} requests` : status, whole].filter(Boolean).join(" · ");
+  return (bad ? "✕ " : "") + [n > 1 ? `${count(n)} requests` : status, whole].filter(Boolean).join(" · ");
 }
 
 export function waitOf(lane, t) {

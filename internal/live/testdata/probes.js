@@ -7,6 +7,22 @@ const rowsDone = () => rows().filter((r) => r.getAttribute("data-end")).length;
 const results = () => rows().map((r) => r.querySelector(".result").textContent);
 const counted = (name) => Number(document.querySelector(`[data-counter="${name}"]`).dataset.value);
 const card = (i) => document.querySelector(`[data-index="${i}"]`).dataset;
+const pooled = (name) =>
+  [...document.querySelectorAll(".pool")].reduce((sum, n) => sum + Number(n.dataset[name]), 0);
+const marks = (kind) => [...document.querySelectorAll(`.mark.${kind}`)].filter(shown).length;
+const numbers = () =>
+  [...document.querySelectorAll(".number-of")].filter(shown).map((n) => n.textContent).join(" ");
+const tries = () =>
+  [...document.querySelectorAll("#tries li")]
+    .filter((n) => !n.hidden)
+    .map((n) => n.textContent)
+    .join("\n");
+window.checks = { ok: 0, failed: 0 };
+const checksSeen = () => {
+  for (const n of [...document.querySelectorAll(".check")].filter(shown))
+    window.checks[n.classList.contains("failed") ? "failed" : "ok"]++;
+  return [];
+};
 const backendIs = (addr, want) => {
   const { dataset } = document.querySelector(`[data-backend="${addr}"]`);
   return Object.entries(want).every(([name, value]) => dataset[name] === value);
@@ -135,7 +151,7 @@ function covered() {
   const texts = [
     ...document.querySelectorAll(
       "#flow h2, #flow p, #workers li, .card .text, #model, #chapter, #steps-title, " +
-        "#steps-request, .name, #step-list .time, .calls, #message, .legend li",
+        "#steps-request, #tries, .name, #step-list .time, .calls, #message, .legend li",
     ),
   ].filter((n) => n.offsetParent !== null && n.textContent);
   for (const n of texts) {
@@ -153,6 +169,42 @@ function covered() {
     const r = dot.querySelector("circle").getBoundingClientRect();
     for (const [text, box] of boxes)
       if (meet(r, box)) faults.push(`a dot (${dot.getAttribute("data-place")}) lies on ${text}`);
+  }
+  return faults;
+}
+
+// crowded lists backends that are cut off, texts of the lanes that lie over one
+// another, and numbers that stick out of their dots.
+function crowded() {
+  const faults = [];
+  for (const n of document.querySelectorAll(".card")) {
+    if (n.getClientRects().length === 0) continue;
+    const panel = n.closest("section").getBoundingClientRect();
+    if (n.getBoundingClientRect().bottom > panel.bottom)
+      faults.push(`${n.dataset.backend} sticks out of its panel`);
+  }
+  const box = (n) => n.getBoundingClientRect();
+  const ends = [...document.querySelectorAll(".link")].filter(shown).slice(1).map(box);
+  [...document.querySelectorAll(".card .dock")].forEach((dock, i) => {
+    const r = box(dock),
+      end = ends[i];
+    if (end && r.height && (end.bottom < r.top || end.top > r.bottom))
+      faults.push(`the line to backend ${i} ends beside its card`);
+  });
+  for (const row of rows()) {
+    const texts = [...row.querySelectorAll(".id, .worker, .result, .bar")].filter(
+      (n) => shown(n) && box(n).width > 0,
+    );
+    texts.forEach((a, i) =>
+      texts.slice(i + 1).forEach((b) => {
+        if (a.matches("text") && meet(box(a), box(b)))
+          faults.push(`${a.textContent} lies on ${b.textContent || "a bar"}`);
+      }),
+    );
+  }
+  for (const dot of [...document.querySelectorAll(".dot")].filter(shown)) {
+    const wide = box(dot.querySelector("text")).width - box(dot.querySelector("circle")).width;
+    if (wide > 1) faults.push(`${dot.textContent} is wider than its dot`);
   }
   return faults;
 }

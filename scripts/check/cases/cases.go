@@ -32,6 +32,7 @@ const (
 	Last         = suite.Last
 	NeedsSeveral = suite.NeedsSeveral
 	NeedsProcess = suite.NeedsProcess
+	NeedsPool    = suite.NeedsPool
 
 	Host = suite.Host // what requests name as their host
 )
@@ -61,6 +62,7 @@ var registry = slices.Concat(
 	smugglingHostsCases,
 	smugglingMoreRequestsCases,
 	keepAliveCases,
+	poolCases,
 	upgradeCases,
 	streamingCases,
 	earlyResponsesCases,
@@ -71,6 +73,7 @@ var registry = slices.Concat(
 	concurrencyCases,
 	crosstalkCases,
 	loadBalancingCases,
+	retryCases,
 	processCases,
 )
 

@@ -272,10 +272,10 @@ var responseFramingCases = group("response framing",
 			t.Whole(r, 200)
 			t.SameBody("the client", r.Body, []byte("hello"))
 		}},
-	Case{ID: "resp-extra-bytes", Level: Must, Hurts: true, Mode: Alone, RFC: "RFC 9112 §6.3",
-		Why: "Bytes after the end of a response are no part of it and never an answer for the " +
+	scene{id: "resp-extra-bytes", rfc: "RFC 9112 §6.3", level: Must,
+		why: "Bytes after the end of a response are no part of it and never an answer for the " +
 			"next request (response queue poisoning).",
-		Run: extraBytes},
+		reply: Kept(200, "first") + stray}.anyCase(),
 	badChunk("resp-bad-chunk-size", "5\r\nhello\r\nzz\r\nworld\r\n0\r\n\r\n"),
 	badChunk("resp-chunk-overrun", "5\r\nhello world\r\n0\r\n\r\n"),
 	badChunk("resp-chunk-overflow", "5\r\nhello\r\n10000000000000005\r\nworld\r\n0\r\n\r\n"),
@@ -622,36 +622,4 @@ func badChunk(id, chunks string) Case {
 					"%s", Visible(string(r.Body), 100))
 			}
 		}}
-}
-
-// extraBytes sends a second response that nobody asked for.
-func extraBytes(t *T) {
-	poison := "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
-	c := t.Dial()
-	c.Send(t.Get("one", "Connection: keep-alive"))
-	x := t.Expect(c)
-	x.Request()
-	x.Send(Kept(200, "first") + poison)
-	r := c.Final("GET")
-	if r.Status >= 500 {
-		x.Close()
-		return
-	}
-	t.Whole(r, 200)
-	t.SameBody("the client", r.Body, []byte("first"))
-	x.Keep()
-	rest, _ := c.AwaitEnd(60 * time.Millisecond)
-	if rest != "" {
-		t.Fatalf("after the response the client got %s", Visible(rest, 200))
-	}
-	c.Close()
-	t.Answer(Reply(200, "second"))
-	for range t.Lab.Farm.Backends { // each may have its turn before the poisoned one
-		r = t.Do(t.Get("two"), "GET")
-		if strings.Contains(string(r.Body), "poison") {
-			t.Fatalf("the bytes after the first response answered the next request")
-		}
-		t.Whole(r, 200)
-		t.SameBody("the client", r.Body, []byte("second"))
-	}
 }

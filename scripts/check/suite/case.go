@@ -45,11 +45,13 @@ const (
 type Need int
 
 // NeedsSeveral wants two backends or more, NeedsProcess a proxy that the
-// checker started (so that it can look at the process).
+// checker started (so that it can look at the process), NeedsPool one that sends
+// a backend more than one request over a connection.
 const (
 	NeedsNothing Need = iota
 	NeedsSeveral
 	NeedsProcess
+	NeedsPool
 )
 
 // Case is one thing that is tested.
@@ -83,6 +85,7 @@ type T struct {
 	wires    []wire
 	clients  []*Client
 	served   []*Exchange
+	lent     []*stream // closed at the end of the case
 	ended    bool
 	slow     atomic.Int64 // patience for this case when it is over the usual, in nanoseconds
 }

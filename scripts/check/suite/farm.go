@@ -38,7 +38,7 @@ type Backend struct {
 // backend holds at a time, and requests that one case is given.
 const (
 	maxConns  = 512
-	maxServed = 1000
+	maxServed = 2000
 )
 
 // tokenPattern finds the token of a case anywhere in a request.
@@ -171,10 +171,10 @@ func (b *Backend) serve(s *stream) {
 		delete(b.conns, s)
 		b.mu.Unlock()
 	}()
-	for first := true; ; first = false {
+	for number := 1; ; number++ {
 		token, any := b.token(s)
 		if !any {
-			if first {
+			if number == 1 {
 				b.Empty.Add(1)
 			}
 			return
@@ -188,7 +188,7 @@ func (b *Backend) serve(s *stream) {
 			}
 			return
 		}
-		if !b.hand(s, t) {
+		if !b.hand(s, t, number) {
 			return
 		}
 	}
@@ -213,9 +213,10 @@ func (b *Backend) token(s *stream) (token string, any bool) {
 
 // hand gives the stream to the case and waits for it back; it reports whether
 // the connection stays open for a next request.
-func (b *Backend) hand(s *stream, t *T) bool {
+func (b *Backend) hand(s *stream, t *T, number int) bool {
 	s.newTapes()
-	x := &Exchange{Reader: Reader{s, t}, Backend: b.index, back: make(chan bool, 1)}
+	x := &Exchange{Reader: Reader{s, t}, Backend: b.index, Number: number,
+		back: make(chan bool, 1)}
 	if !t.take(x) {
 		return false
 	}
@@ -249,6 +250,7 @@ func (t *T) take(x *Exchange) bool {
 type Exchange struct {
 	Reader
 	Backend int // index of the backend
+	Number  int // of the request on its connection, from 1
 	back    chan bool
 	once    sync.Once
 }
@@ -293,6 +295,15 @@ func (x *Exchange) Reset() {
 // Keep leaves the connection open for the proxy's next request.
 func (x *Exchange) Keep() {
 	x.once.Do(func() { x.back <- true })
+}
+
+// Lend is Keep for a connection that no further case may meet: it is closed at
+// the end of this one.
+func (x *Exchange) Lend() {
+	x.t.mu.Lock()
+	x.t.lent = append(x.t.lent, x.stream)
+	x.t.mu.Unlock()
+	x.Keep()
 }
 
 // finish ends an exchange at the end of its case. One that has not been

@@ -28,6 +28,7 @@ type Lab struct {
 	Serial   bool // serves one client at a time
 	OneShot  bool // serves one client and exits
 	Ejects   bool // takes misbehaving backends out of service
+	Pools    bool // sends a backend more than one request over a connection
 
 	spawn    func() (*Lab, error) // opens another one like it, if that is possible
 	deadline time.Time            // of the whole run
@@ -247,6 +248,41 @@ func (l *Lab) probeEjection() {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
+}
+
+// probePool finds out whether the proxy uses connections to backends again: for
+// a client that keeps its own, and that has asked each backend once.
+func (l *Lab) probePool() {
+	if l.OneShot {
+		return
+	}
+	var again atomic.Bool
+	l.runOnce(&Case{ID: "probe", Run: func(t *T) {
+		t.Serve(func(x *Exchange) {
+			x.Request()
+			if x.Number > 1 {
+				again.Store(true)
+			}
+			x.Send(Kept(200, "ok"))
+			x.Keep()
+		})
+		var c *Client
+		for range 2 * len(l.Farm.Backends) {
+			if c == nil || c.Ended() {
+				c = t.Dial()
+			}
+			c.Send(t.Get("pool", "Connection: keep-alive"))
+			r := c.Final("GET")
+			if r.Problem != "" && !c.Ended() {
+				return // it hangs
+			}
+			if r.Problem != "" || r.Names("Connection", "close") {
+				c.Close()
+				c = nil
+			}
+		}
+	}}, nil)
+	l.Pools = again.Load()
 }
 
 // DiedSince reports whether the process died or was restarted after t.

@@ -68,7 +68,7 @@ func TestCorrectProxyPassesEverything(t *testing.T) {
 
 // broken lists each fault with the cases meant for it.
 var broken = []struct {
-	fault string
+	fault string // several with blanks between
 	cases string // ids, each of which must fail
 }{
 	{"cuts-response", "resp-20000 resp-1mib resp-chunked-1mib"},
@@ -136,9 +136,32 @@ var broken = []struct {
 	{"closes-silently", "close-announced"},
 	{"always-closes", "keep-alive-client pipelining-served"},
 	{"drops-pipeline", "pipelining-served"},
-	{"no-reuse", "backend-reuse"},
+	{"no-reuse", "backend-reuse backend-reuse-kept"},
 	{"leaks-backend", "backend-released"},
-	{"keeps-poison", "resp-extra-bytes"},
+	{"keeps-poison", "resp-extra-bytes pool-late-length pool-extra-chunked pool-late-chunked " +
+		"pool-extra-head pool-late-head pool-extra-204 pool-late-204 pool-extra-304 " +
+		"pool-late-304 pool-extra-empty pool-late-empty pool-extra-body"},
+	{"keeps-dead tries-once", "backend-stale pool-idle-reset"},
+	{"keeps-dead keeps-poison passes-408", "pool-idle-408"},
+	{"tries-once", "pool-race-close pool-race-reset pool-race-408 retry-broken"},
+	{"passes-408", "pool-race-408"},
+	{"keeps-half-sent", "pool-early-413 pool-expect-200 pool-expect-417"},
+	{"forgets-head", "pool-expect-head"},
+	{"drops-upgrade-body", "pool-upgrade-body"},
+	{"tunnels-early", "pool-upgrade-early"},
+	{"takes-101 keeps-poison", "pool-101"},
+	{"ignores-hint", "pool-hint"},
+	{"limit-silent", "pool-request-limit"},
+	{"shares-backends", "pool-own-backend"},
+	{"no-retry-in-head", "retry-in-head"},
+	{"no-retry-body", "retry-body"},
+	{"retries-cut-body", "retry-body-large"},
+	{"replays", "retry-patch"},
+	{"retries-begun", "retry-begun"},
+	{"retries-on", "retry-each-once"},
+	{"no-failover", "retry-refused"},
+	{"own-503", "retry-last-answer"},
+	{"ignores-retry-after", "retry-after"},
 	{"ignores-leavers", "abort-waiting"},
 	{"dies", "abort-survives"},
 	{"endless-head", "limit-head-endless limit-head-long"},
@@ -168,7 +191,7 @@ func TestBrokenProxiesAreCaught(t *testing.T) {
 			for range 3 { // a busy machine may hide a delay, but not three times
 				var err error
 				rep, err = suite.Run(
-					suite.RefSubject(t, 3, b.fault),
+					suite.RefSubject(t, 3, strings.Fields(b.fault)...),
 					cases.All(),
 					suite.Options{Only: only, Patience: time.Second, Once: true},
 				)
@@ -294,11 +317,18 @@ func TestCasesAreDescribed(t *testing.T) {
 	if len(seen) < 90 {
 		t.Errorf("only %d cases", len(seen))
 	}
+	caught := map[string]bool{}
 	for _, b := range broken {
 		for _, id := range strings.Fields(b.cases) {
+			caught[id] = true
 			if !seen[id] {
 				t.Errorf("fault %s names case %s, which does not exist", b.fault, id)
 			}
+		}
+	}
+	for _, c := range cases.All() {
+		if (c.Group == "pool" || c.Group == "retry") && !caught[c.ID] {
+			t.Errorf("no fault shows that case %s can fail", c.ID)
 		}
 	}
 }

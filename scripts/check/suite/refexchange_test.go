@@ -267,7 +267,15 @@ func (p *refProxy) startUpload(c, b *stream, q *refReq, buffered []byte) *upload
 		if buffered != nil {
 			err = send(buffered)
 		} else if !p.fault["buffers-request"] {
-			err = p.copyBody(c, q.frame, q.minor, send, m)
+			inner := send
+			err = p.copyBody(c, q.frame, q.minor, func(d []byte) error {
+				fits := len(q.body)+len(d) <= 64<<10 && !p.fault["no-retry-body"]
+				if fits {
+					q.body = append(q.body, d...)
+				}
+				q.lost = q.lost || !fits && !p.fault["retries-cut-body"]
+				return inner(d)
+			}, m)
 		}
 		if err != nil {
 			u.err.Store(err)
@@ -288,8 +296,8 @@ func (p *refProxy) startUpload(c, b *stream, q *refReq, buffered []byte) *upload
 
 // attempt does the exchange on one backend connection; retry says that
 // nothing of a response came.
-func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, buffered []byte) (again,
-	retry bool) {
+func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, kept,
+	further bool, buffered []byte) (again, retry bool) {
 	keep := false
 	defer func() {
 		if !keep {
@@ -298,6 +306,10 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, buffere
 	}()
 	if p.write(b, []byte(p.requestHead(q))) != nil {
 		return false, true
+	}
+	if p.fault["tunnels-early"] && q.upgrade != "" {
+		n, _ := c.State()
+		p.write(b, c.Take(n))
 	}
 	up := p.startUpload(c, b, q, buffered)
 	if p.fault["writes-then-reads"] {
@@ -334,45 +346,66 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, buffere
 			}
 		}
 		if status == 0 {
+			select { // an upload that is sent is done in a moment
+			case <-up.end:
+			case <-time.After(50 * time.Millisecond):
+			}
+			q.lost = q.lost || !up.done.Load()
 			return false, true
 		}
 		p.fail(c, status, q.method == "HEAD")
 		p.linger(c)
 		return false, false
 	}
-	if r.Status == 101 {
+	if r.Status == 101 && q.upgrade != "" {
 		p.tunnel(c, b)
+		return false, false
+	}
+	if r.Status == 408 && kept && r.Names("Connection", "close") && !p.fault["passes-408"] {
+		return false, true // it was sent before the request came
+	}
+	if r.Status == 503 && further && !q.lost &&
+		(!r.Has("Retry-After") || p.fault["ignores-retry-after"]) {
+		return false, true
+	}
+	if r.Status == 503 && p.fault["own-503"] {
+		p.fail(c, 503, q.method == "HEAD")
+		p.linger(c)
 		return false, false
 	}
 	select { // an upload that is sent is done in a moment
 	case <-up.end:
 	case <-time.After(50 * time.Millisecond):
 	}
-	return p.respond(c, q, b, addr, r, up, &keep, unwatch), false
+	whole, again := p.respond(c, q, b, addr, r, up, &keep, unwatch)
+	return again, !whole && p.fault["retries-begun"]
 }
 
 func (p *refProxy) respond(c *stream, q *refReq, b *stream, addr string, r *Response, up *upload,
-	keep *bool, unwatch func()) (again bool) {
+	keep *bool, unwatch func()) (whole, again bool) {
 	whole, reusable := p.sendResponse(c, q, b, r, up)
 	if !whole {
-		c.reset()
-		return false
+		if !p.fault["retries-begun"] {
+			c.reset()
+		}
+		return false, false
 	}
 	unwatch()
 	left, _ := b.State()
-	if reusable && up.done.Load() && (left == 0 || p.fault["keeps-poison"]) {
+	if reusable && (up.done.Load() || p.fault["keeps-half-sent"]) &&
+		(left == 0 || p.fault["keeps-poison"]) {
 		*keep = true
-		p.keep(addr, b)
+		p.keep(addr, b, r)
 	}
 	if !up.done.Load() {
 		p.linger(c)
-		return false
+		return true, false
 	}
 	if q.close && !p.fault["goes-on-after-close"] || p.fault["always-closes"] {
 		p.linger(c)
-		return false
+		return true, false
 	}
-	return true
+	return true, true
 }
 
 // readResponse reads up to the final response head; it passes on interim ones.
@@ -399,7 +432,7 @@ func (p *refProxy) readResponse(c *stream, q *refReq, b *stream, up *upload) (*R
 			if errors.Is(err, ErrStalled) {
 				return nil, 504, err
 			}
-			if n, _ := b.State(); n > 0 || err == nil {
+			if n, _ := b.State(); err == nil || n > 0 && p.fault["no-retry-in-head"] {
 				return nil, 502, errors.New("no head")
 			}
 			return nil, 0, err
@@ -419,14 +452,14 @@ func (p *refProxy) readResponse(c *stream, q *refReq, b *stream, up *upload) (*R
 			return nil, 502, errors.New("bad head")
 		}
 		switch {
-		case r.Status == 101 && q.upgrade == "":
+		case r.Status == 101 && q.upgrade == "" && !p.fault["takes-101"]:
 			return nil, 502, errors.New("unasked")
-		case r.Status == 101:
+		case r.Status == 101 && q.upgrade != "":
 			p.write(c,
 				[]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"+p.fields(r,
 					"Upgrade")+"\r\n"))
 			return r, 0, nil
-		case r.Status < 200 && !p.fault["takes-103-as-final"]:
+		case r.Status < 200 && r.Status != 101 && !p.fault["takes-103-as-final"]:
 			if q.minor == 1 && !p.fault["swallows-100"] || p.fault["1xx-to-http10"] {
 				p.write(c, []byte(h.Start+"\r\n"+p.fields(r)+"\r\n"))
 			}
@@ -471,7 +504,8 @@ func (p *refProxy) sendResponse(c *stream, q *refReq, b *stream, r *Response, up
 		p.fail(c, 502, q.method == "HEAD")
 		return true, false
 	}
-	none := q.method == "HEAD" && !p.fault["head-waits"] || r.Status == 204 || r.Status == 304
+	none := q.method == "HEAD" && !p.fault["head-waits"] && !q.forgets || r.Status == 101 ||
+		r.Status == 204 || r.Status == 304
 	toClose := !none && !te && f.Length < 0
 	var s strings.Builder
 	status := r.Status

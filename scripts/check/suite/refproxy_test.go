@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,7 @@ type refProxy struct {
 
 	next   atomic.Uint64
 	mu     sync.Mutex
-	pool   map[string][]*stream
+	pool   map[string][]idleRef
 	shared []byte     // fault crosstalk: one buffer for all
 	one    sync.Mutex // fault serial
 	dead   atomic.Bool
@@ -40,7 +41,7 @@ func startRef(listen string, backends []string, to Timeouts, faults ...string) (
 		return nil, err
 	}
 	p := &refProxy{ln: ln, backends: backends, to: to, fault: map[string]bool{},
-		pool: map[string][]*stream{}, gone: map[string]bool{}}
+		pool: map[string][]idleRef{}, gone: map[string]bool{}}
 	for _, f := range faults {
 		p.fault[f] = true
 	}
@@ -62,6 +63,12 @@ func startRef(listen string, backends []string, to Timeouts, faults ...string) (
 	return p, nil
 }
 
+// idleRef is an idle connection to a backend.
+type idleRef struct {
+	*stream
+	until time.Time // as the backend said
+}
+
 // refReq is a request that was found sound.
 type refReq struct {
 	Head
@@ -70,6 +77,9 @@ type refReq struct {
 	frame                Framing
 	close                bool
 	upgrade              string
+	forgets              bool   // fault forgets-head: that HEAD has no body
+	body                 []byte // the first of it, for another try
+	lost                 bool   // there was more, or not all of it has come
 }
 
 var (
@@ -83,7 +93,7 @@ func (p *refProxy) serve(c *stream) {
 		defer p.one.Unlock()
 	}
 	defer c.close()
-	for {
+	for expected, n := false, 1; ; n++ {
 		q, status := p.readRequest(c)
 		if status != 0 {
 			if status > 0 {
@@ -95,7 +105,9 @@ func (p *refProxy) serve(c *stream) {
 			p.linger(c)
 			return
 		}
-		if again := p.exchange(c, q); !again {
+		q.forgets = p.fault["forgets-head"] && expected
+		expected = expected || q.Has("Expect")
+		if again := p.exchange(c, q); !again || p.fault["limit-silent"] && n >= 1000 {
 			return
 		}
 		if p.fault["drops-pipeline"] {
@@ -247,6 +259,9 @@ func (p *refProxy) parseFraming(q *refReq) int {
 			q.upgrade = ""
 		}
 	}
+	if p.fault["drops-upgrade-body"] && q.upgrade != "" {
+		q.frame = Framing{Length: -1}
+	}
 	if len(q.frame.Faults) == 0 && !(q.frame.Chunked && q.minor == 0) {
 		return 0
 	}
@@ -307,7 +322,8 @@ func (p *refProxy) linger(c *stream) {
 }
 
 // backendFor returns a connection to a backend: a kept one, or a new one.
-func (p *refProxy) backendFor(q *refReq) (b *stream, addr string, kept bool, err error) {
+func (p *refProxy) backendFor(q *refReq, tried map[string]bool) (b *stream, addr string,
+	kept bool, err error) {
 	n := len(p.backends)
 	first := int(p.next.Add(1)-1) % n
 	if p.fault["uneven"] {
@@ -320,7 +336,7 @@ func (p *refProxy) backendFor(q *refReq) (b *stream, addr string, kept bool, err
 	err = errors.New("none left")
 	for i := 0; i < n; i++ {
 		addr = p.backends[(first+i)%n]
-		if p.fault["never-returns"] && p.isGone(addr) {
+		if p.fault["never-returns"] && p.isGone(addr) || tried[addr] {
 			continue
 		}
 		if b := p.kept(addr); b != nil && (safe || p.fault["replays"]) && q.upgrade == "" {
@@ -350,30 +366,54 @@ func (p *refProxy) isGone(addr string) bool {
 func (p *refProxy) kept(addr string) *stream {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for l := p.pool[addr]; len(l) > 0; l = p.pool[addr] {
+	key := p.key(addr)
+	for l := p.pool[key]; len(l) > 0; l = p.pool[key] {
 		b := l[len(l)-1]
-		p.pool[addr] = l[:len(l)-1]
+		p.pool[key] = l[:len(l)-1]
 		n, err := b.State()
-		if err == nil && (n == 0 || p.fault["keeps-poison"]) {
-			return b
+		if (err == nil || p.fault["keeps-dead"]) && (n == 0 || p.fault["keeps-poison"]) &&
+			time.Now().Before(b.until) {
+			return b.stream
 		}
 		b.close()
 	}
 	return nil
 }
 
-func (p *refProxy) keep(addr string, b *stream) {
+func (p *refProxy) keep(addr string, b *stream, r *Response) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.fault["leaks-backend"] {
 		p.leaked = append(p.leaked, b)
 		return
 	}
-	if len(p.pool[addr]) >= 4 || p.fault["no-reuse"] {
+	key := p.key(addr)
+	p.pool[key] = slices.DeleteFunc(p.pool[key], func(i idleRef) bool {
+		dead := i.Ended() && !p.fault["keeps-dead"]
+		if dead {
+			i.close()
+		}
+		return dead
+	})
+	if len(p.pool[key]) >= 4 || p.fault["no-reuse"] {
 		b.close()
 		return
 	}
-	p.pool[addr] = append(p.pool[addr], b)
+	until := time.Now().Add(time.Hour)
+	var n int
+	if _, err := fmt.Sscanf(r.Get("Keep-Alive"), "timeout=%d", &n); err == nil &&
+		!p.fault["ignores-hint"] {
+		until = time.Now().Add(time.Duration(n-1) * time.Second)
+	}
+	p.pool[key] = append(p.pool[key], idleRef{b, until})
+}
+
+// key is where a backend's idle connections are.
+func (p *refProxy) key(addr string) string {
+	if p.fault["shares-backends"] {
+		return ""
+	}
+	return addr
 }
 
 // exchange forwards one request; again says that the client's connection goes on.
@@ -391,22 +431,40 @@ func (p *refProxy) exchange(c *stream, q *refReq) (again bool) {
 		}
 		buffered = m.Body
 	}
+	tried := map[string]bool{} // backends that have seen it and have not answered
 	for try := 0; ; try++ {
-		b, addr, kept, err := p.backendFor(q)
+		b, addr, kept, err := p.backendFor(q, tried)
 		if err != nil {
 			p.failed(c, q, err)
 			return false
 		}
-		again, retry := p.attempt(c, q, b, addr, buffered)
-		if retry && (kept && q.method == "GET" || p.fault["replays"]) && try < 3 {
-			continue
+		further := len(tried) == 0 && len(p.backends) > 1 && idempotent[q.method] &&
+			!p.fault["tries-once"]
+		again, retry := p.attempt(c, q, b, addr, kept, further, buffered)
+		if _, gone := c.State(); gone != nil && !errors.Is(gone, io.EOF) {
+			return false
 		}
-		if retry {
+		switch {
+		case !retry:
+			return again
+		case kept && q.method == "GET" && !p.fault["tries-once"] && try < 3:
+		case further && !q.lost:
+			if !p.fault["retries-on"] || try > 3 {
+				tried[addr] = true
+			}
+			if len(q.body) > 0 {
+				buffered = q.body
+			}
+		case p.fault["replays"] && try < 3:
+		default:
 			p.failed(c, q, io.EOF)
+			return again
 		}
-		return again
 	}
 }
+
+// idempotent are the methods that are tried again over a fresh connection.
+var idempotent = map[string]bool{"GET": true, "HEAD": true, "PUT": true, "DELETE": true}
 
 func (p *refProxy) failed(c *stream, q *refReq, err error) {
 	var ne net.Error

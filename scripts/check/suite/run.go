@@ -141,10 +141,13 @@ func (t *T) finish() {
 	t.Lab.Farm.unregister(t)
 	t.mu.Lock()
 	t.ended = true
-	clients, served := t.clients, t.served
+	clients, served, lent := t.clients, t.served, t.lent
 	t.mu.Unlock()
 	for _, x := range served {
 		x.finish()
+	}
+	for _, s := range lent {
+		s.close()
 	}
 	for _, c := range clients {
 		c.Close()
@@ -343,6 +346,7 @@ func (r *runner) runLab(l *Lab, cases []*Case) {
 		return
 	}
 	l.probeEjection()
+	l.probePool()
 	phases := map[Mode][]*Case{}
 	for _, c := range cases {
 		phases[c.Mode] = append(phases[c.Mode], c)
@@ -444,6 +448,7 @@ func (r *runner) help(l *Lab, queue chan *Case, n int, wg *sync.WaitGroup) {
 			}
 			defer other.Close()
 			other.Serial, other.OneShot, other.Ejects = l.Serial, l.OneShot, l.Ejects
+			other.Pools = l.Pools
 			other.stalls, other.first, other.fast = l.stalls, l.first, l.fast
 			other.pulse, other.doubts = l.pulse, l.doubts
 			r.drain(other, queue)
@@ -577,6 +582,8 @@ func (r *runner) one(l *Lab, c *Case) Result {
 		return notApplicable(c, "the proxy has one backend")
 	case c.Need == NeedsProcess && l.Proc == nil:
 		return notApplicable(c, "the checker did not start the proxy")
+	case c.Need == NeedsPool && !l.Pools:
+		return notApplicable(c, "the proxy uses each backend connection once")
 	case l.gone() != "":
 		return notRun(c, l.gone())
 	case time.Until(l.deadline) < time.Second:

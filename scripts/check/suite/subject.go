@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -246,7 +247,9 @@ func openStarted(argv, backends []string, deadline time.Time, to Timeouts) (*Lab
 	return l, nil
 }
 
-// openChapter starts a chapter twice: with its own timeouts and with short ones.
+// openChapter starts a chapter twice: with its own timeouts, and with short ones;
+// the second one reuses connections as the chapter does by default, and retries on
+// 503 too.
 func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 	if err := s.Build(); err != nil {
 		return nil, err
@@ -275,16 +278,21 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 	if has("log") {
 		argv = append(argv, "-log", "off")
 	}
-	if has("reuse") { // most cases send one request a connection, which is spared else
-		argv = append(argv, "-reuse", "always")
+	if has("max-fails") { // most cases' backends fail on purpose, and expect no visitors
+		argv = append(argv, "-max-fails", "0", "-check", "off")
 	}
-	plainArgv := argv
-	spawn := func() (*Lab, error) { return openStarted(plainArgv, backends, deadline, Timeouts{}) }
+	long := slices.Clone(argv)
+	if has("reuse") { // most cases send one request a connection, which is spared else
+		long = append(long, "-reuse", "always")
+	}
+	spawn := func() (*Lab, error) { return openStarted(long, backends, deadline, Timeouts{}) }
 	labs, err := openFrom(spawn)
 	if err != nil {
 		return nil, err
 	}
-	argv = append([]string(nil), argv...)
+	if has("retry-on") {
+		argv = append(argv, "-retry-on", "connect,broken,503")
+	}
 	var to Timeouts
 	for _, f := range []struct {
 		name string
@@ -344,7 +352,7 @@ func (s *Subject) openAddress(deadline time.Time) (*Lab, error) {
 		c.Close()
 		return l, nil
 	}
-	l.Proc = &Process{argv: shell(s.Command), addr: s.Proxy}
+	l.Proc = &Process{argv: proc.Shell(s.Command), addr: s.Proxy}
 	l.runs = 1
 	if err := l.Proc.start(deadline); err != nil {
 		l.Proc.stop()

@@ -23,8 +23,9 @@ var kernelTexts = map[book.Row]kernelText{
 		Does: []string{
 			"Enters address and port in the table of bound ports. EADDRINUSE if another socket " +
 				"listens there.",
-			"Without SO_REUSEADDR also if a connection of the last run is still in TIME_WAIT (60 " +
-				"s). That is why the C program cannot be restarted at once.",
+			"Also if a connection of the last run is still in TIME_WAIT (60 s), unless that run " +
+				"and this one both set SO_REUSEADDR. C never does, so it cannot be restarted at " +
+				"once, nor can Go behind C.",
 		},
 		Go: "Binds 127.0.0.1, this machine only; C binds INADDR_ANY, every interface.",
 	},
@@ -33,8 +34,9 @@ var kernelTexts = map[book.Row]kernelText{
 			"Makes the socket passive. From now on the kernel answers by itself: SYN → SYN-ACK. " +
 				"A half-open connection waits as a request in the SYN queue; after the client's " +
 				"ACK it stands in the accept queue.",
-			"The backlog bounds the accept queue. When it is full, a SYN is dropped and the " +
-				"client sends it again after 1 s.",
+			"The backlog bounds the accept queue. When it is full, a SYN is dropped, and the " +
+				"client's kernel sends it again after 1, 2, 3, 4, 5, 7, … s (before Linux 6.5: " +
+				"1, 3, 7, …).",
 		},
 		Go: "Asks for the largest backlog allowed (net.core.somaxconn, 4096); C for 5 or 10.",
 	},
@@ -46,7 +48,8 @@ var kernelTexts = map[book.Row]kernelText{
 			"Queue empty: the C program sleeps in the kernel until a handshake completes.",
 		},
 		Go: "The socket does not block: accept4 says EAGAIN, the goroutine is parked, its thread " +
-			"runs others, and epoll (the netpoller) reports when the queue has something.",
+			"runs others. A thread with nothing to run asks epoll, which reports when the queue " +
+			"has something; there is no thread for that alone.",
 	},
 	{Step: 5}: {
 		Does: []string{
@@ -63,7 +66,8 @@ var kernelTexts = map[book.Row]kernelText{
 			"A second socket. connect picks a free local port (32768–60999) and sends SYN. The " +
 				"backend's kernel answers SYN-ACK if a socket listens there, even while the " +
 				"program is busy; RST if none does: ECONNREFUSED.",
-			"No answer at all: SYN is repeated after 1, 2, 4, … s, for two minutes.",
+			"No answer at all: SYN is repeated after 1, 2, 3, 4, 5, 7, 11, … s, for two minutes " +
+				"(before Linux 6.5: 1, 3, 7, 15, …).",
 		},
 		Go: "connect says EINPROGRESS; epoll reports when the socket can be written to. The " +
 			"connect timeout ends the wait.",
@@ -73,8 +77,9 @@ var kernelTexts = map[book.Row]kernelText{
 			"Copies the bytes into the send buffer and returns: that is not delivery. TCP sends " +
 				"them as the peer's window and the network allow, and keeps them until they are " +
 				"acknowledged.",
-			"Buffer full: write waits. Peer gone (RST): EPIPE and the signal SIGPIPE, which ends " +
-				"a C program that does not handle it.",
+			"Buffer full: write waits. Peer gone (RST): ECONNRESET once; after that, or if the " +
+				"peer had sent FIN before, EPIPE and the signal SIGPIPE, which ends a C program " +
+				"that does not handle it.",
 		},
 		Go: "A partial write is continued until all is taken; a broken connection is an error " +
 			"value, not a signal.",
@@ -123,8 +128,8 @@ var chapterKernelTexts = map[string]map[book.Row]kernelText{
 		{Step: 2}: {
 			Does: []string{
 				"Enters address and port in the table of bound ports. EADDRINUSE if another " +
-					"socket listens there, or, without SO_REUSEADDR, if a connection of the last " +
-					"run is still in TIME_WAIT (60 s).",
+					"socket listens there, or if a connection of the last run is still in " +
+					"TIME_WAIT (60 s), unless both runs set SO_REUSEADDR.",
 			},
 		},
 		{Step: 3}: {
@@ -179,7 +184,8 @@ var chapterKernelTexts = map[string]map[book.Row]kernelText{
 				"The child's end sends SIGCHLD. Until the parent asks for the exit status " +
 					"(wait4), a zombie remains: a pid and a status. C never asks.",
 			},
-			Go: "cmd.Wait asks; no zombie is left.",
+			Go: "cmd.Wait asks; no zombie is left. A socket that the parent forgot would be " +
+				"closed by the garbage collector, some day.",
 		},
 	},
 	"ch4_threaded": {
@@ -192,7 +198,7 @@ var chapterKernelTexts = map[string]map[book.Row]kernelText{
 					"ends.",
 			},
 			Go: "The go statement is no system call either: a stack of a few KiB from the heap " +
-				"and a place in a run queue. A handful of threads (GOMAXPROCS) run all goroutines.",
+				"and a place in a run queue. At most GOMAXPROCS threads run goroutines at a time.",
 		},
 	},
 	"ch5_load_balancer": {

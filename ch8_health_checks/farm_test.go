@@ -1,0 +1,558 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"reverseproxy/internal/backends"
+	"reverseproxy/internal/harness"
+	"reverseproxy/internal/narrate"
+)
+
+// quick are flags with which all goes ten times as fast as usual.
+var quick = []string{"-inter", "200ms", "-check-timeout", "100ms", "-fail-timeout", "1s",
+	"-slow-start", "500ms", "-connect-timeout", "1s"}
+
+// detected is how long it takes with them until a death is known.
+const detected = 3*200*time.Millisecond + 100*time.Millisecond
+
+// slack is what a busy machine may add.
+const slack = 500 * time.Millisecond
+
+// start starts the chapter in front of demo backends that the test can stop.
+func start(t *testing.T, n int, flags ...string) (*harness.Proxy, *backends.Group) {
+	t.Helper()
+	addrs := make([]string, n)
+	for i := range addrs {
+		addrs[i] = "127.0.0.1:0"
+	}
+	g, err := backends.Start(addrs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Close)
+	return harness.Start(t, harness.Health, append([]string{"-backends",
+		strings.Join(g.Addrs(), ",")}, flags...)...), g
+}
+
+// state waits until a backend is in a state, for the n-th time.
+func state(t *testing.T, p *harness.Proxy, addr, name string, n int) narrate.Event {
+	t.Helper()
+	return p.WaitEvents(t, addr+" is "+name, n, func(e narrate.Event) bool {
+		return e.Kind == narrate.KindHealth && e.Peer == addr && e.State == name
+	})[n-1]
+}
+
+// load sends GETs from several clients that keep their connections, and wants each
+// answered. It returns what ends that and says how many there were.
+func load(t *testing.T, p *harness.Proxy, path string) (end func() int64) {
+	var sent atomic.Int64
+	var clients sync.WaitGroup
+	stop := make(chan struct{})
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}
+	for range 8 {
+		clients.Go(func() { // ends when stop is closed
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(2 * time.Millisecond):
+				}
+				sent.Add(1)
+				r, err := client.Get("http://" + p.Addr + path)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				body, err := io.ReadAll(r.Body)
+				if r.Body.Close(); r.StatusCode != 200 || err != nil {
+					t.Errorf("%s, %q, %v", r.Status, body, err)
+				}
+			}
+		})
+	}
+	return sync.OnceValue(func() int64 {
+		close(stop)
+		clients.Wait()
+		client.CloseIdleConnections()
+		return sent.Load()
+	})
+}
+
+// TestTwoOfThreeDie: no GET is lost, and once it is known, no try goes to them.
+func TestTwoOfThreeDie(t *testing.T) {
+	t.Parallel()
+	p, g := start(t, 3, quick...)
+	end := load(t, p, "/api/data")
+	defer end()
+	time.Sleep(300 * time.Millisecond)
+	died := time.Now()
+	g.Stop(0)
+	g.Stop(1)
+	for _, addr := range g.Addrs()[:2] {
+		known := state(t, p, addr, narrate.Down, 1)
+		if d := known.Time.Sub(died); d > detected+slack {
+			t.Errorf("%s is down after %v", addr, d)
+		}
+	}
+	time.Sleep(detected) // by then checks have taken out what requests could not
+	from := time.Now()
+	time.Sleep(time.Second)
+	to := time.Now()
+	all, dead := 0, 0
+	for _, e := range p.Events() {
+		if e.Kind == narrate.KindRoute && e.Time.After(from) && e.Time.Before(to) {
+			all++
+			if e.Peer != g.Addrs()[2] {
+				dead++
+			}
+		}
+	}
+	if all < 100 || dead*100 > all {
+		t.Errorf("%d of %d tries went to the dead", dead, all)
+	}
+	for i := range 2 {
+		if err := g.Restart(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, addr := range g.Addrs()[:2] {
+		state(t, p, addr, narrate.Up, 1)
+	}
+	if n := end(); n < 500 {
+		t.Errorf("only %d requests", n)
+	}
+}
+
+// TestAllDie: the answer is 503, at once; and all is well again when they are back.
+func TestAllDie(t *testing.T) {
+	t.Parallel()
+	p, g := start(t, 3, quick...)
+	for i := range 3 {
+		g.Stop(i)
+	}
+	for range 50 {
+		began := time.Now()
+		r := p.Get(t, "/api/data")
+		if d := time.Since(began); r.Status != 503 || d > 50*time.Millisecond+slack {
+			t.Fatalf("%d %q after %v", r.Status, r.Body, d)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	for _, addr := range g.Addrs() {
+		state(t, p, addr, narrate.Down, 1)
+	}
+	for i := range 3 {
+		if err := g.Restart(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 20 {
+		if r := p.Get(t, "/api/data"); r.Status != 200 {
+			t.Errorf("after their return: %d %q", r.Status, r.Body)
+		}
+	}
+	for _, addr := range g.Addrs() {
+		state(t, p, addr, narrate.Up, 1)
+	}
+}
+
+// TestStartedBeforeItsBackends: the first request after they listen is answered.
+func TestStartedBeforeItsBackends(t *testing.T) {
+	t.Parallel()
+	g, err := backends.Start([]string{"127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	for i := range 3 {
+		g.Stop(i)
+	}
+	p := harness.Start(t, harness.Health, append([]string{"-backends",
+		strings.Join(g.Addrs(), ",")}, quick...)...)
+	if r := p.Get(t, "/"); r.Status != 503 {
+		t.Errorf("before: %d", r.Status)
+	}
+	for _, addr := range g.Addrs() {
+		state(t, p, addr, narrate.Down, 1)
+	}
+	for i := range 3 {
+		if err := g.Restart(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := p.Get(t, "/"); r.Status != 200 {
+		t.Errorf("the first one: %d %q", r.Status, r.Body)
+	}
+}
+
+// TestForReal: the usual times, once.
+func TestForReal(t *testing.T) {
+	t.Parallel()
+	p, g := start(t, 3, "-slow-start", "2s")
+	time.Sleep(time.Second)
+	addr := g.Addrs()[1]
+	died := time.Now()
+	g.Stop(1)
+	down := state(t, p, addr, narrate.Down, 1)
+	if d := down.Time.Sub(died); d > 7*time.Second+slack || d < 4*time.Second {
+		t.Errorf("down after %v: %s", d, down.Text)
+	}
+	if !strings.Contains(down.Text, "3 of 3 checks failed") ||
+		!strings.Contains(down.Text, "refused") {
+		t.Errorf("the cause: %s", down.Text)
+	}
+	back := time.Now()
+	if err := g.Restart(1); err != nil {
+		t.Fatal(err)
+	}
+	up := state(t, p, addr, narrate.Up, 1)
+	if d := up.Time.Sub(back); d > 4*time.Second+slack {
+		t.Errorf("up after %v", d)
+	}
+	// Slow start, as far as a busy machine lets it be seen: each other one has had
+	// more, in each half second of the first and a half.
+	end := load(t, p, "/api/data")
+	time.Sleep(2500 * time.Millisecond)
+	end()
+	const slice = 500 * time.Millisecond
+	for i := range 3 {
+		turns := map[string]float64{}
+		from := up.Time.Add(time.Duration(i) * slice)
+		for _, e := range p.Events() {
+			if at := e.Time.Sub(from); e.Kind == narrate.KindRoute && at >= 0 && at < slice {
+				turns[e.Peer]++
+			}
+		}
+		other := (turns[g.Addrs()[0]] + turns[g.Addrs()[2]]) / 2
+		if other < 20 {
+			continue // the load had not begun
+		}
+		share := turns[addr] / other
+		from0, to0 := max(.1, .25*float64(i)), .25*float64(i+1)
+		if share < from0-.05 || share > to0+.05 {
+			t.Errorf("slice %d: its share is %.2f, want %.2f to %.2f", i, share, from0, to0)
+		}
+	}
+}
+
+// TestDrainBySignal: what is in flight ends well, idle connections close, new
+// requests go elsewhere; and back.
+func TestDrainBySignal(t *testing.T) {
+	t.Parallel()
+	b := harness.NewBackend(t)
+	other, err := backends.Start([]string{"127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	p := harness.Start(t, harness.Health, "-backends", b.Addr+","+other.Addrs()[0], "-drain",
+		b.Addr, "-check", "off", "-reuse", "always")
+
+	// Of the first backend: an idle connection, a request in flight, a tunnel.
+	get := "GET / HTTP/1.1\r\nHost: drain.test\r\n\r\n"
+	kept, flying, tunnel := p.Dial(t), p.Dial(t), p.Dial(t)
+	flying.Send(get)
+	f := b.Accept(t)
+	f.Request()
+	p.Get(t, "/") // the other one's turn
+	tunnel.Send("GET /ws HTTP/1.1\r\nHost: drain.test\r\nConnection: Upgrade\r\n" +
+		"Upgrade: echo\r\n\r\n")
+	w := b.Accept(t)
+	w.Request()
+	w.Send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	tunnel.Head()
+	p.Get(t, "/")
+	kept.Send(get)
+	k := b.Accept(t)
+	k.Request()
+	k.Send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+	if _, body, err := kept.TryResponse("GET"); body != "x" {
+		t.Fatal(body, err)
+	}
+
+	p.Signal(syscall.SIGUSR1)
+	state(t, p, b.Addr, narrate.Draining, 1)
+	k.Gone()
+	for range 10 {
+		if r := p.Get(t, "/"); r.Status != 200 {
+			t.Errorf("a new request: %d", r.Status)
+		}
+	}
+	f.Send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+	if _, body, err := flying.TryResponse("GET"); body != "x" {
+		t.Errorf("the request in flight: %q, %v", body, err)
+	}
+	f.Gone()
+	for _, c := range [][2]*harness.Conn{{tunnel, w}, {w, tunnel}} {
+		c[0].Send("hello")
+		got := make([]byte, 5)
+		if _, err := io.ReadFull(c[1].R, got); string(got) != "hello" {
+			t.Errorf("the tunnel: %q, %v", got, err)
+		}
+	}
+	p.Signal(syscall.SIGUSR1)
+	state(t, p, b.Addr, narrate.Up, 1)
+	for range 2 { // one of them is the backend's
+		p.Dial(t).Send(get)
+	}
+	b.Accept(t).Request()
+}
+
+// TestDrainOnTheLivePage: its button.
+func TestDrainOnTheLivePage(t *testing.T) {
+	t.Parallel()
+	p, g := start(t, 2, "-watch", "127.0.0.1:0", "-check", "off")
+	page := "http://" + p.WaitEvent(t, "the live page", func(e narrate.Event) bool {
+		return e.Kind == narrate.KindWatch
+	}).Listen
+	r, err := http.Get(page + "/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	events, token := bufio.NewReader(r.Body), []string(nil)
+	for token == nil {
+		line, err := events.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		token = regexp.MustCompile(`"token":"(\w+)"`).FindStringSubmatch(line)
+	}
+	press := func(what string) {
+		t.Helper()
+		q, _ := http.NewRequest("POST", page+"/drain",
+			strings.NewReader(`{"what":"`+what+`","backend":1}`))
+		q.Header.Set("X-Live-Token", token[1])
+		q.Header.Set("Content-Type", "application/json")
+		r, err := http.DefaultClient.Do(q)
+		if err != nil || r.StatusCode >= 300 {
+			t.Fatal(what, r, err)
+		}
+		r.Body.Close()
+	}
+	press("drain")
+	state(t, p, g.Addrs()[1], narrate.Draining, 1)
+	for range 4 {
+		p.Get(t, "/")
+	}
+	press("resume")
+	state(t, p, g.Addrs()[1], narrate.Up, 1)
+	for range 4 {
+		p.Get(t, "/")
+	}
+	if a, b := g.Requests(0), g.Requests(1); a < 5 || b < 1 || a+b != 8 {
+		t.Errorf("%d and %d requests", a, b)
+	}
+}
+
+// TestDrainByCheck: 404 on the check's path.
+func TestDrainByCheck(t *testing.T) {
+	t.Parallel()
+	p, g := start(t, 2, append([]string{"-check", "/health"}, quick...)...)
+	post := func(path string) {
+		t.Helper()
+		r, err := http.Post("http://"+g.Addrs()[0]+path, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+	}
+	end := load(t, p, "/api/data")
+	post("/leave")
+	at := state(t, p, g.Addrs()[0], narrate.Draining, 1)
+	time.Sleep(300 * time.Millisecond)
+	g.Stop(0) // it has nothing in hand any more
+	time.Sleep(time.Second)
+	end()
+	for _, e := range p.Events() {
+		if e.Kind == narrate.KindRoute && e.Peer == g.Addrs()[0] &&
+			e.Time.After(at.Time.Add(50*time.Millisecond)) {
+			t.Fatalf("it gets a request %v after it began to drain", e.Time.Sub(at.Time))
+		}
+	}
+}
+
+// TestDeepChecks: what all depend on takes out all together if checks are deep, and
+// they are used all the same; shallow ones do not see it.
+func TestDeepChecks(t *testing.T) {
+	t.Parallel()
+	for _, check := range []string{"/health", "/health?deep=1"} {
+		p, g := start(t, 3, append([]string{"-check", check}, quick...)...)
+		r, err := http.Post("http://"+g.Addrs()[0]+"/dependency?on=0", "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if check == "/health" {
+			time.Sleep(2 * detected)
+			for _, e := range p.Events() {
+				if e.Kind == narrate.KindHealth {
+					t.Errorf("a shallow check: %+v", e)
+				}
+			}
+			continue
+		}
+		for _, addr := range g.Addrs() {
+			state(t, p, addr, narrate.Down, 1)
+		}
+		seen := map[string]bool{}
+		for range 30 {
+			r := p.Get(t, "/api/data")
+			if r.Status != 200 {
+				t.Errorf("%d %q", r.Status, r.Body)
+			}
+			seen[r.Body[:20]] = true
+		}
+		if len(seen) != 3 {
+			t.Errorf("used are %v", seen)
+		}
+	}
+}
+
+// TestQueueForABackend: one more than a backend may have waits until it comes free,
+// or is told 503 after the connect timeout, or leaves.
+func TestQueueForABackend(t *testing.T) {
+	t.Parallel()
+	b := harness.NewBackend(t)
+	p := harness.Start(t, harness.Health, "-backends", b.Addr, "-check", "off",
+		"-backend-max-conns", "1", "-connect-timeout", "1s")
+	get := "GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n"
+	waiting := func(n, times int) {
+		p.WaitEvents(t, "the queue", times, func(e narrate.Event) bool {
+			return e.Kind == narrate.KindQueue && e.Waiting == n
+		})
+	}
+	first, second := p.Dial(t), p.Dial(t)
+	first.Send(get)
+	one := b.Accept(t)
+	one.Request()
+	second.Send(get)
+	waiting(1, 1)
+	one.Send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n1")
+	if r := first.Response("GET"); r.Body != "1" {
+		t.Errorf("the first: %+v", r)
+	}
+	two := b.Accept(t)
+	two.Request()
+	waiting(0, 1)
+
+	third, fourth := p.Dial(t), p.Dial(t)
+	began := time.Now()
+	third.Send(get)
+	waiting(1, 2)
+	fourth.Send(get)
+	waiting(2, 1)
+	fourth.Reset() // it leaves
+	waiting(1, 3)
+	r := third.Response("GET")
+	if d := time.Since(began); r.Status != 503 || d < time.Second ||
+		!strings.Contains(r.Body, "busy") {
+		t.Errorf("the third: %d %q after %v", r.Status, r.Body, d)
+	}
+	two.Send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n2")
+	if r := second.Response("GET"); r.Body != "2" {
+		t.Errorf("the second: %+v", r)
+	}
+}
+
+// TestAtItsLimit: 120 requests a second for one backend that serves 100, and does
+// not answer checks. No answer is 503: whether it is well or not, there is no other.
+func TestAtItsLimit(t *testing.T) {
+	t.Parallel()
+	b := harness.NewBackend(t)
+	turn := make(chan struct{}, 1)
+	b.Serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/health" {
+			<-r.Context().Done()
+			return
+		}
+		turn <- struct{}{}
+		time.Sleep(10 * time.Millisecond)
+		<-turn
+	})
+	p := harness.Start(t, harness.Health, append(slices.Clone(quick), "-backends", b.Addr, "-check",
+		"/health")...)
+	var all sync.WaitGroup
+	tick := time.NewTicker(time.Second / 120)
+	defer tick.Stop()
+	for range 360 {
+		<-tick.C
+		all.Go(func() { // ends with its answer
+			if _, err := p.TryGet("/"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	state(t, p, b.Addr, narrate.Down, 1)
+}
+
+// TestAllCountTheSame is the chapter's named gap: a backend that takes ten times as
+// long gets as many requests as the others.
+func TestAllCountTheSame(t *testing.T) {
+	t.Parallel()
+	g, err := backends.Start([]string{"127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	slow := harness.NewBackend(t)
+	slow.Serve(t, func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(20 * time.Millisecond)
+	})
+	p := harness.Start(t, harness.Health, "-backends", slow.Addr+","+g.Addrs()[0])
+	end := load(t, p, "/slow?ms=2")
+	time.Sleep(time.Second)
+	end()
+	turns := map[string]int{}
+	for _, e := range p.Events() {
+		if e.Kind == narrate.KindRoute {
+			turns[e.Peer]++
+		}
+	}
+	if a, b := turns[slow.Addr], turns[g.Addrs()[0]]; a < 20 || a-b > 1 || b-a > 1 {
+		t.Errorf("turns: %v", turns)
+	}
+}
+
+// TestStopWithChecks: Ctrl+C waits for no check.
+func TestStopWithChecks(t *testing.T) {
+	t.Parallel()
+	b := harness.NewBackend(t) // accepts, and says nothing
+	p := harness.Start(t, harness.Health, "-backends", b.Addr, "-inter", "1h", "-check-timeout",
+		"1h")
+	c := b.Accept(t)
+	c.Head()
+	began := time.Now()
+	if e := p.Interrupt(t); e.Code != 0 || time.Since(began) > 2*time.Second {
+		t.Errorf("exit status %d after %v", e.Code, time.Since(began))
+	}
+	c.Gone()
+	for _, e := range p.Events() {
+		if e.Kind == narrate.KindCheck || e.Kind == narrate.KindHealth {
+			t.Errorf("a cancelled check counts: %+v", e)
+		}
+	}
+}
+
+// TestBadFlags: wrong values end the program with exit status 2.
+func TestBadFlags(t *testing.T) {
+	for _, flags := range [][]string{{"-check", "health"}, {"-check-status", "ok"},
+		{"-inter", "0s"}, {"-fall", "0"}, {"-rise", "x"}, {"-check-timeout", "-1s"},
+		{"-max-fails", "-1"}, {"-fail-timeout", "0s"}, {"-fail-ratio", "101"},
+		{"-slow-start", "-1s"}, {"-backend-max-conns", "-1"}, {"-drain", "127.0.0.1:1"}} {
+		harness.RefusesToStart(t, harness.Health, 2, flags, flags[0])
+	}
+}
