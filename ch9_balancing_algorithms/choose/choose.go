@@ -18,7 +18,7 @@ import (
 // Backend is one backend, and what is known of it.
 type Backend struct {
 	Name     string  // its address, host:port, which is what is hashed
-	Weight   float64 // how much of the work it is to get, compared to others
+	Weight   float64 // how much of the work it is to get, compared to others; at least 1
 	InFlight int     // requests that it has in hand; only the group changes it
 
 	index  int     // in the group

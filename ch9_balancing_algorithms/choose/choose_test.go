@@ -354,7 +354,8 @@ func TestMaglev(t *testing.T) {
 			t.Errorf("backend %d has %d entries", i, n)
 		}
 	}
-	if diff := cmp.Diff([]int{21_846, 43_691}, maglevCounts(newMaglevOf(group(1, 2, 1, 2)))); diff != "" {
+	double := newMaglevOf(group(1, 2, 1, 2))
+	if diff := cmp.Diff([]int{21_846, 43_691}, maglevCounts(double)); diff != "" {
 		t.Errorf("want (-), got (+):\n%s", diff)
 	}
 }
@@ -438,7 +439,8 @@ func TestSticky(t *testing.T) {
 // not.
 func TestShares(t *testing.T) {
 	const n = 100_000
-	hashing := map[string]bool{"ring-hash": true, "rendezvous": true, "maglev": true, "jump-hash": true}
+	hashing := map[string]bool{"ring-hash": true, "rendezvous": true, "maglev": true,
+		"jump-hash": true}
 	for _, k := range Kinds {
 		t.Run(k.Name, func(t *testing.T) {
 			g := group(1, 5)

@@ -5,6 +5,9 @@ package choose
 // After a turn comes the one that follows the backend that had it, not the next
 // number of a counter: with a counter, and a step onward over those that are down,
 // the neighbour of a dead backend would get its turns beside its own.
+//
+// It begins with the first backend, in each proxy: many that are restarted together
+// all send it their first request. weightedRoundRobin does not.
 type roundRobin struct {
 	*Group
 	last int // index of the backend that had its turn

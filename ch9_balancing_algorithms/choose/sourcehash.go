@@ -1,7 +1,5 @@
 package choose
 
-import "math"
-
 // sourceHash sends each client to the backend that its address stands for: the rest
 // of a division by the number of backends, each of which counts as often as it weighs
 // (HAProxy's source with hash-type map-based, nginx's ip_hash).
@@ -19,7 +17,7 @@ func newSourceHash(g *Group) Algorithm { return sourceHash{g} }
 func (a sourceHash) Pick(r Request) *Backend {
 	key := r.Key
 	for range rehashes {
-		rest := math.Mod(float64(key>>11), a.whole)
+		rest := float64(key % uint64(a.whole))
 		for _, b := range a.Backends {
 			if b.weight == 0 {
 				continue

@@ -10,7 +10,8 @@ import (
 // hashes shows how evenly keys are spread, and how many of them move when one of ten
 // backends goes: that takes no time, so there is nothing to simulate.
 func hashes(r *Report) {
-	t := table{title: "10 backends, hashed keys: the greatest part, of the average; keys that move when one goes",
+	t := table{title: "10 backends, hashed keys: the greatest part, of the average; keys that " +
+		"move when one goes",
 		head: []string{"algorithm", "1 backend of 10", "one goes", "(least possible)"}}
 	const keys = 100_000
 	names := make([]string, 10)

@@ -28,8 +28,8 @@ type Report struct {
 
 // Print simulates everything, on all processors, and prints and draws it.
 func (r *Report) Print() error {
-	for _, scene := range []func(*Report){supermarket, turns, split, board, side, uneven, hedging,
-		minute, hashes} {
+	for _, scene := range []func(*Report){supermarket, turns, split, board, side, uneven,
+		hedging, minute, hashes} {
 		scene(r)
 	}
 	began := time.Now()
@@ -37,8 +37,8 @@ func (r *Report) Print() error {
 	for _, t := range r.tables {
 		t.print(r.Out)
 	}
-	fmt.Fprintf(r.Out, "%d runs, %s jobs each, seed %d; Little's law and utilisation hold in each\n",
-		len(r.runs), plots.Short(float64(r.Jobs)), r.Seed)
+	fmt.Fprintf(r.Out, "%d runs, %s jobs each, seed %d; "+
+		"Little's law and utilisation hold in each\n", len(r.runs), plots.Short(float64(r.Jobs)), r.Seed)
 	fmt.Fprintf(r.Progress, "it took %.1f s\n", time.Since(began).Seconds())
 	return r.draw()
 }

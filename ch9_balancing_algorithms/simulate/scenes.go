@@ -46,7 +46,8 @@ func series(name string, x, y []float64) plots.Series {
 // supermarket is the theory's own scene.
 func supermarket(r *Report) {
 	ds := []int{1, 2, 3, 5}
-	t := table{title: "Supermarket model: each job draws d of 100 servers; mean time (published, for very many)",
+	t := table{title: "Supermarket model: each job draws d of 100 servers; mean time (published, " +
+		"for very many)",
 		head: []string{"load", "d=1 (random)", "d=2 (two-choices)", "d=3", "d=5"}}
 	for _, load := range []float64{.5, .7, .8, .9, .95} {
 		row := []cell{text(fmt.Sprint(load))}
@@ -61,7 +62,8 @@ func supermarket(r *Report) {
 
 // turns compares what knows nothing, its own turns, and the queues.
 func turns(r *Report) {
-	published := map[int][]float64{3: {1.243, 2.287, 3.992, 7.345}, 10: {1.024, 1.357, 1.912, 2.961}}
+	published := map[int][]float64{3: {1.243, 2.287, 3.992, 7.345},
+		10: {1.024, 1.357, 1.912, 2.961}}
 	names := []string{"random", "round-robin", "two-choices", "least-connections"}
 	t := table{title: "Mean time (published; one queue: what no choice on arrival can beat)",
 		head: append(append([]string{"servers, load"}, names...), "one queue")}
@@ -70,10 +72,12 @@ func turns(r *Report) {
 	for _, n := range []int{3, 10} {
 		for i, load := range loads {
 			row := []cell{text(fmt.Sprintf("%d, %v", n, load))}
-			known := map[string]float64{"random": Supermarket(1, load), "round-robin": RoundRobin(n, load),
-				"least-connections": published[n][i]}
+			known := map[string]float64{"random": Supermarket(1, load),
+				"round-robin": RoundRobin(n, load), "least-connections": published[n][i]}
+			run := Run{Servers: n, Rate: float64(n) * load, Work: Exponential}
 			for _, name := range names {
-				result := r.plan(Run{New: kind(name), Servers: n, Rate: float64(n) * load, Work: Exponential})
+				run.New = kind(name)
+				result := r.plan(run)
 				row = append(row, seconds(result, known[name]))
 				if n == 10 {
 					means[name] = append(means[name], result)
@@ -89,7 +93,8 @@ func turns(r *Report) {
 			lines = append(lines, series(name, loads, meansOf(means[name])))
 		}
 		return plots.Lines("ch9-sim-queues", "Ten servers: mean time by load",
-			"Lines that rise with the load: random most, then round-robin, two-choices, least-connections",
+			"Lines that rise with the load: random most, then round-robin, two-choices, "+
+				"least-connections",
 			plots.Axis{Label: "load"}, plots.Axis{Label: "mean time, in jobs", Log: true}, lines)
 	})
 }
@@ -103,8 +108,10 @@ func meansOf(results []*Result) (y []float64) {
 
 // split shows what the jobs' sizes do.
 func split(r *Report) {
-	t := table{title: "Random split over 10 servers, load .9, by the jobs' work: mean time (published)",
-		head: []string{"work", "one after the other", "p99", "longest queue", "all at once (sharing)"}}
+	t := table{title: "Random split over 10 servers, load .9, by the jobs' work: mean time " +
+		"(published)",
+		head: []string{"work", "one after the other", "p99", "longest queue",
+			"all at once (sharing)"}}
 	for _, w := range []struct {
 		name string
 		work func(*rand.Rand) float64
@@ -113,8 +120,8 @@ func split(r *Report) {
 		run := Run{New: kind("random"), Servers: 10, Rate: 9, Work: w.work}
 		fifo := r.plan(run)
 		run.Sharing = true
-		t.rows = append(t.rows, []cell{text(w.name), seconds(fifo, Split(.9, w.c2)), p99(fifo), longest(fifo),
-			seconds(r.plan(run), 10)})
+		t.rows = append(t.rows, []cell{text(w.name), seconds(fifo, Split(.9, w.c2)), p99(fifo),
+			longest(fifo), seconds(r.plan(run), 10)})
 	}
 	r.tables = append(r.tables, t)
 }
@@ -129,7 +136,8 @@ func longest(result *Result) cell { return func() string { return strconv.Itoa(r
 func board(r *Report) {
 	names := []string{"random", "two-choices", "least-connections"}
 	ages := []float64{1, 2, 5, 10, 20}
-	t := table{title: "100 servers, load .9, known from a board that is written anew from time to time: mean time",
+	t := table{title: "100 servers, load .9, known from a board that is written anew from time " +
+		"to time: mean time",
 		head: append(append([]string{"every"}, names...), "least-connections, own picks counted")}
 	means := map[string][]*Result{}
 	for _, age := range ages {
@@ -191,12 +199,16 @@ func halfFast(a algorithm, load float64, jobs int) Run {
 		Speed: func(server int, _ float64) float64 { return 1 + float64(server%2) }}
 }
 
+func hotColdOverAll(g *choose.Group) choose.Algorithm {
+	return choose.NewHotCold(g, len(g.Backends))
+}
+
 func uneven(r *Report) {
 	names := []string{"round-robin", "two-choices", "least-time", "hot-cold"}
 	loads := []float64{.8, .93, 1.03, 1.14, 1.27, 1.4}
 	for _, proxies := range []int{1, 100} {
-		t := table{title: fmt.Sprintf("100 servers that share their time, half of them twice as fast, "+
-			"deadline 5 s, proxies: %d; errors, p99", proxies),
+		t := table{title: fmt.Sprintf("100 servers that share their time, half of them twice as "+
+			"fast, deadline 5 s, proxies: %d; errors, p99", proxies),
 			head: append(append([]string{"load"}, names...), "hot-cold over all")}
 		failed := map[string][]*Result{}
 		for _, load := range loads {
@@ -213,7 +225,7 @@ func uneven(r *Report) {
 			for _, name := range names {
 				failed[name] = append(failed[name], add(kind(name)))
 			}
-			add(func(g *choose.Group) choose.Algorithm { return choose.NewHotCold(g, 100) })
+			add(hotColdOverAll)
 			t.rows = append(t.rows, row)
 		}
 		r.tables = append(r.tables, t)
@@ -227,10 +239,11 @@ func uneven(r *Report) {
 					}
 					lines = append(lines, series(name, loads, y))
 				}
-				return plots.Lines("ch9-sim-half-fast", "Half of 100 servers twice as fast: errors by load",
-					"round-robin fails from a load of 1 on, two-choices soon after, hot-cold hardly ever",
+				return plots.Lines("ch9-sim-half-fast",
+					"Half of 100 servers twice as fast: errors by load",
+					"round-robin fails from a load of 1 on, two-choices soon after",
 					plots.Axis{Label: "load; 1: an equal share fills a slow server"},
-					plots.Axis{Label: "errors, %"}, lines)
+					plots.Axis{Label: "errors, %", Min: 0, Max: 25}, lines)
 			})
 		}
 	}
@@ -242,9 +255,11 @@ func hedging(r *Report) {
 		plain, hedged, load = Hedging{Requests: r.Jobs, Rate: 100, Seed: r.Seed,
 			Answer: TailAtScale}.Simulate()
 	}, 0})
-	r.tables = append(r.tables, table{title: "Hedging: answers of 10 ms, three in a hundred of 1 s",
-		head: []string{"", "p99", "tries a request"}, rows: [][]cell{
-			{text("one try"), func() string { return fmt.Sprintf("%.0f ms", 1000*plain) }, text("1.00")},
+	r.tables = append(r.tables, table{
+		title: "Hedging: answers of 10 ms, three in a hundred of 1 s",
+		head:  []string{"", "p99", "tries a request"}, rows: [][]cell{
+			{text("one try"), func() string { return fmt.Sprintf("%.0f ms", 1000*plain) },
+				text("1.00")},
 			{text("a second one after the p95 of the last 1,000"),
 				func() string { return fmt.Sprintf("%.0f ms", 1000*hedged) },
 				func() string { return fmt.Sprintf("%.2f", load) }}}})
@@ -268,7 +283,8 @@ func minute(r *Report) {
 	names := []string{"round-robin", "two-choices", "least-connections", "least-time"}
 	const window, windows = 10, 30 // seconds
 	t := table{title: "Five servers of 50 ms, one of them ten times slower for a minute",
-		head: []string{"algorithm", "p99", "its share in the minute", "and from 30 to 60 s after it"}}
+		head: []string{"algorithm", "p99", "its share in the minute",
+			"and from 30 to 60 s after it"}}
 	shares := map[string]*[windows]float64{}
 	for _, name := range names {
 		var got, all [windows]float64
@@ -294,7 +310,8 @@ func minute(r *Report) {
 				return fmt.Sprintf("%.1f %%", sum/float64((to-from)/window))
 			}
 		}
-		t.rows = append(t.rows, []cell{text(name), p99(result), average(60, 120), average(150, 180)})
+		t.rows = append(t.rows, []cell{text(name), p99(result), average(60, 120),
+			average(150, 180)})
 	}
 	r.tables = append(r.tables, t)
 	r.figures = append(r.figures, func() (*plots.Figure, error) {
@@ -306,8 +323,10 @@ func minute(r *Report) {
 			}
 			lines = append(lines, series(name, x, y))
 		}
-		return plots.Lines("ch9-sim-slow-minute", "One of five is ten times slower from 60 to 120 s",
-			"Its share of the jobs falls under all but round-robin, and comes back under all",
-			plots.Axis{Label: "seconds"}, plots.Axis{Label: "its share of the jobs, %"}, lines)
+		return plots.Lines("ch9-sim-slow-minute",
+			"One of five is ten times slower from 60 to 120 s",
+			"Its share of the jobs falls under all but round-robin, and comes back",
+			plots.Axis{Label: "seconds"},
+			plots.Axis{Label: "its share of the jobs, %", Min: 0, Max: 30}, lines)
 	})
 }

@@ -25,13 +25,15 @@ type Run struct {
 	Warm    int // of these, the first ones, which do not count; 0: a tenth
 	Seed    uint64
 
-	Work     func(*rand.Rand) float64              // of a job, in seconds at speed 1
-	Speed    func(server int, at float64) float64  // nil: 1
-	Sharing  bool                                  // servers share their time among all jobs; otherwise one after the other
-	Deadline float64                               // seconds after which a job fails, and its work is dropped; 0: never
-	Board    float64                               // seconds between two looks at the jobs in flight; 0: they are known
-	OwnPicks bool                                  // on the board, jobs sent since the last look count
-	Key      func() uint64                         // of a job, for the algorithms that hash; nil: any
+	Work    func(*rand.Rand) float64             // of a job, in seconds at speed 1
+	Speed   func(server int, at float64) float64 // nil: 1
+	Sharing bool                                 // servers work on all jobs at once
+
+	Deadline float64 // seconds after which a job fails, its work is dropped; 0: never
+	Board    float64 // seconds between two looks at the jobs in flight; 0: they are known
+	OwnPicks bool    // on the board, jobs sent since the last look count
+
+	Key      func() uint64                         // of a job, for hashes; nil: any
 	Done     func(server int, began, took float64) // told of each job; may be nil
 	Progress func(jobs int)                        // told from time to time; may be nil
 }
@@ -110,8 +112,8 @@ func newSimulation(r Run) *simulation {
 	}
 	// Each its own chance: another algorithm gets the same jobs.
 	chance := func(of uint64) *rand.Rand { return rand.New(rand.NewPCG(r.Seed, of)) }
-	s := &simulation{Run: r, warm: math.Inf(1), arrivals: chance(1), works: chance(2), which: chance(3),
-		agenda: newAgenda(r.Servers)}
+	s := &simulation{Run: r, warm: math.Inf(1), arrivals: chance(1), works: chance(2),
+		which: chance(3), agenda: newAgenda(r.Servers)}
 	if r.Key == nil {
 		s.Key = chance(4).Uint64
 	}
@@ -123,7 +125,8 @@ func newSimulation(r Run) *simulation {
 		if r.Sharing {
 			s.servers = append(s.servers, &sharing{deadline: r.Deadline, speed: r.Speed(i, 0)})
 		} else {
-			s.servers = append(s.servers, newFIFO(func(at float64) float64 { return r.Speed(i, at) }))
+			speed := func(at float64) float64 { return r.Speed(i, at) }
+			s.servers = append(s.servers, newFIFO(speed))
 		}
 	}
 	s.arrival = s.arrivals.ExpFloat64() / r.Rate
