@@ -44,3 +44,31 @@ func (b *Balancer) End(backend *Backend, now, took float64, failed bool) {
 	defer b.mu.Unlock()
 	b.group.End(backend, now, took, failed)
 }
+
+// Done notes that a try is over.
+func (b *Balancer) Done(backend *Backend) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.group.Done(backend)
+}
+
+// Observe notes how long an answer took: see Group.Observe.
+func (b *Balancer) Observe(backend *Backend, now, took float64, failed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.group.Observe(backend, now, took, failed)
+}
+
+// SetShares is Group's.
+func (b *Balancer) SetShares(share func(*Backend) float64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.group.SetShares(share)
+}
+
+// Algorithm returns the name of the algorithm in use.
+func (b *Balancer) Algorithm() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.name
+}

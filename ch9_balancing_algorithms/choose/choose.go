@@ -89,16 +89,25 @@ var Kinds = []Kind{
 		newSticky},
 }
 
-// New returns the algorithm of a name, or an error that lists all names.
-func New(name string, g *Group) (Algorithm, error) {
+// Find returns the algorithm of a name, or an error that lists all names.
+func Find(name string) (Kind, error) {
 	var names []string
 	for _, k := range Kinds {
 		if k.Name == name {
-			return k.New(g), nil
+			return k, nil
 		}
 		names = append(names, k.Name)
 	}
-	return nil, fmt.Errorf("%q is none of %s", name, strings.Join(names, ", "))
+	return Kind{}, fmt.Errorf("%q is none of %s", name, strings.Join(names, ", "))
+}
+
+// New returns the algorithm of a name, or Find's error.
+func New(name string, g *Group) (Algorithm, error) {
+	k, err := Find(name)
+	if err != nil {
+		return nil, err
+	}
+	return k.New(g), nil
 }
 
 // NewGroup returns a group of backends, all of weight 1.
@@ -153,13 +162,21 @@ func (g *Group) Begin(b *Backend, now float64) {
 	b.picks += g.scale(now)
 }
 
-// End notes that a try is over, and how many seconds it took. Answers that are
-// wrong come fast as a rule, so one that failed counts as if it had taken all the
-// time that it had: otherwise a broken backend would look like the best.
-func (g *Group) End(b *Backend, now, took float64, failed bool) {
-	g.SetInFlight(b, b.InFlight-1)
+// Done notes that a try is over.
+func (g *Group) Done(b *Backend) { g.SetInFlight(b, b.InFlight-1) }
+
+// Observe notes how many seconds a backend took to answer. Answers that are wrong
+// come fast as a rule, so one that failed counts as if it had taken all the time that
+// it had: otherwise a broken backend would look like the best.
+func (g *Group) Observe(b *Backend, now, took float64, failed bool) {
 	if failed {
 		took = max(took, g.Timeout)
 	}
 	b.observe(now, took, g.scale(now))
+}
+
+// End is Done and Observe together, for a try whose end is its answer.
+func (g *Group) End(b *Backend, now, took float64, failed bool) {
+	g.Done(b)
+	g.Observe(b, now, took, failed)
 }
