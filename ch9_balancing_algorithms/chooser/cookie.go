@@ -3,6 +3,7 @@ package chooser
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -34,8 +35,8 @@ func cookie(r *forward.Request) (hash uint64) {
 
 // ours returns the value of a cookie, if it is this proxy's.
 func ours(part []byte) (value []byte, ok bool) {
-	name, value, ok := bytes.Cut(bytes.TrimSpace(part), []byte("="))
-	return value, ok && string(name) == cookieName
+	name, value, _ := bytes.Cut(bytes.TrimSpace(part), []byte("="))
+	return value, string(name) == cookieName
 }
 
 func isField(f *http1.Field, name string) bool {
@@ -85,29 +86,37 @@ func (c *Chooser) named(hash uint64) string {
 	return "no backend"
 }
 
-// setCookie has the answer name the backend that gave it, unless the client knows. What
-// carries a cookie is for this client alone: a cache that gave it to others would send
-// them all to one backend.
+// setCookie has the answer name the backend that gave it, unless the client knows.
 func (c *Choice) setCookie(r *http1.Response) {
-	hash := choose.Hash(c.backend.Name)
-	if c.cookie == hash {
-		return
+	if hash := choose.Hash(c.backend.Name); hash != c.cookie {
+		makePrivate(r)
+		r.Add("Set-Cookie", fmt.Sprintf("%s=%016x; Path=/; HttpOnly; SameSite=Lax", cookieName, hash))
 	}
-	kept := r.Fields[:0]
-	directives := []string{"private"}
-	for _, f := range r.Fields {
-		if !isField(&f, "Cache-Control") {
-			kept = append(kept, f)
+}
+
+// makePrivate makes an answer one for its client alone: a cache that gave the cookie to
+// others would send them all to one backend. What the backend says of caches stays, as
+// far as it agrees with that.
+func makePrivate(r *http1.Response) {
+	directives, private := []string{}, false
+	for d := range strings.SplitSeq(string(r.Get("Cache-Control")), ",") {
+		d = strings.TrimSpace(d)
+		name, _, _ := strings.Cut(strings.ToLower(d), "=")
+		switch {
+		case name == "", name == "public", name == "s-maxage":
+			continue
+		case strings.EqualFold(d, "private"), name == "no-store":
+			private = true
+		case name == "private", strings.Contains(d, `"`): // of some fields only, and their list
 			continue
 		}
-		for d := range strings.SplitSeq(string(f.Value), ",") {
-			name, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(d)), "=")
-			if name != "" && name != "public" && name != "private" && name != "s-maxage" {
-				directives = append(directives, strings.TrimSpace(d))
-			}
-		}
+		directives = append(directives, d)
 	}
-	r.Fields = kept
+	if !private {
+		directives = append(directives, "private")
+	}
+	r.Fields = slices.DeleteFunc(r.Fields, func(f http1.Field) bool {
+		return isField(&f, "Cache-Control")
+	})
 	r.Add("Cache-Control", strings.Join(directives, ", "))
-	r.Add("Set-Cookie", fmt.Sprintf("%s=%016x; Path=/; HttpOnly; SameSite=Lax", cookieName, hash))
 }

@@ -28,6 +28,9 @@ const (
 // mostWeight is the most that a backend may weigh, as in HAProxy.
 const mostWeight = 256
 
+// fewestJobs is how many jobs a simulated run has at least, to mean anything.
+const fewestJobs = 10_000
+
 // limits are what the flags say.
 type limits struct {
 	algorithm string
@@ -64,7 +67,7 @@ func Flags(app *cli.App, settings *forward.Settings, pool *keep.Pool) *Chooser {
 		"10ms,10ms,100ms", l.setLatency)
 	fs.BoolVar(&l.simulate, "simulate", false,
 		"do not serve: simulate the algorithms, beside what is published of them")
-	app.CountVar(&l.jobs, "jobs", 1_000_000, "`jobs` of each simulated run")
+	fs.IntVar(&l.jobs, "jobs", 1_000_000, "`jobs` of each simulated run")
 	fs.StringVar(&l.plots, "plots", "", "`folder` for pictures of what is simulated; empty: none")
 	c := &Chooser{limits: l, app: app, settings: settings,
 		farm: health.Flags(app, settings, pool)}
@@ -106,6 +109,9 @@ func (c *Chooser) check() error {
 	if c.field, header = strings.CutPrefix(c.hashKey, byHeader); c.hashKey != byURI &&
 		c.hashKey != bySource && (!header || c.field == "") {
 		return fmt.Errorf("-hash-key is source, uri or header:NAME, not %q", c.hashKey)
+	}
+	if c.jobs < fewestJobs {
+		return fmt.Errorf("-jobs must be %d or more", fewestJobs)
 	}
 	backends := c.app.Backends
 	if n := len(c.weights); n > 0 && n != len(backends) {
