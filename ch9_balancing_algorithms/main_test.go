@@ -314,8 +314,9 @@ func TestStickyCookieCaches(t *testing.T) {
 		"":                                      "private",
 		"Cache-Control: max-age=5, private\r\n": "max-age=5, private",
 		"Cache-Control: public, max-age=60\r\n": "max-age=60, private",
-		"Cache-Control: S-MaxAge=9\r\nCache-Control: no-store\r\n":              "no-store",
-		"Cache-Control: max-age=1\r\nConnection: cache-control, set-cookie\r\n": "max-age=1, private",
+		"Cache-Control: S-MaxAge=9\r\nCache-Control: no-store\r\n": "no-store",
+		"Cache-Control: max-age=1\r\nConnection: cache-control, set-cookie\r\n": "max-age=1, " +
+			"private",
 	} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -490,4 +491,87 @@ func TestMaxConns(t *testing.T) {
 			}
 		})
 	}
+}
+
+// While requests flow, the live page switches through all algorithms: no request is
+// lost, each one is used, and then the slow backend's share is another than before.
+func TestSwitch(t *testing.T) {
+	f, p := start(t, func(i int) {
+		time.Sleep([3]time.Duration{2, 2, 20}[i] * time.Millisecond)
+	}, "-watch", "127.0.0.1:0")
+	page := p.WaitEvents(t, "the live page", 1, func(e narrate.Event) bool {
+		return e.Kind == narrate.KindWatch
+	})[0].Listen
+	token := token(t, page)
+	use := func(name string) {
+		r, _ := http.NewRequest("POST", "http://"+page+"/algorithm",
+			strings.NewReader(fmt.Sprintf(`{"what":%q}`, name)))
+		r.Header.Set("X-Live-Token", token)
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusNoContent {
+			t.Fatalf("%s: %s", name, answer.Status)
+		}
+	}
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	for range 6 {
+		clients.Go(func() { // ends when stop is closed
+			client := &http.Client{Transport: &http.Transport{}}
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+					get(t, client, fmt.Sprintf("http://%s/?%d", p.Addr, i))
+				}
+			}
+		})
+	}
+	share := func() float64 { // of the slow one, in the next 300 requests
+		before := f.counts()
+		for {
+			now, all := f.counts(), int64(0)
+			for i := range now {
+				all += now[i] - before[i]
+			}
+			if all >= 300 {
+				return float64(now[2]-before[2]) / float64(all)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	inTurn := share()
+	for _, k := range choose.Kinds {
+		use(k.Name)
+		t.Logf("%-21s %2.0f %%", k.Name, 100*share())
+	}
+	use("least-time")
+	share() // it learns
+	if fast := share(); inTurn < .25 || fast > inTurn/2 {
+		t.Errorf("the slow one has %.2f in turn, %.2f by least time", inTurn, fast)
+	}
+	close(stop)
+	clients.Wait()
+}
+
+// token returns what a live page's actions must carry.
+func token(t *testing.T, page string) string {
+	t.Helper()
+	r, err := http.Get("http://" + page + "/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	head := make([]byte, 4096)
+	n, _ := io.ReadAtLeast(r.Body, head, len(head)/8)
+	_, after, _ := strings.Cut(string(head[:n]), `"token":"`)
+	token, _, found := strings.Cut(after, `"`)
+	if !found {
+		t.Fatalf("no token in %s", head[:n])
+	}
+	return token
 }

@@ -17,6 +17,7 @@ import (
 	"reverseproxy/ch8_health_checks/health"
 	"reverseproxy/ch9_balancing_algorithms/choose"
 	"reverseproxy/internal/cli"
+	"reverseproxy/internal/live"
 	"reverseproxy/internal/narrate"
 )
 
@@ -53,6 +54,11 @@ func (c *Chooser) Watch() {
 	c.cookies.Store(c.algorithm == sticky)
 	c.farm.Turns = c.turn
 	c.farm.Watch()
+	var names []string
+	for _, k := range choose.Kinds {
+		names = append(names, k.Name)
+	}
+	c.app.Balances(live.Balancing{Names: names, Using: balancer.Algorithm, Use: c.Use})
 }
 
 // Use goes on with another algorithm, from the next choice on.

@@ -61,7 +61,8 @@ func (c *Choice) takeCookie() {
 	}
 	c.request.Fields = kept
 	if c.cookie != 0 && c.cookie != choose.Hash(c.backend.Name) {
-		c.log.Cookie("its cookie names " + c.chooser.named(c.cookie) + ": it moves to " + c.backend.Name)
+		c.log.Cookie(fmt.Sprintf("its cookie names %s: it moves to %s", c.chooser.named(c.cookie),
+			c.backend.Name))
 	}
 }
 
@@ -90,7 +91,8 @@ func (c *Chooser) named(hash uint64) string {
 func (c *Choice) setCookie(r *http1.Response) {
 	if hash := choose.Hash(c.backend.Name); hash != c.cookie {
 		makePrivate(r)
-		r.Add("Set-Cookie", fmt.Sprintf("%s=%016x; Path=/; HttpOnly; SameSite=Lax", cookieName, hash))
+		r.Add("Set-Cookie",
+			fmt.Sprintf("%s=%016x; Path=/; HttpOnly; SameSite=Lax", cookieName, hash))
 	}
 }
 

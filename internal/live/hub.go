@@ -26,6 +26,9 @@ type snapshot struct {
 	At     int64 `json:"t"`                // microseconds since the page's start
 	SlowMS int64 `json:"slow"`             // pause after each step, milliseconds
 	Drains bool  `json:"drains,omitempty"` // backends can be drained
+
+	Algorithm  string   `json:"algorithm,omitempty"`  // by which backends are chosen
+	Algorithms []string `json:"algorithms,omitempty"` // by which they can be
 	Counts
 }
 

@@ -39,6 +39,10 @@ export class Controls {
       this.slow(Number(e.target.value));
       e.target.blur(); // so that the keys are the page's again
     });
+    $("#algorithm").addEventListener("change", (e) => {
+      this.act("algorithm", { what: e.target.value });
+      e.target.blur();
+    });
     $("#time").addEventListener("input", (e) =>
       app.player.seek(app.player.now() + Number(e.target.value) * 1e6),
     );
@@ -184,7 +188,19 @@ export class Controls {
     const { pausing } = this;
     if (pausing && (pausing.ms === slow || performance.now() > pausing.until)) this.pausing = null;
     if (!this.pausing && document.activeElement !== $("#slow")) choose($("#slow"), slow);
+    this.drawAlgorithms(store.snapshots.at(-1));
     if (performance.now() - (this.drawn ?? 0) > 500) this.drawActivity();
+  }
+
+  // drawAlgorithms shows by what backends are chosen, where that can be changed.
+  drawAlgorithms(latest) {
+    const list = $("#algorithm"),
+      names = latest?.algorithms ?? [];
+    set(list.parentNode, "hidden", names.length ? null : "");
+    if (list.options.length !== names.length)
+      list.replaceChildren(...names.map((name) => el("option", {}, name)));
+    if (latest?.algorithm !== list.value && document.activeElement !== list)
+      list.value = latest?.algorithm ?? "";
   }
 
   // drawActivity shows over the time line where there were connections.
