@@ -52,7 +52,8 @@ func names() string {
 	return text
 }
 
-// Flags registers the flags of a Chooser, and of the farm behind it, and returns the Chooser that they set.
+// Flags registers the flags of a Chooser, and of the farm behind it, and returns the
+// Chooser that they set.
 func Flags(app *cli.App, settings *forward.Settings, pool *keep.Pool) *Chooser {
 	l := &limits{}
 	fs := app.Flags
