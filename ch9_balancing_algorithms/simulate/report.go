@@ -37,8 +37,8 @@ func (r *Report) Print() error {
 	for _, t := range r.tables {
 		t.print(r.Out)
 	}
-	fmt.Fprintf(r.Out, "%d runs, %s jobs each, seed %d; "+
-		"Little's law and utilisation hold in each\n", len(r.runs), plots.Short(float64(r.Jobs)), r.Seed)
+	fmt.Fprintf(r.Out, "%d runs, %s jobs each, seed %d; Little's law and utilisation hold\n",
+		len(r.runs), plots.Short(float64(r.Jobs)), r.Seed)
 	fmt.Fprintf(r.Progress, "it took %.1f s\n", time.Since(began).Seconds())
 	return r.draw()
 }

@@ -196,9 +196,11 @@ export class Controls {
   drawAlgorithms(latest) {
     const list = $("#algorithm"),
       names = latest?.algorithms ?? [];
-    set(list.parentNode, "hidden", names.length ? null : "");
-    if (list.options.length !== names.length)
+    if (list.options.length !== names.length) {
+      set(list, "hidden", names.length ? null : "");
       list.replaceChildren(...names.map((name) => el("option", {}, name)));
+      this.app.flow.geometry = null; // it takes room
+    }
     if (latest?.algorithm !== list.value && document.activeElement !== list)
       list.value = latest?.algorithm ?? "";
   }
