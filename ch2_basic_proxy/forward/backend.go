@@ -88,7 +88,7 @@ func (b *Backend) begin(t *try) {
 
 // hop is what this proxy says of the connection to the backend.
 func (b *Backend) hop(r *Request) http1.Hop {
-	h := http1.Hop{Via: b.settings.Name, For: r.Client.address(), Connection: b.Connection}
+	h := http1.Hop{Via: b.settings.Name, For: r.Client.Address(), Connection: b.Connection}
 	if r.Host == nil {
 		// An IPv6 address's zone means something on this host only.
 		before, zone, _ := strings.Cut(b.Addr, "%")

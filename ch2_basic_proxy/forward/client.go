@@ -190,10 +190,10 @@ func stepFailed(log *narrate.Conn, step narrate.Step, err error, e narrate.Event
 	return err
 }
 
-// address returns the client's address as other hosts may know it: without the
+// Address returns the client's address as other hosts may know it: without the
 // port, and without the zone of an IPv6 address, which means something on this
 // host only. It is "" for a client that had left before it was accepted.
-func (c *Client) address() string {
+func (c *Client) Address() string {
 	if tcp, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		return tcp.AddrPort().Addr().Unmap().WithZone("").String()
 	}

@@ -325,11 +325,11 @@ func TestStrict(t *testing.T) {
 func TestAddressWithoutZone(t *testing.T) {
 	c := NewClient(addressed{addr: &net.TCPAddr{IP: net.ParseIP("fe80::1"), Port: 4711,
 		Zone: "eth0"}}, generous(), nil)
-	if got := c.address(); got != "fe80::1" {
+	if got := c.Address(); got != "fe80::1" {
 		t.Errorf("%q", got)
 	}
 	c = NewClient(addressed{}, generous(), nil)
-	if got := c.address(); got != "" {
+	if got := c.Address(); got != "" {
 		t.Errorf("%q for a client that is gone", got)
 	}
 	// A request without a Host gets the backend's.

@@ -55,6 +55,7 @@ var (
 type Field struct {
 	Name, Value []byte
 	name        name
+	own         bool // Add's
 }
 
 // Framing says where a message's body ends (RFC 9112, section 6.3).
@@ -81,6 +82,12 @@ type Message struct {
 	counts  [names]uint8 // how many fields there are of each name; at most MaxFields
 	upgrade bool         // Connection says "upgrade"
 	options bool         // Connection names further fields
+}
+
+// Add adds a field that this proxy says of itself, so that it is written whatever the
+// message's Connection names.
+func (m *Message) Add(name, value string) {
+	m.Fields = append(m.Fields, Field{Name: []byte(name), Value: []byte(value), own: true})
 }
 
 // Blank returns how many bytes of b are empty lines before a header, which are

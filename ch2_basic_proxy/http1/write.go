@@ -147,9 +147,9 @@ func options(list, option string) string {
 	return list + ", " + option
 }
 
-// append appends the field, unless Connection names it.
+// append appends the field, unless Connection names it and it is not this proxy's own.
 func (f *Field) append(b []byte, named map[string]bool) []byte {
-	if named != nil && named[lower(f.Name)] {
+	if named != nil && !f.own && named[lower(f.Name)] {
 		return b
 	}
 	b = append(b, f.Name...)

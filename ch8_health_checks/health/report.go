@@ -76,6 +76,12 @@ func (f *Farm) expireLater(b *Backend, d time.Duration) {
 	})
 }
 
+// Fault reports whether a try failed, and that is its backend's fault.
+func Fault(r *forward.Request, err error) bool {
+	result, _ := judge(r.Status(), err)
+	return result != none && result != passed
+}
+
 // judge says what a request's status and error mean for its backend's health.
 func judge(status int, err error) (result, string) {
 	failed := status >= http.StatusInternalServerError

@@ -42,8 +42,9 @@ type backend struct {
 	requests atomic.Int64 // all requests since Start, over all restarts
 	capacity int          // requests a second; 0: as many as come
 	gate     *sync.RWMutex
-	shared   *shared     // the group's
-	leaving  atomic.Bool // it says so to health checks
+	shared   *shared      // the group's
+	leaving  atomic.Bool  // it says so to health checks
+	latency  atomic.Int64 // nanoseconds before it answers a request that is no health check
 
 	mu     sync.Mutex // guards what follows
 	life   *life      // nil while stopped
@@ -168,6 +169,14 @@ func (g *Group) Freeze() { g.gate.Lock() }
 
 // Thaw takes Freeze back.
 func (g *Group) Thaw() { g.gate.Unlock() }
+
+// SetLatency has backend i take so much longer for each answer, but for those to
+// health checks.
+func (g *Group) SetLatency(i int, d time.Duration) {
+	if b, err := g.at(i); err == nil {
+		b.latency.Store(int64(d))
+	}
+}
 
 // Stop ends backend i as if its process had been killed: new connections are
 // refused, existing ones break, also in the middle of a response. When Stop

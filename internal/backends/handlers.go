@@ -95,6 +95,13 @@ func (l *life) route(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
+	if d := time.Duration(l.backend.latency.Load()); d > 0 && r.URL.Path != "/health" {
+		select {
+		case <-time.After(d):
+		case <-r.Context().Done():
+			return r.Context().Err()
+		}
+	}
 	switch path := r.URL.Path; path {
 	case "/":
 		return l.home(w)

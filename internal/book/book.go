@@ -64,6 +64,7 @@ var (
 		[]string{"balance-refused-hidden", "retry-refused"}}
 	DeadTry  = &Gap{"a dead backend costs a failed try each time", "ch8", nil}
 	AllAlike = &Gap{"all backends count the same", "ch9", nil}
+	Stacks   = &Gap{"a goroutine and its stack for each client", "ch10", nil}
 )
 
 // Chapters is the table, in the order of the book.
@@ -124,6 +125,13 @@ var Chapters = []Chapter{
 		Worker:   "a goroutine for each connection, connections kept, backends checked",
 		Backends: backends,
 		Gaps:     []*Gap{AllAlike},
+	},
+	{
+		Number: 9, Dir: "ch9_balancing_algorithms", Bound: "-max-conns",
+		About:    "a proxy that chooses its backends by one of 13 algorithms",
+		Worker:   "a goroutine for each connection, connections kept, backends chosen",
+		Backends: backends,
+		Gaps:     []*Gap{Stacks},
 	},
 }
 

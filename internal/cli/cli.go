@@ -38,6 +38,8 @@ type App struct {
 	Workers  func() string     // says who serves a connection, for the live page; may be nil
 	Child    bool              // a child of this program: it starts neither backends nor live page
 
+	DemoLatency []time.Duration // by how much each of the demo backends is slower; nil: none is
+
 	backends string // -backend or -backends, as given
 	demo     bool
 	watch    string
@@ -45,6 +47,7 @@ type App struct {
 	slow     time.Duration
 	out      io.Writer
 	checks   []func() error
+	instead  []func() bool
 	onStop   []func()
 	onCut    []func()
 	atEnd    []func() string
@@ -105,11 +108,20 @@ func (a *App) usage() {
 // the program with exit code 2.
 func (a *App) Check(check func() error) { a.checks = append(a.checks, check) }
 
+// Instead adds what the flags may ask for instead of the proxy: Start calls it when
+// they have been checked. If it returns true, the program ends, with exit code 0.
+func (a *App) Instead(run func() bool) { a.instead = append(a.instead, run) }
+
 // Start reads the command line, checks it, makes Log ready, and starts what the
 // flags ask for beside the proxy: the demo backends (-demo) and the live page
 // (-watch). Of a family of processes only the parent has those.
 func (a *App) Start() {
 	a.parse()
+	for _, run := range a.instead {
+		if run() {
+			os.Exit(0)
+		}
+	}
 	switch a.format {
 	case "text":
 		a.Log = narrate.New(narrate.All, narrate.Text(a.out))
@@ -154,6 +166,9 @@ func (a *App) startDemo() {
 	a.group = group
 	for i, p := range place {
 		a.Backends[i] = group.Addrs()[p]
+		if a.DemoLatency != nil {
+			group.SetLatency(p, a.DemoLatency[i])
+		}
 	}
 	a.Say("Demo backends on " + strings.Join(group.Addrs(), ", "))
 }

@@ -26,6 +26,13 @@ func (a *App) startWatching() {
 	}
 }
 
+// Balances says which algorithms the live page can switch to, as Drains.
+func (a *App) Balances(b live.Balancing) {
+	if a.page != nil {
+		a.page.Balances(b)
+	}
+}
+
 // Drains says what the live page's buttons call that drain a backend, or end
 // that. Call it after Start; without it there are no such buttons.
 func (a *App) Drains(f func(addr string, drain bool) error) {

@@ -38,6 +38,7 @@ var (
 	KeepAlive = Chapter(6)
 	Retries   = Chapter(7)
 	Health    = Chapter(8)
+	Chooser   = Chapter(9)
 )
 
 // Chapter is the chapter with a number, run with some flags.

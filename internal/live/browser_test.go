@@ -91,6 +91,7 @@ func TestInBrowser(t *testing.T) {
 	t.Run("KeepSendingKept", b.testKeepSendingKept)
 	t.Run("Health", b.testHealth)
 	t.Run("Unwell", b.testUnwell)
+	t.Run("Algorithm", b.testAlgorithm)
 }
 
 // missing skips a test that cannot run here, but fails it where it must.

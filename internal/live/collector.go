@@ -143,6 +143,15 @@ type PoolEnd struct {
 	At    int64  `json:"t"` // the latest; microseconds since the page's start
 }
 
+// timeAnew forgets how long the backends' answers have taken.
+func (c *collector) timeAnew() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.backends {
+		c.backends[i].latency = histogram{}
+	}
+}
+
 func newCollector(start time.Time, backends []string) *collector {
 	c := &collector{
 		start:    start,

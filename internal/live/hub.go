@@ -27,6 +27,9 @@ type snapshot struct {
 	SlowMS int64 `json:"slow"`             // pause after each step, milliseconds
 	Drains bool  `json:"drains,omitempty"` // backends can be drained
 	Steady int   `json:"steady,omitempty"` // requests a second that the page keeps sending
+
+	Algorithm  string   `json:"algorithm,omitempty"`  // by which backends are chosen
+	Algorithms []string `json:"algorithms,omitempty"` // by which they can be
 	Counts
 }
 

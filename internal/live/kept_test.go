@@ -580,6 +580,34 @@ func (b *bench) testUnwell(t *testing.T) {
 	o.until(`card(1).requests !== "0"`)
 }
 
+// testAlgorithm: in ch9 the page has a list of algorithms, which fits, and switches.
+func (b *bench) testAlgorithm(t *testing.T) {
+	p := b.run(t, "ch9_balancing_algorithms")
+	o := b.watch(t, p)
+	o.until(`document.querySelector("#algorithm").value === "round-robin" &&
+		document.querySelector("#algorithm").options.length === 13`)
+	o.press("t")
+	closed(t, p, 10)
+	o.until(rowsDone(10) + ` && card(1).requests !== "0"`)
+	var choice bool
+	o.read(`(() => {
+		const list = document.querySelector("#algorithm");
+		list.value = "source-hash";
+		list.dispatchEvent(new Event("change"));
+		return list.getBoundingClientRect().right <=
+			list.parentNode.getBoundingClientRect().right;
+	})()`, &choice)
+	if !choice {
+		t.Error("the list is wider than the proxy")
+	}
+	o.until(`document.querySelector("#algorithm").value === "source-hash" &&
+		document.querySelector("#backends").textContent.split("–").length === 7`)
+	o.press("t")
+	closed(t, p, 20)
+	o.until(`[0, 1, 2].filter((i) => Number(card(i).requests) >= 13).length === 1`)
+	o.noFaults(t)
+}
+
 func results(o *tab) string {
 	o.t.Helper()
 	var list []string

@@ -64,9 +64,10 @@ type Server struct {
 	limits   limits
 	saving   chan struct{} // holds one value for each recording that is being sent
 
-	mu    sync.Mutex
-	proxy string // where the proxy listens
-	drain func(addr string, drain bool) error
+	mu        sync.Mutex
+	proxy     string // where the proxy listens
+	drain     func(addr string, drain bool) error
+	balancing Balancing
 
 	closing sync.Once
 	running sync.WaitGroup
@@ -159,6 +160,27 @@ func (s *Server) drains() func(addr string, drain bool) error {
 	return s.drain
 }
 
+// Balancing is a choice among the algorithms by which backends are chosen.
+type Balancing struct {
+	Names []string // of all algorithms
+	Using func() string
+	Use   func(name string) error
+}
+
+// Balances says which algorithms the page can switch to. Until then there is no list
+// of them.
+func (s *Server) Balances(b Balancing) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.balancing = b
+}
+
+func (s *Server) balances() Balancing {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.balancing
+}
+
 func (s *Server) proxyAddr() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -198,6 +220,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST /steady", s.action(s.keepSending))
 	mux.HandleFunc("POST /backend", s.action(s.switchBackend))
 	mux.HandleFunc("POST /drain", s.action(s.drainBackend))
+	mux.HandleFunc("POST /algorithm", s.action(s.balance))
 	mux.HandleFunc("POST /slow", s.action(s.slowMotion))
 	return s.guard(mux)
 }
@@ -224,6 +247,9 @@ func (s *Server) snapshot() snapshot {
 	counts, _ := s.col.snapshot()
 	now := snapshot{At: s.col.now(), Counts: counts, Drains: s.drains() != nil,
 		Steady: s.shots.rateNow()}
+	if b := s.balances(); b.Using != nil {
+		now.Algorithm, now.Algorithms = b.Using(), b.Names
+	}
 	if s.config.Narrator != nil {
 		now.SlowMS = s.config.Narrator.Pause().Milliseconds()
 	}
@@ -242,7 +268,7 @@ func (s *Server) snapshot() snapshot {
 
 // command is the body of every action.
 type command struct {
-	What    string `json:"what"`    // shoot: which clients; backend, drain: what to do
+	What    string `json:"what"`    // shoot, algorithm: which; backend, drain: what to do
 	Backend int    `json:"backend"` // backend, drain: its index
 	MS      int    `json:"ms"`      // slow: milliseconds
 	Rate    int    `json:"rate"`    // steady: requests a second
@@ -309,6 +335,20 @@ func (s *Server) drainBackend(c command) error {
 		return errRefused("a backend can be drained, or that be ended")
 	}
 	return drain(s.config.BackendAddrs[c.Backend], c.What == "drain")
+}
+
+// balance has the backends chosen by another algorithm. How long their answers take
+// is counted anew, so that what it changes is seen.
+func (s *Server) balance(c command) error {
+	b := s.balances()
+	if b.Use == nil {
+		return errRefused("this program has one way to choose a backend")
+	}
+	if err := b.Use(c.What); err != nil {
+		return err
+	}
+	s.col.timeAnew()
+	return nil
 }
 
 func (s *Server) slowMotion(c command) error {

@@ -135,7 +135,7 @@ type record struct {
 var kinds = [...]string{narrate.KindStep, narrate.KindRoute, narrate.KindBody, narrate.KindRequest,
 	narrate.KindIdle, narrate.KindPool, narrate.KindTry, narrate.KindHealth,
 	narrate.KindCheck, narrate.KindWorker, narrate.KindProblem,
-	kindClient}
+	kindClient, narrate.KindCookie}
 
 // kindClient is the kind of what the page's own clients do.
 const kindClient = "client"

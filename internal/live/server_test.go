@@ -350,6 +350,44 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+func TestAlgorithm(t *testing.T) {
+	s := start(t, Config{BackendAddrs: (&fakeBackends{}).Addrs()})
+	token := map[string]string{"X-Live-Token": s.token}
+	const maglev, wrong = `{"what":"maglev"}`, `{"what":"best"}`
+	if status, _ := send(t, s, "POST", "/algorithm", maglev, token); status != 409 ||
+		s.snapshot().Algorithms != nil {
+		t.Errorf("a program with one way: status %d", status)
+	}
+	using := "random"
+	s.Balances(Balancing{Names: []string{"random", "maglev"},
+		Using: func() string { return using }, Use: func(name string) error {
+			if name == "best" {
+				return errors.New("there is none")
+			}
+			using = name
+			return nil
+		}})
+	s.col.backends[0].latency.add(1000)
+	for _, c := range []struct {
+		body   string
+		fields map[string]string
+		want   int
+		using  string
+		p99    bool
+	}{
+		{maglev, nil, 403, "random", true},
+		{wrong, token, 409, "random", true},
+		{maglev, token, 204, "maglev", false},
+	} {
+		status, body := send(t, s, "POST", "/algorithm", c.body, c.fields)
+		now := s.snapshot()
+		if status != c.want || now.Algorithm != c.using || len(now.Algorithms) != 2 ||
+			now.Backends[0].P99 > 0 != c.p99 {
+			t.Errorf("%s: status %d (%s), want %d; %+v", c.body, status, body, c.want, now)
+		}
+	}
+}
+
 // events opens a stream with a small receive buffer.
 func openStream(t *testing.T, s *Server) net.Conn {
 	t.Helper()

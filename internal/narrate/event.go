@@ -46,6 +46,7 @@ const (
 	KindIdle    = "idle"    // the connection waits for its next request
 	KindPool    = "pool"    // a connection is kept for another request, or is not
 	KindTry     = "try"     // a try at a request has failed; another follows, or none
+	KindCookie  = "cookie"  // a client's cookie names a backend that it does not get
 	KindBudget  = "budget"  // the retry budget has changed
 	KindHealth  = "health"  // a backend is in another state than before
 	KindCheck   = "check"   // a backend was asked whether it is well

@@ -298,6 +298,16 @@ func (c *Conn) Tried(again bool, why string) {
 	c.send(e)
 }
 
+// Cookie narrates that a client does not get the backend that its cookie names, and
+// why. Not inlined, as Route.
+//
+//go:noinline
+func (c *Conn) Cookie(why string) {
+	if c.n.level == All {
+		c.send(Event{Kind: KindCookie, Name: "cookie", Text: Clean(why)})
+	}
+}
+
 // Step narrates that a step has happened. Of e, the fields Calls, Peer, Reused,
 // Bytes, Status, Text, Err and Fault are used.
 func (c *Conn) Step(step Step, e Event) {

@@ -53,6 +53,8 @@ func describe(e Event) string {
 		icon, text = "♻️ ", describePool(e)
 	case KindTry:
 		icon, text = "🔁", describeTry(e)
+	case KindCookie:
+		icon, text = "🍪", e.Text
 	case KindBudget:
 		icon, text = "🪙", describeBudget(e)
 	case KindHealth:

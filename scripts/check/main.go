@@ -47,8 +47,9 @@ func main() {
 // options are the flags of the command.
 type options struct {
 	cmd, proxy, backends string
+	args                 string
 	only, explain        string
-	json, list           bool
+	json, list, uneven   bool
 	verbose, quiet       bool
 	first                int
 	timeout              time.Duration
@@ -64,6 +65,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	fs.StringVar(&o.proxy, "proxy", "", "address `HOST:PORT` the proxy listens on")
 	fs.StringVar(&o.backends, "backends", "", "addresses `HOST:PORT,...` the proxy forwards to; "+
 		"the checker listens there")
+	fs.StringVar(&o.args, "args", "", "further `FLAGS` of a chapter, such as '-algorithm random'")
+	fs.BoolVar(&o.uneven, "uneven", false, "leave out the cases that count on equal turns of the "+
+		"backends: they are chosen by a hash, a cookie or chance")
 	fs.StringVar(&o.only, "run", "", "run only the cases whose id or group matches this "+
 		"`REGEXP`; with -scoreboard: only the proxies")
 	fs.StringVar(&o.explain, "explain", "", "explain one `CASE` and exit")
@@ -155,15 +159,17 @@ func (o *options) dispatch(chapters []string, stdout, stderr io.Writer) int {
 
 // subject finds out which proxy is meant; problem says what is wrong.
 func (o *options) subject(chapters []string) (s *suite.Subject, problem string) {
-	s = &suite.Subject{Command: o.cmd, Proxy: o.proxy}
+	s = &suite.Subject{Command: o.cmd, Proxy: o.proxy, Uneven: o.uneven}
 	s.Timeouts = suite.Timeouts{Header: o.timeout, Server: o.timeout, Idle: o.timeout}
 	switch {
 	case len(chapters) > 1:
 		return nil, "one proxy at a time: " + strings.Join(chapters, " ")
+	case o.args != "" && len(chapters) == 0:
+		return nil, "-args are a chapter's"
 	case len(chapters) == 1 && (o.cmd != "" || o.proxy != "" || o.backends != ""):
 		return nil, "name a chapter, or use -cmd, -proxy and -backends, not both"
 	case len(chapters) == 1:
-		s.Chapter, s.Name = chapters[0], chapters[0]
+		s.Chapter, s.Name, s.Args = chapters[0], chapters[0], strings.Fields(o.args)
 		if info, err := os.Stat(s.Chapter); err != nil || !info.IsDir() {
 			return nil, fmt.Sprintf("%s is not a directory; a chapter is named as ./ch4_threaded",
 				s.Chapter)

@@ -44,6 +44,10 @@ export class Controls {
       if (this.steadyNow()) this.keepSending(Number(e.target.value));
     });
     $("#rate").addEventListener("change", (e) => e.target.blur());
+    $("#algorithm").addEventListener("change", (e) => {
+      this.act("algorithm", { what: e.target.value });
+      e.target.blur();
+    });
     $("#time").addEventListener("input", (e) =>
       app.player.seek(app.player.now() + Number(e.target.value) * 1e6),
     );
@@ -213,7 +217,21 @@ export class Controls {
     set($("[data-do=steady]"), "aria-pressed", String(rate > 0));
     if (rate && document.activeElement !== $("#rate")) $("#rate").value = rate;
     say($("#steady output"), `${$("#rate").value}/s`);
+    this.drawAlgorithms(store.snapshots.at(-1));
     if (performance.now() - (this.drawn ?? 0) > 500) this.drawActivity();
+  }
+
+  // drawAlgorithms shows by what backends are chosen, where that can be changed.
+  drawAlgorithms(latest) {
+    const list = $("#algorithm"),
+      names = latest?.algorithms ?? [];
+    if (list.options.length !== names.length) {
+      set(list, "hidden", names.length ? null : "");
+      list.replaceChildren(...names.map((name) => el("option", {}, name)));
+      this.app.flow.geometry = null; // it takes room
+    }
+    if (latest?.algorithm !== list.value && document.activeElement !== list)
+      list.value = latest?.algorithm ?? "";
   }
 
   // drawActivity shows over the time line where there were connections.

@@ -268,6 +268,7 @@ export class Store {
       const next = e.state === "again" ? "trying again" : "no further try";
       this.tell(e.t, `#${e.conn} try ${e.try || 1} failed, ${next}: ${e.text}`, false);
     }
+    if (e.kind === "cookie") this.tell(e.t, `#${e.conn} ${e.text}`, false);
     if (e.step === 5) r.target = e.text ?? "";
     if (e.step === 6 && !e.err) r.connects.push(e);
     if (e.kind === "request") {

@@ -1,6 +1,7 @@
 package cases
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -171,7 +172,9 @@ var basicsCases = group("basics",
 				"Set-Cookie: b=2", "Set-Cookie: c=3"))
 			r := t.Do(t.Get("c"), "GET")
 			t.Whole(r, 200)
-			if v := r.Values("Set-Cookie"); len(v) != 3 || v[1] != "b=2" || v[2] != "c=3" {
+			// The proxy may add one of its own.
+			if v := r.Values("Set-Cookie"); len(v) < 3 || v[1] != "b=2" || v[2] != "c=3" ||
+				len(v) > 4 || slices.Contains(v[:3], v[len(v)-1]) != (len(v) == 3) {
 				t.Fatalf("three Set-Cookie fields became %d: %s", len(v), Visible(strings.Join(v,
 					" | "), 200))
 			}

@@ -83,7 +83,8 @@ var crosstalkCases = group("crosstalk",
 )
 
 var loadBalancingCases = group("load balancing",
-	Case{ID: "balance-all-used", Level: Should, RFC: "–", Mode: Alone, Need: NeedsSeveral,
+	Case{ID: "balance-all-used", Level: Should, RFC: "–", Mode: Alone,
+		Need: NeedsSeveral, Turns: true,
 		Why: "Every backend gets a share of the requests: no share is below half of the even one.",
 		Run: func(t *T) {
 			n := len(t.Lab.Farm.Backends)
@@ -94,11 +95,12 @@ var loadBalancingCases = group("load balancing",
 				}
 			}
 		}},
-	Case{ID: "balance-even", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral,
+	Case{ID: "balance-even", Turns: true, Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral,
 		Why: "Requests one after another are spread evenly, as round robin does: 30 on 3 are 10, " +
 			"10 and 10.",
 		Run: func(t *T) { even(t, 1) }},
-	Case{ID: "balance-even-crowd", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral,
+	Case{ID: "balance-even-crowd", Level: Quality, RFC: "–", Mode: Alone,
+		Need: NeedsSeveral, Turns: true,
 		Why: "Also from 30 clients at once: a counter that is not atomic shows here.",
 		Run: func(t *T) { even(t, 30) }},
 	Case{ID: "balance-refused", Level: Should, RFC: "RFC 9110 §15.6.3", Mode: Alone,
@@ -111,15 +113,16 @@ var loadBalancingCases = group("load balancing",
 		Why: "While one backend refuses, no client notices: a refused connection can be tried " +
 			"elsewhere without risk.",
 		Run: func(t *T) { oneDown(t, true) }},
-	Case{ID: "balance-return", Level: Should, Hurts: true, RFC: "–", Mode: Alone,
+	Case{ID: "balance-return", Turns: true, Level: Should, Hurts: true, RFC: "–", Mode: Alone,
 		Need: NeedsSeveral,
 		Why:  "A backend that comes back gets requests again within 12 s.",
 		Run:  comesBack},
-	Case{ID: "balance-slow-one", Level: Quality, Hurts: true, RFC: "–", Mode: Alone,
+	Case{ID: "balance-slow-one", Turns: true, Level: Quality, Hurts: true, RFC: "–", Mode: Alone,
 		Need: NeedsSeveral,
 		Why:  "One backend that hangs does not delay the requests to the others.",
 		Run:  oneHangs},
-	Case{ID: "balance-client-fault", Level: Quality, RFC: "–", Mode: Alone, Need: NeedsSeveral,
+	Case{ID: "balance-client-fault", Level: Quality, RFC: "–", Mode: Alone,
+		Need: NeedsSeveral, Turns: true,
 		Hurts: true,
 		Why: "Clients that leave in the middle of their uploads are no fault of the backends: " +
 			"all of them stay in service.",

@@ -85,7 +85,7 @@ var poolCases = group("pool", append(extraRows(),
 		Why: "A thousand requests over one connection, and a hundred more: a proxy that " +
 			"takes no more at some time says Connection: close with the answer before.",
 		Run: requestLimit},
-	Case{ID: "pool-own-backend", Level: Should, RFC: "–", Mode: Alone, Need: NeedsPool,
+	Case{ID: "pool-own-backend", Turns: true, Level: Should, RFC: "–", Mode: Alone, Need: NeedsPool,
 		Why: "A connection to one backend is not used for another: with all of them kept, " +
 			"none gets less than half of its even share.",
 		Run: ownBackend})...)

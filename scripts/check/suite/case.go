@@ -66,6 +66,7 @@ type Case struct {
 	Why   string // what is tested and why it matters, for a student
 	Mode  Mode
 	Need  Need
+	Turns bool          // counts on backends that have their turns, of equal parts
 	Limit time.Duration // for a case that may take longer than others
 	Hurts bool          // the backend misbehaves: a proxy may take it out of service
 	Run   func(*T)

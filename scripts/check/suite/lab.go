@@ -28,6 +28,7 @@ type Lab struct {
 	Serial   bool // serves one client at a time
 	OneShot  bool // serves one client and exits
 	Ejects   bool // takes misbehaving backends out of service
+	Uneven   bool // does not give its backends their turns, and is not meant to
 	Pools    bool // sends a backend more than one request over a connection
 
 	spawn    func() (*Lab, error) // opens another one like it, if that is possible
@@ -238,7 +239,7 @@ func (l *Lab) probeEjection() {
 			x.Close()
 		}
 		for _, k := range t.Spread(6*n, 1) {
-			l.Ejects = l.Ejects || k == 0
+			l.Ejects = l.Ejects || k == 0 && !l.Uneven
 		}
 		l.Ejects = l.Ejects || t.Failed()
 	}}, nil)

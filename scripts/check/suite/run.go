@@ -229,6 +229,9 @@ func Run(s *Subject, cases []Case, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, l := range labs {
+		l.Uneven = s.Uneven
+	}
 	pulse, hop := startPulse()
 	defer pulse.stop()
 	defer func() {
@@ -452,7 +455,7 @@ func (r *runner) help(l *Lab, queue chan *Case, n int, wg *sync.WaitGroup) {
 			}
 			defer other.Close()
 			other.Serial, other.OneShot, other.Ejects = l.Serial, l.OneShot, l.Ejects
-			other.Pools = l.Pools
+			other.Pools, other.Uneven = l.Pools, l.Uneven
 			other.stalls, other.first, other.fast = l.stalls, l.first, l.fast
 			other.pulse, other.doubts = l.pulse, l.doubts
 			r.drain(other, queue)
@@ -588,6 +591,8 @@ func (r *runner) one(l *Lab, c *Case) Result {
 		return notApplicable(c, "the checker did not start the proxy")
 	case c.Need == NeedsPool && !l.Pools:
 		return notApplicable(c, "the proxy uses each backend connection once")
+	case c.Turns && l.Uneven:
+		return notApplicable(c, "the backends do not have their turns (-uneven)")
 	case l.gone() != "":
 		return notRun(c, l.gone())
 	case time.Until(l.deadline) < time.Second:

@@ -22,9 +22,11 @@ import (
 // Proxy and Backends, or Proxy and Backends alone.
 type Subject struct {
 	Name     string
-	Chapter  string // directory of a main package of this module
-	Command  string // command line that starts the proxy
-	Proxy    string // address it listens on
+	Chapter  string   // directory of a main package of this module
+	Args     []string // further flags of that
+	Uneven   bool     // it does not mean to give its backends their turns
+	Command  string   // command line that starts the proxy
+	Proxy    string   // address it listens on
 	Backends []string
 	Timeouts Timeouts // what Command or a running proxy is set to
 	// Argv starts a proxy that announces its address in a line matching
@@ -281,6 +283,7 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 	if has("max-fails") { // most cases' backends fail on purpose, and expect no visitors
 		argv = append(argv, "-max-fails", "0", "-check", "off")
 	}
+	argv = append(argv, s.Args...)
 	long := slices.Clone(argv)
 	if has("reuse") { // most cases send one request a connection, which is spared else
 		long = append(long, "-reuse", "always")
