@@ -14,14 +14,34 @@ import (
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
 	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
+// Framed is the live page's policy, changed so that a page of the same address may
+// show it in a frame.
+func Framed(policy string) string {
+	return strings.Replace(policy, "frame-ancestors 'none'", "frame-ancestors 'self'", 1)
+}
+
 var quietLog = log.New(io.Discard, "", 0)
 
-// guard refuses what does not come from the page itself.
+// guard refuses what does not come from the page itself. A page elsewhere that
+// posts here cannot know the token.
+func (s *Server) guard(next http.Handler) http.Handler {
+	withToken := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead && !s.hasToken(r) {
+			refuse(w, "the page's token is missing", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+	return Guard(s.hosts, policy, withToken)
+}
+
+// Guard refuses what does not come from a page that next serves, and gives every
+// answer the policy.
 //
 // A name that an attacker makes resolve to 127.0.0.1 (DNS rebinding) comes
 // with that name as Host. A page elsewhere that posts here comes with its own
-// Origin, and cannot know the token.
-func (s *Server) guard(next http.Handler) http.Handler {
+// Origin.
+func Guard(hosts Hosts, policy string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", policy)
@@ -30,17 +50,13 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
-		if !s.hosts.allow(r.Host) {
+		if !hosts.allow(r.Host) {
 			refuse(w, "the live page answers only to its own address",
 				http.StatusMisdirectedRequest)
 			return
 		}
 		if !ownOrigin(r) {
 			refuse(w, "the live page answers only its own requests", http.StatusForbidden)
-			return
-		}
-		if r.Method != http.MethodGet && r.Method != http.MethodHead && !s.hasToken(r) {
-			refuse(w, "the page's token is missing", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -80,8 +96,8 @@ func (s *Server) hasToken(r *http.Request) bool {
 	return subtle.ConstantTimeCompare([]byte(given), []byte(s.token)) == 1
 }
 
-// hosts says which Host fields the page answers to.
-type hosts struct {
+// Hosts says which Host fields a page answers to.
+type Hosts struct {
 	port   string
 	name   string // the host that -watch named
 	anyIP  bool   // it listens on every address of the machine
@@ -89,9 +105,9 @@ type hosts struct {
 	onLoop bool   // which is a loopback address
 }
 
-// allowedHosts derives the hosts from the address asked for and the one bound.
-func allowedHosts(asked string, bound net.Addr) hosts {
-	h := hosts{}
+// AllowedHosts derives the hosts from the address asked for and the one bound.
+func AllowedHosts(asked string, bound net.Addr) Hosts {
+	h := Hosts{}
 	h.name, _, _ = net.SplitHostPort(asked)
 	if t, ok := bound.(*net.TCPAddr); ok {
 		h.bound, h.onLoop = t.IP, t.IP.IsLoopback()
@@ -103,7 +119,7 @@ func allowedHosts(asked string, bound net.Addr) hosts {
 
 // allow reports whether a Host field names this server. An IP address cannot
 // be rebound, so on a server that listens everywhere all of them are good.
-func (h hosts) allow(field string) bool {
+func (h Hosts) allow(field string) bool {
 	name, port, err := net.SplitHostPort(field)
 	if err != nil {
 		name, port = strings.Trim(field, "[]"), "80"

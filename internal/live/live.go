@@ -60,7 +60,7 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 	token    string // actions must carry it
-	hosts    hosts
+	hosts    Hosts
 	limits   limits
 	saving   chan struct{} // holds one value for each recording that is being sent
 
@@ -113,7 +113,7 @@ func startWith(addr string, c Config, lim limits) (*Server, error) {
 	rand.Read(secret)
 	s := &Server{config: c, token: hex.EncodeToString(secret),
 		listener: &limitListener{Listener: l, slots: make(chan struct{}, maxConns)},
-		hosts:    allowedHosts(addr, l.Addr()), limits: lim,
+		hosts:    AllowedHosts(addr, l.Addr()), limits: lim,
 		saving: make(chan struct{}, maxRecordings)}
 	s.col = newCollector(time.Now(), c.BackendAddrs)
 	s.col.pools = c.Keeps

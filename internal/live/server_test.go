@@ -99,7 +99,7 @@ func TestHosts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h := allowedHosts(c.asked, bound)
+		h := AllowedHosts(c.asked, bound)
 		for _, field := range c.good {
 			if !h.allow(field) {
 				t.Errorf("-watch %s: Host %q was refused", c.asked, field)

@@ -137,6 +137,9 @@ export class Lanes {
     if (this.zoom === null && over && length < TINY)
       this.wanted = ZOOMS.find((z) => z >= length * 1.15);
     if (this.zoom === null) this.wanted = Math.min(this.wanted, this.flowing ? FLOWING : WIDEST);
+    set(this.root, "data-wanted", this.wanted);
+    const { least } = document.documentElement.dataset; // what the page beside this one wants
+    if (this.zoom === null && least) this.wanted = Math.max(this.wanted, Number(least));
     if (this.framed !== burst) this.width = this.zoom ?? NORMAL;
     this.framed = burst;
     this.width += (this.wanted - this.width) * 0.2;

@@ -178,6 +178,9 @@ function play(recording) {
   $("#replay").textContent = "Replay";
 }
 
+// In a frame it stands beside another page, which has the buttons for both.
+if (window.parent !== window) document.documentElement.dataset.beside = "";
+
 const recorded = document.getElementById("recording");
 if (recorded) play(JSON.parse(recorded.textContent));
 else watch();
