@@ -102,6 +102,9 @@ func TestKeep(t *testing.T) {
 			if !errors.As(err, &e) || e.By != ByBackend || !e.Broken || !e.Sent {
 				t.Fatalf("the first try ended with %#v", err)
 			}
+			if rest != "" && !e.Owed {
+				t.Error("it does not say that the body was still to come")
+			}
 			if ok, reason := request.Again(); ok != test.again {
 				t.Fatalf("again: %v (%s), want %v", ok, reason, test.again)
 			}

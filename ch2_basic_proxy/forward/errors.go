@@ -25,6 +25,7 @@ type Error struct {
 	// What had happened by then decides whether another try is safe.
 	Unreached bool // no connection to the backend came about
 	Sent      bool // a byte of the request had been written to the backend
+	Owed      bool // a part of its body was still to come from the client
 	Broken    bool // the backend ended the connection before the response's header was whole
 	Stale     bool // it did so with a reused connection, before it gave a byte
 	Answered  bool // the client has seen a byte of the final response

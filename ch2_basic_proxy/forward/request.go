@@ -57,6 +57,7 @@ type try struct {
 	mu         sync.Mutex // guards the rest
 	finished   bool       // endTry has been called
 	sending    bool       // the rest of the body is being sent
+	owed       bool       // it has begun to be sent, and has not been sent to its end
 	before     int64      // bytes that the backend's connection had taken before that
 	ending     bool       // and the last of it has been given to the kernel, or is about to be
 	answering  bool       // bytes go to the client: of an interim response, or of the answer
@@ -274,7 +275,7 @@ func (t *try) sendBody() {
 
 func (t *try) setSending(sending bool) {
 	t.mu.Lock()
-	t.sending, t.before = sending, t.backend.sent.Load()
+	t.sending, t.before, t.owed = sending, t.backend.sent.Load(), true
 	t.mu.Unlock()
 }
 
@@ -291,6 +292,7 @@ func (t *try) await(complete bool) (switching bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.complete, t.ending = complete, false
+	t.owed = t.owed && !complete
 	if !t.responding {
 		t.backend.answerBy(time.Now().Add(t.client.settings.Server))
 	}
@@ -357,8 +359,10 @@ func (t *try) failed(failure *Error) *Error {
 	if t.err != nil {
 		errors.As(t.err, &failure)
 	}
+	owed := t.owed
 	t.mu.Unlock()
 	e := *failure // errors that are variables are shared
+	e.Owed = owed
 	e.Answered = t.client.answered != 0
 	if b := t.backend; b != nil {
 		e.Sent = b.wrote

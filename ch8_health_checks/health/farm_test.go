@@ -380,6 +380,8 @@ func TestWhatCounts(t *testing.T) {
 		{"503, and tried again", 503, backend(503, nil), bad},
 		{"the client left after 503", 503, &forward.Error{By: forward.ByClient,
 			Answered: true}, none},
+		{"broken while it waited for the body", 0, &forward.Error{Status: 502,
+			By: forward.ByBackend, Sent: true, Owed: true, Broken: true}, none},
 		{"an idle connection ended", 0, &forward.Error{Status: 502, By: forward.ByBackend,
 			Broken: true, Stale: true}, none},
 		{"malformed", 0, backend(502, &http1.Error{Reason: "?"}), none},

@@ -101,6 +101,8 @@ func judge(status int, err error) (result, string) {
 		return refused, e.Reason
 	case e.Status == http.StatusGatewayTimeout:
 		return slow, e.Reason
+	case e.Broken && e.Owed:
+		return none, "" // a backend that waited long enough for the client's body may do so
 	case e.Broken, e.Answered:
 		return broken, e.Reason
 	}
