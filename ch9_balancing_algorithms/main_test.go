@@ -133,7 +133,7 @@ func TestAlgorithms(t *testing.T) {
 				if slices.Max(got[:]) != 2*n {
 					t.Errorf("one client is sent to several: %v", got)
 				}
-			case "least-time":
+			case "least-time", "hot-cold": // the fastest of three may get nearly all
 			default:
 				if slices.Min(got[:]) < 15 {
 					t.Errorf("%v", got)
