@@ -333,6 +333,10 @@ func TestNarrowAndReadable(t *testing.T) {
 			"the page is " + document.scrollingElement.scrollWidth + " wide" : ""`); got != "" {
 			t.Errorf("%s: %s", name, got)
 		}
+		if got := w.eval(t, `(h => h && h.getBoundingClientRect().top > 300 ?
+			"the text begins out of sight" : "")(document.querySelector("main h1"))`); got != "" {
+			t.Errorf("%s: %s", name, got)
+		}
 		if got := w.eval(t, scrollers); got != "" {
 			t.Errorf("%s: no keyboard scrolls\n%s", name, got)
 		}
@@ -355,7 +359,8 @@ func TestTableByKeyboard(t *testing.T) {
 	table := `document.querySelector("main table").parentElement`
 	w.run(t, chromedp.Evaluate(`document.querySelector("main a[href*=mechanism]").focus()`, nil),
 		chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.ArrowRight))
-	w.run(t, chromedp.Poll(table+`.scrollLeft > 0`, nil, chromedp.WithPollingTimeout(10*time.Second)))
+	w.run(t, chromedp.Poll(table+`.scrollLeft > 0`, nil,
+		chromedp.WithPollingTimeout(10*time.Second)))
 	w.check(t, base)
 }
 
