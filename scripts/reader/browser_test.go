@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -266,6 +267,133 @@ const overflow = `(() => {
 			found.push("small: " + e.textContent.slice(0, 40));
 	return found.slice(0, 10).join("\n");
 })()`
+
+// scrollers finds what is wider than its box and cannot be scrolled by keyboard.
+const scrollers = `Array.from(document.querySelectorAll("main *, .bar, .book")).filter(e =>
+	/auto|scroll/.test(getComputedStyle(e).overflowX) && e.scrollWidth > e.clientWidth + 1 &&
+	e.tabIndex < 0 && !e.querySelector("a, button")).map(e => e.outerHTML.slice(0, 60)).join("\n")`
+
+// pale finds text whose contrast with what is behind it is below WCAG's AA.
+const pale = `(() => {
+	const parse = c => (c.match(/[\d.]+/g) || []).map(Number);
+	const luminance = c => c.slice(0, 3).map(v => v / 255)
+		.map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+		.reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+	const behind = e => {
+		for (; e; e = e.parentElement) {
+			const c = parse(getComputedStyle(e).backgroundColor);
+			if (c.length === 3 || c[3] === 1) return c;
+			if (c[3] > 0) return null; // half transparent: not used here
+		}
+		return [255, 255, 255];
+	};
+	const found = new Set();
+	const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+	while (walk.nextNode()) {
+		const e = walk.currentNode.parentElement;
+		if (!walk.currentNode.textContent.trim() || e.getBoundingClientRect().width === 0 ||
+			e.closest("script, svg")) continue;
+		const style = getComputedStyle(e);
+		const back = behind(e);
+		const a = luminance(parse(style.color)), b = back && luminance(back);
+		const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+		const size = parseFloat(style.fontSize);
+		const large = size >= 24 || size >= 18.66 && style.fontWeight >= 700;
+		if (back === null || ratio < (large ? 3 : 4.5))
+			found.add(ratio.toFixed(2) + " " + (e.className || e.tagName) + ": " +
+				e.textContent.slice(0, 30));
+	}
+	return Array.from(found).slice(0, 8).join("\n");
+})()`
+
+// Every page fits 500 pixels, too; what is wider scrolls, by keyboard as well; and all
+// text can be read in light and in dark.
+func TestNarrowAndReadable(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := site.Options{Root: root, CDir: cfiles.Dir(t)}
+	built, err := site.Build(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := "http://" + startServer(t, o) + "/"
+	w := openTab(t)
+	w.run(t, chromedp.EmulateViewport(500, 800))
+	for _, name := range slices.Sorted(maps.Keys(built.Files)) {
+		kind, _, _ := strings.Cut(name, "/")
+		few := harness.Race || testing.Short()
+		if !strings.HasSuffix(name, ".html") || kind == "source" && name != "source/go.mod.html" ||
+			few && name != "index.html" && name != "side-by-side/ch3_process_model.html" {
+			continue
+		}
+		w.run(t, chromedp.Navigate(base+name), chromedp.WaitReady("main"))
+		if got := w.eval(t, `document.scrollingElement.scrollWidth > 500 ?
+			"the page is " + document.scrollingElement.scrollWidth + " wide" : ""`); got != "" {
+			t.Errorf("%s: %s", name, got)
+		}
+		if got := w.eval(t, `(h => h && h.getBoundingClientRect().top > 300 ?
+			"the text begins out of sight" : "")(document.querySelector("main h1"))`); got != "" {
+			t.Errorf("%s: %s", name, got)
+		}
+		if got := w.eval(t, scrollers); got != "" {
+			t.Errorf("%s: no keyboard scrolls\n%s", name, got)
+		}
+		for _, theme := range []string{"light", "dark"} {
+			w.run(t, chromedp.Evaluate(`document.documentElement.dataset.theme = "`+theme+`"`, nil))
+			if got := w.eval(t, pale); got != "" {
+				t.Errorf("%s, %s: too little contrast\n%s", name, theme, got)
+			}
+		}
+	}
+	w.check(t, base)
+}
+
+// A wide table is reached with Tab and scrolled with the arrow keys.
+func TestTableByKeyboard(t *testing.T) {
+	base := "http://" + startServer(t, site.Options{Root: smallBook(t)}) + "/"
+	w := openTab(t)
+	w.run(t, chromedp.EmulateViewport(500, 800), chromedp.Navigate(base),
+		chromedp.WaitReady("main table"))
+	table := `document.querySelector("main table").parentElement`
+	w.run(t, chromedp.Evaluate(`document.querySelector("main a[href*=mechanism]").focus()`, nil),
+		chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.ArrowRight))
+	w.run(t, chromedp.Poll(table+`.scrollLeft > 0`, nil,
+		chromedp.WithPollingTimeout(10*time.Second)))
+	w.check(t, base)
+}
+
+// Steps are no pages: Back leaves the page at once, and returns to the step that was left.
+func TestBack(t *testing.T) {
+	base := "http://" + startServer(t, site.Options{Root: smallBook(t)}) + "/"
+	w := openTab(t)
+	back := chromedp.Evaluate(`void history.back()`, nil)
+	// A page that Back brings is not loaded anew, so there is no event to wait for.
+	until := func(script string) chromedp.Action {
+		return chromedp.ActionFunc(func(ctx context.Context) error {
+			for range 400 {
+				var ok bool
+				if chromedp.Evaluate(script, &ok).Do(ctx) == nil && ok {
+					return nil
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+			return errors.New("never true: " + script)
+		})
+	}
+	w.run(t, chromedp.Navigate(base+"chapters.html"), chromedp.WaitReady("main"),
+		chromedp.Navigate(base+"side-by-side/ch4_threaded.html"), chromedp.WaitReady("#side"),
+		chromedp.KeyEvent("5jj"), chromedp.Click("#fold"), chromedp.Click("#theme"),
+		chromedp.Click(`.brand`), until(`document.title.startsWith("The book")`), back,
+		until(`document.querySelector("#step-7.lit") !== null`))
+	// An address of a step works inside the page, too.
+	w.run(t, chromedp.Evaluate(`location.hash = "#step-2"`, nil),
+		until(`document.querySelector("#step-2.lit") !== null`), back,
+		until(`document.querySelector("#step-7.lit") !== null`), back,
+		until(`location.pathname === "/chapters.html"`))
+	w.check(t, base)
+}
 
 // folded finds lines of Go that do not fit beside C and kernel.
 const folded = `Array.from(document.querySelectorAll(".cell.go .ln"))

@@ -13,6 +13,7 @@ import (
 	"github.com/yuin/goldmark"
 	"github.com/yuin/goldmark/ast"
 	"github.com/yuin/goldmark/extension"
+	extast "github.com/yuin/goldmark/extension/ast"
 	"github.com/yuin/goldmark/renderer"
 	"github.com/yuin/goldmark/text"
 	"github.com/yuin/goldmark/util"
@@ -47,7 +48,7 @@ func (b *builder) document(name string) {
 func (b *builder) documents() []navPage {
 	var all, others []navPage
 	for _, p := range b.nav.Pages {
-		if p.URL == "index.html" {
+		if p.First() {
 			all = append(all, p)
 		} else {
 			others = append(others, p)
@@ -129,6 +130,7 @@ func (d *document) RegisterFuncs(r renderer.NodeRendererFuncRegisterer) {
 	r.Register(ast.KindFencedCodeBlock, d.codeBlock)
 	r.Register(ast.KindCodeBlock, d.codeBlock)
 	r.Register(ast.KindHeading, d.heading)
+	r.Register(extast.KindTable, d.table)
 	r.Register(ast.KindHTMLBlock, d.htmlBlock)
 	r.Register(ast.KindRawHTML, d.rawHTML)
 }
@@ -148,6 +150,18 @@ func (d *document) heading(w util.BufWriter, _ []byte, node ast.Node,
 	return ast.WalkContinue, nil
 }
 
+// table puts a table into a box that scrolls, by keyboard as well.
+func (d *document) table(w util.BufWriter, _ []byte, _ ast.Node,
+	entering bool) (ast.WalkStatus, error) {
+	if entering {
+		_, _ = w.WriteString(`<div class="scroll" tabindex="0" role="region" aria-label="Table">` +
+			"<table>\n")
+	} else {
+		_, _ = w.WriteString("</table></div>\n")
+	}
+	return ast.WalkContinue, nil
+}
+
 // codeBlock colours code, and draws sequence diagrams.
 func (d *document) codeBlock(w util.BufWriter, source []byte, node ast.Node,
 	entering bool) (ast.WalkStatus, error) {
@@ -162,7 +176,7 @@ func (d *document) codeBlock(w util.BufWriter, source []byte, node ast.Node,
 	if lang == "mermaid" {
 		svg, err := sequence.SVG(code)
 		if err == nil {
-			_, _ = w.WriteString(`<figure class="diagram">` + svg + "</figure>\n")
+			_, _ = w.WriteString(`<figure class="diagram" tabindex="0">` + svg + "</figure>\n")
 			return ast.WalkSkipChildren, nil
 		}
 		note = fmt.Sprintf("<p class=\"note\">The source of a diagram that the reader cannot "+

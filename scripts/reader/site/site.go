@@ -65,6 +65,11 @@ type nav struct {
 
 type navPage struct{ Title, URL, Path string }
 
+// First says whether a page is read before chapter 1: the README, and docs/ch0_….
+func (p navPage) First() bool {
+	return p.URL == "index.html" || strings.HasPrefix(path.Base(p.URL), "ch0_")
+}
+
 type navChapter struct {
 	book.Chapter
 	Title string // of its document, or its directory

@@ -401,6 +401,27 @@ func TestThisBook(t *testing.T) {
 	for _, p := range s.Problems {
 		t.Error(p)
 	}
+	// The page before chapter 1 stands there, and every page leads to every chapter.
+	start := string(s.Files["index.html"])
+	if at := strings.Index(start, `<h2>Chapters</h2>`); at < 0 ||
+		!strings.Contains(start[:at], `href="docs/ch0_before_you_start.html"`) ||
+		strings.Contains(start[at:strings.Index(start, "<main")], `ch0_`) {
+		t.Error("ch0 does not stand before the chapters")
+	}
+	ch1 := string(s.Files["docs/ch1_base.html"])
+	if !strings.Contains(ch1, `<a rel="prev" href="../docs/ch0_before_you_start.html">`) {
+		t.Error("ch0 is not the page before chapter 1")
+	}
+	side := string(s.Files["side-by-side/ch1_base.html"])
+	for _, chapter := range book.Chapters {
+		link := `href="../docs/` + chapter.Dir + `.html" title=`
+		if chapter.C != nil {
+			link = `href="../side-by-side/` + chapter.Dir + `.html" title=`
+		}
+		if !strings.Contains(side, link) {
+			t.Errorf("no way from a page side by side to %s", chapter.Dir)
+		}
+	}
 	for _, chapter := range book.Originals() {
 		src, err := os.ReadFile(filepath.Join(root, chapter.Dir, "main.go"))
 		if err != nil {

@@ -53,6 +53,11 @@
     target.focus({ preventScroll: true });
     light([order[current]]);
     target.scrollIntoView({ block: "start" });
+    history.replaceState(null, "", "#" + target.id); // Back returns to this step
+  };
+  const goHash = () => {
+    const index = order.indexOf(location.hash.replace("#step-", ""));
+    if (index >= 0) go(index);
   };
 
   const setFold = (folded) => {
@@ -109,7 +114,8 @@
       document.addEventListener("wheel", () => { pinned = false; }, { passive: true });
       document.getElementById("fold").addEventListener("click", () => setFold(!folded()));
       if (kept("fold") === "yes") setFold(true);
-      if (location.hash.startsWith("#step-")) go(order.indexOf(location.hash.slice(6)));
+      goHash();
+      addEventListener("hashchange", goHash);
     }
     const all = document.getElementById("all");
     if (all) {
