@@ -89,6 +89,7 @@ func TestInBrowser(t *testing.T) {
 	t.Run("LongRun", b.testLongRun)
 	t.Run("KeepSending", b.testKeepSending)
 	t.Run("KeepSendingKept", b.testKeepSendingKept)
+	t.Run("Runs", b.testRuns)
 	t.Run("Health", b.testHealth)
 	t.Run("Unwell", b.testUnwell)
 	t.Run("Algorithm", b.testAlgorithm)

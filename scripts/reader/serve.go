@@ -152,6 +152,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The book has no such page.", http.StatusNotFound)
 		return
 	}
+	if strings.HasPrefix(name, site.Runs) {
+		head.Set("Content-Security-Policy", "frame-ancestors 'none'") // beside its own
+	}
 	if t := mime.TypeByExtension(path.Ext(name)); t != "" {
 		head.Set("Content-Type", t)
 	}

@@ -84,7 +84,8 @@ export class Lanes {
     this.burst = this.store.burstAt(this.t);
     this.frame(this.burst, this.t);
     this.visible = this.pick(this.burst, this.t, selected);
-    if (this.zoom === null && (this.dense || this.crowded())) this.fit(this.visible, this.t);
+    this.fitted = this.zoom === null && (this.dense || this.crowded());
+    if (this.fitted) this.fit(this.visible, this.t);
   }
 
   draw(selected) {
@@ -141,6 +142,7 @@ export class Lanes {
     const { least } = document.documentElement.dataset; // what the page beside this one wants
     if (this.zoom === null && least) this.wanted = Math.max(this.wanted, Number(least));
     if (this.framed !== burst) this.width = this.zoom ?? NORMAL;
+    else if (this.fitted) this.width = this.wanted; // crowded decides anew, about the whole
     this.framed = burst;
     this.width += (this.wanted - this.width) * 0.2;
     if (Math.abs(this.width - this.wanted) < this.wanted / 200) this.width = this.wanted;

@@ -32,6 +32,20 @@ const pressNow = (key) =>
 const twoFrames = () =>
   new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))));
 
+// axisSettles says whether twenty frames in a row show the same time axis.
+async function axisSettles() {
+  let last = "";
+  for (let i = 0, same = 0; i < 600; i++) {
+    await new Promise(requestAnimationFrame);
+    const ticks = [...document.querySelectorAll(".axis text")].filter((n) => shown(n.parentNode));
+    const axis = ticks.map((n) => `${n.textContent}@${n.getAttribute("x")}`).join(" ");
+    same = axis === last ? same + 1 : 0;
+    last = axis;
+    if (same === 20) return true;
+  }
+  return false;
+}
+
 function lanes() {
   return rows().map((r) => {
     const d = (n) => r.getAttribute("data-" + n) ?? "";

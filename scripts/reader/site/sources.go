@@ -26,8 +26,9 @@ func (b *builder) place(file string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("there is no %s", file)
 	}
-	switch path.Ext(file) {
-	case ".png", ".svg", ".jpg", ".jpeg", ".gif", ".webp":
+	switch ext := path.Ext(file); {
+	case slices.Contains([]string{".png", ".svg", ".jpg", ".jpeg", ".gif", ".webp"}, ext),
+		strings.HasPrefix(file, Runs) && ext == ".html":
 		if _, ok := b.site.Files[file]; !ok {
 			picture, err := b.read(file)
 			if err != nil || len(picture) > maxSource {
@@ -47,6 +48,10 @@ func (b *builder) place(file string) (string, error) {
 	}
 	return path.Join("source", file+".html"), nil
 }
+
+// Runs is the folder of recorded runs. They are shown as they are: each has a script
+// of its own, and a policy that lets it load nothing.
+const Runs = "docs/runs/"
 
 // sources makes the pages that place has promised; pages of directories promise more.
 func (b *builder) sources() {
