@@ -120,7 +120,8 @@ func TestMinRate(t *testing.T) {
 		c.Send("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
 		c.Head()
 		r, _, err := c.TryResponse("PUT")
-		if took := time.Since(began); err != nil || r.StatusCode != 408 || !near(took, 6*time.Second) {
+		took := time.Since(began)
+		if err != nil || r.StatusCode != 408 || !near(took, 6*time.Second) {
 			t.Errorf("after %v: %v, %v", took, r, err)
 		}
 	})

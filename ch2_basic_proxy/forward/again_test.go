@@ -175,7 +175,8 @@ func TestAbandon(t *testing.T) {
 			}
 			addrs := backends(t, test.backend)
 			go func() { // ends when the client has been sent all that it takes
-				for before := int64(-1); before != client.sent.Load() || test.reset && before == 0; {
+				before := int64(-1)
+				for before != client.sent.Load() || test.reset && before == 0 {
 					before = client.sent.Load()
 					time.Sleep(100 * time.Millisecond)
 				}

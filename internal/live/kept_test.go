@@ -254,7 +254,8 @@ func (b *bench) testLane(t *testing.T) {
 		store.add({ t: 131, us, kind: 'request', conn, request: 1 });
 		store.add({ t: 140, us, kind: 'idle', conn, request: 1 });
 		exchange(500, 2, 'b');
-		store.add({ t: 550, us, kind: 'try', conn, request: 2, peer: 'b', state: 'again', text: '' });
+		store.add({ t: 550, us, kind: 'try', conn, request: 2, peer: 'b', state: 'again',
+			text: '' });
 		step(560, 6, 2, { peer: 'c', try: 2 });
 		exchange(900, 5, 'a');
 		step(1000, 10, 9);

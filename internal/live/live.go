@@ -233,7 +233,8 @@ func (s *Server) hello(token string, viewer uint64) hello {
 	h := hello{Chapter: s.config.Chapter, Workers: s.config.Workers, Proxy: s.proxyAddr(),
 		Single: s.config.Single, RawCalls: s.config.RawCalls,
 		Forwards: len(s.config.BackendAddrs) > 0, Keeps: s.config.Keeps,
-		Demo: s.config.Backends != nil, Token: token, Viewer: viewer, StartedAt: s.col.start.UnixMilli(),
+		Demo: s.config.Backends != nil, Token: token, Viewer: viewer,
+		StartedAt: s.col.start.UnixMilli(),
 		Now: s.col.now(), Listening: append([]record{}, s.col.listening...), Children: []record{},
 		Open: open}
 	for _, started := range s.col.workers {

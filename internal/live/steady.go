@@ -218,7 +218,8 @@ func (s *Server) keepSending(c command) error {
 	case len(s.config.BackendAddrs) == 0:
 		return errRefused("this program forwards nothing")
 	case c.Rate < 0 || c.Rate > maxRate:
-		return errRefused(fmt.Sprintf("the rate must be between 0 and %d requests a second", maxRate))
+		return errRefused(fmt.Sprintf("the rate must be between 0 and %d requests a second",
+			maxRate))
 	case s.proxyAddr() == "":
 		return errRefused("the proxy does not listen yet")
 	}

@@ -32,14 +32,16 @@ func (b *bench) testKeepSending(t *testing.T) {
 		const all = [...document.querySelectorAll(".bar[data-phase]")].filter(shown);
 		const boxes = all.map((n) => n.getBoundingClientRect());
 		const plot = document.querySelector("#lanes .plot").getBoundingClientRect();
-		const from = Math.min(...boxes.map((r) => r.left)), to = Math.max(...boxes.map((r) => r.right));
+		const from = Math.min(...boxes.map((r) => r.left));
+		const to = Math.max(...boxes.map((r) => r.right));
 		return to - from > plot.width * 0.3;
 	})()`)
 	o.press("2")
 	o.until(`card(1).running === "false" && Number(card(1).failures) >= 3`)
 	o.press("2")
 	o.until(`card(1).running === "true"`)
-	o.read(`window.before = { failures: card(1).failures, requests: Number(card(1).requests) }`, nil)
+	o.read(`window.before = { failures: card(1).failures,
+		requests: Number(card(1).requests) }`, nil)
 	o.until(`Number(card(1).requests) > window.before.requests + 3`)
 	var failures bool
 	o.read(`Number(card(1).failures) > Number(window.before.failures) + 1`, &failures)

@@ -144,7 +144,8 @@ func TestKeepSending(t *testing.T) {
 			}
 			eventually(t, "30 requests", func() bool { return proxy.requests.Load() >= 30 })
 			mustAsk(t, s, 0, viewer.number)
-			eventually(t, "the end of all connections", func() bool { return proxy.open.Load() == 0 })
+			eventually(t, "the end of all connections",
+				func() bool { return proxy.open.Load() == 0 })
 			conns, requests := proxy.conns.Load(), proxy.requests.Load()
 			if keeps && conns != keptClients || !keeps && conns != requests {
 				t.Errorf("%d requests on %d connections", requests, conns)
