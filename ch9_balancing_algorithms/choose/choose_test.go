@@ -237,6 +237,35 @@ func TestLeastTime(t *testing.T) {
 	}
 }
 
+// A backend of which nothing is known gets one request, and no more while that lasts.
+func TestLeastTimeOfOneUnknown(t *testing.T) {
+	g := group(1, 2)
+	a, _ := New("least-time", g)
+	g.Begin(g.Backends[0], 0)
+	g.End(g.Backends[0], 0, 1, false)
+	if b := a.Pick(Request{}); b.index != 1 {
+		t.Error("it gets none")
+	}
+	g.Begin(g.Backends[1], 0)
+	if got := letters(a, 5); got != "aaaaa" {
+		t.Errorf("it gets more: %s", got)
+	}
+}
+
+// A peak counts at once; other answers change the estimate slowly.
+func TestPeak(t *testing.T) {
+	var d decaying
+	for i := range 100 {
+		d.observe(float64(i)/1000, 1, 1)
+	}
+	if d.observe(.1, 5, 1); d.estimate != 5 {
+		t.Errorf("after a peak of 5 it is %v", d.estimate)
+	}
+	if d.observe(.2, 1, 1); math.Abs(d.estimate-5-(1-math.Exp(-.01))) > 1e-9 {
+		t.Errorf("after one of 1 it is %v", d.estimate)
+	}
+}
+
 // What has decayed stays comparable when the scale is begun anew.
 func TestScale(t *testing.T) {
 	g := group(1, 2)
