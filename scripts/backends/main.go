@@ -74,7 +74,7 @@ func parse(args []string, stderr io.Writer) (host string, ports []string, capaci
 		"`ports` separated by commas, one backend each; 0 takes a free one")
 	flags.IntVar(&capacity, "capacity", 0, "most `requests` a second that each backend serves, "+
 		"one after another;\n200 wait, or the work of 2 s, and others get 503; "+
-			"0 serves all at once")
+		"0 serves all at once")
 	flags.Usage = func() {
 		fmt.Fprint(stderr, "Starts demo backends for a proxy to stand in front of.\n\n"+
 			"Usage: go run ./scripts/backends [flags]\n")

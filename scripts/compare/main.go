@@ -89,7 +89,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	listener, err := net.Listen("tcp", *addr)
 	if err != nil {
-		return fmt.Errorf("cannot listen on %s: %w; choose another address with -listen", *addr, err)
+		return fmt.Errorf("cannot listen on %s: %w; choose another address with -listen",
+			*addr, err)
 	}
 	defer listener.Close()
 	bin, err := os.MkdirTemp("", "compare-")
