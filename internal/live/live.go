@@ -235,8 +235,8 @@ func (s *Server) hello(token string, viewer uint64) hello {
 		Forwards: len(s.config.BackendAddrs) > 0, Keeps: s.config.Keeps,
 		Demo: s.config.Backends != nil, Token: token, Viewer: viewer,
 		StartedAt: s.col.start.UnixMilli(),
-		Now:       s.col.now(), Listening: append([]record{}, s.col.listening...), Children: []record{},
-		Open: open}
+		Now:       s.col.now(), Listening: append([]record{}, s.col.listening...),
+		Children: []record{}, Open: open}
 	for _, started := range s.col.workers {
 		h.Children = append(h.Children, started)
 	}

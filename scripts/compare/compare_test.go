@@ -149,7 +149,8 @@ func TestStrangersAreRefused(t *testing.T) {
 		{"POST", "right/shoot", "", "", 403}, // no token
 		{"POST", "right/shoot", "Origin", "http://evil.example", 403},
 	} {
-		request, err := http.NewRequest(c.method, address+c.path, strings.NewReader(`{"what":"one"}`))
+		request, err := http.NewRequest(c.method, address+c.path,
+			strings.NewReader(`{"what":"one"}`))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,7 +186,8 @@ func TestUsage(t *testing.T) {
 	for _, args := range [][]string{{}, {"./ch2_basic_proxy"}, {"./ch2_basic_proxy", "./nothing"},
 		{"gone.html", "./ch2_basic_proxy"}, {"", "./ch2_basic_proxy"},
 		{"-listen", "nowhere:x", "a", "b"}} {
-		if run(context.Background(), append([]string{"-listen", "127.0.0.1:0"}, args...), io.Discard,
+		if run(context.Background(), append([]string{"-listen", "127.0.0.1:0"}, args...),
+			io.Discard,
 			io.Discard) == nil {
 			t.Errorf("%q begins", args)
 		}
