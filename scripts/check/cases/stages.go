@@ -81,9 +81,9 @@ var Stages = []Stage{
 		Goal: "The program listens, accepts a client, reads its request and answers with any " +
 			"page, status 200.",
 		Steps: []Step{
-			{"answer-get", "Send these bytes with one write, then close the connection: " +
-				`HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello` + ". Every line ends in " +
-				`\r\n, and an empty line stands between fields and body.`},
+			{"answer-get", "Write a status line (HTTP/1.1 200 OK), Content-Length: 5, an empty " +
+				"line and the five bytes hello, then close the connection. Every line ends in " +
+				`\r\n, not in \n alone.`},
 			{"answer-pieces", "Read again and again until what you have contains " +
 				`\r\n\r\n` + ". One read returns what has come so far, perhaps half a line."},
 		}},
@@ -167,7 +167,8 @@ var Stages = []Stage{
 			{"hop-request", "Take out Keep-Alive, Proxy-Connection and TE as well."},
 			{"hop-response-names hop-response", "Do the same with the backend's answer."},
 			{"close-announced basic-http-version", "Write the status line with HTTP/1.1 " +
-				"yourself, and put Connection: close into each answer as long as you close after it."},
+				"yourself, and put Connection: close into each answer as long as you close " +
+				"after it."},
 			{"via-request via-appended", "Add Via: 1.1 and a name of your own, after any Via " +
 				"that is there."},
 			{"xff-added", "Add X-Forwarded-For with the client's address, without the port."},
@@ -273,8 +274,8 @@ var Stages = []Stage{
 				"Bytes that come when no answer is due make a connection useless. Look for them " +
 					"before you put it on the list and before you take it from there."},
 			{"backend-stale pool-idle-reset", "The backend may have closed meanwhile: look " +
-				"before you use it (a read that would not block), and send a GET once more over a new " +
-				"connection if nothing came."},
+				"before you use it (a read that would not block), and send a GET once more over " +
+				"a new connection if nothing came."},
 			{"pool-early-413", "An answer that comes before the request's body has been sent " +
 				"ends the connection: the backend waits for the rest."},
 			{"post-not-replayed-kept crosstalk-reuse", "Never send a POST a second time once it " +
