@@ -102,10 +102,12 @@ func main() {
 	with := flag.String("with", "epoll", "the `call` that waits: select, poll or epoll")
 	listen := flag.String("listen", "127.0.0.1:8080", "`address` to listen on")
 	flag.Parse()
-	time.Sleep(time.Nanosecond) // Go's runtime makes an epoll list for its timers, while it still can
+	time.Sleep(time.Nanosecond) // the runtime makes an epoll list for its timers, while it can
 	list, err := unix.EpollCreate1(0)
 	must(err)
-	w := map[string]waiter{"select": &selecting{}, "poll": &polling{}, "epoll": &epolling{list}}[*with]
+	waiters := map[string]waiter{"select": &selecting{}, "poll": &polling{},
+		"epoll": &epolling{list}}
+	w := waiters[*with]
 	if w == nil {
 		log.Fatal("first: -with is select, poll or epoll")
 	}
