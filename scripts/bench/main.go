@@ -35,11 +35,16 @@ type options struct {
 	backend   string
 	rate      float64
 	selfcheck bool
+	loop      bool
+	syscalls  bool
 	list      bool
 	from      string
 	docs      string
 	starts    string
 }
+
+// loopsOnly are the contestants of -loop and -syscalls.
+const loopsOnly = `^(ch6|ch10|nginx|HAProxy|null-relay)$`
 
 func parse(args []string) (*options, error) {
 	o := &options{}
@@ -57,10 +62,15 @@ func parse(args []string) (*options, error) {
 	fs.StringVar(&o.backend, "backend", "own", "backend of the small answers: `own` or nginx")
 	fs.Float64Var(&o.rate, "rate", 2000, "requests a `second` of workload r")
 	fs.BoolVar(&o.selfcheck, "selfcheck", false, "compare the load generator with wrk, and end")
+	fs.BoolVar(&o.loop, "loop", false, "race the event loops only: ch10, nginx, HAProxy and the "+
+		"null relay, with ch6 beside them; 5 rounds of workloads a and b")
+	fs.BoolVar(&o.syscalls, "syscalls", false,
+		"count the system calls a request of the same (strace), and end")
 	fs.StringVar(&o.from, "from", "",
 		"measure nothing; make the report of this results.json `file` anew")
 	fs.StringVar(&o.docs, "docs", "",
-		"also put pictures and tables into `directory`/models_compared.md")
+		"also put pictures and tables into `directory`/models_compared.md; those of -loop and "+
+			"-syscalls into ch10_event_loop.md")
 	fs.StringVar(&o.starts, "starts", "",
 		"compare what starting these `programs` costs (comma-separated), and end")
 	fs.BoolVar(&o.list, "list", false, "list contestants and workloads, and end")
@@ -74,6 +84,9 @@ func parse(args []string) (*options, error) {
 		return nil, err
 	}
 	var err error
+	if *only == "" && (o.loop || o.syscalls) {
+		*only = loopsOnly
+	}
 	if o.only, err = regexp.Compile(*only); err != nil {
 		return nil, fmt.Errorf("-only: %w", err)
 	}
@@ -90,15 +103,29 @@ func parse(args []string) (*options, error) {
 	return o, nil
 }
 
+// page is the page of docs that takes the run's tables.
+func (o *options) page() string {
+	if o.loop {
+		return loopPage
+	}
+	return docsPage
+}
+
 func (o *options) defaults() {
 	if o.rounds <= 0 {
 		o.rounds = 3
 		if o.quick {
 			o.rounds = 1
 		}
+		if o.loop {
+			o.rounds = 5
+		}
 	}
 	if o.workloads == "" {
 		o.workloads = allWorkloads
+		if o.loop {
+			o.workloads = "ab"
+		}
 	}
 	if o.budget <= 0 {
 		o.budget = 9*time.Minute + 20*time.Second
@@ -158,6 +185,9 @@ func run(ctx context.Context, o *options) error {
 	if o.list {
 		b.list()
 		return nil
+	}
+	if o.syscalls {
+		return b.syscalls(ctx)
 	}
 	b.measure(ctx)
 	return b.report(ctx.Err() != nil)

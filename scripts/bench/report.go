@@ -20,7 +20,7 @@ func (b *bench) report(interrupted bool) error {
 		return err
 	}
 	if b.o.docs != "" {
-		if err := r.writeDocs(b.o.docs); err != nil {
+		if err := r.writeDocs(b.o.docs, b.o.page()); err != nil {
 			return err
 		}
 	}
@@ -60,7 +60,7 @@ func again(o *options) error {
 		return fmt.Errorf("%s: %w", o.from, err)
 	}
 	if o.docs != "" {
-		if err := r.writeDocs(o.docs); err != nil {
+		if err := r.writeDocs(o.docs, o.page()); err != nil {
 			return err
 		}
 	}

@@ -58,6 +58,8 @@ type row struct {
 	P99All     stat.Spread `json:"p99_corrected_us"`
 	Max        stat.Spread `json:"max_us"`
 	CPU        stat.Spread `json:"cpu_us_per_request"`
+	CPUUser    stat.Spread `json:"cpu_user_us_per_request"`
+	CPUSystem  stat.Spread `json:"cpu_system_us_per_request"`
 	CPUSeconds stat.Spread `json:"cpu_s"`
 	Peak       stat.Spread `json:"peak_memory_bytes"`
 	Held       stat.Spread `json:"held_memory_bytes"`
@@ -167,6 +169,8 @@ func (r *row) spreads(ss []*sample) {
 	r.P99All = answered(func(s *sample) float64 { return s.P99All })
 	r.Max = answered(func(s *sample) float64 { return s.Max })
 	r.CPU = answered(func(s *sample) float64 { return s.CPU })
+	r.CPUUser = answered(func(s *sample) float64 { return s.CPUUser })
+	r.CPUSystem = answered(func(s *sample) float64 { return s.CPUSystem })
 	r.CPUSeconds = of(func(s *sample) float64 { return s.CPUSeconds })
 	r.Peak = of(func(s *sample) float64 { return float64(s.Peak) })
 	r.Held = of(func(s *sample) float64 { return float64(s.Held) })
