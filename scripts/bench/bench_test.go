@@ -28,6 +28,7 @@ import (
 
 func TestMain(m *testing.M) {
 	withPNG = false // package plots tests that
+	mostOthers = 9  // the tests of other packages run beside these
 	harness.Main(m)
 }
 
@@ -175,7 +176,7 @@ func TestSchema(t *testing.T) {
 	same(t, "row", `base cell contestant cpu_s cpu_us_per_request cpu_user_us_per_request
 		cpu_system_us_per_request failed held_memory_bytes
 		idle_clients latency_hdr listen_overflows max_us megabytes_per_second
-		memory_per_client_bytes note p50_us p999_us p99_us p99_corrected_us
+		memory_per_client_bytes discarded_rounds note p50_us p999_us p99_us p99_corrected_us
 		peak_memory_bytes processes ratio_cpu ratio_memory ratio_requests_per_second
 		requests requests_per_second seconds threads timeline zombies`, row{})
 	same(t, "spread", "max median min n", stat.Spread{})

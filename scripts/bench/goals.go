@@ -18,13 +18,14 @@ type goal struct {
 	Goal    string  `json:"goal"`
 	Figure  string  `json:"figure"`
 	Value   float64 `json:"value"`   // the ratio, or megabytes; 0 when not measured
-	Verdict string  `json:"verdict"` // reached, not reached, not measured
+	Verdict string  `json:"verdict"` // one of the below
 }
 
 const (
 	reached     = "reached"
 	notReached  = "not reached"
 	notMeasured = "not measured"
+	machineBusy = "machine busy" // all the time: no verdict
 )
 
 // figure is what a goal compares: the median of a row, in a unit.
@@ -141,6 +142,11 @@ func (r *results) goal(a aim, id, cell string) goal {
 		g.Figure = strings.TrimSuffix(number(mine.Median), ".00") + a.figure.unit
 	}
 	switch {
+	case r.anyBusy(cell, append([]string{id}, a.against...)):
+		g.Value, g.Figure, g.Verdict = 0, "", machineBusy
+		if a.against != nil {
+			g.Against = strings.Join(a.against, " or ")
+		}
 	case mine.N == 0, math.IsNaN(g.Value):
 		g.Value, g.Figure = 0, ""
 	case a.atLeast && g.Value >= a.limit, !a.atLeast && g.Value <= a.limit:
@@ -149,6 +155,15 @@ func (r *results) goal(a aim, id, cell string) goal {
 		g.Verdict = notReached
 	}
 	return g
+}
+
+// anyBusy reports whether one of them was measured in a cell only while the machine
+// was busy.
+func (r *results) anyBusy(cell string, ids []string) bool {
+	return slices.ContainsFunc(ids, func(id string) bool {
+		x := r.find(cell, id)
+		return x != nil && x.busy()
+	})
 }
 
 // measured is a figure of a contestant in a cell; N is 0 if there is none.

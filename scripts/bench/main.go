@@ -78,7 +78,7 @@ func parse(args []string) (*options, error) {
 		fmt.Fprint(fs.Output(), "go run ./scripts/bench [flags]: race the proxies and write a "+
 			"report\n\n")
 		fs.PrintDefaults()
-		fmt.Fprint(fs.Output(), "\nWorkloads:\n"+workloadHelp)
+		fmt.Fprint(fs.Output(), "\nWorkloads:\n"+workloadHelp+busyHelp)
 	}
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -152,6 +152,9 @@ func main() {
 	defer stop()
 	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
+		if errors.Is(err, errBusy) {
+			os.Exit(exitBusy)
+		}
 		os.Exit(1)
 	}
 }

@@ -19,13 +19,16 @@ func (b *bench) report(interrupted bool) error {
 	if err := r.write(b.o.out); err != nil {
 		return err
 	}
+	fmt.Printf("\nWritten: %s, results.json and the plots beside it\n",
+		filepath.Join(b.o.out, "report.html"))
+	if r.busy() { // pages get nothing of this
+		return errBusy
+	}
 	if b.o.docs != "" {
 		if err := r.writeDocs(b.o.docs, b.o.page()); err != nil {
 			return err
 		}
 	}
-	fmt.Printf("\nWritten: %s, results.json and the plots beside it\n",
-		filepath.Join(b.o.out, "report.html"))
 	return nil
 }
 
@@ -58,6 +61,9 @@ func again(o *options) error {
 	r := &results{}
 	if err := json.Unmarshal(b, r); err != nil {
 		return fmt.Errorf("%s: %w", o.from, err)
+	}
+	if o.docs != "" && r.busy() {
+		return errBusy
 	}
 	if o.docs != "" {
 		if err := r.writeDocs(o.docs, o.page()); err != nil {
