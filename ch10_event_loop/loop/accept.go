@@ -23,7 +23,9 @@ func (l *Loop) Accept() bool {
 		fd, sa, err := unix.Accept4(l.server.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
-			l.accepts++
+			if l.accepts++; !l.use.Batch {
+				l.accepts = acceptsAtOnce
+			}
 			l.newConn(fd, sa)
 			return true
 		case unix.EAGAIN:
@@ -80,10 +82,12 @@ func (l *Loop) atLimit() bool { return l.clients >= l.limit }
 // the one that has waited longest. If none waits, those that are answered are told
 // that it was the last answer, until one leaves, and nobody is accepted.
 func (l *Loop) makeRoom() bool {
-	for c := l.waiting.first; c != nil; c = l.waiting.first {
+	var last *Conn
+	for c := l.waiting.first; c != nil && c != last; c = l.waiting.first {
 		if c.spare() {
 			return true
 		}
+		last = c // if it is the first again, slow motion holds it
 	}
 	l.wanted, l.full = true, true
 	l.listen(0)

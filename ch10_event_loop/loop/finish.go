@@ -169,6 +169,7 @@ func (c *Conn) mayStay() (ok bool, next finalStep) {
 	c.log.Pool("", narrate.Closed, reason)
 	if c.unread() {
 		c.client.closeWrite()
+		c.client.by(0)
 		c.until = c.loop.nano + lingerTotal
 		return false, lingering
 	}

@@ -43,6 +43,8 @@ const (
 // Loop is one thread's connections.
 type Loop struct {
 	settings *Settings
+	use      *Techniques
+	calls    calls
 	log      *narrate.Narrator
 	accept   func(*Loop)
 	begin    State // of a client that has been accepted
@@ -83,9 +85,10 @@ type Loop struct {
 // does not wait. accept is called when there are some; a client that it takes with
 // Accept begins in begin, and one that fails ends in end.
 func New(settings *Settings, server int, accept func(*Loop), begin, end State) (*Loop, error) {
-	l := &Loop{settings: settings, log: settings.app.Log, accept: accept, begin: begin, end: end,
+	l := &Loop{settings: settings, use: settings.Use, log: settings.app.Log, accept: accept, begin: begin, end: end,
 		start: time.Now(), events: make([]unix.EpollEvent, eventsAtOnce)}
 	l.now = l.start
+	l.calls.raw, l.free.size = l.use.Raw, settings.Buffer
 	l.limit = max(settings.app.FitDescriptors(settings.MaxConns, 2)/settings.Loops, 1)
 	l.pool.loop = l
 	var err error
@@ -138,10 +141,12 @@ func (l *Loop) Run() {
 // waiting first: a call that may wait costs the Go runtime some bookkeeping, and a
 // busy loop always finds something.
 func (l *Loop) wait() int {
-	if n := epollPoll(l.poll, l.events); n > 0 || len(l.more) > 0 {
-		return max(n, 0)
+	if l.use.PollFirst || len(l.more) > 0 {
+		if n := l.calls.poll(l.poll, l.events); n > 0 || len(l.more) > 0 {
+			return max(n, 0)
+		}
+		l.tick()
 	}
-	l.tick()
 	n, err := unix.EpollWait(l.poll, l.events, l.timers.wait(l.nano))
 	if err != nil { // EINTR: a signal
 		return 0
@@ -215,6 +220,7 @@ func (l *Loop) beginStop() {
 		l.accepts = 0
 	}
 	l.stopping = true
+	unix.Read(l.wake, make([]byte, 8)) // until then epoll tells of it again and again
 	l.forget(&l.server)
 	unix.Close(l.server.fd)
 	l.pool.close()
@@ -253,6 +259,7 @@ func (l *Loop) forget(s *socket) {
 // freeLists keep what one connection needs no more, for the next.
 type freeLists struct {
 	generation int32
+	size       int // bytes of a buffer
 	buffers    [][]byte
 	exchanges  []*exchange
 	pipes      []*pipe
@@ -265,13 +272,13 @@ func (f *freeLists) buffer() []byte {
 		f.buffers = f.buffers[:n-1]
 		return b
 	}
-	return make([]byte, bufferSize)
+	return make([]byte, f.size)
 }
 
 // giveBack takes a buffer back. One that has grown is left to the garbage collector.
 func (f *freeLists) giveBack(b []byte) {
-	if cap(b) == bufferSize {
-		f.buffers = append(f.buffers, b[:bufferSize])
+	if len(b) == f.size {
+		f.buffers = append(f.buffers, b)
 	}
 }
 

@@ -74,7 +74,7 @@ func (p *pool) keep(b *backend, c *Conn) (reason string) {
 	}
 	b.conn = nil
 	if b.readable { // the last read did not see the end of what was there
-		l.turn++
+		l.turn = max(l.turn, 0) + 1
 		if err := b.fill(0); err != errWait {
 			return "it sent more than its response, or has closed"
 		}

@@ -14,8 +14,7 @@ import (
 )
 
 const (
-	bufferSize  = 4 << 10 // bytes of a socket's buffer, enough for most headers
-	usualFields = 16      // fields that a header has room for at first
+	usualFields = 16 // fields that a header has room for at first
 )
 
 // errWait says that a call would have to wait.
@@ -85,12 +84,12 @@ func (s *socket) late() bool { return s.readBy != 0 && s.loop.nano >= s.readBy }
 // long it may then take until something comes; 0: until by.
 func (s *socket) read(b []byte, idle time.Duration) (int, error) {
 	for s.readable && s.loop.myTurn(s.conn) {
-		n, err := read(s.fd, b)
+		n, err := s.loop.calls.read(s.fd, b)
 		switch {
 		case n > 0:
 			// Less than there was room for is all there is. What comes from now on is
 			// told of, except the end, if that has been told of already.
-			s.readable = n == len(b) || s.ended
+			s.readable = n == len(b) || s.ended || !s.loop.use.ShortRead
 			if !s.fixed {
 				s.readBy = 0
 			}
@@ -126,7 +125,7 @@ func (s *socket) fill(idle time.Duration) error {
 	case s.in == nil:
 		s.in, s.r, s.w = s.loop.free.buffer(), 0, 0
 	case s.w == len(s.in):
-		grown := make([]byte, max(bufferSize, 2*len(s.held())))
+		grown := make([]byte, max(s.loop.free.size, 2*len(s.held())))
 		s.r, s.w = 0, copy(grown, s.held())
 		s.in = grown
 	}
@@ -141,7 +140,7 @@ func (s *socket) unread(b []byte) {
 		return
 	}
 	held := s.held()
-	in := make([]byte, max(bufferSize, len(held)+len(b)))
+	in := make([]byte, len(held)+len(b)+s.loop.free.size)
 	s.w = copy(in, b) + copy(in[len(b):], held)
 	s.in, s.r = in, 0
 }
@@ -204,7 +203,7 @@ func (s *socket) send(b []byte) (n int, err error) {
 		if !s.writable {
 			return n, errWait
 		}
-		k, err := write(s.fd, b[n:])
+		k, err := s.loop.calls.write(s.fd, b[n:])
 		switch {
 		case err == nil:
 			n += k

@@ -365,7 +365,7 @@ func (c *Conn) writeHeader() error {
 		h.Date = l.today()
 	}
 	head := r.Append(l.out[:0], x.down.out, h)
-	if r.Framing == http1.Length {
+	if r.Framing == http1.Length && l.use.Join {
 		part := b.held()[:min(int64(len(b.held())), r.Length)]
 		head = append(head, part...)
 		b.r += len(part)
