@@ -38,6 +38,7 @@ type options struct {
 	loop      bool
 	syscalls  bool
 	profiles  bool
+	tricks    bool
 	list      bool
 	from      string
 	docs      string
@@ -72,6 +73,8 @@ func parse(args []string) (*options, error) {
 		"count the system calls a request of the same (strace), and end")
 	fs.BoolVar(&o.profiles, "profile", false,
 		"show where the CPU time of ch4, ch6, ch10, nginx and HAProxy goes (perf), and end")
+	fs.BoolVar(&o.tricks, "techniques", false,
+		"compare ch10 with itself without one of its techniques: 5 rounds")
 	fs.StringVar(&o.from, "from", "",
 		"measure nothing; make the report of this results.json `file` anew")
 	fs.StringVar(&o.docs, "docs", "",
@@ -125,7 +128,7 @@ func (o *options) defaults() {
 		if o.quick {
 			o.rounds = 1
 		}
-		if o.loop {
+		if o.loop || o.tricks {
 			o.rounds = 5
 		}
 	}
@@ -133,6 +136,9 @@ func (o *options) defaults() {
 		o.workloads = allWorkloads
 		if o.loop {
 			o.workloads = "ab"
+		}
+		if o.tricks {
+			o.workloads = "abe"
 		}
 	}
 	if o.budget <= 0 {
