@@ -133,6 +133,13 @@ var Chapters = []Chapter{
 		Backends: backends,
 		Gaps:     []*Gap{Stacks},
 	},
+	{
+		Number: 10, Dir: "ch10_event_loop", After: 6, Bound: "-max-conns",
+		About:    "a proxy that serves all clients with one thread, by epoll",
+		Worker:   "one thread for all connections",
+		Backends: backends,
+		Gaps:     []*Gap{FailedTry, DeadBackend},
+	},
 }
 
 // Find returns the chapter in a folder, "ch4_threaded".
