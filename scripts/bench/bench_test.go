@@ -314,7 +314,8 @@ func TestStylesDiffer(t *testing.T) {
 		r.Contestants = append(r.Contestants, &contestant{ID: id})
 	}
 	r.Contestants = append(r.Contestants, &contestant{ID: "ch6"}, &contestant{ID: "ch7"},
-		&contestant{ID: "ch8"}, &contestant{ID: "ch9"})
+		&contestant{ID: "ch8"}, &contestant{ID: "ch9"},
+		&contestant{ID: "ch10"})
 	for i, a := range r.Contestants {
 		for _, b := range r.Contestants[:i] {
 			if cmp.Equal(r.style(a.ID), r.style(b.ID)) {

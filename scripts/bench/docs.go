@@ -22,8 +22,8 @@ import (
 const (
 	docsPage = "models_compared.md"
 	loopPage = "ch10_event_loop.md"
-	// syscallsBlock is the table of -syscalls; other runs leave it alone.
-	syscallsBlock = "syscalls"
+	// The tables of -syscalls, -profile and -techniques. Each run leaves the others' alone.
+	syscallsBlock, profileBlock, techniquesBlock = "syscalls", "profile", "techniques"
 )
 
 var docsBlock = regexp.MustCompile(`(?s)(<!-- bench ([a-z0-9]+) -->\n).*?(<!-- /bench -->)`)
@@ -49,7 +49,8 @@ func (r *results) writeDocs(dir, name string) error {
 	var missing []string
 	text = fillBlocks(text, func(name string) string {
 		body := r.docsTable(name)
-		if body == "" && name != syscallsBlock {
+		if body == "" && name != syscallsBlock && name != profileBlock &&
+			name != techniquesBlock {
 			missing = append(missing, name)
 		}
 		return body
@@ -59,6 +60,24 @@ func (r *results) writeDocs(dir, name string) error {
 			strings.Join(missing, ", "))
 	}
 	return os.WriteFile(page, text, 0o644)
+}
+
+// fillBlock writes one table into the page of the loops, if -docs says so.
+func (b *bench) fillBlock(block string, lines [][]string) error {
+	if b.o.docs == "" {
+		return nil
+	}
+	page := filepath.Join(b.o.docs, loopPage)
+	text, err := os.ReadFile(page)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(page, fillBlocks(text, func(name string) string {
+		if name != block {
+			return ""
+		}
+		return markdown(lines, len(lines[0])-1)
+	}), 0o644)
 }
 
 // fillBlocks writes a page's blocks anew, but for those that body has no text for.

@@ -50,8 +50,8 @@ var sections = []struct{ workloads, pictures, title, text string }{
 			"(no coordinated omission)."},
 	{"b", "bench-cpu-keepalive", "Keep-alive",
 		"Clients keep their connections. What closes after each request takes no part. The null " +
-			"relay moves the same bytes and reads none: a proxy on an event loop that needs little " +
-			"more needs little for HTTP. System time is the kernel's work for the proxy, user " +
+			"relay moves the same bytes and reads none: what a proxy on an event loop needs " +
+			"beyond it, it needs for HTTP. System time is the kernel's work for the proxy, user " +
 			"time its own."},
 	{"c", "bench-timelines", "Eight clients at once",
 		"All eight connect at the same moment; the backend takes 200 ms for each. One client at " +
