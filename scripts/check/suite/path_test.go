@@ -2,6 +2,10 @@ package suite_test
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -120,5 +124,70 @@ func TestStagesAreDescribed(t *testing.T) {
 				seen[id] = true
 			}
 		}
+	}
+}
+
+// steady lists for each stage but the drill a proxy that passes it and one that does not.
+var steady = []struct{ chapter, fault string }{
+	1:  {"ch2_basic_proxy", "student says nothing"},
+	2:  {"ch2_basic_proxy", "drops-query"},
+	3:  {"ch2_basic_proxy", "waits-for-close"},
+	4:  {"ch4_threaded", "dies"},
+	5:  {"ch2_basic_proxy", "head-waits"},
+	6:  {"ch4_threaded", "no-via"},
+	7:  {"ch4_threaded", "goes-on-after-400"},
+	8:  {"ch4_threaded", "completes-response"},
+	9:  {"ch4_threaded", "serial"},
+	10: {"ch5_load_balancer", "uneven"},
+	11: {"ch6_keep_alive", "drops-pipeline"},
+	12: {"ch6_keep_alive", "keeps-poison"},
+	13: {"ch7_timeouts_retries", "no-failover"},
+	14: {"ch8_health_checks", ""},
+}
+
+// TestStagesAreSteady runs each stage CHECK_RUNS times beside a busy loop on each core:
+// the same verdict each time.
+func TestStagesAreSteady(t *testing.T) {
+	runs, err := strconv.Atoi(os.Getenv("CHECK_RUNS"))
+	if err != nil {
+		t.Skip("takes minutes a run: only with CHECK_RUNS")
+	}
+	for range runtime.NumCPU() {
+		loop := exec.Command("/bin/sh", "-c", "while :; do :; done")
+		if err := loop.Start(); err != nil {
+			t.Skip(err)
+		}
+		defer loop.Wait()
+		defer loop.Process.Kill()
+	}
+	for i, pair := range steady {
+		if i == 0 {
+			continue
+		}
+		t.Run(fmt.Sprintf("stage %d", i), func(t *testing.T) {
+			good := &suite.Subject{Name: pair.chapter, Chapter: "../../../" + pair.chapter}
+			defer good.Clean()
+			bad := suite.RefSubject(t, 3, strings.Fields(pair.fault)...)
+			if fault, ok := strings.CutPrefix(pair.fault, "student "); ok {
+				bad = suite.StudentSubject(t, 1, fault)
+			}
+			all := cases.Stages[i-1].Cases()
+			for n := range runs {
+				for _, s := range []*suite.Subject{good, bad} {
+					p, err := suite.NewPath(s, suite.Options{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					results := p.Run(all)
+					p.Close()
+					last := results[len(results)-1]
+					passed := last.Outcome == suite.Passed
+					if passed != (s == good) {
+						t.Errorf("run %d, %s: %s %s %v", n+1, s.Name, last.ID, last.Outcome,
+							last.Problems)
+					}
+				}
+			}
+		})
 	}
 }
