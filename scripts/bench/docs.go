@@ -48,7 +48,7 @@ func (r *results) writeDocs(dir, name string) error {
 	}
 	var missing []string
 	text = fillBlocks(text, func(name string) string {
-		body := r.docsTable(name)
+		body := r.docsTable(name, page == filepath.Join(dir, loopPage))
 		if body == "" && name != syscallsBlock && name != profileBlock &&
 			name != techniquesBlock {
 			missing = append(missing, name)
@@ -92,7 +92,13 @@ func fillBlocks(text []byte, body func(name string) string) []byte {
 	})
 }
 
-func (r *results) docsTable(name string) string {
+// loopColumns are what the page of the loops shows.
+var loopColumns = []string{"proxy", "requests/s", "p99 ms", "CPU µs/request", "ratio", "user",
+	"system", "failed", "remarks"}
+
+// docsTable is what stands in a block, "" if the run has it not. A narrow one has
+// loopColumns only.
+func (r *results) docsTable(name string, narrow bool) string {
 	switch name {
 	case "machine":
 		return r.docsMachine()
@@ -121,6 +127,9 @@ func (r *results) docsTable(name string) string {
 			if len(t.Rows) == 0 {
 				return ""
 			}
+			if narrow {
+				t = t.only(loopColumns)
+			}
 			note := ""
 			if t.Note != "" {
 				note = "\n" + t.Note + "\n"
@@ -133,10 +142,14 @@ func (r *results) docsTable(name string) string {
 
 func (r *results) docsMachine() string {
 	m := r.Machine
+	beside := ""
+	if r.OtherCPU.Median > busyShare {
+		beside = "Other programs used " + m["used by others meanwhile"] + " meanwhile.\n"
+	}
 	return fmt.Sprintf("%s. %s virtual cores (%s), %s of memory, Linux %s, %s.\n"+
-		"Medians of %d rounds, `%s`.\nBackend: %s.\n", r.Started.Format("2 January 2006"),
-		m["cores"], m["cpu"],
-		m["memory"], m["kernel"], m["go"], r.Rounds, plainCommand(r.Command), r.Backend)
+		"Medians of %d rounds, `%s`.\nBackend: %s.\n%s", r.Started.Format("2 January 2006"),
+		m["cores"], m["cpu"], m["memory"], m["kernel"], m["go"], r.Rounds,
+		plainCommand(r.Command), r.Backend, beside)
 }
 
 var (

@@ -9,6 +9,7 @@ import (
 	"html/template"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"reverseproxy/scripts/bench/plots"
@@ -34,6 +35,23 @@ type table struct {
 	Title, Note string
 	Head        []string
 	Rows        [][]string
+}
+
+// only is the table with these columns; of two of a name, the last.
+func (t *table) only(heads []string) *table {
+	keep := func(line []string) (kept []string) {
+		for i, h := range t.Head {
+			if slices.Contains(heads, h) && !slices.Contains(t.Head[i+1:], h) {
+				kept = append(kept, line[i])
+			}
+		}
+		return kept
+	}
+	narrow := &table{Title: t.Title, Note: t.Note, Head: keep(t.Head)}
+	for _, row := range t.Rows {
+		narrow.Rows = append(narrow.Rows, keep(row))
+	}
+	return narrow
 }
 
 // sections says which workloads and which pictures belong together.
