@@ -1,10 +1,11 @@
-package simulate
+package scenes
 
 import (
 	"fmt"
 	"math/rand/v2"
 
 	"reverseproxy/ch9_balancing_algorithms/choose"
+	"reverseproxy/ch9_balancing_algorithms/simulate"
 )
 
 // hashes shows how evenly keys are spread, and how many of them move when one of ten
@@ -20,7 +21,7 @@ func hashes(r *Report) {
 	}
 	for _, name := range []string{"source-hash", "ring-hash", "rendezvous", "maglev", "jump-hash"} {
 		g := choose.NewGroup(names, rand.New(rand.NewPCG(r.Seed, 1)))
-		a := kind(name)(g)
+		a := simulate.Named(name)(g)
 		var before [keys]*choose.Backend
 		parts := make([]int, len(names))
 		for i := range before {
