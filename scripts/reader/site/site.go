@@ -26,6 +26,8 @@ var assets embed.FS
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"inc":   func(i int) int { return i + 1 },
 	"short": short,
+
+	"playgroundFarms": func() []string { return []string{"A", "B"} },
 }).ParseFS(assets, "assets/*.html"))
 
 // Options say what to build from.
@@ -71,6 +73,8 @@ type nav struct {
 	Pages    []navPage // the documents that belong to no chapter
 	Chapters []navChapter
 	Diffs    []navDiff
+
+	Playground bool // there is one
 }
 
 type navPage struct{ Title, URL, Path string }
@@ -123,6 +127,7 @@ func Build(o Options) (*Site, error) {
 
 // book makes the pages of the book.
 func (b *builder) book(docs []string) {
+	b.playground()
 	for _, d := range docs {
 		b.document(d)
 	}
