@@ -197,7 +197,8 @@ func TestPlaygroundFits(t *testing.T) {
 		for _, theme := range []string{"light", "dark"} {
 			script := `document.documentElement.dataset.theme = "` + theme + `"`
 			w.run(t, chromedp.Evaluate(script, nil))
-			scripts := map[string]string{"contrast": pale, "scrolls": scrollers, "cut off": overflow}
+			scripts := map[string]string{"contrast": pale, "scrolls": scrollers,
+				"cut off": overflow}
 			if size[0] == 500 {
 				scripts["cut off"] = tooWide // the bar at the top scrolls
 			}
