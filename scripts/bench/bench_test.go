@@ -28,6 +28,7 @@ import (
 
 func TestMain(m *testing.M) {
 	withPNG = false // package plots tests that
+	mostOthers = 9  // the tests of other packages run beside these
 	harness.Main(m)
 }
 
@@ -172,9 +173,10 @@ func TestSchema(t *testing.T) {
 	want := `bin_true_starts_per_second cells command complete contestants finished goals machine
 		problems rounds rows samples schema started backend why_incomplete other_cpu_share`
 	same(t, "results", want, results{})
-	same(t, "row", `base cell contestant cpu_s cpu_us_per_request failed held_memory_bytes
+	same(t, "row", `base cell contestant cpu_s cpu_us_per_request cpu_user_us_per_request
+		cpu_system_us_per_request failed held_memory_bytes
 		idle_clients latency_hdr listen_overflows max_us megabytes_per_second
-		memory_per_client_bytes note p50_us p999_us p99_us p99_corrected_us
+		memory_per_client_bytes discarded_rounds note p50_us p999_us p99_us p99_corrected_us
 		peak_memory_bytes processes ratio_cpu ratio_memory ratio_requests_per_second
 		requests requests_per_second seconds threads timeline zombies`, row{})
 	same(t, "spread", "max median min n", stat.Spread{})
@@ -312,7 +314,8 @@ func TestStylesDiffer(t *testing.T) {
 		r.Contestants = append(r.Contestants, &contestant{ID: id})
 	}
 	r.Contestants = append(r.Contestants, &contestant{ID: "ch6"}, &contestant{ID: "ch7"},
-		&contestant{ID: "ch8"}, &contestant{ID: "ch9"})
+		&contestant{ID: "ch8"}, &contestant{ID: "ch9"},
+		&contestant{ID: "ch10"})
 	for i, a := range r.Contestants {
 		for _, b := range r.Contestants[:i] {
 			if cmp.Equal(r.style(a.ID), r.style(b.ID)) {
@@ -389,7 +392,7 @@ func TestWriteDocs(t *testing.T) {
 	r := &results{Cells: cells, Contestants: cs, Rows: summarize(cells, cs, samples),
 		Machine: map[string]string{},
 		Command: "go run ./scripts/bench -c /home/x/c -o /tmp/y -docs docs -rounds 5"}
-	if err := r.writeDocs(dir); err != nil {
+	if err := r.writeDocs(dir, docsPage); err != nil {
 		t.Fatal(err)
 	}
 	b, _ := os.ReadFile(page)

@@ -11,20 +11,26 @@ import (
 	"strings"
 )
 
-// The page docs/models_compared.md quotes tables between
+// The pages docs/models_compared.md and, of -loop and -syscalls, docs/ch10_event_loop.md
+// quote tables between
 //
 //	<!-- bench NAME -->
 //	<!-- /bench -->
 //
 // where NAME is a cell, machine, contestants or goals. With -docs they are
 // written anew, together with the pictures in docs/img.
-const docsPage = "models_compared.md"
+const (
+	docsPage = "models_compared.md"
+	loopPage = "ch10_event_loop.md"
+	// The tables of -syscalls, -profile and -techniques. Each run leaves the others' alone.
+	syscallsBlock, profileBlock, techniquesBlock = "syscalls", "profile", "techniques"
+)
 
 var docsBlock = regexp.MustCompile(`(?s)(<!-- bench ([a-z0-9]+) -->\n).*?(<!-- /bench -->)`)
 
 // writeDocs puts the pictures and tables of a run into the docs folder.
-func (r *results) writeDocs(dir string) error {
-	page := filepath.Join(dir, docsPage)
+func (r *results) writeDocs(dir, name string) error {
+	page := filepath.Join(dir, name)
 	text, err := os.ReadFile(page)
 	if err != nil {
 		return err
@@ -41,20 +47,49 @@ func (r *results) writeDocs(dir string) error {
 		}
 	}
 	var missing []string
-	text = docsBlock.ReplaceAllFunc(text, func(block []byte) []byte {
-		m := docsBlock.FindSubmatch(block)
-		body := r.docsTable(string(m[2]))
-		if body == "" {
-			missing = append(missing, string(m[2]))
-			return block
+	text = fillBlocks(text, func(name string) string {
+		body := r.docsTable(name)
+		if body == "" && name != syscallsBlock && name != profileBlock &&
+			name != techniquesBlock {
+			missing = append(missing, name)
 		}
-		return []byte(string(m[1]) + "\n" + body + "\n" + string(m[3]))
+		return body
 	})
 	if len(missing) > 0 {
 		return fmt.Errorf("%s asks for %s, which this run has not", page,
 			strings.Join(missing, ", "))
 	}
 	return os.WriteFile(page, text, 0o644)
+}
+
+// fillBlock writes one table into the page of the loops, if -docs says so.
+func (b *bench) fillBlock(block string, lines [][]string) error {
+	if b.o.docs == "" {
+		return nil
+	}
+	page := filepath.Join(b.o.docs, loopPage)
+	text, err := os.ReadFile(page)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(page, fillBlocks(text, func(name string) string {
+		if name != block {
+			return ""
+		}
+		return markdown(lines, len(lines[0])-1)
+	}), 0o644)
+}
+
+// fillBlocks writes a page's blocks anew, but for those that body has no text for.
+func fillBlocks(text []byte, body func(name string) string) []byte {
+	return docsBlock.ReplaceAllFunc(text, func(block []byte) []byte {
+		m := docsBlock.FindSubmatch(block)
+		body := body(string(m[2]))
+		if body == "" {
+			return block
+		}
+		return []byte(string(m[1]) + "\n" + body + "\n" + string(m[3]))
+	})
 }
 
 func (r *results) docsTable(name string) string {
