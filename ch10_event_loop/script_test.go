@@ -146,7 +146,7 @@ func (m *maker) mutate(data []byte) []byte {
 func (m *maker) bytes(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
-		b[i] = byte('a' + (i*7+i/251)%26)
+		b[i] = "abcdefghijklmnopqrstuvwxyz0123456789"[(i+i/36)%36]
 	}
 	return b
 }
@@ -321,12 +321,13 @@ func (m *maker) answer(method string, upgrade bool) answered {
 func (s *script) String() string {
 	var b strings.Builder
 	tell := func(moves []move) {
-		for _, m := range moves {
-			fmt.Fprintf(&b, "  %v %.3000q", m.pause, m.data[:min(len(m.data), 700)])
-			if len(m.data) > 700 {
-				fmt.Fprintf(&b, " … %d bytes", len(m.data))
+		for i, m := range moves {
+			if len(m.data) == 1 && i > 0 && m.pause < 100*time.Millisecond {
+				fmt.Fprintf(&b, "%s", m.data)
+				continue
 			}
-			b.WriteByte('\n')
+			text := strings.ReplaceAll(strings.ReplaceAll(string(m.data), "long ", ""), "\r", "")
+			fmt.Fprintf(&b, "  %v %.300q (%d)\n", m.pause, text, len(m.data))
 		}
 	}
 	fmt.Fprintf(&b, "the client: leaves %d after %d\n", s.leaves, s.after)

@@ -20,6 +20,8 @@ type transcript struct {
 	methods func(n int) string // of the n-th request, for its response; nil: these are requests
 	names   *strings.Replacer  // what differs between the programs by name
 
+	vague bool // how much comes of a message that is cut off is chance
+
 	text     strings.Builder
 	pending  []byte
 	messages int // whole ones, but for interim responses
@@ -145,7 +147,7 @@ func (t *transcript) nonsense(err error) {
 func (t *transcript) close(end string) string {
 	part := t.raw || t.inBody
 	switch {
-	case end == "reset" && (part || len(t.pending) > 0):
+	case (end == "reset" || t.vague) && (part || len(t.pending) > 0):
 		fmt.Fprintf(&t.text, "a part, ")
 	case part:
 		fmt.Fprintf(&t.text, "%d bytes, %08x, ", t.size, t.sum)
