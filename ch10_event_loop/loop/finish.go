@@ -217,8 +217,11 @@ func (c *Conn) endExchange() {
 func (c *Conn) unread() bool {
 	e, x := asError(c.failure), c.x
 	switch {
-	case e != nil && (e.Status == 0 || e.Status == 408 || e.Answered):
-		return false // it is gone, or silent, or is to see that something broke
+	case e != nil && (e.Status == 0 || e.Answered):
+		return false // it is gone, or is to see that something broke
+	case e != nil && e.Status == 408:
+		// It is silent. But behind its request there may be another, and then FIN.
+		return c.client.readable && c.client.ended
 	case x == nil || !x.parsed:
 		return c.failure != nil
 	}
