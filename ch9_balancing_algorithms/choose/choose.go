@@ -9,9 +9,10 @@
 package choose
 
 import (
-	"fmt"
+	"errors"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 )
 
@@ -57,6 +58,19 @@ type Algorithm interface {
 	Pick(r Request) *Backend
 }
 
+// Needs says what an algorithm of this package looks at beside the requests in flight:
+// how many a backend got lately (Begin notes that), how long its answers took (Observe).
+// A simulation leaves out what nobody looks at.
+func Needs(a Algorithm) (picks, times bool) {
+	switch a.(type) {
+	case choices, sticky:
+		return true, false
+	case *leastTime, hotCold:
+		return false, true
+	}
+	return false, false
+}
+
 // Kind is an algorithm's entry in the table of all.
 type Kind struct {
 	Name    string // as -algorithm takes it
@@ -98,7 +112,7 @@ func Find(name string) (Kind, error) {
 		}
 		names = append(names, k.Name)
 	}
-	return Kind{}, fmt.Errorf("%q is none of %s", name, strings.Join(names, ", "))
+	return Kind{}, errors.New(strconv.Quote(name) + " is none of " + strings.Join(names, ", "))
 }
 
 // New returns the algorithm of a name, or Find's error.
@@ -172,7 +186,7 @@ func (g *Group) Observe(b *Backend, now, took float64, failed bool) {
 	if failed {
 		took = max(took, g.Timeout)
 	}
-	b.observe(now, took, g.scale(now))
+	b.observe(took, g.scale(now))
 }
 
 // End is Done and Observe together, for a try whose end is its answer.

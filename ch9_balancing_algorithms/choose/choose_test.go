@@ -254,15 +254,19 @@ func TestLeastTimeOfOneUnknown(t *testing.T) {
 
 // A peak counts at once; other answers change the estimate slowly.
 func TestPeak(t *testing.T) {
-	var d decaying
+	g := group(1, 1)
+	b := g.Backends[0]
+	estimate := func(now float64) float64 { return b.estimate / g.scale(now) }
 	for i := range 100 {
-		d.observe(float64(i)/1000, 1, 1)
+		g.Observe(b, float64(i)/1000, 1, false)
 	}
-	if d.observe(.1, 5, 1); d.estimate != 5 {
-		t.Errorf("after a peak of 5 it is %v", d.estimate)
+	if g.Observe(b, .1, 5, false); estimate(.1) != 5 {
+		t.Errorf("after a peak of 5 it is %v", estimate(.1))
 	}
-	if d.observe(.2, 1, 1); math.Abs(d.estimate-5-(1-math.Exp(-.01))) > 1e-9 {
-		t.Errorf("after one of 1 it is %v", d.estimate)
+	old := math.Exp(-.01) // what is left after .1 s
+	g.Observe(b, .2, 1, false)
+	if got := estimate(.2); math.Abs(got-5*old-(1-old)) > 1e-9 {
+		t.Errorf("after one of 1 it is %v", got)
 	}
 }
 

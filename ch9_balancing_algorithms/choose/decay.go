@@ -15,20 +15,20 @@ type decaying struct {
 	picks    float64 // how many requests it got
 	estimate float64 // how long its answers take; only if known
 	known    bool
-	seen     float64 // when it last answered, seconds
+	seen     float64 // the scale when it last answered
 }
 
 // observe takes the time that an answer took: Finagle's peak EWMA. A peak replaces
 // the estimate at once, other answers change it by as much as the time that they
 // stand for. Scale is the group's, now.
-func (d *decaying) observe(now, took, scale float64) {
+func (d *decaying) observe(took, scale float64) {
 	took *= scale
 	if !d.known || took > d.estimate {
 		d.estimate = took
 	} else {
-		d.estimate += took * (1 - math.Exp((d.seen-now)/tau))
+		d.estimate += took * (1 - d.seen/scale) // 1 - e^(-t/τ), t seconds after the last
 	}
-	d.known, d.seen = true, now
+	d.known, d.seen = true, scale
 }
 
 // scale returns what something that happens now counts for.
@@ -39,6 +39,7 @@ func (g *Group) scale(now float64) float64 {
 		for _, b := range g.Backends {
 			b.picks *= shrink
 			b.estimate *= shrink
+			b.seen *= shrink
 		}
 		g.since, age = now, 0
 	}

@@ -14,7 +14,7 @@ import (
 	"reverseproxy/ch6_keep_alive/keep"
 	"reverseproxy/ch8_health_checks/health"
 	"reverseproxy/ch9_balancing_algorithms/choose"
-	"reverseproxy/ch9_balancing_algorithms/simulate"
+	"reverseproxy/ch9_balancing_algorithms/scenes"
 	"reverseproxy/internal/cli"
 )
 
@@ -137,7 +137,7 @@ func (c *Chooser) simulated() bool {
 	if !c.simulate {
 		return false
 	}
-	report := simulate.Report{Jobs: c.jobs, Seed: 1, Out: os.Stdout, Progress: os.Stderr,
+	report := scenes.Report{Jobs: c.jobs, Seed: 1, Out: os.Stdout, Progress: os.Stderr,
 		Plots: c.plots}
 	if err := report.Print(); err != nil {
 		c.app.Fatal(err)

@@ -5,11 +5,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"path/filepath"
-	"strings"
 	"testing"
 
-	"reverseproxy/ch9_balancing_algorithms/choose"
 	"reverseproxy/internal/harness"
 )
 
@@ -72,7 +69,7 @@ func TestRandomSplit(t *testing.T) {
 		{"exponential", Exponential, 10, 3},
 		{"Pareto", Pareto, 49.98, 12},
 	} {
-		mean(t, test.name, Run{New: kind("random"), Servers: 10, Rate: 9, Jobs: long,
+		mean(t, test.name, Run{New: Named("random"), Servers: 10, Rate: 9, Jobs: long,
 			Work: test.work}, test.want, test.percent)
 	}
 }
@@ -81,7 +78,7 @@ func TestRandomSplit(t *testing.T) {
 func TestSharing(t *testing.T) {
 	for name, work := range map[string]func(*rand.Rand) float64{"fixed": Fixed,
 		"exponential": Exponential, "Pareto": Pareto} {
-		mean(t, name, Run{New: kind("random"), Servers: 10, Rate: 8, Jobs: 1e6, Work: work,
+		mean(t, name, Run{New: Named("random"), Servers: 10, Rate: 8, Jobs: 1e6, Work: work,
 			Sharing: true}, 5, 4)
 	}
 }
@@ -101,7 +98,7 @@ func TestSupermarket(t *testing.T) {
 			case d == 1:
 				percent = 3
 			}
-			mean(t, fmt.Sprintf("%d of 100 at %v", d, λ), Run{New: choices(d), Servers: 100,
+			mean(t, fmt.Sprintf("%d of 100 at %v", d, λ), Run{New: Choices(d), Servers: 100,
 				Rate: 100 * λ, Jobs: jobs(λ), Work: Exponential}, want, percent)
 		}
 	}
@@ -116,10 +113,10 @@ func TestRoundRobinAndShortestQueue(t *testing.T) {
 			if ρ == .95 {
 				percent = 4
 			}
-			r := Run{New: kind("round-robin"), Servers: n, Rate: float64(n) * ρ, Jobs: jobs(ρ),
+			r := Run{New: Named("round-robin"), Servers: n, Rate: float64(n) * ρ, Jobs: jobs(ρ),
 				Work: Exponential}
 			mean(t, fmt.Sprintf("%d in turn at %v", n, ρ), r, RoundRobin(n, ρ), percent)
-			r.New = kind("least-connections")
+			r.New = Named("least-connections")
 			mean(t, fmt.Sprintf("shortest of %d at %v", n, ρ), r, shortest[n][i], percent)
 		}
 	}
@@ -158,7 +155,7 @@ func TestStaleBoard(t *testing.T) {
 			r.Jobs = raceJobs
 		}
 		run := func(name string) float64 {
-			r.New = kind(name)
+			r.New = Named(name)
 			return r.Simulate().Mean
 		}
 		shortest, two, random := run("least-connections"), run("two-choices"), run("random")
@@ -177,7 +174,7 @@ func TestLeastTimeAfterOneSlowAnswer(t *testing.T) {
 	for seed := range uint64(3) {
 		var got [5]int
 		first := true
-		r := Run{New: kind("least-time"), Servers: 5, Rate: 50, Jobs: 50 * 300, Seed: seed + 1,
+		r := Run{New: Named("least-time"), Servers: 5, Rate: 50, Jobs: 50 * 300, Seed: seed + 1,
 			Work: func(r *rand.Rand) float64 {
 				if first {
 					first = false
@@ -195,69 +192,6 @@ func TestLeastTimeAfterOneSlowAnswer(t *testing.T) {
 	}
 }
 
-// One of five is ten times slower from second 60 to 120.
-func TestLeastTimeAfterASlowMinute(t *testing.T) {
-	for seed := range uint64(3) {
-		got, all := 0, 0
-		r := slowMinute("least-time", seed+1)
-		r.Done = func(server int, began, _ float64) {
-			if began >= 150 && began < 180 { // 30 s to 60 s after it
-				if all++; server == 0 {
-					got++
-				}
-			}
-		}
-		r.Simulate()
-		share := 5 * float64(got) / float64(all)
-		t.Logf("seed %d: %.0f %% of its fair share", r.Seed, 100*share)
-		if share < .8 {
-			t.Errorf("seed %d: %.0f %% of its fair share", r.Seed, 100*share)
-		}
-	}
-}
-
-func TestHotCold(t *testing.T) {
-	for _, load := range []float64{1.03, 1.14, 1.27} {
-		for seed := range uint64(3) {
-			t.Run(fmt.Sprintf("%v, seed %d", load, seed+1), func(t *testing.T) {
-				if seed > 0 && (testing.Short() || harness.Race) {
-					t.Skip("one seed will do")
-				}
-				t.Parallel()
-				run := func(name string) Result {
-					r := halfFast(kind(name), load, 1e6)
-					r.Seed = seed + 1
-					return r.Simulate()
-				}
-				turns, two, cold := run("round-robin"), run("two-choices"), run("hot-cold")
-				t.Logf("errors: in turn %.1f %%, hot-cold %.1f %%; p99: two choices %.3f, "+
-					"hot-cold %.3f", 100*turns.Failed, 100*cold.Failed, two.P99, cold.P99)
-				if cold.Failed > turns.Failed/10 || cold.P99 > two.P99 {
-					t.Errorf("in turn %+v\ntwo choices %+v\nhot-cold %+v", turns, two, cold)
-				}
-			})
-		}
-	}
-}
-
-// A hundred proxies that know nothing of each other, and look at all backends, find the
-// same few: there the queue is much longer than with samples of three.
-func TestHotColdAmongManyProxies(t *testing.T) {
-	if harness.Race {
-		t.Skip("it takes half a minute with the race detector, and there are no goroutines in it")
-	}
-	r := halfFast(kind("hot-cold"), 1.03, 1e6)
-	r.Proxies, r.Seed = 100, 1
-	three := r.Simulate()
-	r.New = func(g *choose.Group) choose.Algorithm { return choose.NewHotCold(g, 100) }
-	all := r.Simulate()
-	t.Logf("errors: sample of three %.3f %%, all %.3f %%; longest queue %d, %d", 100*three.Failed,
-		100*all.Failed, three.Longest, all.Longest)
-	if 3*three.Longest > 2*all.Longest {
-		t.Errorf("sample of three %+v\nall %+v", three, all)
-	}
-}
-
 func TestHedging(t *testing.T) {
 	for seed := range uint64(3) {
 		plain, hedged, load := Hedging{Requests: 1e6, Rate: 100, Seed: seed + 1,
@@ -271,13 +205,69 @@ func TestHedging(t *testing.T) {
 
 // The same seed, the same run.
 func TestSeeds(t *testing.T) {
-	r := Run{New: kind("two-choices"), Servers: 10, Rate: 9, Jobs: 10_000, Seed: 1, Work: Pareto}
+	r := Run{New: Named("two-choices"), Servers: 10, Rate: 9, Jobs: 10_000, Seed: 1, Work: Pareto}
 	one := r.Simulate()
 	if r.Simulate() != one {
 		t.Error("the same seed gives another run")
 	}
 	if r.Seed++; r.Simulate() == one {
 		t.Error("another seed gives the same run")
+	}
+}
+
+// Whoever makes the steps gets the same result, and sees the queues on the way.
+func TestSteps(t *testing.T) {
+	ended := 0
+	r := Run{New: Named("two-choices"), Servers: 10, Rate: 9, Jobs: 10_000, Seed: 1,
+		Work: Exponential}
+	want := r.Simulate()
+	r.Done = func(int, float64, float64) { ended++ }
+	s := r.Start()
+	longest := 0
+	for at := .1; s.Until(at); at += .1 {
+		if s.Now() != at || s.Ended() != ended {
+			t.Fatalf("it is %v instead of %v; %d of %d jobs ended", s.Now(), at, s.Ended(), ended)
+		}
+		all := 0
+		for i := range r.Servers {
+			all += s.Queue(i)
+			longest = max(longest, s.Queue(i))
+		}
+		if all != s.Arrived()-s.Ended() {
+			t.Fatalf("%d jobs at the servers, %d in flight", all, s.Arrived()-s.Ended())
+		}
+	}
+	got := s.Result()
+	// The sum is over shorter times, and servers are idle for a moment at the end.
+	near(t, "utilisation", got.Utilisation, want.Utilisation, .1)
+	if got.Utilisation = want.Utilisation; got != want {
+		t.Errorf("by steps %+v, at once %+v", got, want)
+	}
+	if longest > got.Longest || longest < got.Longest-2 || s.Step() {
+		t.Errorf("the longest queue seen is %d; %+v", longest, got)
+	}
+}
+
+// Another algorithm, from the next job on, knows what the last one knew.
+func TestUse(t *testing.T) {
+	var got [5]int
+	s := Run{New: Named("round-robin"), Servers: 5, Rate: 8, Jobs: math.MaxInt, Seed: 1,
+		Work:  func(r *rand.Rand) float64 { return .05 * r.ExpFloat64() },
+		Speed: func(server int, _ float64) float64 { return 1 / float64(1+9*(server/4)) },
+		Done:  func(server int, _, _ float64) { got[server]++ }}.Start()
+	share := func(until float64) float64 { // of the slow one, from now on
+		got = [5]int{}
+		s.Forget()
+		s.Until(until)
+		return float64(got[4]) / float64(got[0]+got[1]+got[2]+got[3]+got[4])
+	}
+	inTurn, slow := share(300), s.Result()
+	s.Use(Named("least-time"))
+	s.Until(330) // the queue of the slow one is gone
+	if fast := share(630); fast > inTurn/3 || 2*s.Result().P99 > slow.P99 ||
+		s.Result().P50 > s.Result().P99 {
+		t.Errorf("the slow one has %.3f in turn, %.3f by least time\n%+v\n%+v", inTurn, fast,
+			slow, s.Result())
 	}
 }
 
@@ -290,11 +280,11 @@ func (l lying) depart(now float64) (began, worked float64, sender int, failed bo
 }
 
 func TestBooksMustBalance(t *testing.T) {
-	r := Run{New: kind("random"), Servers: 2, Rate: 1, Jobs: 1000, Work: Exponential}
-	for name, falsify := range map[string]func(s *simulation){
-		"work":          func(s *simulation) { s.servers[0] = lying{s.servers[0]} },
-		"Little's law":  func(s *simulation) { s.inFlight++ },
-		"servers' work": func(s *simulation) { s.busy++ },
+	r := Run{New: Named("random"), Servers: 2, Rate: 1, Jobs: 1000, Work: Exponential}
+	for name, falsify := range map[string]func(s *Simulation){
+		"work":          func(s *Simulation) { s.servers[0] = lying{s.servers[0]} },
+		"Little's law":  func(s *Simulation) { s.inFlight++ },
+		"servers' work": func(s *Simulation) { s.busy++ },
 	} {
 		func() {
 			defer func() {
@@ -302,9 +292,9 @@ func TestBooksMustBalance(t *testing.T) {
 					t.Errorf("%s: false, and nobody notices", name)
 				}
 			}()
-			s := newSimulation(r)
+			s := r.Start()
 			falsify(s)
-			s.run()
+			s.simulate()
 		}()
 	}
 }
@@ -316,27 +306,5 @@ func TestHistogram(t *testing.T) {
 	}
 	for _, part := range []float64{.01, .5, .99} {
 		near(t, fmt.Sprint(part), h.quantile(part), 100*part, 1)
-	}
-}
-
-func TestReport(t *testing.T) {
-	var out, progress strings.Builder
-	dir := t.TempDir()
-	r := &Report{Jobs: 20_000, Seed: 1, Out: &out, Progress: &progress, Plots: dir}
-	if err := r.Print(); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.HasSuffix(strings.SplitAfter(progress.String(), "100 % ")[0], "100 % ") {
-		t.Errorf("progress: %q", progress.String())
-	}
-	for _, want := range []string{"(2.614)", "(13.448)", "(49.982)", "hot-cold over all",
-		"Little's law"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("no %s in\n%s", want, out.String())
-		}
-	}
-	drawn, _ := filepath.Glob(dir + "/*.svg")
-	if len(drawn) != len(r.figures) {
-		t.Errorf("%d pictures: %v", len(drawn), drawn)
 	}
 }

@@ -57,8 +57,11 @@ func (h *histogram) add(x float64) {
 	h.n++
 }
 
-// quantile returns the time that the given part of all is less than.
+// quantile returns the time that the given part of all is less than; 0: there are none.
 func (h *histogram) quantile(part float64) float64 {
+	if h.n == 0 {
+		return 0
+	}
 	upTo := 0
 	for i, n := range h.counts {
 		if upTo += n; float64(upTo) >= part*float64(h.n) {

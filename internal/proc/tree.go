@@ -26,6 +26,9 @@ type Stat struct {
 	State       byte // 'Z': a zombie
 	Threads     int
 	Reaped      time.Duration // CPU time of children that were waited for
+	// User and System are the CPU time in the program's code and in the kernel's, both
+	// with that of children that were waited for.
+	User, System time.Duration
 }
 
 // Look reads what the kernel says of a process; ok is false if it is gone.
@@ -41,7 +44,9 @@ func Look(pid int) (s Stat, ok bool) {
 	}
 	num := func(i int) int { n, _ := strconv.Atoi(f[i]); return n }
 	return Stat{PID: pid, Parent: num(1), Name: string(b[open+1 : end]), State: f[0][0],
-		Threads: num(17), Reaped: time.Duration(num(13)+num(14)) * tick}, true
+		Threads: num(17), Reaped: time.Duration(num(13)+num(14)) * tick,
+		User:   time.Duration(num(11)+num(13)) * tick,
+		System: time.Duration(num(12)+num(14)) * tick}, true
 }
 
 // Tree lists a process and its living descendants and zombies, it first.
@@ -147,6 +152,15 @@ func CPU(pid int) time.Duration {
 		sum += clock(s.PID) + s.Reaped
 	}
 	return sum
+}
+
+// UserSystem is how CPU divides into the programs' own code and the kernel's, with a
+// resolution of 10 ms for each process.
+func UserSystem(pid int) (user, system time.Duration) {
+	for _, s := range Tree(pid) {
+		user, system = user+s.User, system+s.System
+	}
+	return user, system
 }
 
 // Memory is what a process and its descendants hold.

@@ -28,6 +28,7 @@ import (
 
 func TestMain(m *testing.M) {
 	withPNG = false // package plots tests that
+	mostOthers = 9  // the tests of other packages run beside these
 	harness.Main(m)
 }
 
@@ -172,9 +173,10 @@ func TestSchema(t *testing.T) {
 	want := `bin_true_starts_per_second cells command complete contestants finished goals machine
 		problems rounds rows samples schema started backend why_incomplete other_cpu_share`
 	same(t, "results", want, results{})
-	same(t, "row", `base cell contestant cpu_s cpu_us_per_request failed held_memory_bytes
+	same(t, "row", `base cell contestant cpu_s cpu_us_per_request cpu_user_us_per_request
+		cpu_system_us_per_request failed held_memory_bytes
 		idle_clients latency_hdr listen_overflows max_us megabytes_per_second
-		memory_per_client_bytes note p50_us p999_us p99_us p99_corrected_us
+		memory_per_client_bytes discarded_rounds note p50_us p999_us p99_us p99_corrected_us
 		peak_memory_bytes processes ratio_cpu ratio_memory ratio_requests_per_second
 		requests requests_per_second seconds threads timeline zombies`, row{})
 	same(t, "spread", "max median min n", stat.Spread{})
@@ -312,7 +314,8 @@ func TestStylesDiffer(t *testing.T) {
 		r.Contestants = append(r.Contestants, &contestant{ID: id})
 	}
 	r.Contestants = append(r.Contestants, &contestant{ID: "ch6"}, &contestant{ID: "ch7"},
-		&contestant{ID: "ch8"}, &contestant{ID: "ch9"})
+		&contestant{ID: "ch8"}, &contestant{ID: "ch9"},
+		&contestant{ID: "ch10"})
 	for i, a := range r.Contestants {
 		for _, b := range r.Contestants[:i] {
 			if cmp.Equal(r.style(a.ID), r.style(b.ID)) {
@@ -389,7 +392,7 @@ func TestWriteDocs(t *testing.T) {
 	r := &results{Cells: cells, Contestants: cs, Rows: summarize(cells, cs, samples),
 		Machine: map[string]string{},
 		Command: "go run ./scripts/bench -c /home/x/c -o /tmp/y -docs docs -rounds 5"}
-	if err := r.writeDocs(dir); err != nil {
+	if err := r.writeDocs(dir, docsPage); err != nil {
 		t.Fatal(err)
 	}
 	b, _ := os.ReadFile(page)
@@ -405,5 +408,20 @@ func TestWriteDocs(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "img", "bench-cpu.svg")); err != nil {
 		t.Error(err)
+	}
+}
+
+// The page of the loops has the columns that matter there, and the CPU's ratio.
+func TestNarrowTable(t *testing.T) {
+	w := &cell{ID: "b64", Workload: "b", Title: "T"}
+	r := &results{Cells: []*cell{w}}
+	half := 0.5
+	r.Rows = []*row{{Cell: "b64", Contestant: "ch10", RPS: stat.Of(1), CPU: stat.Of(2),
+		P99: stat.Of(3000), CPUUser: stat.Of(0.5), CPUSystem: stat.Of(1.5), RatioCPU: &half}}
+	got := r.table(w).only(loopColumns)
+	want := &table{Title: "T", Head: loopColumns,
+		Rows: [][]string{{"ch10", "1.00", "3.00", "2.00", "0.50×", "0.50", "1.50", "0", ""}}}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-want +got\n%s", d)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -95,9 +96,12 @@ func (b *bench) originals() []*contestant {
 	return cs
 }
 
-// references are the proxies that others wrote.
+// nullRelay is the floor: what an event loop needs that does nothing but forward.
+const nullRelay = "null-relay"
+
+// references are the proxies that others wrote, and the floor.
 func (b *bench) references() []*contestant {
-	util := filepath.Join(b.tmp, "httputil")
+	util, relay := filepath.Join(b.tmp, "httputil"), filepath.Join(b.tmp, "nullrelay")
 	args := func(extra ...string) func(*setup) ([]string, error) {
 		return func(s *setup) ([]string, error) {
 			return append([]string{"-listen", "127.0.0.1:0", "-backend", s.Backends[0]}, extra...),
@@ -112,6 +116,8 @@ func (b *bench) references() []*contestant {
 		{ID: "httputil-pool", Model: "the same with 256 idle backend connections",
 			Version: runtime.Version(),
 			binary:  util, args: args("-pool", "256"), only: "b"},
+		{ID: nullRelay, Model: "event loop, 1 thread, moves bytes and knows no HTTP",
+			Version: runtime.Version(), binary: relay, args: args(), only: "abr"},
 	}
 	if v := peers.Version("nginx", "-v"); v != "" {
 		cs = append(cs, &contestant{ID: "nginx", Model: "event loop, 1 worker", Version: v,
@@ -134,7 +140,7 @@ func (s *setup) one() peers.Place {
 	return p
 }
 
-// build compiles the chapters and the httputil program as a student would.
+// build compiles the chapters, httputil and the floor as a student would.
 func (b *bench) build(cs []*contestant) []*contestant {
 	failed := map[string]bool{}
 	var mu sync.Mutex
@@ -147,7 +153,7 @@ func (b *bench) build(cs []*contestant) []*contestant {
 		seen[c.binary] = true
 		pkg := "./" + filepath.Base(c.binary)
 		if c.Family == "reference" {
-			pkg = "./scripts/bench/httputil"
+			pkg = "./scripts/bench/" + filepath.Base(c.binary)
 		}
 		wg.Go(func() { // ends with its build
 			if err := proc.Build(b.root, c.binary, pkg); err != nil {
@@ -197,7 +203,8 @@ func (b *bench) start(ctx context.Context, c *contestant, job load.Job) (*instan
 	if own {
 		args = append([]string{c.binary}, args...)
 	}
-	i := &instance{run: proc.New(args...), dir: dir, addr: at.Listen}
+	i := &instance{run: proc.New(append(slices.Clone(b.under), args...)...), dir: dir,
+		addr: at.Listen}
 	if err = i.begin(ctx); err == nil && own {
 		var addrs []string
 		if addrs, err = i.run.Ready(startTime, proc.ReadyLine, 1); err == nil {

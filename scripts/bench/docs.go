@@ -11,20 +11,26 @@ import (
 	"strings"
 )
 
-// The page docs/models_compared.md quotes tables between
+// The pages docs/models_compared.md and, of -loop and -syscalls, docs/ch10_event_loop.md
+// quote tables between
 //
 //	<!-- bench NAME -->
 //	<!-- /bench -->
 //
 // where NAME is a cell, machine, contestants or goals. With -docs they are
 // written anew, together with the pictures in docs/img.
-const docsPage = "models_compared.md"
+const (
+	docsPage = "models_compared.md"
+	loopPage = "ch10_event_loop.md"
+	// The tables of -syscalls, -profile and -techniques. Each run leaves the others' alone.
+	syscallsBlock, profileBlock, techniquesBlock = "syscalls", "profile", "techniques"
+)
 
 var docsBlock = regexp.MustCompile(`(?s)(<!-- bench ([a-z0-9]+) -->\n).*?(<!-- /bench -->)`)
 
 // writeDocs puts the pictures and tables of a run into the docs folder.
-func (r *results) writeDocs(dir string) error {
-	page := filepath.Join(dir, docsPage)
+func (r *results) writeDocs(dir, name string) error {
+	page := filepath.Join(dir, name)
 	text, err := os.ReadFile(page)
 	if err != nil {
 		return err
@@ -41,14 +47,13 @@ func (r *results) writeDocs(dir string) error {
 		}
 	}
 	var missing []string
-	text = docsBlock.ReplaceAllFunc(text, func(block []byte) []byte {
-		m := docsBlock.FindSubmatch(block)
-		body := r.docsTable(string(m[2]))
-		if body == "" {
-			missing = append(missing, string(m[2]))
-			return block
+	text = fillBlocks(text, func(name string) string {
+		body := r.docsTable(name, page == filepath.Join(dir, loopPage))
+		if body == "" && name != syscallsBlock && name != profileBlock &&
+			name != techniquesBlock {
+			missing = append(missing, name)
 		}
-		return []byte(string(m[1]) + "\n" + body + "\n" + string(m[3]))
+		return body
 	})
 	if len(missing) > 0 {
 		return fmt.Errorf("%s asks for %s, which this run has not", page,
@@ -57,7 +62,43 @@ func (r *results) writeDocs(dir string) error {
 	return os.WriteFile(page, text, 0o644)
 }
 
-func (r *results) docsTable(name string) string {
+// fillBlock writes one table into the page of the loops, if -docs says so.
+func (b *bench) fillBlock(block string, lines [][]string) error {
+	if b.o.docs == "" {
+		return nil
+	}
+	page := filepath.Join(b.o.docs, loopPage)
+	text, err := os.ReadFile(page)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(page, fillBlocks(text, func(name string) string {
+		if name != block {
+			return ""
+		}
+		return markdown(lines, len(lines[0])-1)
+	}), 0o644)
+}
+
+// fillBlocks writes a page's blocks anew, but for those that body has no text for.
+func fillBlocks(text []byte, body func(name string) string) []byte {
+	return docsBlock.ReplaceAllFunc(text, func(block []byte) []byte {
+		m := docsBlock.FindSubmatch(block)
+		body := body(string(m[2]))
+		if body == "" {
+			return block
+		}
+		return []byte(string(m[1]) + "\n" + body + "\n" + string(m[3]))
+	})
+}
+
+// loopColumns are what the page of the loops shows.
+var loopColumns = []string{"proxy", "requests/s", "p99 ms", "CPU µs/request", "ratio", "user",
+	"system", "failed", "remarks"}
+
+// docsTable is what stands in a block, "" if the run has it not. A narrow one has
+// loopColumns only.
+func (r *results) docsTable(name string, narrow bool) string {
 	switch name {
 	case "machine":
 		return r.docsMachine()
@@ -86,6 +127,9 @@ func (r *results) docsTable(name string) string {
 			if len(t.Rows) == 0 {
 				return ""
 			}
+			if narrow {
+				t = t.only(loopColumns)
+			}
 			note := ""
 			if t.Note != "" {
 				note = "\n" + t.Note + "\n"
@@ -98,10 +142,14 @@ func (r *results) docsTable(name string) string {
 
 func (r *results) docsMachine() string {
 	m := r.Machine
+	beside := ""
+	if r.OtherCPU.Median > busyShare {
+		beside = "Other programs used " + m["used by others meanwhile"] + " meanwhile.\n"
+	}
 	return fmt.Sprintf("%s. %s virtual cores (%s), %s of memory, Linux %s, %s.\n"+
-		"Medians of %d rounds, `%s`.\nBackend: %s.\n", r.Started.Format("2 January 2006"),
-		m["cores"], m["cpu"],
-		m["memory"], m["kernel"], m["go"], r.Rounds, plainCommand(r.Command), r.Backend)
+		"Medians of %d rounds, `%s`.\nBackend: %s.\n%s", r.Started.Format("2 January 2006"),
+		m["cores"], m["cpu"], m["memory"], m["kernel"], m["go"], r.Rounds,
+		plainCommand(r.Command), r.Backend, beside)
 }
 
 var (

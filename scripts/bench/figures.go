@@ -31,6 +31,7 @@ var styles = map[string]plots.Style{
 	"httputil":       {Color: plots.Purple, Dash: plots.Dotted, Mark: plots.OpenDiamond},
 	"httputil-pool":  {Color: plots.Purple, Dash: plots.Dashed, Mark: plots.Diamond},
 	"nginx":          {Color: plots.Vermilion, Dash: plots.Dotted, Mark: plots.DiagonalPlus},
+	nullRelay:        {Color: plots.Grey, Dash: plots.Dashed, Mark: plots.OpenCircle},
 	"HAProxy":        {Color: plots.Orange, Dash: plots.Dotted, Mark: plots.Plus},
 }
 

@@ -35,11 +35,21 @@ type options struct {
 	backend   string
 	rate      float64
 	selfcheck bool
+	loop      bool
+	syscalls  bool
+	profiles  bool
+	tricks    bool
 	list      bool
 	from      string
 	docs      string
 	starts    string
 }
+
+// loopsOnly are the contestants of -loop and -syscalls.
+const (
+	loopsOnly    = `^(ch6|ch10|nginx|HAProxy|null-relay)$`
+	profiledOnly = `^(ch4|ch6|ch10|nginx|HAProxy)$` // of -profile
+)
 
 func parse(args []string) (*options, error) {
 	o := &options{}
@@ -57,10 +67,19 @@ func parse(args []string) (*options, error) {
 	fs.StringVar(&o.backend, "backend", "own", "backend of the small answers: `own` or nginx")
 	fs.Float64Var(&o.rate, "rate", 2000, "requests a `second` of workload r")
 	fs.BoolVar(&o.selfcheck, "selfcheck", false, "compare the load generator with wrk, and end")
+	fs.BoolVar(&o.loop, "loop", false, "race the event loops only: ch10, nginx, HAProxy and the "+
+		"null relay, with ch6 beside them; 5 rounds of a and b, 64 and 256 clients")
+	fs.BoolVar(&o.syscalls, "syscalls", false,
+		"count the system calls a request of the same (strace), and end")
+	fs.BoolVar(&o.profiles, "profile", false,
+		"show where the CPU time of ch4, ch6, ch10, nginx and HAProxy goes (perf), and end")
+	fs.BoolVar(&o.tricks, "techniques", false,
+		"compare ch10 with itself without one of its techniques: 5 rounds")
 	fs.StringVar(&o.from, "from", "",
 		"measure nothing; make the report of this results.json `file` anew")
 	fs.StringVar(&o.docs, "docs", "",
-		"also put pictures and tables into `directory`/models_compared.md")
+		"also put pictures and tables into `directory`/models_compared.md; those of -loop and "+
+			"-syscalls into ch10_event_loop.md")
 	fs.StringVar(&o.starts, "starts", "",
 		"compare what starting these `programs` costs (comma-separated), and end")
 	fs.BoolVar(&o.list, "list", false, "list contestants and workloads, and end")
@@ -68,12 +87,17 @@ func parse(args []string) (*options, error) {
 		fmt.Fprint(fs.Output(), "go run ./scripts/bench [flags]: race the proxies and write a "+
 			"report\n\n")
 		fs.PrintDefaults()
-		fmt.Fprint(fs.Output(), "\nWorkloads:\n"+workloadHelp)
+		fmt.Fprint(fs.Output(), "\nWorkloads:\n"+workloadHelp+busyHelp)
 	}
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
 	var err error
+	if *only == "" && (o.loop || o.syscalls) {
+		*only = loopsOnly
+	} else if *only == "" && o.profiles {
+		*only = profiledOnly
+	}
 	if o.only, err = regexp.Compile(*only); err != nil {
 		return nil, fmt.Errorf("-only: %w", err)
 	}
@@ -90,15 +114,32 @@ func parse(args []string) (*options, error) {
 	return o, nil
 }
 
+// page is the page of docs that takes the run's tables.
+func (o *options) page() string {
+	if o.loop {
+		return loopPage
+	}
+	return docsPage
+}
+
 func (o *options) defaults() {
 	if o.rounds <= 0 {
 		o.rounds = 3
 		if o.quick {
 			o.rounds = 1
 		}
+		if o.loop || o.tricks {
+			o.rounds = 5
+		}
 	}
 	if o.workloads == "" {
 		o.workloads = allWorkloads
+		if o.loop {
+			o.workloads = "ab"
+		}
+		if o.tricks {
+			o.workloads = "abe"
+		}
 	}
 	if o.budget <= 0 {
 		o.budget = 9*time.Minute + 20*time.Second
@@ -125,6 +166,9 @@ func main() {
 	defer stop()
 	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
+		if errors.Is(err, errBusy) {
+			os.Exit(exitBusy)
+		}
 		os.Exit(1)
 	}
 }
@@ -158,6 +202,12 @@ func run(ctx context.Context, o *options) error {
 	if o.list {
 		b.list()
 		return nil
+	}
+	if o.syscalls {
+		return b.syscalls(ctx)
+	}
+	if o.profiles {
+		return b.profile(ctx)
 	}
 	b.measure(ctx)
 	return b.report(ctx.Err() != nil)

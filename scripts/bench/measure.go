@@ -32,6 +32,7 @@ type bench struct {
 	backends      []string  // three, of the bench's own backend process
 	nginx         *instance // -backend nginx: serves the small answers
 	smallBackends []string
+	under         []string  // what each contestant is started with: strace
 	measuring     time.Time // when the first round began
 	contestants   []*contestant
 	cells         []*cell
@@ -53,9 +54,13 @@ type sample struct {
 	P999       float64 `json:"p999_us"`
 	// P99All is the 99th percentile with the requests that a waiting client did
 	// not send: corrected for coordinated omission. 0 where none are left out.
-	P99All     float64 `json:"p99_corrected_us,omitempty"`
-	Max        float64 `json:"max_us"`
-	CPU        float64 `json:"cpu_us_per_request"` // of the proxy with its children
+	P99All float64 `json:"p99_corrected_us,omitempty"`
+	Max    float64 `json:"max_us"`
+	CPU    float64 `json:"cpu_us_per_request"` // of the proxy with its children
+	// CPUUser and CPUSystem are its two parts: in the programs' own code, and in the
+	// kernel's. The kernel counts them in ticks of 10 ms.
+	CPUUser    float64 `json:"cpu_user_us_per_request"`
+	CPUSystem  float64 `json:"cpu_system_us_per_request"`
 	CPUSeconds float64 `json:"cpu_s"`
 	Peak       int64   `json:"peak_memory_bytes"`
 	Held       int64   `json:"held_memory_bytes,omitempty"` // while the silent clients stand
@@ -109,6 +114,9 @@ func (b *bench) prepare(ctx context.Context) error {
 	all = append(all, b.chapters()...)
 	all = append(all, b.originals()...)
 	all = append(all, b.references()...)
+	if b.o.tricks {
+		all = b.techniques()
+	}
 	var chosen []*contestant
 	for _, c := range all {
 		if b.o.only.MatchString(c.ID) {
@@ -123,6 +131,9 @@ func (b *bench) prepare(ctx context.Context) error {
 		chosen = b.build(chosen)
 	}
 	b.contestants, b.cells = chosen, b.o.cells()
+	if b.o.tricks {
+		b.cells = onlyTechniqueCells(b.cells)
+	}
 	b.plan()
 	return nil
 }
@@ -196,7 +207,9 @@ func (b *bench) measure(ctx context.Context) {
 				}
 			}
 			if w.ID == "a64" && ctx.Err() == nil {
-				if r, err := startTrue(ctx, 700*time.Millisecond, "true"); err == nil {
+				beside := watchNeighbours()
+				r, err := startTrue(ctx, 700*time.Millisecond, "true")
+				if err == nil && !beside.tooBusy() {
 					b.trues = append(b.trues, r)
 				}
 			}
@@ -294,6 +307,7 @@ func (s *sample) fill(w *cell, res *load.Result, before, after reading) {
 	s.CPUSeconds = (after.cpu - before.cpu).Seconds()
 	if res.AllAnswers > 0 {
 		s.CPU = s.CPUSeconds * 1e6 / float64(res.AllAnswers)
+		s.divide(after.user-before.user, after.system-before.system)
 	}
 	if w.Bytes > 0 && res.Bytes > 0 && s.Seconds > 0 {
 		s.MBps = float64(res.Bytes) / 1e6 / s.Seconds
@@ -310,6 +324,14 @@ func (s *sample) fill(w *cell, res *load.Result, before, after reading) {
 	}
 	if w.Workload == "f" {
 		s.Timeline = nil // a thousand bars are no picture; the histogram has them
+	}
+}
+
+// divide divides the CPU time a request as the kernel's ticks are divided.
+func (s *sample) divide(user, system time.Duration) {
+	if ticks := user + system; ticks > 0 {
+		s.CPUUser = s.CPU * user.Seconds() / ticks.Seconds()
+		s.CPUSystem = s.CPU - s.CPUUser
 	}
 }
 
@@ -330,6 +352,8 @@ type watcher struct {
 type reading struct {
 	at        time.Time
 	cpu       time.Duration
+	user      time.Duration // cpu's two parts, in ticks
+	system    time.Duration
 	backend   time.Duration
 	busy      time.Duration // of the whole machine
 	overflows int64
@@ -386,6 +410,7 @@ func (w *watcher) read() reading {
 		_, dropped, _ := proc.Queue(w.port)
 		r.overflows = int64(dropped)
 		r.cpu = proc.CPU(w.pid)
+		r.user, r.system = proc.UserSystem(w.pid)
 	}
 	return r
 }

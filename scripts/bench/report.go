@@ -15,17 +15,23 @@ func (b *bench) report(interrupted bool) error {
 	b.progress("writing the report")
 	fmt.Println()
 	r := b.collect(interrupted)
+	if b.o.tricks {
+		return b.printTechniques(r)
+	}
 	r.print(os.Stdout)
 	if err := r.write(b.o.out); err != nil {
 		return err
 	}
+	fmt.Printf("\nWritten: %s, results.json and the plots beside it\n",
+		filepath.Join(b.o.out, "report.html"))
+	if r.busy() { // pages get nothing of this
+		return errBusy
+	}
 	if b.o.docs != "" {
-		if err := r.writeDocs(b.o.docs); err != nil {
+		if err := r.writeDocs(b.o.docs, b.o.page()); err != nil {
 			return err
 		}
 	}
-	fmt.Printf("\nWritten: %s, results.json and the plots beside it\n",
-		filepath.Join(b.o.out, "report.html"))
 	return nil
 }
 
@@ -59,8 +65,11 @@ func again(o *options) error {
 	if err := json.Unmarshal(b, r); err != nil {
 		return fmt.Errorf("%s: %w", o.from, err)
 	}
+	if o.docs != "" && r.busy() {
+		return errBusy
+	}
 	if o.docs != "" {
-		if err := r.writeDocs(o.docs); err != nil {
+		if err := r.writeDocs(o.docs, o.page()); err != nil {
 			return err
 		}
 	}

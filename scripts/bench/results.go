@@ -58,6 +58,8 @@ type row struct {
 	P99All     stat.Spread `json:"p99_corrected_us"`
 	Max        stat.Spread `json:"max_us"`
 	CPU        stat.Spread `json:"cpu_us_per_request"`
+	CPUUser    stat.Spread `json:"cpu_user_us_per_request"`
+	CPUSystem  stat.Spread `json:"cpu_system_us_per_request"`
 	CPUSeconds stat.Spread `json:"cpu_s"`
 	Peak       stat.Spread `json:"peak_memory_bytes"`
 	Held       stat.Spread `json:"held_memory_bytes"`
@@ -71,6 +73,7 @@ type row struct {
 	Idle       int         `json:"idle_clients,omitempty"` // fewest that stood
 	Requests   int64       `json:"requests"`               // of all rounds
 	Failed     int64       `json:"failed"`
+	Discarded  int         `json:"discarded_rounds,omitempty"` // the machine was busy
 	Note       string      `json:"note,omitempty"`
 	// Base names the contestant that the ratios compare with.
 	Base     string   `json:"base,omitempty"`
@@ -113,6 +116,10 @@ func newRow(w *cell, c *contestant, all []*sample) *row {
 			r.Note = s.Error
 			continue
 		}
+		if s.busy() {
+			r.Discarded++
+			continue
+		}
 		good = append(good, s)
 		r.Requests += s.Requests
 		r.Failed += s.Failed
@@ -127,6 +134,10 @@ func newRow(w *cell, c *contestant, all []*sample) *row {
 		if s.Latency.Histogram != nil {
 			r.Latency.Merge(s.Latency.Histogram)
 		}
+	}
+	if r.Discarded > 0 {
+		r.Note = strings.TrimPrefix(fmt.Sprintf("%s; machine busy in %d of %d rounds", r.Note,
+			r.Discarded, len(all)), "; ")
 	}
 	r.spreads(good)
 	if note := failureNote(failures); note != "" {
@@ -167,6 +178,8 @@ func (r *row) spreads(ss []*sample) {
 	r.P99All = answered(func(s *sample) float64 { return s.P99All })
 	r.Max = answered(func(s *sample) float64 { return s.Max })
 	r.CPU = answered(func(s *sample) float64 { return s.CPU })
+	r.CPUUser = answered(func(s *sample) float64 { return s.CPUUser })
+	r.CPUSystem = answered(func(s *sample) float64 { return s.CPUSystem })
 	r.CPUSeconds = of(func(s *sample) float64 { return s.CPUSeconds })
 	r.Peak = of(func(s *sample) float64 { return float64(s.Peak) })
 	r.Held = of(func(s *sample) float64 { return float64(s.Held) })
@@ -186,9 +199,10 @@ func failureNote(m map[string]int64) string {
 }
 
 // ratios compares every row of a cell with one of them: the C program with
-// threads where it takes part, else httputil; a body with no proxy at all.
+// threads where it takes part, else httputil, no proxy at all or the floor; a body with
+// no proxy at all.
 func ratios(w *cell, block []*row) {
-	want := []string{"C-threaded", "httputil", "straight"}
+	want := []string{"C-threaded", "httputil", "straight", nullRelay}
 	if w.Workload == "e" {
 		want = []string{"straight"}
 	}
@@ -259,6 +273,15 @@ func (b *bench) collect(interrupted bool) *results {
 			"compared",
 			r.OtherCPU.Median*100))
 	}
+	discarded := 0
+	for _, x := range r.Rows {
+		discarded += x.Discarded
+	}
+	if discarded > 0 {
+		r.Problems = append(r.Problems, fmt.Sprintf("%d of %d measurements are discarded: other "+
+			"programs took more than %.0f %% of the machine meanwhile", discarded, len(r.Samples),
+			mostOthers*100))
+	}
 	r.Goals = goals(r)
 	return r
 }
@@ -270,6 +293,9 @@ func (b *bench) backendName() string {
 	}
 	return "the bench's own: HTTP/1.1 on one thread with epoll, in a process of its own"
 }
+
+// busy reports whether something was measured only while the machine was busy.
+func (r *results) busy() bool { return slices.ContainsFunc(r.Rows, (*row).busy) }
 
 func (r *results) find(cell, contestant string) *row {
 	for _, x := range r.Rows {

@@ -77,6 +77,8 @@ func columns(w *cell) []column {
 	p99all := column{"p99 corr. ms", func(r *row) string { return spreadText(r.P99All, toMS) }}
 	p999 := column{"p99.9 ms", func(r *row) string { return scaled(r.P999, toMS) }}
 	cpu := column{"CPU µs/request", func(r *row) string { return spreadText(r.CPU, 1) }}
+	user := column{"user", func(r *row) string { return scaled(r.CPUUser, 1) }}
+	system := column{"system", func(r *row) string { return scaled(r.CPUSystem, 1) }}
 	ratioCPU := column{"ratio", func(r *row) string { return times(r.RatioCPU) }}
 	peak := column{"peak MB", func(r *row) string { return scaled(r.Peak, toMB) }}
 	failed := column{"failed", func(r *row) string { return itoa(r.Failed) }}
@@ -100,10 +102,11 @@ func columns(w *cell) []column {
 			last, p50, p99, overflows, peak, failed}
 	}
 	if w.closedLoop() {
-		return []column{rate, ratioRPS, p50, p99, p99all, p999, cpu, ratioCPU, peak, overflows,
-			failed}
+		return []column{rate, ratioRPS, p50, p99, p99all, p999, cpu, ratioCPU, user, system, peak,
+			overflows, failed}
 	}
-	return []column{rate, ratioRPS, p50, p99, p999, cpu, ratioCPU, peak, overflows, failed}
+	return []column{rate, ratioRPS, p50, p99, p999, cpu, ratioCPU, user, system, peak, overflows,
+		failed}
 }
 
 // print writes the tables of all cells, the goals and what went wrong.

@@ -14,7 +14,7 @@ import (
 const allWorkloads = "abcdefr"
 
 const workloadHelp = `  a  one request a connection, closed loop, 1, 8, 64, 256 clients
-  b  keep-alive, closed loop, 64 clients
+  b  keep-alive, closed loop, 64 and 256 clients
   c  eight clients at once, the backend takes 200 ms: the timeline
   d  1,000 and 10,000 silent clients: memory, and a request's latency meanwhile
   e  a body of 1 GiB (-quick: 128 MiB)
@@ -102,7 +102,7 @@ func (c *cell) fill(limit int) {
 func (o *options) closedLoops(limit int) []*cell {
 	var all []*cell
 	for _, n := range []int{1, 8, 64, 256} {
-		if o.quick && (n == 8 || n == 256) {
+		if o.quick && (n == 8 || n == 256) || o.loop && n < 64 {
 			continue
 		}
 		c := &cell{ID: "a" + itoa(int64(n)), Workload: "a", Clients: n, share: 1, fixed: 50,
@@ -118,8 +118,14 @@ func (o *options) closedLoops(limit int) []*cell {
 		}
 		all = append(all, c)
 	}
-	return append(all, &cell{ID: "b64", Workload: "b", Title: "Keep-alive, 64 clients", Clients: 64,
-		share: 1, fixed: 50, job: load.Job{KeepAlive: true}})
+	for _, n := range []int{64, 256} {
+		if !o.quick || n == 64 {
+			all = append(all, &cell{ID: "b" + itoa(int64(n)), Workload: "b", Clients: n, share: 1,
+				Title: fmt.Sprintf("Keep-alive, %d clients", n), fixed: 50,
+				job: load.Job{KeepAlive: true}})
+		}
+	}
+	return all
 }
 
 // idleCells are workload d.

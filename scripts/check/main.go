@@ -8,6 +8,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -55,6 +56,9 @@ type options struct {
 	timeout              time.Duration
 	scoreboard           bool
 	cdir, out            string
+	stage                int // 0: no stages
+	next, stages         bool
+	junit, points        string
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
@@ -83,6 +87,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 		"others and write docs/scoreboard.md")
 	fs.StringVar(&o.cdir, "c", "", "with -scoreboard: `DIR` that holds the C originals")
 	fs.StringVar(&o.out, "o", "", "with -scoreboard: `FILE` to write instead of "+scoreboardPage)
+	fs.IntVar(&o.stage, "stage", 0, "run the path for beginners from stage 1 to stage `N`, and "+
+		"stop at the first failure")
+	fs.BoolVar(&o.next, "next", false, "run that path up to the first stage that is not passed yet")
+	fs.BoolVar(&o.stages, "stages", false, "list the stages and exit")
+	fs.StringVar(&o.junit, "junit", "", "with -stage or -next: write the result to this `FILE`, "+
+		"as JUnit XML")
+	fs.StringVar(&o.points, "points", "", "with -stage or -next: write it to this `FILE` as "+
+		"Gradescope's results.json, a point a stage")
 	fs.Usage = func() { usage(fs) }
 	chapters, err := parse(fs, args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -117,8 +129,11 @@ func usage(fs *flag.FlagSet) {
                                                         a program: started, restarted when it exits
   go run ./scripts/check -proxy 127.0.0.1:8080 -backends 127.0.0.1:8000
                                                         a proxy that already runs
+  go run ./scripts/check -next -cmd 'python3 proxy.py'  step by step, for who begins: it
+                                                        listens on 127.0.0.1:8080 and forwards
+                                                        to 127.0.0.1:8000, 8001 and 8002
 
-Exit status: 0 every must passed, 1 not, 2 the command line is wrong.
+Exit status: 0 every must passed (or the stage), 1 not, 2 the command line is wrong.
 
 `)
 	fs.PrintDefaults()
@@ -147,14 +162,49 @@ func (o *options) dispatch(chapters []string, stdout, stderr io.Writer) int {
 	switch {
 	case o.list:
 		return list(stdout, only)
+	case o.stages:
+		return listStages(stdout)
 	case o.explain != "":
 		return explain(stdout, stderr, o.explain)
+	}
+	climbs, problem := o.climbs()
+	if problem != "" {
+		return complain("%s", problem)
 	}
 	subject, problem := o.subject(chapters)
 	if problem != "" {
 		return complain("%s (-h shows the ways to name a proxy)", problem)
 	}
+	if climbs {
+		return o.climb(subject, stdout, stderr)
+	}
 	return o.check(subject, only, stdout, stderr)
+}
+
+// climbs reports whether the stages are asked for, and completes the flags for them.
+func (o *options) climbs() (yes bool, problem string) {
+	n := len(cases.Stages)
+	switch {
+	case o.stage == 0 && !o.next:
+		if o.junit != "" || o.points != "" {
+			return false, "-junit and -points go with -stage or -next"
+		}
+		return false, ""
+	case o.stage < 0 || o.stage > n:
+		return false, fmt.Sprintf("-stage %d: the stages are 1 to %d; -stages lists them",
+			o.stage, n)
+	case o.stage > 0 && o.next:
+		return false, "-stage or -next, not both"
+	case o.only != "" || o.json || o.quiet:
+		return false, "-stage and -next go without -run, -json and -q"
+	}
+	if o.next {
+		o.stage = n
+	}
+	if o.cmd != "" || o.proxy != "" || o.backends != "" {
+		o.proxy, o.backends = cmp.Or(o.proxy, usualProxy), cmp.Or(o.backends, usualBackends)
+	}
+	return true, ""
 }
 
 // subject finds out which proxy is meant; problem says what is wrong.

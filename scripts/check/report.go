@@ -248,17 +248,22 @@ func printIDs(w io.Writer, list []suite.Result) {
 // explainFailure prints a failure with its meaning and its bytes.
 func (o *options) explainFailure(w io.Writer, r suite.Result) {
 	fmt.Fprintf(w, "\n%s (%s, %s)\n  %s\n", red(r.ID), r.Level, r.RFC, r.Why)
-	for _, p := range r.Problems {
-		fmt.Fprintf(w, "  %s %s\n", yellow("→"), p)
-	}
-	if r.Died != "" {
-		fmt.Fprintf(w, "  %s meanwhile the proxy ended: %s\n", yellow("→"), r.Died)
-	}
+	printProblems(w, r)
 	most := 2
 	if o.verbose {
 		most = 6
 	}
 	wires(w, r, most)
+}
+
+// printProblems prints what went wrong in a case.
+func printProblems(w io.Writer, r suite.Result) {
+	for _, p := range r.Problems {
+		fmt.Fprintf(w, "  %s %s\n", yellow("→"), p)
+	}
+	if r.Died != "" && !strings.Contains(first(r.Problems), r.Died) {
+		fmt.Fprintf(w, "  %s meanwhile the proxy ended: %s\n", yellow("→"), r.Died)
+	}
 }
 
 // wires prints the bytes of a case, of so many connections at most.
@@ -327,15 +332,13 @@ func list(w io.Writer, only *regexp.Regexp) int {
 
 // explain prints one case.
 func explain(w, stderr io.Writer, id string) int {
-	for _, c := range cases.All() {
-		if c.ID == id {
-			fmt.Fprintf(w, "%s\n  group  %s\n  level  %s: %s\n  rule   %s\n  %s\n", bold(c.ID),
-				c.Group, c.Level,
-				levelMeans(c.Level), c.RFC, c.Why)
-			fmt.Fprintf(w, "\nTo see every byte of it: go run ./scripts/check -v -run '^%s$' "+
-				"PROXY\n", c.ID)
-			return exitOK
-		}
+	if c := cases.Find(id); c != nil {
+		fmt.Fprintf(w, "%s\n  group  %s\n  level  %s: %s\n  rule   %s\n  %s\n", bold(c.ID),
+			c.Group, c.Level,
+			levelMeans(c.Level), c.RFC, c.Why)
+		fmt.Fprintf(w, "\nTo see every byte of it: go run ./scripts/check -v -run '^%s$' "+
+			"PROXY\n", c.ID)
+		return exitOK
 	}
 	fmt.Fprintf(stderr, "check: %v\n", errors.New("no case "+id+"; -list shows them all"))
 	return exitUsage

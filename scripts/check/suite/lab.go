@@ -224,6 +224,8 @@ func (l *Lab) probeEjection() {
 		return
 	}
 	n := len(l.Farm.Backends)
+	var used []int // what each backend gets while all are well
+	l.runOnce(&Case{ID: "probe", Run: func(t *T) { used = t.Spread(6*n, 1) }}, nil)
 	l.runOnce(&Case{ID: "probe", Run: func(t *T) {
 		for i := 0; i < 6*n; i++ {
 			c := t.Dial()
@@ -238,8 +240,8 @@ func (l *Lab) probeEjection() {
 		for x := t.Pending(); x != nil; x = t.Pending() {
 			x.Close()
 		}
-		for _, k := range t.Spread(6*n, 1) {
-			l.Ejects = l.Ejects || k == 0 && !l.Uneven
+		for i, k := range t.Spread(6*n, 1) {
+			l.Ejects = l.Ejects || k == 0 && used != nil && used[i] > 0 && !l.Uneven
 		}
 		l.Ejects = l.Ejects || t.Failed()
 	}}, nil)
@@ -324,15 +326,21 @@ func (l *Lab) probe() error {
 		first.AwaitEnd(time.Second)
 	}
 	l.runOnce(&Case{ID: "probe", Run: run}, nil)
-	if l.Proc != nil && l.Proc.Wait(l.pulse.scale(300*time.Millisecond)) {
-		l.OneShot = true
-		l.Serial = true
-		l.mu.Lock()
-		l.restarts = nil // those were no accidents
-		l.used = true
-		l.mu.Unlock()
-	}
+	l.probeEnd()
 	return l.broken
+}
+
+// probeEnd finds out whether the program ends after it has served a client.
+func (l *Lab) probeEnd() {
+	if l.Proc == nil || !l.Proc.Wait(l.pulse.scale(300*time.Millisecond)) {
+		return
+	}
+	l.OneShot = true
+	l.Serial = true
+	l.mu.Lock()
+	l.restarts = nil // those were no accidents
+	l.used = true
+	l.mu.Unlock()
 }
 
 // Pending is a request that a backend already has; nil when there is none.

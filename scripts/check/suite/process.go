@@ -85,11 +85,15 @@ func (o *output) text() string {
 
 func (o *output) last() string {
 	s := strings.TrimSpace(o.text())
-	if len(s) > 200 {
-		s = "..." + s[len(s)-200:]
+	if len(s) > wordsKept {
+		s = "..." + s[len(s)-wordsKept:]
 	}
 	return strings.ReplaceAll(s, "\n", " / ")
 }
+
+// wordsKept is how much of what a program wrote last is shown, in bytes: enough for the
+// end of a Python traceback.
+const wordsKept = 400
 
 // startTime is how long a program may take until it listens.
 const startTime = 10 * time.Second
@@ -162,15 +166,19 @@ func (p *Process) awaitReady(until time.Time) error {
 					"start it so that it stays in the foreground", p.name(), named(h), p.addr)
 			}
 			return fmt.Errorf("%s ended at once (%s): %s", p.name(), p.state(),
-				Visible(p.output.last(), 250))
+				Visible(p.output.last(), wordsKept))
 		case <-late:
 			p.Kill()
-			what := "does not listen on " + p.addr
+			what := "does not listen on " + p.addr + " (-proxy is for another address)"
 			if p.ready != nil {
 				what = "has not printed \"Ready on ADDRESS\""
 			}
-			return fmt.Errorf("%s %s after %.0f s: %s", p.name(), what, time.Since(began).Seconds(),
-				Visible(p.output.last(), 250))
+			said := "it has printed nothing"
+			if last := p.output.last(); last != "" {
+				said = "it has printed " + Visible(last, wordsKept)
+			}
+			return fmt.Errorf("%s %s after %.0f s; %s", p.name(), what, time.Since(began).Seconds(),
+				said)
 		case <-tick.C:
 			if p.ready == nil && proc.Listening(p.addr) {
 				return nil
@@ -194,7 +202,7 @@ func (p *Process) state() string {
 func (p *Process) LastWords() string {
 	s := p.state()
 	if w := p.output.last(); w != "" {
-		s += ", last output " + Visible(w, 160)
+		s += ", last output " + Visible(w, wordsKept)
 	}
 	return s
 }

@@ -269,11 +269,7 @@ func (p *refProxy) startUpload(c, b *stream, q *refReq, buffered []byte) *upload
 		} else if !p.fault["buffers-request"] {
 			inner := send
 			err = p.copyBody(c, q.frame, q.minor, func(d []byte) error {
-				fits := len(q.body)+len(d) <= 64<<10 && !p.fault["no-retry-body"]
-				if fits {
-					q.body = append(q.body, d...)
-				}
-				q.lost = q.lost || !fits && !p.fault["retries-cut-body"]
+				q.kept.add(d, !p.fault["no-retry-body"], p.fault["retries-cut-body"])
 				return inner(d)
 			}, m)
 		}
@@ -350,7 +346,7 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, kept,
 			case <-up.end:
 			case <-time.After(50 * time.Millisecond):
 			}
-			q.lost = q.lost || !up.done.Load()
+			q.kept.get(!up.done.Load())
 			return false, true
 		}
 		p.fail(c, status, q.method == "HEAD")
@@ -364,7 +360,8 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, kept,
 	if r.Status == 408 && kept && r.Names("Connection", "close") && !p.fault["passes-408"] {
 		return false, true // it was sent before the request came
 	}
-	if r.Status == 503 && further && !q.lost &&
+	_, lost := q.kept.get(false)
+	if r.Status == 503 && further && !lost &&
 		(!r.Has("Retry-After") || p.fault["ignores-retry-after"]) {
 		return false, true
 	}

@@ -77,9 +77,35 @@ type refReq struct {
 	frame                Framing
 	close                bool
 	upgrade              string
-	forgets              bool   // fault forgets-head: that HEAD has no body
-	body                 []byte // the first of it, for another try
-	lost                 bool   // there was more, or not all of it has come
+	forgets              bool // fault forgets-head: that HEAD has no body
+	kept                 refBody
+}
+
+// refBody is the first of a request's body, for another try. What uploads it may go on
+// for a moment after the try.
+type refBody struct {
+	mu   sync.Mutex
+	body []byte
+	lost bool // there was more, or not all of it has come
+}
+
+// add keeps a piece, if that is still possible; may says that it is wished.
+func (k *refBody) add(piece []byte, may, cut bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	fits := len(k.body)+len(piece) <= 64<<10 && may
+	if fits {
+		k.body = append(k.body, piece...)
+	}
+	k.lost = k.lost || !fits && !cut
+}
+
+// get returns what was kept, and whether that is not all; more says that there is more.
+func (k *refBody) get(more bool) (body []byte, lost bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.lost = k.lost || more
+	return slices.Clone(k.body), k.lost
 }
 
 var (
@@ -444,16 +470,17 @@ func (p *refProxy) exchange(c *stream, q *refReq) (again bool) {
 		if _, gone := c.State(); gone != nil && !errors.Is(gone, io.EOF) {
 			return false
 		}
+		body, lost := q.kept.get(false)
 		switch {
 		case !retry:
 			return again
 		case kept && q.method == "GET" && !p.fault["tries-once"] && try < 3:
-		case further && !q.lost:
+		case further && !lost:
 			if !p.fault["retries-on"] || try > 3 {
 				tried[addr] = true
 			}
-			if len(q.body) > 0 {
-				buffered = q.body
+			if len(body) > 0 {
+				buffered = body
 			}
 		case p.fault["replays"] && try < 3:
 		default:

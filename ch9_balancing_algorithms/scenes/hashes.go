@@ -1,11 +1,15 @@
-package simulate
+package scenes
 
 import (
 	"fmt"
 	"math/rand/v2"
 
 	"reverseproxy/ch9_balancing_algorithms/choose"
+	"reverseproxy/ch9_balancing_algorithms/simulate"
 )
+
+// byKey are the algorithms to which a request's key makes a difference.
+var byKey = []string{"source-hash", "ring-hash", "rendezvous", "maglev", "jump-hash"}
 
 // hashes shows how evenly keys are spread, and how many of them move when one of ten
 // backends goes: that takes no time, so there is nothing to simulate.
@@ -18,9 +22,9 @@ func hashes(r *Report) {
 	for i := range names {
 		names[i] = fmt.Sprintf("127.0.0.1:%d", 8000+i)
 	}
-	for _, name := range []string{"source-hash", "ring-hash", "rendezvous", "maglev", "jump-hash"} {
+	for _, name := range byKey {
 		g := choose.NewGroup(names, rand.New(rand.NewPCG(r.Seed, 1)))
-		a := kind(name)(g)
+		a := simulate.Named(name)(g)
 		var before [keys]*choose.Backend
 		parts := make([]int, len(names))
 		for i := range before {

@@ -1,4 +1,6 @@
-package simulate
+// Package scenes has what is simulated for the chapter's page: the theory's scenes and
+// others' experiments, with what is published of each beside it.
+package scenes
 
 import (
 	"fmt"
@@ -9,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"reverseproxy/ch9_balancing_algorithms/simulate"
 	"reverseproxy/scripts/bench/plots"
 )
 
@@ -50,12 +53,12 @@ type planned struct {
 }
 
 // plan has a run simulated later. Its result is there when the tables are printed.
-func (r *Report) plan(run Run) *Result {
+func (r *Report) plan(run simulate.Run) *simulate.Result {
 	if run.Jobs == 0 {
 		run.Jobs = r.Jobs
 	}
 	run.Seed = r.Seed
-	result := new(Result)
+	result := new(simulate.Result)
 	r.runs = append(r.runs, planned{func(told func(int)) {
 		run.Progress = told
 		*result = run.Simulate()
@@ -129,7 +132,7 @@ type cell func() string
 func text(s string) cell { return func() string { return s } }
 
 // seconds is a mean time, beside what it is to be; 0: nothing is known of that.
-func seconds(got *Result, published float64) cell {
+func seconds(got *simulate.Result, published float64) cell {
 	return func() string {
 		if published == 0 {
 			return fmt.Sprintf("%.3f", got.Mean)

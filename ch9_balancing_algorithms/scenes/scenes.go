@@ -1,32 +1,15 @@
-package simulate
+package scenes
 
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 
 	"reverseproxy/ch9_balancing_algorithms/choose"
+	"reverseproxy/ch9_balancing_algorithms/simulate"
 	"reverseproxy/scripts/bench/plots"
 )
-
-// algorithm makes one for a proxy, as a Run wants it.
-type algorithm = func(*choose.Group) choose.Algorithm
-
-// kind returns the algorithm of a name.
-func kind(name string) algorithm {
-	return func(g *choose.Group) choose.Algorithm {
-		a, err := choose.New(name, g)
-		if err != nil {
-			panic(err)
-		}
-		return a
-	}
-}
-
-// choices returns the algorithm that draws n backends.
-func choices(n int) algorithm {
-	return func(g *choose.Group) choose.Algorithm { return choose.NewChoices(g, n) }
-}
 
 // The looks of some algorithms in all pictures.
 var styles = map[string]plots.Style{
@@ -52,8 +35,9 @@ func supermarket(r *Report) {
 	for _, load := range []float64{.5, .7, .8, .9, .95} {
 		row := []cell{text(fmt.Sprint(load))}
 		for _, d := range ds {
-			row = append(row, seconds(r.plan(Run{New: choices(d), Servers: 100, Rate: 100 * load,
-				Work: Exponential}), Supermarket(d, load)))
+			run := simulate.Run{New: simulate.Choices(d), Servers: 100, Rate: 100 * load,
+				Work: simulate.Exponential}
+			row = append(row, seconds(r.plan(run), simulate.Supermarket(d, load)))
 		}
 		t.rows = append(t.rows, row)
 	}
@@ -68,22 +52,23 @@ func turns(r *Report) {
 	t := table{title: "Mean time (published; one queue: what no choice on arrival can beat)",
 		head: append(append([]string{"servers, load"}, names...), "one queue")}
 	loads := []float64{.5, .8, .9, .95}
-	means := map[string][]*Result{}
+	means := map[string][]*simulate.Result{}
 	for _, n := range []int{3, 10} {
 		for i, load := range loads {
 			row := []cell{text(fmt.Sprintf("%d, %v", n, load))}
-			known := map[string]float64{"random": Supermarket(1, load),
-				"round-robin": RoundRobin(n, load), "least-connections": published[n][i]}
-			run := Run{Servers: n, Rate: float64(n) * load, Work: Exponential}
+			known := map[string]float64{"random": simulate.Supermarket(1, load),
+				"round-robin": simulate.RoundRobin(n, load), "least-connections": published[n][i]}
+			run := simulate.Run{Servers: n, Rate: float64(n) * load, Work: simulate.Exponential}
 			for _, name := range names {
-				run.New = kind(name)
+				run.New = simulate.Named(name)
 				result := r.plan(run)
 				row = append(row, seconds(result, known[name]))
 				if n == 10 {
 					means[name] = append(means[name], result)
 				}
 			}
-			t.rows = append(t.rows, append(row, text(fmt.Sprintf("(%.3f)", OneQueue(n, load)))))
+			best := fmt.Sprintf("(%.3f)", simulate.OneQueue(n, load))
+			t.rows = append(t.rows, append(row, text(best)))
 		}
 	}
 	r.tables = append(r.tables, t)
@@ -99,7 +84,7 @@ func turns(r *Report) {
 	})
 }
 
-func meansOf(results []*Result) (y []float64) {
+func meansOf(results []*simulate.Result) (y []float64) {
 	for _, result := range results {
 		y = append(y, result.Mean)
 	}
@@ -116,21 +101,24 @@ func split(r *Report) {
 		name string
 		work func(*rand.Rand) float64
 		c2   float64
-	}{{"fixed", Fixed, 0}, {"exponential", Exponential, 1}, {"bounded Pareto", Pareto, ParetoC2}} {
-		run := Run{New: kind("random"), Servers: 10, Rate: 9, Work: w.work}
+	}{{"fixed", simulate.Fixed, 0}, {"exponential", simulate.Exponential, 1},
+		{"bounded Pareto", simulate.Pareto, simulate.ParetoC2}} {
+		run := simulate.Run{New: simulate.Named("random"), Servers: 10, Rate: 9, Work: w.work}
 		fifo := r.plan(run)
 		run.Sharing = true
-		t.rows = append(t.rows, []cell{text(w.name), seconds(fifo, Split(.9, w.c2)), p99(fifo),
-			longest(fifo), seconds(r.plan(run), 10)})
+		t.rows = append(t.rows, []cell{text(w.name), seconds(fifo, simulate.Split(.9, w.c2)),
+			p99(fifo), longest(fifo), seconds(r.plan(run), 10)})
 	}
 	r.tables = append(r.tables, t)
 }
 
-func p99(result *Result) cell {
+func p99(result *simulate.Result) cell {
 	return func() string { return strconv.FormatFloat(result.P99, 'g', 3, 64) }
 }
 
-func longest(result *Result) cell { return func() string { return strconv.Itoa(result.Longest) } }
+func longest(result *simulate.Result) cell {
+	return func() string { return strconv.Itoa(result.Longest) }
+}
 
 // board shows herds: all go where it was empty a while ago.
 func board(r *Report) {
@@ -139,13 +127,18 @@ func board(r *Report) {
 	t := table{title: "100 servers, load .9, known from a board that is written anew from time " +
 		"to time: mean time",
 		head: append(append([]string{"every"}, names...), "least-connections, own picks counted")}
-	means := map[string][]*Result{}
+	means := map[string][]*simulate.Result{}
+	run := simulate.Run{Servers: 100, Rate: 90, Work: simulate.Exponential}
+	run.New = simulate.Named("random")
+	blind := r.plan(run) // it does not look at the board
 	for _, age := range ages {
 		row := []cell{text(fmt.Sprintf("%v s", age))}
-		run := Run{Servers: 100, Rate: 90, Work: Exponential, Board: age}
+		run.Board, run.OwnPicks = age, false
 		for _, name := range names {
-			run.New = kind(name)
-			result := r.plan(run)
+			result := blind
+			if run.New = simulate.Named(name); name != "random" {
+				result = r.plan(run)
+			}
 			means[name] = append(means[name], result)
 			row = append(row, seconds(result, 0))
 		}
@@ -170,11 +163,13 @@ func side(r *Report) {
 	t := table{title: "Ten servers, load .8; then with keys of which few are most (Zipf, s=1.1)",
 		head: []string{"algorithm", "mean", "p99", "longest queue", "mean, Zipf", "longest, Zipf"}}
 	for _, k := range choose.Kinds {
-		run := Run{New: k.New, Servers: 10, Rate: 8, Work: Exponential}
+		run := simulate.Run{New: k.New, Servers: 10, Rate: 8, Work: simulate.Exponential}
 		even := r.plan(run)
-		zipf := zipfKeys(r.Seed)
-		run.Key = zipf
-		skewed := r.plan(run)
+		skewed := even
+		if slices.Contains(byKey, k.Name) {
+			run.Key = zipfKeys(r.Seed)
+			skewed = r.plan(run)
+		}
 		t.rows = append(t.rows, []cell{text(k.Name), seconds(even, 0), p99(even), longest(even),
 			seconds(skewed, 0), longest(skewed)})
 	}
@@ -190,12 +185,12 @@ func zipfKeys(seed uint64) func() uint64 {
 // halfFast is Prequal's scene: of 100 servers that share their time every second one
 // is twice as fast. With a load of 1, an equal share just fills a slow one. It takes
 // 400 s if jobs is 10⁶, of which the first quarter does not count.
-func halfFast(a algorithm, load float64, jobs int) Run {
+func halfFast(a simulate.Algorithm, load float64, jobs int) simulate.Run {
 	const servers, work, per = 100, .1, 400.0 / 1e6
 	rate := load * servers / work
 	n := int(float64(jobs) * per * rate)
-	return Run{New: a, Servers: servers, Rate: rate, Jobs: n, Warm: n / 4, Work: CutNormal(work),
-		Sharing: true, Deadline: 5,
+	return simulate.Run{New: a, Servers: servers, Rate: rate, Jobs: n, Warm: n / 4,
+		Work: simulate.CutNormal(work), Sharing: true, Deadline: 5,
 		Speed: func(server int, _ float64) float64 { return 1 + float64(server%2) }}
 }
 
@@ -210,10 +205,10 @@ func uneven(r *Report) {
 		t := table{title: fmt.Sprintf("100 servers that share their time, half of them twice as "+
 			"fast, deadline 5 s, proxies: %d; errors, p99", proxies),
 			head: append(append([]string{"load"}, names...), "hot-cold over all")}
-		failed := map[string][]*Result{}
+		failed := map[string][]*simulate.Result{}
 		for _, load := range loads {
 			row := []cell{text(fmt.Sprintf("%.2f", load))}
-			add := func(a algorithm) *Result {
+			add := func(a simulate.Algorithm) *simulate.Result {
 				run := halfFast(a, load, r.Jobs)
 				run.Proxies = proxies
 				result := r.plan(run)
@@ -223,7 +218,7 @@ func uneven(r *Report) {
 				return result
 			}
 			for _, name := range names {
-				failed[name] = append(failed[name], add(kind(name)))
+				failed[name] = append(failed[name], add(simulate.Named(name)))
 			}
 			add(hotColdOverAll)
 			t.rows = append(t.rows, row)
@@ -252,8 +247,8 @@ func uneven(r *Report) {
 func hedging(r *Report) {
 	var plain, hedged, load float64
 	r.runs = append(r.runs, planned{func(func(int)) {
-		plain, hedged, load = Hedging{Requests: r.Jobs, Rate: 100, Seed: r.Seed,
-			Answer: TailAtScale}.Simulate()
+		plain, hedged, load = simulate.Hedging{Requests: r.Jobs, Rate: 100, Seed: r.Seed,
+			Answer: simulate.TailAtScale}.Simulate()
 	}, 0})
 	r.tables = append(r.tables, table{
 		title: "Hedging: answers of 10 ms, three in a hundred of 1 s",
@@ -267,8 +262,8 @@ func hedging(r *Report) {
 
 // slowMinute has five servers of 50 ms, of which one is ten times slower from second
 // 60 to 120.
-func slowMinute(name string, seed uint64) Run {
-	return Run{New: kind(name), Servers: 5, Rate: 50, Jobs: 50 * 300, Seed: seed,
+func slowMinute(name string, seed uint64) simulate.Run {
+	return simulate.Run{New: simulate.Named(name), Servers: 5, Rate: 50, Jobs: 50 * 300, Seed: seed,
 		Work: func(r *rand.Rand) float64 { return .05 * (.98 + .04*r.Float64()) },
 		Speed: func(server int, at float64) float64 {
 			if server == 0 && at >= 60 && at < 120 {
