@@ -362,8 +362,8 @@ func insideOut() *drawing {
 	d.name(26, 36, "ch4: a goroutine each")
 	d.note(26, 58, 0, "Its place in the code says")
 	d.note(26, 76, 0, "what it waits for.")
-	for i, line := range []string{"read request", "connect", "write request", "read response",
-		"write response"} {
+	for i, line := range []string{"ReadRequest", "Connect", "request.Write", "ReadResponse",
+		"response.Write"} {
 		y := 92 + float64(i)*56
 		d.box(40, y, 144, 36, "empty", line)
 		if i > 0 {
@@ -375,7 +375,7 @@ func insideOut() *drawing {
 	}
 	d.note(125, 374, 0.5, "a dot: a client's goroutine")
 
-	d.box(262, 12, 366, 312, "program")
+	d.box(262, 12, 366, 318, "program")
 	d.name(276, 36, "ch10: one thread for all")
 	d.note(276, 58, 0, "A field says what each connection waits for.")
 	d.box(276, 72, 148, 40, "new", "wait: epoll_wait")
@@ -386,14 +386,15 @@ func insideOut() *drawing {
 	d.note(276, 172, 0, "connection")
 	d.note(376, 172, 0, "its state")
 	for i, c := range []struct{ who, state, kind string }{
-		{"client A", "read request", "empty"}, {"client B", "read request", "empty"},
-		{"client C", "write request", "new"}, {"client D", "read response", "empty"}} {
+		{"client A", "readRequest", "empty"}, {"client B", "readRequest", "empty"},
+		{"client C", "forwardRequest", "new"}, {"client D", "readResponse", "empty"}} {
 		y := 180 + float64(i)*36
 		d.box(276, y, 94, 32, "empty", c.who)
-		d.box(374, y, 130, 32, c.kind, c.state)
+		d.box(374, y, 142, 32, c.kind, c.state)
 	}
-	d.note(514, 273, 0, "ready: its turn")
-	d.box(262, 348, 366, 40, "kernel", "the kernel: the epoll set, all sockets")
-	d.both("", point{445, 324}, point{445, 346})
+	d.note(524, 273, 0, "ready: its turn")
+	d.box(262, 354, 366, 34, "kernel", "the kernel: the epoll set, all sockets")
+	d.arrow("", point{430, 330}, point{430, 352})
+	d.arrow("new", point{460, 354}, point{460, 332})
 	return d
 }
