@@ -266,7 +266,10 @@ func (m *maker) answer(method string, upgrade bool) answered {
 	}
 	status := pick(m, 200, 200, 200, 200, 204, 304, 404, 413, 500, 301, 205, 408)
 	if upgrade && m.one(2) {
-		status, a.switches, a.then = 101, true, pick(m, "close", "half", "reset")
+		// Before it has the whole request it does not: ch6 lets the tunnel begin behind
+		// the request's end, ch10 lets its bytes pass.
+		status, a.switches, a.reads = 101, true, -1
+		a.then = pick(m, "half", "half", "reset") // with "close", it answers bytes with RST
 	}
 	line := fmt.Sprintf("HTTP/1.%s %d %s\r\n", pick(m, "1", "1", "1", "1", "0"), status,
 		pick(m, "OK", "Some Reason", ""))

@@ -143,10 +143,15 @@ func (t *transcript) nonsense(err error) {
 }
 
 // close notes the connection's end, and returns the whole text. How much of a message
-// comes before RST is chance.
+// comes before RST is chance. So is whether a response that breaks off does so with FIN or
+// with RST, if that can be told from its framing.
 func (t *transcript) close(end string) string {
 	part := t.raw || t.inBody
+	cut := t.methods != nil && t.inBody && t.framing != http1.UntilClose
 	switch {
+	case cut:
+		t.text.WriteString("a part\n")
+		return t.text.String()
 	case (end == "reset" || t.vague) && (part || len(t.pending) > 0):
 		fmt.Fprintf(&t.text, "a part, ")
 	case part:
