@@ -61,22 +61,29 @@ func pick[T any](m *maker, of ...T) T { return of[m.IntN(len(of))] }
 func (m *maker) script() *script {
 	s := &script{slow: m.slow, requests: pick(m, 1, 1, 2, 3, 5)}
 	var b bytes.Buffer
-	upgrade := false
+	upgrade, first := false, 0
 	for i := range s.requests {
 		method, text := m.request(i)
 		upgrade = upgrade || strings.Contains(text, "Upgrade: echo")
 		s.methods = append(s.methods, method)
 		b.WriteString(text)
+		if i == 0 {
+			first = b.Len()
+		}
 	}
 	data := b.Bytes()
 	if m.one(7) {
 		data = m.mutate(data)
+		first = min(first, len(data))
 	}
-	s.client = m.cut(data)
 	if m.one(4) {
 		s.leaves = pick(m, ends, ends, resets, resetsNow)
 		s.after = pick(m, 1, 20, 300, 5000)
+		if s.leaves != ends { // how far a second one comes would be chance
+			data = data[:first]
+		}
 	}
+	s.client = m.cut(data)
 	s.tunnel = m.bytes(pick(m, 1, 100, 100_000))
 	for i := range s.requests + 2 {
 		method := "GET"
@@ -266,7 +273,10 @@ func (m *maker) answer(method string, upgrade bool) answered {
 	}
 	status := pick(m, 200, 200, 200, 200, 204, 304, 404, 413, 500, 301, 205, 408)
 	if upgrade && m.one(2) {
-		status, a.switches, a.then = 101, true, pick(m, "close", "half", "reset")
+		// Before it has the whole request it does not: ch6 lets the tunnel begin behind
+		// the request's end, ch10 lets its bytes pass.
+		status, a.switches, a.reads = 101, true, -1
+		a.then = pick(m, "half", "half", "reset") // with "close", it answers bytes with RST
 	}
 	line := fmt.Sprintf("HTTP/1.%s %d %s\r\n", pick(m, "1", "1", "1", "1", "0"), status,
 		pick(m, "OK", "Some Reason", ""))

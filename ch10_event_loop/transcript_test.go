@@ -31,6 +31,7 @@ type transcript struct {
 	response http1.Response
 	framing  http1.Framing
 	inBody   bool
+	page     bool // it is the proxy's page for a malformed request
 	raw      bool // the rest is no message: a tunnel, or nonsense
 	chunks   http1.Chunks
 	left     int64 // bytes of a body of known length to come
@@ -39,6 +40,8 @@ type transcript struct {
 }
 
 var dates = regexp.MustCompile(`(?m)^Date: .* GMT\r$`)
+
+var refusal = regexp.MustCompile(`^HTTP/1.1 400 [^\x00]*\r\nX-Content-Type-Options: nosniff\r\n`)
 
 // add takes what has come next.
 func (t *transcript) add(b []byte) {
@@ -96,6 +99,9 @@ func (t *transcript) header() bool {
 	}
 	head := bytes.Clone(t.pending[:n])
 	text := t.names.Replace(string(dates.ReplaceAll(head, []byte("Date: now\r"))))
+	if t.page = refusal.MatchString(text); t.page {
+		text = "HTTP/1.1 400, with a page\r\n"
+	}
 	fmt.Fprintf(&t.text, "%s", strings.ReplaceAll(text, "\r\n", "\n"))
 	var err error
 	if t.methods == nil {
@@ -126,6 +132,9 @@ func (t *transcript) header() bool {
 }
 
 func (t *transcript) data(b []byte) {
+	if t.page { // it says what is malformed first, and that depends on how much has come
+		return
+	}
 	t.size += int64(len(b))
 	t.sum = crc32.Update(t.sum, crc32.IEEETable, b)
 }
@@ -143,10 +152,15 @@ func (t *transcript) nonsense(err error) {
 }
 
 // close notes the connection's end, and returns the whole text. How much of a message
-// comes before RST is chance.
+// comes before RST is chance. So is whether a response that breaks off does so with FIN or
+// with RST, if that can be told from its framing.
 func (t *transcript) close(end string) string {
 	part := t.raw || t.inBody
+	cut := t.methods != nil && t.inBody && t.framing != http1.UntilClose
 	switch {
+	case cut:
+		t.text.WriteString("a part\n")
+		return t.text.String()
 	case (end == "reset" || t.vague) && (part || len(t.pending) > 0):
 		fmt.Fprintf(&t.text, "a part, ")
 	case part:

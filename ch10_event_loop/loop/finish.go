@@ -225,7 +225,7 @@ func (c *Conn) unread() bool {
 	case x == nil || !x.parsed:
 		return c.failure != nil
 	}
-	return len(c.client.held()) > 0 || c.client.readable && !c.client.ended || !x.read
+	return len(c.client.held()) > 0 || c.client.readable || !x.read
 }
 
 // linger reads what still comes, for a while. Closing at once would make the kernel
