@@ -120,6 +120,7 @@ func main() {
 	must(unix.Listen(server, 1024)) // clients that may wait to be accepted
 	must(w.watch(server, in))
 	fmt.Println("Ready on", rawsock.LocalAddr(server))
+	// region event-loop
 	unsent := map[int][]byte{} // a client's state: what it is still to get back
 	for {                      // the event loop: nothing but wait ever waits
 		for _, fd := range w.wait() {
@@ -132,6 +133,7 @@ func main() {
 			}
 		}
 	}
+	// endregion
 }
 
 // accept takes a client. If more are in the queue, the next wait says so.
@@ -153,7 +155,10 @@ var buffer [4096]byte // one for all: only one client is served at a time
 func echo(w waiter, client int, unsent map[int][]byte) bool {
 	data, late := unsent[client]
 	if !late {
-		n, _ := unix.Read(client, buffer[:])
+		n, err := unix.Read(client, buffer[:])
+		if err == unix.EAGAIN { // the kernel may be wrong: select(2), BUGS
+			return true
+		}
 		data = buffer[:max(n, 0)]
 	}
 	n, err := unix.Write(client, data)

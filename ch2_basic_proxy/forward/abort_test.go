@@ -538,7 +538,7 @@ func TestClientWithoutRequest(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, generous())
 			leave(r.dial())
-			if err := r.result(); !errors.Is(err, errNoRequest) {
+			if err := r.result(); !errors.Is(err, ErrNoRequest) {
 				t.Errorf("%v", err)
 			}
 			r.untouched()

@@ -45,7 +45,7 @@ func Connect(addr string, r *Request) (*Backend, error) {
 	err := r.Wait(settings.Connect, func(ctx context.Context) (failure *Error) {
 		var err error
 		if conn, err = dial(ctx, addr); err != nil {
-			failure = connectError(err, addr)
+			failure = ConnectError(err, addr)
 		}
 		return failure
 	})
@@ -90,11 +90,16 @@ func (b *Backend) begin(t *try) {
 func (b *Backend) hop(r *Request) http1.Hop {
 	h := http1.Hop{Via: b.settings.Name, For: r.Client.Address(), Connection: b.Connection}
 	if r.Host == nil {
-		// An IPv6 address's zone means something on this host only.
-		before, zone, _ := strings.Cut(b.Addr, "%")
-		h.Host = before + zone[max(strings.IndexByte(zone, ']'), 0):]
+		h.Host = HostOf(b.Addr)
 	}
 	return h
+}
+
+// HostOf returns the Host of the backend at addr (host:port), for a request that
+// names none. An IPv6 address's zone means something on this host only.
+func HostOf(addr string) string {
+	before, zone, _ := strings.Cut(addr, "%")
+	return before + zone[max(strings.IndexByte(zone, ']'), 0):]
 }
 
 // Reusable reports whether the connection can carry another request, and if not,
@@ -147,7 +152,12 @@ func (b *Backend) Timeout() (d time.Duration, ok bool) {
 	if b.response == nil {
 		return 0, false
 	}
-	value := b.response.Get("Keep-Alive")
+	return IdleTimeout(&b.response.Response)
+}
+
+// IdleTimeout returns what Backend.Timeout does, of a response.
+func IdleTimeout(r *http1.Response) (d time.Duration, ok bool) {
+	value := r.Get("Keep-Alive")
 	if value == nil {
 		return 0, false
 	}

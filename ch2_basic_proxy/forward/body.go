@@ -106,7 +106,7 @@ func (b *body) copyChunked(dst, src *peer) error {
 		b.total += int64(size)
 		tooLong := b.limit > 0 && b.total > b.limit
 		if b.lost = tooLong || refused != nil; tooLong {
-			return errBodySize
+			return ErrBodySize
 		}
 		if size > 0 {
 			if err := b.write(dst, frame(buf, size, b.out)); err != nil {
@@ -185,5 +185,5 @@ func frame(buf *bodyBuffer, n int, out http1.Framing) []byte {
 	return buf[start : sizeRoom+n+2]
 }
 
-var errBodySize = refuse(http.StatusRequestEntityTooLarge,
+var ErrBodySize = refuse(http.StatusRequestEntityTooLarge,
 	"the body is larger than -max-body allows")

@@ -68,9 +68,9 @@ func ReadRequest(c *Client) (*Request, error) {
 		err = c.readRequest()
 		return c.request, c.tellRequest(err)
 	case isTimeout(err) && !c.settings.stopping.Load():
-		return nil, c.tellRequest(requestError(err))
+		return nil, c.tellRequest(RequestError(err))
 	default:
-		return nil, c.tellRequest(errNoRequest)
+		return nil, c.tellRequest(ErrNoRequest)
 	}
 }
 
@@ -130,13 +130,13 @@ func (c *Client) readRequest() error {
 	c.head = bytes.HasPrefix(c.buf[c.r-len(head):c.w], []byte("HEAD "))
 	if err != nil {
 		c.refused = true
-		return requestError(err)
+		return RequestError(err)
 	}
 	r := &Request{Client: c}
 	r.Fields = r.fields[:0]
 	if err := r.Parse(head); err != nil {
 		c.refused = true
-		return requestError(err)
+		return RequestError(err)
 	}
 	if r.Framing == http1.Length {
 		r.body = c.held()[:min(r.Length, int64(len(c.held())))]
@@ -146,6 +146,11 @@ func (c *Client) readRequest() error {
 		limit: c.settings.MaxBody}
 	r.read = r.Framing != http1.Chunked && r.rest.left == 0
 	c.request = r
+	return Refused(&r.Request, c.settings.MaxBody)
+}
+
+// Refused returns why a request that is well-formed must not be forwarded, or nil.
+func Refused(r *http1.Request, maxBody int64) error {
 	hops, counted := r.MaxForwards()
 	switch {
 	case counted && hops == 0 && string(r.Method) == http.MethodOptions:
@@ -155,8 +160,8 @@ func (c *Client) readRequest() error {
 			"this proxy is the final recipient, and knows no TRACE")
 	case r.Hops() >= maxHops:
 		return refuse(http.StatusLoopDetected, "the request runs in a circle")
-	case c.settings.MaxBody > 0 && r.Length > c.settings.MaxBody:
-		return errBodySize
+	case maxBody > 0 && r.Length > maxBody:
+		return ErrBodySize
 	}
 	return nil
 }
@@ -184,7 +189,7 @@ func (c *Client) tellRequest(err error) error {
 // stepFailed narrates that a step has failed, and returns its error.
 func stepFailed(log *narrate.Conn, step narrate.Step, err error, e narrate.Event) error {
 	if log.On() {
-		e.Err, e.Fault = err.Error(), fault(err)
+		e.Err, e.Fault = err.Error(), Fault(err)
 		log.Step(step, e)
 	}
 	return err
@@ -307,7 +312,7 @@ func (c *Client) Reusable() (ok bool, reason string) {
 // turns a panic into a failure of this request alone.
 func (c *Client) End(failure *error) {
 	if p := recover(); p != nil {
-		*failure = panicError(p)
+		*failure = PanicError(p)
 	}
 	c.end(failure)
 }
@@ -320,9 +325,9 @@ func (c *Client) end(failure *error) {
 		c.tell(c.failure)
 	}
 	end := narrate.Event{Status: c.answered, Bytes: c.sent.Load() - c.before,
-		Failed: failed(*failure)}
+		Failed: Failed(*failure)}
 	if *failure != nil && c.log.On() {
-		end.Err, end.Fault = (*failure).Error(), fault(*failure)
+		end.Err, end.Fault = (*failure).Error(), Fault(*failure)
 	}
 	c.log.End(end)
 }
@@ -334,7 +339,7 @@ func (c *Client) tell(failure error) {
 		return
 	}
 	h := c.hop()
-	h.Date = httpDate()
+	h.Date = Date()
 	if e.Status == http.StatusRequestTimeout || e.Status == http.StatusInternalServerError {
 		h.Connection = "close"
 	}
@@ -347,14 +352,14 @@ func (c *Client) tell(failure error) {
 // called, and closes the connection.
 func (c *Client) Close(failure *error) {
 	if p := recover(); p != nil {
-		*failure = panicError(p)
+		*failure = PanicError(p)
 	}
 	defer func() {
 		if p := recover(); p != nil { // once more, while cleaning up
-			*failure = panicError(p)
+			*failure = PanicError(p)
 		}
 		c.Conn.Close()
-		c.log.Close(*failure, failed(*failure), c.answered)
+		c.log.Close(*failure, Failed(*failure), c.answered)
 	}()
 	if *failure == nil {
 		*failure = c.failure
@@ -409,5 +414,5 @@ func (c *Client) linger() {
 	}
 }
 
-// httpDate returns the time as Date has it (RFC 9110, section 5.6.7).
-func httpDate() string { return time.Now().UTC().Format(http.TimeFormat) }
+// Date returns the time as Date has it (RFC 9110, section 5.6.7).
+func Date() string { return time.Now().UTC().Format(http.TimeFormat) }

@@ -56,8 +56,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// fault names whose failure err is, as events do.
-func fault(err error) string {
+// Fault names whose failure err is, as events do.
+func Fault(err error) string {
 	var e *Error
 	if errors.As(err, &e) {
 		return string(e.By)
@@ -75,18 +75,18 @@ func backendError(status int, reason string, cause error) *Error {
 	return &Error{Status: status, Reason: reason, Err: cause, By: ByBackend}
 }
 
-// errNoRequest is the error of a client that connects and leaves without a
+// ErrNoRequest is the error of a client that connects and leaves without a
 // word, as port scanners and health checks do. It is no failure.
-var errNoRequest = &Error{Reason: "the client left without a request", By: ByClient}
+var ErrNoRequest = &Error{Reason: "the client left without a request", By: ByClient}
 
-// failed reports whether a client with this error was left without the answer
+// Failed reports whether a client with this error was left without the answer
 // it asked for.
-func failed(err error) bool {
+func Failed(err error) bool {
 	if err == nil {
 		return false
 	}
 	var e *Error
-	return !(errors.As(err, &e) && (e == errNoRequest || e.Status == http.StatusOK))
+	return !(errors.As(err, &e) && (e == ErrNoRequest || e.Status == http.StatusOK))
 }
 
 // Unavailable returns the error of a proxy that cannot serve a client for now
@@ -95,13 +95,13 @@ func Unavailable(reason string, cause error) error {
 	return &Error{Status: http.StatusServiceUnavailable, Reason: reason, Err: cause, By: ByProxy}
 }
 
-// clientGone is the error of a client that left before its answer was complete.
-func clientGone(cause error) *Error {
+// ClientGone is the error of a client that left before its answer was complete.
+func ClientGone(cause error) *Error {
 	return &Error{Reason: "the client left", Err: cause, By: ByClient}
 }
 
-// requestError turns a failure to read from the client into what to answer.
-func requestError(err error) *Error {
+// RequestError turns a failure to read from the client into what to answer.
+func RequestError(err error) *Error {
 	var known *Error
 	var malformed *http1.Error
 	switch {
@@ -112,12 +112,12 @@ func requestError(err error) *Error {
 	case isTimeout(err):
 		return refuse(http.StatusRequestTimeout, "the request did not come in time")
 	default:
-		return clientGone(err)
+		return ClientGone(err)
 	}
 }
 
-// connectError turns a failure to connect to a backend into what to answer.
-func connectError(err error, addr string) *Error {
+// ConnectError turns a failure to connect to a backend into what to answer.
+func ConnectError(err error, addr string) *Error {
 	e := backendError(http.StatusBadGateway, "the backend cannot be reached", err)
 	e.Unreached = true
 	switch {
@@ -157,8 +157,8 @@ func portsFlag(backend string) string {
 	return " -ports " + port
 }
 
-// responseError turns a failure to read a response's header into what to answer.
-func responseError(err error) *Error {
+// ResponseError turns a failure to read a response's header into what to answer.
+func ResponseError(err error) *Error {
 	e := &Error{Status: http.StatusBadGateway, By: ByBackend}
 	var known *Error
 	var malformed *http1.Error
@@ -179,21 +179,21 @@ func responseError(err error) *Error {
 	return e
 }
 
-// bodyError turns a failure to pass on a response's body into what it is; the
+// BodyError turns a failure to pass on a response's body into what it is; the
 // client cannot be told any more.
-func bodyError(err error) *Error {
+func BodyError(err error) *Error {
 	switch {
 	case isWriteError(err):
-		return clientGone(err)
+		return ClientGone(err)
 	case isTimeout(err):
 		return backendError(http.StatusGatewayTimeout, "the backend's response stood still", err)
 	}
 	return backendError(http.StatusBadGateway, "the backend's response broke off", err)
 }
 
-// panicError shows a recovered panic to the operator, and returns what the
+// PanicError shows a recovered panic to the operator, and returns what the
 // client is told of it.
-func panicError(p any) *Error {
+func PanicError(p any) *Error {
 	cli.TellPanic(p)
 	return &Error{Status: http.StatusInternalServerError, Reason: "the proxy failed", By: ByProxy,
 		Err: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}

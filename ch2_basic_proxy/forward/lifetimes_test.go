@@ -409,8 +409,8 @@ func TestStop(t *testing.T) {
 	}
 	settings.Stop()
 	quiet.end("")
-	if err := r.result(); err != errNoRequest {
-		if err = r.result(); err != errNoRequest { // the lingering one's may come first
+	if err := r.result(); err != ErrNoRequest {
+		if err = r.result(); err != ErrNoRequest { // the lingering one's may come first
 			t.Errorf("a silent client ended with %v", err)
 		}
 	} else {
@@ -438,7 +438,7 @@ func TestStop(t *testing.T) {
 func TestExhausted(t *testing.T) {
 	t.Parallel()
 	for _, lack := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL} {
-		e := connectError(&net.OpError{Op: "dial", Err: lack}, "127.0.0.1:8000")
+		e := ConnectError(&net.OpError{Op: "dial", Err: lack}, "127.0.0.1:8000")
 		if e.By != ByProxy || e.Status != 503 || strings.Contains(e.Reason, "backend") {
 			t.Errorf("%v: %#v", lack, e)
 		}

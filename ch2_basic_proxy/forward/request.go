@@ -203,7 +203,7 @@ func (r *Request) Write(b *Backend) error {
 	b.wrote = n > 0
 	e := narrate.Event{Calls: "write", Bytes: int64(n)}
 	if err != nil && isTimeout(err) {
-		return stepFailed(r.Client.log, narrate.ForwardRequest, t.failed(errNotTaken), e)
+		return stepFailed(r.Client.log, narrate.ForwardRequest, t.failed(ErrNotTaken), e)
 	}
 	r.Client.log.Step(narrate.ForwardRequest, e)
 
@@ -217,7 +217,7 @@ func (r *Request) Write(b *Backend) error {
 	return nil
 }
 
-var errNotTaken = backendError(http.StatusGatewayTimeout,
+var ErrNotTaken = backendError(http.StatusGatewayTimeout,
 	"the backend does not take the request", nil)
 
 // start lets side run beside the response's side. It ends with the try: end
@@ -228,7 +228,7 @@ func (t *try) start(side func()) {
 		defer close(t.ended)
 		defer func() {
 			if p := recover(); p != nil {
-				t.abandon(panicError(p))
+				t.abandon(PanicError(p))
 			}
 		}()
 		side()
@@ -265,11 +265,11 @@ func (t *try) sendBody() {
 			t.watchClient()
 		}
 	case isWriteError(err) && isTimeout(err):
-		t.abandon(errNotTaken)
+		t.abandon(ErrNotTaken)
 	case isWriteError(err):
 		t.await(false) // it does not want the rest; perhaps it has answered
 	default:
-		t.abandon(requestError(err))
+		t.abandon(RequestError(err))
 	}
 }
 
@@ -392,7 +392,7 @@ func (t *try) watchClient() {
 			t.halfClosed()
 			return
 		default:
-			t.abandon(clientGone(err))
+			t.abandon(ClientGone(err))
 			return
 		}
 	}
@@ -411,12 +411,15 @@ func (t *try) halfClosed() {
 		case <-time.After(halfCloseGrace):
 		}
 		if t.client.sent.Load() == before && !t.client.writing.Load() {
-			t.abandon(refuse(http.StatusRequestTimeout,
-				"the client left, or ended its sending, and no answer came within a second"))
+			t.abandon(ErrHalfClosed)
 			return
 		}
 	}
 }
+
+// ErrHalfClosed is the error of a client that has ended its sending, and may be gone.
+var ErrHalfClosed = refuse(http.StatusRequestTimeout,
+	"the client left, or ended its sending, and no answer came within a second")
 
 // goOn notes that the client has been told to send its request's body.
 func (r *Request) goOn() {

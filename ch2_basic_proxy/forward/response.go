@@ -36,7 +36,7 @@ func ReadResponse(b *Backend, r *Request) (*Response, error) {
 		if b.broken != nil && !b.heard {
 			err = b.broken
 		}
-		return nil, stepFailed(log, narrate.ReadResponse, b.try.failed(responseError(err)), e)
+		return nil, stepFailed(log, narrate.ReadResponse, b.try.failed(ResponseError(err)), e)
 	}
 	if log.On() {
 		e.Bytes, e.Status, e.Text = int64(resp.Size), resp.Status, string(resp.Reason)
@@ -67,10 +67,8 @@ func (b *Backend) readResponse(r *Request) (*Response, error) {
 		if !resp.Interim() {
 			break
 		}
-		due := time.Duration(n-interimBurst) * time.Second / interimRate
-		if n > interimBurst && time.Since(began) < due {
-			return nil, backendError(http.StatusBadGateway,
-				"the backend sends interim responses without end", nil)
+		if err := TooManyInterim(n, time.Since(began)); err != nil {
+			return nil, err
 		}
 		b.try.begun(false)
 		if r.Minor == 1 { // HTTP/1.0 knows no interim responses
@@ -79,7 +77,7 @@ func (b *Backend) readResponse(r *Request) (*Response, error) {
 			b.try.answer(false)
 			if err != nil {
 				r.Client.answered = resp.Status // a part of it, and nothing can follow that
-				return nil, clientGone(err)
+				return nil, ClientGone(err)
 			}
 			if resp.Status == http.StatusContinue {
 				r.goOn()
@@ -93,11 +91,25 @@ func (b *Backend) readResponse(r *Request) (*Response, error) {
 		return nil, io.EOF
 	}
 	if resp.Status == http.StatusSwitchingProtocols && !resp.Switches(&r.Request) {
-		return nil, backendError(http.StatusBadGateway,
-			"the backend changed the protocol unasked", nil)
+		return nil, ErrUnasked
 	}
 	b.response, b.try.status, b.readIdle = resp, resp.Status, b.settings.Idle
 	return resp, nil
+}
+
+// ErrUnasked is the error of a response 101 that nobody has asked for.
+var ErrUnasked = backendError(http.StatusBadGateway,
+	"the backend changed the protocol unasked", nil)
+
+// TooManyInterim returns the error of a backend whose n-th interim response to a
+// request has come, so long after the request, if that is too soon.
+func TooManyInterim(n int, after time.Duration) error {
+	due := time.Duration(n-interimBurst) * time.Second / interimRate
+	if n > interimBurst && after < due {
+		return backendError(http.StatusBadGateway,
+			"the backend sends interim responses without end", nil)
+	}
+	return nil
 }
 
 // Write is step 9: it writes the response to the client, header and body, as it
@@ -131,7 +143,7 @@ func (r *Response) write(c *Client) *Error {
 	}
 	c.closing = h.Connection == "close"
 	if !r.Dated() {
-		h.Date = httpDate()
+		h.Date = Date()
 	}
 	b.try.answer(true)
 	head := r.Append(buf[:0], out.out, h)
@@ -144,21 +156,21 @@ func (r *Response) write(c *Client) *Error {
 	_, err := c.Write(head)
 	headBuffers.Put(buf) // the body may take long
 	if err != nil {
-		return bodyError(err)
+		return BodyError(err)
 	}
 	switch {
 	case r.Status == http.StatusSwitchingProtocols:
 		return b.try.tunnel()
 	case c.marked:
 		if err := out.copy(&c.peer, &b.peer); err != nil {
-			return bodyError(err)
+			return BodyError(err)
 		}
 	default:
 		// The client takes the connection's end for the body's. Until that is
 		// whole, any end is a reset, even that of this process.
 		c.setReset(true)
 		if err := out.copy(&c.peer, &b.peer); err != nil {
-			return bodyError(err)
+			return BodyError(err)
 		}
 		c.setReset(false)
 	}

@@ -44,7 +44,7 @@ func (t *try) tunnel() *Error {
 		var err *Error
 		defer func() {
 			if p := recover(); p != nil {
-				err = panicError(p)
+				err = PanicError(p)
 			}
 			if err != nil {
 				stopBoth(client, backend)

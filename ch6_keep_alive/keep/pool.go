@@ -17,24 +17,16 @@ import (
 // over.
 const sweepPause = 1 * time.Second
 
-// hintMargin is how much earlier than it says a backend is taken to close an
-// idle connection. A request that is sent just then would be lost.
-const hintMargin = 1 * time.Second
-
 // Pool keeps idle connections to backends. For each backend they lie on a stack:
 // the one used last is taken first, so that those beyond what is needed grow old
 // and go. An idle connection costs its descriptor and no goroutine.
 type Pool struct {
-	app      *cli.App
-	slots    *workers.Slots
-	clients  waiting       // those that keep a connection without using it
-	last     func() bool   // is the place of a client that is answered needed?
-	size     int           // -keepalive
-	requests int           // -keepalive-requests
-	timeout  time.Duration // -keepalive-timeout
-	age      time.Duration // -keepalive-time
-	reuse    Reuse         // -reuse
-	most     int           // connections that there are descriptors for
+	*Limits
+	app     *cli.App
+	slots   *workers.Slots
+	clients waiting     // those that keep a connection without using it
+	last    func() bool // is the place of a client that is answered needed?
+	most    int         // connections that there are descriptors for
 
 	mu       sync.Mutex
 	idle     map[string][]idle // by the backend's address; the last is the one used last
@@ -99,7 +91,7 @@ func (p *Pool) connect(addr string, r *forward.Request) (*forward.Backend, error
 		return nil, err
 	}
 	p.fresh++
-	if p.size > 0 {
+	if p.Size > 0 {
 		b.Connection = "" // HTTP/1.1 keeps connections unless one says close
 	}
 	return b, nil
@@ -128,7 +120,7 @@ func (p *Pool) take(addr string, c *forward.Client) (one idle, ok bool) {
 	defer p.mu.Unlock()
 	all := p.idle[addr]
 	for i := len(all) - 1; i >= 0; i-- {
-		if one = all[i]; p.mayShare(one, c) {
+		if one = all[i]; p.MayShare(c.Requests, one.backend.Requests, one.owner == c) {
 			p.idle[addr] = slices.Delete(all, i, i+1)
 			return one, true
 		}
@@ -136,41 +128,17 @@ func (p *Pool) take(addr string, c *forward.Client) (one idle, ok bool) {
 	return idle{}, false
 }
 
-// mayShare reports whether the client's request may go over an idle connection
-// (-reuse). Only a client that has had an answer on its connection may repeat by
-// itself what is lost, so the first request is the one to be careful with.
-func (p *Pool) mayShare(one idle, c *forward.Client) bool {
-	switch p.reuse {
-	case Never:
-		return one.owner == c
-	case Safe:
-		return c.Requests > 1
-	case Aggressive:
-		return c.Requests > 1 || one.backend.Requests > 1
-	}
-	return true
-}
-
 // Put is step 10: it keeps the connection, if that can carry another request and
 // there is room for it, and closes it otherwise.
 func (p *Pool) Put(b *forward.Backend, r *forward.Request, log *narrate.Conn) {
 	ok, reason := b.Reusable()
-	now := time.Now()
-	end := b.Since.Add(p.age)
-	until := now.Add(p.timeout)
-	if hint, said := b.Timeout(); said {
-		until = earlier(until, now.Add(hint-hintMargin))
-	}
-	switch {
-	case !ok:
-	case b.Requests >= p.requests:
-		reason = "it has carried as many requests as it may (-keepalive-requests)"
-	case !end.After(now):
-		reason = "it is too old (-keepalive-time)"
-	case !until.After(now):
-		reason = "the backend will close it too soon (Keep-Alive)"
-	default:
-		reason = p.push(idle{b, r.Client, now, earlier(until, end)})
+	if ok {
+		now := time.Now()
+		hint, said := b.Timeout()
+		var until time.Time
+		if until, reason = p.Until(now, b.Since, b.Requests, hint, said); reason == "" {
+			reason = p.push(idle{b, r.Client, now, until})
+		}
 	}
 	if reason == "" {
 		log.Pool(b.Addr, narrate.Kept, "")
@@ -178,13 +146,6 @@ func (p *Pool) Put(b *forward.Backend, r *forward.Request, log *narrate.Conn) {
 	}
 	p.close(b)
 	log.Pool(b.Addr, narrate.Closed, reason)
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
 }
 
 // push puts a connection on its backend's stack. It returns why it did not, or "".
@@ -195,7 +156,7 @@ func (p *Pool) push(one idle) (reason string) {
 	switch {
 	case p.closed:
 		return "the proxy ends"
-	case len(p.idle[addr]) >= p.size:
+	case len(p.idle[addr]) >= p.Size:
 		return "enough are idle (-keepalive)"
 	case p.idle == nil:
 		p.idle = map[string][]idle{}
@@ -224,7 +185,7 @@ func (p *Pool) sweep() {
 func (p *Pool) sweepLater() {
 	if !p.sweeping {
 		p.sweeping = true
-		time.AfterFunc(min(sweepPause, p.timeout), p.sweep)
+		time.AfterFunc(min(sweepPause, p.Timeout), p.sweep)
 	}
 }
 
@@ -279,7 +240,7 @@ func (p *Pool) CloseIdle(addr string) {
 // be free.
 func (p *Pool) Leave(c *forward.Client) {
 	p.clients.wanted.Store(false)
-	if p.reuse == Never {
+	if p.Reuse == Never {
 		p.drop("its client has left", p.remove(func(one idle) bool { return one.owner == c })...)
 	}
 }
@@ -292,33 +253,16 @@ func (p *Pool) Tally() string {
 	return fmt.Sprintf("Backend connections: %d made; used again: %d", p.fresh, p.reused)
 }
 
-// Again reports whether a request that failed with err is to be sent once more,
-// over a fresh connection to the same backend. That is so if the backend closed
-// an idle connection just when the request was written: no byte of an answer
-// came, and either nothing had been sent, or the request may be processed twice
-// (RFC 9112, section 9.3.1; RFC 9110, section 9.2.2).
+// Again reports whether a request that failed with err is to be sent once more; see
+// RaceLost. Its body must still be there.
 func (p *Pool) Again(r *forward.Request, err error, log *narrate.Conn) bool {
-	if err == nil {
-		return false
-	}
 	var e *forward.Error
-	if !errors.As(err, &e) || !e.Stale || e.Answered {
+	if err == nil || !errors.As(err, &e) || !RaceLost(e, r.Method) {
 		return false
 	}
-	if ok, _ := r.Again(); !ok || e.Sent && !Idempotent(r) {
+	if ok, _ := r.Again(); !ok {
 		return false
 	}
 	log.Again()
 	return true
-}
-
-// Idempotent reports whether a request may be processed twice as well as once, so
-// that it may be repeated without being asked (RFC 9110, section 9.2.2; QUERY is
-// a safe method of its own RFC).
-func Idempotent(r *forward.Request) bool {
-	switch string(r.Method) {
-	case "GET", "HEAD", "OPTIONS", "TRACE", "QUERY", "PUT", "DELETE":
-		return true
-	}
-	return false
 }

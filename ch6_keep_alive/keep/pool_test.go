@@ -114,7 +114,7 @@ func TestOpenIsCounted(t *testing.T) {
 	p, log := newPool(t)
 	addr := listen(t)
 	r := the(2, log)
-	p.size = 2
+	p.Size = 2
 	var all []*forward.Backend
 	for range 5 {
 		all = append(all, fresh(t, p, addr, log))
@@ -141,7 +141,7 @@ func TestOpenIsCounted(t *testing.T) {
 func TestSweep(t *testing.T) {
 	p, log := newPool(t)
 	b := fresh(t, p, listen(t), log)
-	p.timeout = 20 * time.Millisecond
+	p.Timeout = 20 * time.Millisecond
 	p.Put(b, the(1, log), log)
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		p.mu.Lock()

@@ -137,7 +137,7 @@ func (t *Tries) may(e *forward.Error, named, later bool) bool {
 		why = "-retry-on does not name this failure"
 	case !whole:
 		why = gone
-	case e.Sent && !keep.Idempotent(t.request):
+	case e.Sent && !keep.Idempotent(t.request.Method):
 		why = string(t.request.Method) + " must not be done twice"
 	case e.Sent && later:
 		why = "the backend said when to come again (Retry-After)"

@@ -29,6 +29,7 @@ type Chapter struct {
 	Backends []string  // the default addresses of its backends; none: it forwards nothing
 	Serial   bool      // serves one client at a time
 	Forks    bool      // starts a process for each client
+	Raw      bool      // makes the system calls itself, without package net
 	Bound    string    // the flag that bounds how many it serves at once; "" if there is none
 	Modes    []Mode    // other ways to run it
 	After    int       // the chapter that it differs least from, if that is not the one before
@@ -70,7 +71,7 @@ var (
 // Chapters is the table, in the order of the book.
 var Chapters = []Chapter{
 	{
-		Number: 1, Dir: "ch1_base", Serial: true, C: base,
+		Number: 1, Dir: "ch1_base", Serial: true, Raw: true, C: base,
 		About:  "the socket calls themselves: accepts one client, prints what it says, closes",
 		Worker: "one client, nothing is forwarded",
 	},
@@ -132,6 +133,13 @@ var Chapters = []Chapter{
 		Worker:   "a goroutine for each connection, connections kept, backends chosen",
 		Backends: backends,
 		Gaps:     []*Gap{Stacks},
+	},
+	{
+		Number: 10, Dir: "ch10_event_loop", After: 4, Raw: true, Bound: "-max-conns",
+		About:    "a proxy that serves all clients with one thread, by epoll",
+		Worker:   "one thread for all connections",
+		Backends: backends,
+		Gaps:     []*Gap{FailedTry, DeadBackend},
 	},
 }
 

@@ -106,7 +106,7 @@ func startWith(addr string, c Config, lim limits) (*Server, error) {
 	}
 	if chapter, known := book.Find(c.Chapter); known {
 		c.Workers = cmp.Or(c.Workers, chapter.Worker)
-		c.Single, c.RawCalls = chapter.Serial, !chapter.Forwards()
+		c.Single, c.RawCalls = chapter.Serial, chapter.Raw
 		c.Keeps = chapter.Forwards() && !chapter.Has(book.OneRequest)
 	}
 	secret := make([]byte, 16)

@@ -23,7 +23,8 @@ type Sink func(Event)
 // Narrator hands the events of one program to its sinks and keeps the counts
 // of the summary. Its methods may be called from any goroutine.
 type Narrator struct {
-	Worker func() string // names the worker that calls it; nil: no name
+	Worker   func() string // names the worker that calls it; nil: no name
+	Unpaused bool          // slow motion may keep nobody waiting: see Conn.Due
 
 	level  Level
 	shows  func(conn uint64) bool // whether anybody sees a connection's worker; nil: yes
@@ -162,20 +163,21 @@ func (n *Narrator) Start(step Step, addr string) {
 type Conn struct {
 	ID uint64
 
-	n       *Narrator
-	worker  string
-	asked   bool      // the worker's name has been looked for
-	start   time.Time // when the connection was accepted
-	last    time.Time // when the step before ended
-	due     time.Time // slow motion: the next step is not told before
-	request int       // number of the request, 0 before the first
-	try     int       // of that request
-	backend string    // of that try; known only if somebody listens
-	serving bool      // it has begun and not ended
-	owed    bool      // and is counted as Owed, or the whole connection is
-	idle    bool      // the connection waits for the next one
-	began   time.Time // when the request began
-	status  int       // what the request before was answered with
+	n        *Narrator
+	worker   string
+	asked    bool      // the worker's name has been looked for
+	start    time.Time // when the connection was accepted
+	last     time.Time // when the step before ended
+	due      time.Time // slow motion: the next step is not told before
+	happened time.Time // when it happened, if it is told later
+	request  int       // number of the request, 0 before the first
+	try      int       // of that request
+	backend  string    // of that try; known only if somebody listens
+	serving  bool      // it has begun and not ended
+	owed     bool      // and is counted as Owed, or the whole connection is
+	idle     bool      // the connection waits for the next one
+	began    time.Time // when the request began
+	status   int       // what the request before was answered with
 }
 
 // Accept counts a new connection, narrates step 4 and returns its Conn.
@@ -212,6 +214,17 @@ func (n *Narrator) Resume(id uint64, accepted time.Time) *Conn {
 	n.begin()
 	return &Conn{ID: id, n: n, owed: true, start: accepted, last: time.Now(),
 		due: accepted.Add(n.Pause())}
+}
+
+// Due returns the time before which slow motion has no further step told, or the zero
+// time. It is for a program with Unpaused.
+func (c *Conn) Due() time.Time { return c.due }
+
+// Happened says that the step that is told next has happened now.
+func (c *Conn) Happened() {
+	if c.n.level != Off {
+		c.happened = time.Now()
+	}
 }
 
 // AcceptedAt returns when the connection was accepted; zero if nobody listens.
@@ -379,7 +392,10 @@ func (c *Conn) send(e Event) {
 		since = c.start
 	}
 	e.Elapsed = time.Since(since).Microseconds()
-	if !c.due.IsZero() {
+	if !c.happened.IsZero() {
+		e.Elapsed, c.happened = c.happened.Sub(since).Microseconds(), time.Time{}
+	}
+	if !c.due.IsZero() && !c.n.Unpaused {
 		time.Sleep(time.Until(c.due))
 	}
 	e.Time = time.Now()
@@ -401,10 +417,13 @@ func (c *Conn) send(e Event) {
 // work, whose time would pass unseen in the pause. After those the next step
 // happens at once, and is told when the pause is over.
 func (c *Conn) pause(e Event, pause time.Duration) {
-	switch e.Step {
-	case Accept, ForwardRequest:
+	switch {
+	case e.Step == Close: // there is no next step
+	case e.Step == Accept, e.Step == ForwardRequest:
 		c.due = e.Time.Add(pause)
-	case Close: // there is no next step
+	case c.n.Unpaused:
+		c.due = e.Time.Add(pause)
+		c.last = c.due
 	default:
 		time.Sleep(pause)
 		c.last = time.Now()

@@ -314,7 +314,8 @@ func TestStylesDiffer(t *testing.T) {
 		r.Contestants = append(r.Contestants, &contestant{ID: id})
 	}
 	r.Contestants = append(r.Contestants, &contestant{ID: "ch6"}, &contestant{ID: "ch7"},
-		&contestant{ID: "ch8"}, &contestant{ID: "ch9"})
+		&contestant{ID: "ch8"}, &contestant{ID: "ch9"},
+		&contestant{ID: "ch10"})
 	for i, a := range r.Contestants {
 		for _, b := range r.Contestants[:i] {
 			if cmp.Equal(r.style(a.ID), r.style(b.ID)) {
@@ -407,5 +408,20 @@ func TestWriteDocs(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "img", "bench-cpu.svg")); err != nil {
 		t.Error(err)
+	}
+}
+
+// The page of the loops has the columns that matter there, and the CPU's ratio.
+func TestNarrowTable(t *testing.T) {
+	w := &cell{ID: "b64", Workload: "b", Title: "T"}
+	r := &results{Cells: []*cell{w}}
+	half := 0.5
+	r.Rows = []*row{{Cell: "b64", Contestant: "ch10", RPS: stat.Of(1), CPU: stat.Of(2),
+		P99: stat.Of(3000), CPUUser: stat.Of(0.5), CPUSystem: stat.Of(1.5), RatioCPU: &half}}
+	got := r.table(w).only(loopColumns)
+	want := &table{Title: "T", Head: loopColumns,
+		Rows: [][]string{{"ch10", "1.00", "3.00", "2.00", "0.50×", "0.50", "1.50", "0", ""}}}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-want +got\n%s", d)
 	}
 }

@@ -56,7 +56,8 @@ func TestBusyRoundsAreDiscarded(t *testing.T) {
 	}
 	var out bytes.Buffer
 	r.print(&out)
-	for _, say := range []string{"machine busy in 2 of 2 rounds", "3 of 7 measurements are discarded"} {
+	for _, say := range []string{"machine busy in 2 of 2 rounds",
+		"3 of 7 measurements are discarded"} {
 		if !strings.Contains(out.String(), say) {
 			t.Errorf("%q is not in\n%s", say, &out)
 		}

@@ -22,8 +22,8 @@ import (
 const (
 	docsPage = "models_compared.md"
 	loopPage = "ch10_event_loop.md"
-	// syscallsBlock is the table of -syscalls; other runs leave it alone.
-	syscallsBlock = "syscalls"
+	// The tables of -syscalls, -profile and -techniques. Each run leaves the others' alone.
+	syscallsBlock, profileBlock, techniquesBlock = "syscalls", "profile", "techniques"
 )
 
 var docsBlock = regexp.MustCompile(`(?s)(<!-- bench ([a-z0-9]+) -->\n).*?(<!-- /bench -->)`)
@@ -48,8 +48,9 @@ func (r *results) writeDocs(dir, name string) error {
 	}
 	var missing []string
 	text = fillBlocks(text, func(name string) string {
-		body := r.docsTable(name)
-		if body == "" && name != syscallsBlock {
+		body := r.docsTable(name, page == filepath.Join(dir, loopPage))
+		if body == "" && name != syscallsBlock && name != profileBlock &&
+			name != techniquesBlock {
 			missing = append(missing, name)
 		}
 		return body
@@ -59,6 +60,24 @@ func (r *results) writeDocs(dir, name string) error {
 			strings.Join(missing, ", "))
 	}
 	return os.WriteFile(page, text, 0o644)
+}
+
+// fillBlock writes one table into the page of the loops, if -docs says so.
+func (b *bench) fillBlock(block string, lines [][]string) error {
+	if b.o.docs == "" {
+		return nil
+	}
+	page := filepath.Join(b.o.docs, loopPage)
+	text, err := os.ReadFile(page)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(page, fillBlocks(text, func(name string) string {
+		if name != block {
+			return ""
+		}
+		return markdown(lines, len(lines[0])-1)
+	}), 0o644)
 }
 
 // fillBlocks writes a page's blocks anew, but for those that body has no text for.
@@ -73,7 +92,13 @@ func fillBlocks(text []byte, body func(name string) string) []byte {
 	})
 }
 
-func (r *results) docsTable(name string) string {
+// loopColumns are what the page of the loops shows.
+var loopColumns = []string{"proxy", "requests/s", "p99 ms", "CPU µs/request", "ratio", "user",
+	"system", "failed", "remarks"}
+
+// docsTable is what stands in a block, "" if the run has it not. A narrow one has
+// loopColumns only.
+func (r *results) docsTable(name string, narrow bool) string {
 	switch name {
 	case "machine":
 		return r.docsMachine()
@@ -102,6 +127,9 @@ func (r *results) docsTable(name string) string {
 			if len(t.Rows) == 0 {
 				return ""
 			}
+			if narrow {
+				t = t.only(loopColumns)
+			}
 			note := ""
 			if t.Note != "" {
 				note = "\n" + t.Note + "\n"
@@ -114,10 +142,14 @@ func (r *results) docsTable(name string) string {
 
 func (r *results) docsMachine() string {
 	m := r.Machine
+	beside := ""
+	if r.OtherCPU.Median > busyShare {
+		beside = "Other programs used " + m["used by others meanwhile"] + " meanwhile.\n"
+	}
 	return fmt.Sprintf("%s. %s virtual cores (%s), %s of memory, Linux %s, %s.\n"+
-		"Medians of %d rounds, `%s`.\nBackend: %s.\n", r.Started.Format("2 January 2006"),
-		m["cores"], m["cpu"],
-		m["memory"], m["kernel"], m["go"], r.Rounds, plainCommand(r.Command), r.Backend)
+		"Medians of %d rounds, `%s`.\nBackend: %s.\n%s", r.Started.Format("2 January 2006"),
+		m["cores"], m["cpu"], m["memory"], m["kernel"], m["go"], r.Rounds,
+		plainCommand(r.Command), r.Backend, beside)
 }
 
 var (

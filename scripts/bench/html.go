@@ -9,6 +9,7 @@ import (
 	"html/template"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"reverseproxy/scripts/bench/plots"
@@ -36,6 +37,23 @@ type table struct {
 	Rows        [][]string
 }
 
+// only is the table with these columns; of two of a name, the last.
+func (t *table) only(heads []string) *table {
+	keep := func(line []string) (kept []string) {
+		for i, h := range t.Head {
+			if slices.Contains(heads, h) && !slices.Contains(t.Head[i+1:], h) {
+				kept = append(kept, line[i])
+			}
+		}
+		return kept
+	}
+	narrow := &table{Title: t.Title, Note: t.Note, Head: keep(t.Head)}
+	for _, row := range t.Rows {
+		narrow.Rows = append(narrow.Rows, keep(row))
+	}
+	return narrow
+}
+
 // sections says which workloads and which pictures belong together.
 var sections = []struct{ workloads, pictures, title, text string }{
 	{"a", "bench-throughput bench-latency bench-cpu.", "One request a connection",
@@ -50,8 +68,8 @@ var sections = []struct{ workloads, pictures, title, text string }{
 			"(no coordinated omission)."},
 	{"b", "bench-cpu-keepalive", "Keep-alive",
 		"Clients keep their connections. What closes after each request takes no part. The null " +
-			"relay moves the same bytes and reads none: a proxy on an event loop that needs little " +
-			"more needs little for HTTP. System time is the kernel's work for the proxy, user " +
+			"relay moves the same bytes and reads none: what a proxy on an event loop needs " +
+			"beyond it, it needs for HTTP. System time is the kernel's work for the proxy, user " +
 			"time its own."},
 	{"c", "bench-timelines", "Eight clients at once",
 		"All eight connect at the same moment; the backend takes 200 ms for each. One client at " +

@@ -37,6 +37,8 @@ type options struct {
 	selfcheck bool
 	loop      bool
 	syscalls  bool
+	profiles  bool
+	tricks    bool
 	list      bool
 	from      string
 	docs      string
@@ -44,7 +46,10 @@ type options struct {
 }
 
 // loopsOnly are the contestants of -loop and -syscalls.
-const loopsOnly = `^(ch6|ch10|nginx|HAProxy|null-relay)$`
+const (
+	loopsOnly    = `^(ch6|ch10|nginx|HAProxy|null-relay)$`
+	profiledOnly = `^(ch4|ch6|ch10|nginx|HAProxy)$` // of -profile
+)
 
 func parse(args []string) (*options, error) {
 	o := &options{}
@@ -63,9 +68,13 @@ func parse(args []string) (*options, error) {
 	fs.Float64Var(&o.rate, "rate", 2000, "requests a `second` of workload r")
 	fs.BoolVar(&o.selfcheck, "selfcheck", false, "compare the load generator with wrk, and end")
 	fs.BoolVar(&o.loop, "loop", false, "race the event loops only: ch10, nginx, HAProxy and the "+
-		"null relay, with ch6 beside them; 5 rounds of workloads a and b")
+		"null relay, with ch6 beside them; 5 rounds of a and b, 64 and 256 clients")
 	fs.BoolVar(&o.syscalls, "syscalls", false,
 		"count the system calls a request of the same (strace), and end")
+	fs.BoolVar(&o.profiles, "profile", false,
+		"show where the CPU time of ch4, ch6, ch10, nginx and HAProxy goes (perf), and end")
+	fs.BoolVar(&o.tricks, "techniques", false,
+		"compare ch10 with itself without one of its techniques: 5 rounds")
 	fs.StringVar(&o.from, "from", "",
 		"measure nothing; make the report of this results.json `file` anew")
 	fs.StringVar(&o.docs, "docs", "",
@@ -86,6 +95,8 @@ func parse(args []string) (*options, error) {
 	var err error
 	if *only == "" && (o.loop || o.syscalls) {
 		*only = loopsOnly
+	} else if *only == "" && o.profiles {
+		*only = profiledOnly
 	}
 	if o.only, err = regexp.Compile(*only); err != nil {
 		return nil, fmt.Errorf("-only: %w", err)
@@ -117,7 +128,7 @@ func (o *options) defaults() {
 		if o.quick {
 			o.rounds = 1
 		}
-		if o.loop {
+		if o.loop || o.tricks {
 			o.rounds = 5
 		}
 	}
@@ -125,6 +136,9 @@ func (o *options) defaults() {
 		o.workloads = allWorkloads
 		if o.loop {
 			o.workloads = "ab"
+		}
+		if o.tricks {
+			o.workloads = "abe"
 		}
 	}
 	if o.budget <= 0 {
@@ -191,6 +205,9 @@ func run(ctx context.Context, o *options) error {
 	}
 	if o.syscalls {
 		return b.syscalls(ctx)
+	}
+	if o.profiles {
+		return b.profile(ctx)
 	}
 	b.measure(ctx)
 	return b.report(ctx.Err() != nil)

@@ -114,6 +114,9 @@ func (b *bench) prepare(ctx context.Context) error {
 	all = append(all, b.chapters()...)
 	all = append(all, b.originals()...)
 	all = append(all, b.references()...)
+	if b.o.tricks {
+		all = b.techniques()
+	}
 	var chosen []*contestant
 	for _, c := range all {
 		if b.o.only.MatchString(c.ID) {
@@ -128,6 +131,9 @@ func (b *bench) prepare(ctx context.Context) error {
 		chosen = b.build(chosen)
 	}
 	b.contestants, b.cells = chosen, b.o.cells()
+	if b.o.tricks {
+		b.cells = onlyTechniqueCells(b.cells)
+	}
 	b.plan()
 	return nil
 }

@@ -15,6 +15,9 @@ func (b *bench) report(interrupted bool) error {
 	b.progress("writing the report")
 	fmt.Println()
 	r := b.collect(interrupted)
+	if b.o.tricks {
+		return b.printTechniques(r)
+	}
 	r.print(os.Stdout)
 	if err := r.write(b.o.out); err != nil {
 		return err

@@ -199,9 +199,10 @@ func failureNote(m map[string]int64) string {
 }
 
 // ratios compares every row of a cell with one of them: the C program with
-// threads where it takes part, else httputil; a body with no proxy at all.
+// threads where it takes part, else httputil, no proxy at all or the floor; a body with
+// no proxy at all.
 func ratios(w *cell, block []*row) {
-	want := []string{"C-threaded", "httputil", "straight"}
+	want := []string{"C-threaded", "httputil", "straight", nullRelay}
 	if w.Workload == "e" {
 		want = []string{"straight"}
 	}

@@ -67,20 +67,7 @@ func (b *bench) syscalls(ctx context.Context) error {
 	}
 	fmt.Printf("\n\nSystem calls a request, keep-alive, %d clients\n", tracedClients)
 	printTable(os.Stdout, lines)
-	if b.o.docs == "" {
-		return nil
-	}
-	page := filepath.Join(b.o.docs, loopPage)
-	text, err := os.ReadFile(page)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(page, fillBlocks(text, func(name string) string {
-		if name != syscallsBlock {
-			return "" // another run's
-		}
-		return markdown(lines, len(lines[0])-1)
-	}), 0o644)
+	return b.fillBlock(syscallsBlock, lines)
 }
 
 // perRequest counts a contestant's calls a request. It takes the difference of a long

@@ -102,7 +102,7 @@ func (c *cell) fill(limit int) {
 func (o *options) closedLoops(limit int) []*cell {
 	var all []*cell
 	for _, n := range []int{1, 8, 64, 256} {
-		if o.quick && (n == 8 || n == 256) {
+		if o.quick && (n == 8 || n == 256) || o.loop && n < 64 {
 			continue
 		}
 		c := &cell{ID: "a" + itoa(int64(n)), Workload: "a", Clients: n, share: 1, fixed: 50,

@@ -5,6 +5,28 @@ import (
 	"math"
 )
 
+// connection is what comes before chapter 1: two programs and the kernel between.
+func connection() *drawing {
+	d := &drawing{height: 322, title: "Two programs, and the kernel that keeps their connection"}
+	d.box(12, 12, 196, 106, "other")
+	d.name(26, 38, "process: curl")
+	d.box(56, 58, 108, 44, "empty", "5: a socket")
+	d.box(310, 12, 318, 106, "program")
+	d.name(324, 38, "process: ch1_base")
+	d.box(324, 58, 130, 44, "empty", "7: listens")
+	d.box(464, 58, 150, 44, "empty", "8: this client")
+	d.note(325, 163, 0.5, "system calls: socket, connect, accept, read, write")
+	d.box(12, 200, 616, 110, "kernel")
+	d.name(178, 226, "the kernel keeps the connection")
+	d.box(40, 240, 140, 52, "other", "port 53054")
+	d.box(464, 240, 150, 52, "program", "port 8080")
+	d.both("new", point{180, 266}, point{462, 266})
+	d.note(321, 258, 0.5, "TCP, on 127.0.0.1 (localhost)")
+	d.arrow("", point{110, 102}, point{110, 238})
+	d.arrow("", point{539, 102}, point{539, 238})
+	return d
+}
+
 // queue is chapter 1: the listening socket, its queue, and a client's own socket.
 func queue() *drawing {
 	d := &drawing{height: 330, title: "A listening socket, its queue, and one client's socket"}

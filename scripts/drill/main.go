@@ -43,6 +43,7 @@ func main() {
 // options are the flags of the command.
 type options struct {
 	pool, dead, storm    bool
+	slow                 bool
 	requests, clients    int
 	rate                 int
 	cmd, proxy, backends string
@@ -69,6 +70,7 @@ func (o *options) flags(stderr io.Writer) *flag.FlagSet {
 	fs.BoolVar(&o.pool, "pool", false, "")
 	fs.BoolVar(&o.dead, "dead", false, "")
 	fs.BoolVar(&o.storm, "storm", false, "")
+	fs.BoolVar(&o.slow, "slow", false, "")
 	fs.IntVar(&o.requests, "requests", 1_000_000, "with -pool: `number` of requests")
 	fs.IntVar(&o.clients, "clients", 64, "with -pool: `number` of clients")
 	fs.IntVar(&o.rate, "rate", 300, "with -dead: `requests` a second")
@@ -127,6 +129,9 @@ const about = `-pool   A million requests of 64 clients over connections that ar
         one after another; all three stand still from 5 to 7 s. The same flags;
         clients give up after 4 s, which no backend is told. Goodput is the share
         of requests that get whole answers.
+-slow   GETs at 60 a second for 8 s, before three backends that work on one
+        request at a time, of which the third takes 100 ms and the others 10 ms.
+        Chapter 9 is drilled with each of its algorithms.
 `
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -174,17 +179,26 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func (o *options) drill() (d func(context.Context, []*subject, progress) (*report, error),
 	chapters []string, err error) {
 	folder := func(n int) string { return "./" + book.Of(n).Dir }
-	switch {
-	case o.rate < 1 || o.requests < 1 || o.clients < 1:
+	if o.rate < 1 || o.requests < 1 || o.clients < 1 {
 		return nil, nil, errors.New("-rate, -requests and -clients must be 1 or more")
-	case o.pool && !o.dead && !o.storm:
+	}
+	asked := 0
+	for _, it := range []bool{o.pool, o.dead, o.storm, o.slow} {
+		if it {
+			asked++
+		}
+	}
+	switch {
+	case asked != 1:
+		return nil, nil, errors.New("one of -pool, -dead, -storm and -slow")
+	case o.pool:
 		return o.drillPool, []string{folder(6), folder(7)}, nil
-	case o.dead && !o.pool && !o.storm:
+	case o.dead:
 		return o.drillDead, []string{folder(5), folder(6), folder(7), folder(8)}, nil
-	case o.storm && !o.pool && !o.dead:
+	case o.storm:
 		return o.drillStorm, []string{folder(7) + " -retry-budget 0", folder(7)}, nil
 	}
-	return nil, nil, errors.New("one of -pool, -dead and -storm")
+	return o.drillSlow, slowSubjects(), nil
 }
 
 // subjects finds out which proxies are meant.

@@ -21,7 +21,8 @@ func TestUsage(t *testing.T) {
 		say  string
 	}{
 		{"-h", exitOK, "-storm  GETs at"},
-		{"", exitUsage, "one of -pool, -dead and -storm"},
+		{"-h", exitOK, "-slow   GETs at"},
+		{"", exitUsage, "one of -pool, -dead, -storm and -slow"},
 		{"-pool -dead", exitUsage, "one of"},
 		{"-pool -requests 0", exitUsage, "1 or more"},
 		{"-pool ./nowhere", exitUsage, "is no directory"},

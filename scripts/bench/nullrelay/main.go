@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log"
 	"net"
+	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -38,6 +39,8 @@ type side struct {
 }
 
 type relay struct {
+	file    *os.File // it owns server's descriptor
+	server  int
 	poll    *rawsock.Poller
 	backend rawsock.Addr
 	sides   []*side // by descriptor
@@ -49,43 +52,41 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:8080", "`address` to listen on")
 	backend := flag.String("backend", "127.0.0.1:8000", "`address` of the backend")
 	flag.Parse()
-	if err := run(*listen, *backend); err != nil {
+	r, err := start(*listen, *backend)
+	if err != nil {
 		log.Fatal("nullrelay: ", err)
 	}
+	runtime.LockOSThread()
+	r.loop()
 }
 
-func run(listen, backend string) error {
+// start makes a relay that listens.
+func start(listen, backend string) (*relay, error) {
 	to, err := net.ResolveTCPAddr("tcp4", backend)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ln, err := net.Listen("tcp4", listen)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	file, err := ln.(*net.TCPListener).File()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	server := int(file.Fd()) // which has made it blocking
-	if err := unix.SetNonblock(server, true); err != nil {
-		return err
+	r := &relay{file: file, server: int(file.Fd()), backend: rawsock.NewAddr([4]byte(to.IP.To4()), to.Port)}
+	if err := unix.SetNonblock(r.server, true); err != nil { // Fd has made it blocking
+		return nil, err
 	}
-	r := &relay{backend: rawsock.NewAddr([4]byte(to.IP.To4()), to.Port)}
 	if r.poll, err = rawsock.NewPoller(); err != nil {
-		return err
+		return nil, err
 	}
-	if err := r.poll.Add(server, rawsock.In, int32(server), -1); err != nil {
-		return err
-	}
-	runtime.LockOSThread()
 	fmt.Println("Ready on", ln.Addr())
-	r.loop(server)
-	return file.Close()
+	return r, r.poll.Add(r.server, rawsock.In, int32(r.server), -1)
 }
 
 // loop serves until the process ends.
-func (r *relay) loop(server int) {
+func (r *relay) loop() {
 	events := make([]rawsock.Event, eventsAtOnce)
 	for {
 		n := r.poll.Wait(events, 0)
@@ -94,7 +95,7 @@ func (r *relay) loop(server int) {
 		}
 		for _, e := range events[:n] {
 			if e.Pad < 0 {
-				r.accept(server)
+				r.accept()
 			} else if s := r.sides[e.Fd]; s != nil && s.pair == e.Pad {
 				s.readable = s.readable || e.Events&^rawsock.Out != 0
 				s.writable = s.writable || e.Events&^rawsock.In != 0
@@ -108,9 +109,9 @@ func (r *relay) loop(server int) {
 }
 
 // accept takes all clients that wait, each with a backend connection of its own.
-func (r *relay) accept(server int) {
+func (r *relay) accept() {
 	for {
-		fd, err := rawsock.Accept(server)
+		fd, err := rawsock.Accept(r.server)
 		if err != nil {
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	xfont "golang.org/x/image/font"
@@ -107,7 +108,7 @@ func (f *Figure) SVG() []byte {
 }
 
 // compact names the font once, for all: a viewer without Liberation Sans takes
-// one of the same widths. What is the default anyway goes.
+// one of the same widths. What is the default anyway goes, and a dark mode comes.
 func compact(svg []byte) []byte {
 	for _, r := range [][2]string{
 		{"font-family:Liberation Sans;", ""}, {"font-variant:normal;", ""},
@@ -117,8 +118,14 @@ func compact(svg []byte) []byte {
 	} {
 		svg = bytes.ReplaceAll(svg, []byte(r[0]), []byte(r[1]))
 	}
-	return svg
+	head, body, _ := bytes.Cut(svg, []byte("<g "))
+	return slices.Concat(head, []byte(darkStyle+"\n<g "), body)
 }
+
+// darkStyle turns a picture's lightness round where the reader wants it dark; turning
+// the hues back leaves each colour what it was.
+const darkStyle = "<style>@media (prefers-color-scheme:dark)" +
+	"{svg{filter:invert(.91) hue-rotate(180deg)}}</style>"
 
 // Inline is the SVG without the XML declaration, to stand inside HTML.
 func (f *Figure) Inline() string {

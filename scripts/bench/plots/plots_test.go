@@ -92,6 +92,8 @@ func figures(t *testing.T) []*Figure {
 					Hi: 5000}})),
 		must(Timelines("times", "Times", "alt",
 			[]Panel{{"ch2", []Bar{{0.1, 0.4, 0.6, 0.7, 9}, {nan, nan, nan, nan, 1}}}})),
+		must(Shares("shares", "Shares", "alt", Axis{Label: "ms"}, []string{"one", "two"},
+			[]Parts{{"ch4", []float64{.4, .6}, 20}, {"ch5", []float64{0, 1}, 20}})),
 		must(Stack("stack", "Stack", "alt", 64, []Band{{5, 10, "dead"}},
 			[]Strip{{"ch4", []Series{s}}, {"ch5", []Series{s, {Name: "empty"}}}})),
 	}

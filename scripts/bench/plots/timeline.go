@@ -27,20 +27,14 @@ type Panel struct {
 	Bars []Bar
 }
 
-// Part is one kind of waiting, as the legend names it.
-type part struct {
-	name  string
-	color color.Color
-}
+// The kinds of waiting, as the legend names them.
+var (
+	waits = []string{"connecting", "waiting in the backlog", "waiting for the backend",
+		"receiving"}
+	waitColors = []color.Color{Vermilion, color.RGBA{0xC4, 0xC4, 0xC4, 255}, Blue, Black}
+)
 
-var parts = [4]part{
-	{"connecting", Vermilion},
-	{"waiting in the backlog", color.RGBA{0xC4, 0xC4, 0xC4, 255}},
-	{"waiting for the backend", Blue},
-	{"receiving", Black},
-}
-
-// segments cuts a bar into the four parts: start and end of each, in seconds.
+// segments cuts a bar into the four kinds: start and end of each, in seconds.
 func (b Bar) segments() [4][2]float64 {
 	last := b.GaveUp
 	if !math.IsNaN(b.Done) {
@@ -87,7 +81,7 @@ func Timelines(name, title, alt string, panels []Panel) (*Figure, error) {
 			top := c.Max.Y
 			c.FillText(centred(face(titleSize, true)), vg.Point{X: (c.Min.X + c.Max.X) / 2, Y: top},
 				title)
-			drawParts(c, top-44)
+			drawLegend(c, top-44, waits, waitColors)
 			w := c.Size().X / panelCols
 			for i, p := range panels {
 				x := c.Min.X + vg.Length(i%panelCols)*w
@@ -100,19 +94,19 @@ func Timelines(name, title, alt string, panels []Panel) (*Figure, error) {
 		}}, nil
 }
 
-// drawParts draws the legend in one row.
-func drawParts(c draw.Canvas, y vg.Length) {
+// drawLegend draws a legend in one row.
+func drawLegend(c draw.Canvas, y vg.Length, names []string, colors []color.Color) {
 	sty := face(legendSize, false)
 	sty.YAlign = draw.YCenter
 	total := vg.Length(0)
-	for _, p := range parts {
-		total += 34 + sty.Width(p.name) + 26
+	for _, name := range names {
+		total += 34 + sty.Width(name) + 26
 	}
 	x := c.Min.X + (c.Size().X-total)/2
-	for _, p := range parts {
-		fill(c, p.color, x, y-7, x+26, y+7)
-		c.FillText(sty, vg.Point{X: x + 34, Y: y}, p.name)
-		x += 34 + sty.Width(p.name) + 26
+	for i, name := range names {
+		fill(c, colors[i], x, y-7, x+26, y+7)
+		c.FillText(sty, vg.Point{X: x + 34, Y: y}, name)
+		x += 34 + sty.Width(name) + 26
 	}
 }
 
@@ -166,7 +160,7 @@ func (bp barPlot) Plot(c draw.Canvas, p *plot.Plot) {
 			if k == 3 { // a small answer comes at once: make it visible
 				x1 = max(x1, x0+2)
 			}
-			fill(c, parts[k].color, x0, y0, x1, y1)
+			fill(c, waitColors[k], x0, y0, x1, y1)
 		}
 	}
 }

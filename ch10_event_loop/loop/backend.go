@@ -1,0 +1,173 @@
+//go:build linux
+
+package loop
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reverseproxy/ch2_basic_proxy/forward"
+	"reverseproxy/ch2_basic_proxy/http1"
+)
+
+// dialPause is how long is waited before another look for a free descriptor or port.
+const dialPause = 10 * time.Millisecond
+
+// A backend is a connection to a backend.
+type backend struct {
+	socket
+	addr       string        // host:port
+	owner      *Conn         // whose it is, or was
+	since      time.Duration // when it was made, since the loop's start
+	requests   int           // that it has carried
+	connecting bool          // the handshake is not complete
+
+	wrote  bool  // a byte of the request has been written
+	heard  bool  // a byte of the response has come
+	broken error // why the request's header could not be written
+	whole  bool  // the response has been read to its end
+	size   int64 // bytes that step 7 has written
+}
+
+// newBackend begins a connection to the backend at addr, for c's request.
+func (l *Loop) newBackend(addr string, c *Conn) *backend {
+	b := &backend{addr: addr, owner: c, since: l.nano, connecting: true}
+	b.init(l, -1)
+	b.readBy, b.fixed = l.nano+l.settings.Connect, true
+	l.pool.open++
+	return b
+}
+
+// connect goes on with the handshake: errWait if it is not complete.
+func (b *backend) connect() error {
+	l := b.loop
+	if b.fd < 0 {
+		switch err := b.dial(); {
+		case forward.Exhausted(err) && l.nano < b.readBy:
+			// Without a free descriptor or port it waits for one. The client's socket
+			// has the deadline: this one has none yet.
+			l.pool.oldest()
+			b.owner.client.restBy = l.nano + dialPause
+			l.timers.set(&b.owner.client)
+			return errWait
+		case err != nil:
+			return err
+		}
+		l.timers.set(&b.socket)
+	}
+	switch {
+	case b.writable:
+		b.connecting = false
+		b.by(0)
+		e, err := unix.GetsockoptInt(b.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && e != 0 {
+			err = unix.Errno(e)
+		}
+		return err
+	case b.late():
+		return errLate
+	}
+	return errWait
+}
+
+// dial makes a socket and has the kernel begin the handshake.
+func (b *backend) dial() error {
+	sa, family, err := sockaddr(b.addr)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	// No waiting for more to send (Nagle's algorithm): what is written is complete.
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	for err = unix.EINTR; err == unix.EINTR; {
+		err = unix.Connect(fd, sa)
+	}
+	if err != nil && err != unix.EINPROGRESS {
+		unix.Close(fd)
+		return err
+	}
+	b.fd, b.backend, b.conn = fd, b, b.owner
+	if err := b.loop.register(&b.socket); err != nil {
+		return err
+	}
+	return nil
+}
+
+// begin makes the connection carry a request.
+func (b *backend) begin() {
+	b.requests++
+	b.wrote, b.heard, b.whole, b.broken = false, false, false, nil
+	b.sent = 0
+	b.by(0)
+}
+
+// reusable reports whether the connection can carry another request, and if not, why
+// (RFC 9112, section 9.3): request and response must have been passed on to their
+// ends, and nothing more may have come.
+func (c *Conn) reusable(b *backend) (ok bool, reason string) {
+	x := c.x
+	r := &x.response
+	switch {
+	case !x.forwarded:
+		return true, "" // it has not been used
+	case b.broken != nil:
+		return false, "it broke while the request was written"
+	case c.given && !b.whole:
+		return false, "its request was given up"
+	case !b.whole:
+		return false, "its response was not read to the end"
+	case !x.complete:
+		return false, "it answered before it had the whole request"
+	case c.given:
+		return false, "the client left just then"
+	case x.request.Upgrade != nil:
+		return false, "it was asked to change the protocol"
+	case r.Framing == http1.UntilClose:
+		return false, "its response ends with the connection"
+	case r.Close:
+		return false, "it said close"
+	case r.Minor == 0 && !r.KeepAlive:
+		return false, "it speaks HTTP/1.0, and did not offer to stay"
+	case len(b.held()) > 0:
+		return false, "it sent more than its response"
+	}
+	return true, ""
+}
+
+// sockaddr returns an address as the kernel takes it.
+func sockaddr(addr string) (unix.Sockaddr, int, error) {
+	ap, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		a, err := net.ResolveTCPAddr("tcp", addr)
+		if err != nil {
+			return nil, 0, err
+		}
+		ap = a.AddrPort()
+	}
+	if !ap.Addr().IsValid() { // ":8080"
+		ap = netip.AddrPortFrom(netip.IPv6Unspecified(), ap.Port())
+	}
+	if ip := ap.Addr().Unmap(); ip.Is4() {
+		return &unix.SockaddrInet4{Port: int(ap.Port()), Addr: ip.As4()}, unix.AF_INET, nil
+	}
+	sa := &unix.SockaddrInet6{Port: int(ap.Port()), Addr: ap.Addr().As16()}
+	if zone := ap.Addr().Zone(); zone != "" {
+		n, err := strconv.Atoi(zone)
+		if ifi, e := net.InterfaceByName(zone); e == nil {
+			n, err = ifi.Index, nil
+		}
+		if err != nil {
+			return nil, 0, fmt.Errorf("%s: no such interface", zone)
+		}
+		sa.ZoneId = uint32(n)
+	}
+	return sa, unix.AF_INET6, nil
+}

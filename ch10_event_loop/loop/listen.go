@@ -1,0 +1,80 @@
+//go:build linux
+
+package loop
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"reverseproxy/internal/narrate"
+)
+
+// backlog is how many clients may wait in a queue; the kernel has a limit of its own
+// (net.core.somaxconn), and takes the smaller.
+const backlog = 65535
+
+// Listen is steps 1–3: it makes a listening socket for each loop. Several share the
+// address by SO_REUSEPORT, as nginx's workers can: each has a queue of its own, and the
+// kernel puts a new client into one of them by a hash of its address and port.
+func Listen(s *Settings) (servers []int, err error) {
+	s.app.Log.Unpaused = true
+	addr := s.app.Listen
+	for i := range s.Loops {
+		// With SO_REUSEPORT another program's socket there would be no error. So the
+		// first is bound without it, and given it only then.
+		server, bound, err := listen(addr, i > 0, s.Loops > 1)
+		if err != nil {
+			return nil, err
+		}
+		addr = bound // where -listen says port 0, all get the same
+		servers = append(servers, server)
+	}
+	return servers, nil
+}
+
+func listen(addr string, reuse, shared bool) (server int, bound string, err error) {
+	sa, family, err := sockaddr(addr)
+	if err != nil {
+		return 0, "", err
+	}
+	kind := unix.SOCK_STREAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
+	if server, err = unix.Socket(family, kind, 0); err != nil {
+		return 0, "", os.NewSyscallError("socket", err)
+	}
+	// Clients inherit TCP_NODELAY from the socket that they came to.
+	unix.SetsockoptInt(server, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	unix.SetsockoptInt(server, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if reuse {
+		unix.SetsockoptInt(server, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	}
+	if err := unix.Bind(server, sa); err != nil {
+		return 0, "", os.NewSyscallError("bind", err)
+	}
+	if shared {
+		unix.SetsockoptInt(server, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	}
+	if err := unix.Listen(server, backlog); err != nil {
+		return 0, "", os.NewSyscallError("listen", err)
+	}
+	return server, localAddr(server), nil
+}
+
+// localAddr returns the address that a socket is bound to.
+func localAddr(fd int) string {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return "?"
+	}
+	return addrPort(sa).String()
+}
+
+// Ready narrates steps 1–3 and says that clients may come.
+func (s *Settings) Ready(servers []int) {
+	addr := localAddr(servers[0])
+	s.app.Log.Start(narrate.Socket, "")
+	s.app.Log.Start(narrate.Bind, addr)
+	s.app.Log.Start(narrate.Listen, "")
+	s.app.AtEnd(s.Tally)
+	s.app.ReadyAt(addr)
+}

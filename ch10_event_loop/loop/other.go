@@ -1,0 +1,4 @@
+//go:build !linux
+
+// Package loop is for Linux only: it is built on epoll.
+package loop

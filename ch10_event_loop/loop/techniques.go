@@ -1,0 +1,58 @@
+//go:build linux
+
+package loop
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Techniques are what makes the loop fast beside being one. Each can be left out, to
+// see what it brings; docs/ch10_event_loop.md has a table.
+type Techniques struct {
+	ShortRead bool // a read that brings less than it could is the last until more is told of
+	Batch     bool // all clients in the queue are accepted, not one at a time
+	Raw       bool // the Go runtime is not told of calls that do not wait
+	PollFirst bool // epoll_wait waits only if a look without waiting finds nothing
+	Join      bool // a header and what is there of its body are one write
+	Splice    bool // a long body stays in the kernel
+
+	all []technique
+}
+
+type technique struct {
+	name string
+	on   *bool
+}
+
+// newTechniques returns all techniques, switched on.
+func newTechniques() *Techniques {
+	t := &Techniques{}
+	t.all = []technique{{"short-read", &t.ShortRead}, {"batch", &t.Batch}, {"raw", &t.Raw},
+		{"poll-first", &t.PollFirst}, {"join", &t.Join}, {"splice", &t.Splice}}
+	for _, one := range t.all {
+		*one.on = true
+	}
+	return t
+}
+
+// names returns the names, in order.
+func (t *Techniques) names() (names []string) {
+	for _, one := range t.all {
+		names = append(names, one.name)
+	}
+	return names
+}
+
+// without switches some off, named in a list.
+func (t *Techniques) without(list string) error {
+	for name := range strings.SplitSeq(list, ",") {
+		i := slices.Index(t.names(), name)
+		if i < 0 {
+			return fmt.Errorf("%q is none of %s", name, strings.Join(t.names(), ", "))
+		}
+		*t.all[i].on = false
+	}
+	return nil
+}

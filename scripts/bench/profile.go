@@ -1,0 +1,163 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"reverseproxy/internal/peers"
+	"reverseproxy/internal/proc"
+	"reverseproxy/scripts/bench/load"
+)
+
+const (
+	profileMS    = 4000 // milliseconds of one profile
+	profileHertz = "1999"
+)
+
+// parts are what CPU time goes to: the columns of the table of -profile. The kernel's
+// go by the system call, the others by the package of the function that ran.
+var parts = []string{"read", "write", "epoll", "futex, sleep", "kernel, rest", "scheduler",
+	"memory", "net, poll", "program"}
+
+// part is a column, and the functions that belong to it.
+type part struct {
+	functions *regexp.Regexp
+	name      string
+}
+
+var (
+	kernelParts = []part{ // by the function that a system call begins with
+		{regexp.MustCompile(`^(ksys_read|vfs_readv?|do_readv|__sys_recv\w+)$`), "read"},
+		{regexp.MustCompile(`^(ksys_write|vfs_writev?|do_writev|__sys_send\w+|do_splice\w*)$`),
+			"write"},
+		{regexp.MustCompile(`^do_epoll_`), "epoll"},
+		{regexp.MustCompile(`futex|nanosleep|sched_yield|tgkill`), "futex, sleep"},
+		{regexp.MustCompile(``), "kernel, rest"}, // of interrupts, too
+	}
+	ownParts = []part{ // by the function that ran
+		{regexp.MustCompile(`^(net|syscall|os|golang\.org/x/sys/unix|internal/poll|` +
+			`internal/runtime/syscall(/linux)?)\.`), "net, poll"},
+		{regexp.MustCompile(`^(runtime|internal/runtime/\w+)\..*` +
+			`(?i:alloc|gc|scan|sweep|mark|span|heap|mcache|mem|typed|barrier|wbBuf)`), "memory"},
+		{regexp.MustCompile(`^(runtime|internal/runtime/\w+)\.`), "scheduler"},
+		{regexp.MustCompile(``), "program"},
+	}
+)
+
+// profile shows where each contestant's CPU time goes, in µs a request.
+func (b *bench) profile(ctx context.Context) error {
+	if peers.Find("perf") == "" {
+		return errors.New("-profile needs perf; on Debian: apt-get install linux-perf")
+	}
+	lines := [][]string{append([]string{"proxy", "CPU µs/request"}, parts...)}
+	for _, c := range b.contestants {
+		if c.args == nil {
+			continue
+		}
+		b.progress("profiling %s", c.ID)
+		cpu, share, err := b.profiled(ctx, c)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.ID, err)
+		}
+		line := []string{c.ID, number(cpu)}
+		for _, part := range parts {
+			line = append(line, fmt.Sprintf("%.1f", cpu*share[part]))
+		}
+		lines = append(lines, line)
+	}
+	fmt.Printf("\n\nCPU time a request, %d clients, keep-alive but for ch2 to ch5: in system "+
+		"calls, and in the program\n", tracedClients)
+	for i := range lines { // the last column of a table is text
+		lines[i] = append(lines[i], "")
+	}
+	printTable(os.Stdout, lines)
+	return b.fillBlock(profileBlock, lines)
+}
+
+// profiled profiles one contestant: its CPU time a request, µs, and the parts' shares.
+func (b *bench) profiled(ctx context.Context, c *contestant) (float64, map[string]float64,
+	error) {
+	job := load.Job{Path: "/", Body: small, Clients: tracedClients, KeepAlive: c.KeepAlive,
+		RunMS: profileMS, TimeoutMS: requestMS}
+	inst, err := b.start(ctx, c, job)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer inst.stop()
+	job.Target = inst.addr
+	var pids []string
+	for _, p := range proc.Tree(inst.run.PID()) {
+		pids = append(pids, strconv.Itoa(p.PID))
+	}
+	file := filepath.Join(b.tmp, "perf.data")
+	perf, err := proc.Run(peers.Find("perf"), "record", "-F", profileHertz, "-g", "-o", file,
+		"-p", strings.Join(pids, ","))
+	if err != nil {
+		return 0, nil, err
+	}
+	defer perf.Kill()
+	before := proc.CPU(inst.run.PID())
+	res, err := generate(ctx, job, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	used := proc.CPU(inst.run.PID()) - before
+	perf.Interrupt() // it writes what it has
+	if !perf.Wait(endTime) {
+		return 0, nil, fmt.Errorf("perf does not end: %s", perf.LastWords())
+	}
+	script, err := exec.CommandContext(ctx, peers.Find("perf"), "script", "-i", file, "-F",
+		"ip,sym,dso").Output()
+	if err != nil {
+		return 0, nil, fmt.Errorf("perf script: %w", err)
+	}
+	return used.Seconds() * 1e6 / float64(max(res.AllAnswers, 1)), shares(string(script)), nil
+}
+
+// shares divides the samples of perf script among the parts. A sample is a stack, the
+// innermost function first, and an empty line.
+func shares(script string) map[string]float64 {
+	share := map[string]float64{}
+	samples := strings.Split(strings.TrimSpace(script), "\n\n")
+	for _, stack := range samples {
+		share[partOf(strings.Split(strings.TrimSpace(stack), "\n"))] += 1 / float64(len(samples))
+	}
+	return share
+}
+
+// partOf is the part that a sample belongs to.
+func partOf(stack []string) string {
+	function := func(line string) string { // "81e2e5bb sock_recvmsg ([kernel.kallsyms])"
+		_, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+		name, _, _ = strings.Cut(name, " (")
+		return name
+	}
+	of := func(parts []part, name string) string {
+		i := slices.IndexFunc(parts, func(p part) bool { return p.functions.MatchString(name) })
+		return parts[i].name
+	}
+	const kernel = "([kernel.kallsyms])"
+	if !strings.HasSuffix(stack[0], kernel) {
+		return of(ownParts, function(stack[0]))
+	}
+	last := kernelParts[len(kernelParts)-1].name
+	for _, line := range slices.Backward(stack) { // from the system call inwards
+		if !strings.HasSuffix(line, kernel) {
+			continue
+		}
+		if name := of(kernelParts, function(line)); name != last {
+			return name
+		}
+	}
+	return last
+}
