@@ -1,9 +1,9 @@
 //go:build linux
 
-// Problem: a goroutine for each client keeps a stack for each, most of them only
-// to wait, and every wait is a change from one goroutine to another.
-// New idea: one thread serves all clients and waits for none of them: it asks
-// the kernel which can go on (epoll). What was a line that blocks is a state.
+// Problem: a goroutine for each client keeps a stack for each, most of them
+// to wait, and every wait changes from one goroutine to another.
+// New idea: one thread serves all clients and waits for none: it asks the
+// kernel which can go on (epoll). What was a line that blocks is a state.
 // Still open: a try that fails is the client's failure, as in ch6 (ch7).
 // Run: go run ./ch10_event_loop -demo
 package main
@@ -29,19 +29,20 @@ func main() {
 	p.turns = balance.NewRoundRobin(app.Backends)
 	app.AtEnd(p.turns.Tally)
 
-	// 1–3. Create a socket, bind it to an address, listen. With -loops there
-	// is one for each, and the kernel spreads the clients over them.
+	// 1–3. Create a socket, bind it to an address, listen. With -loops
+	// each has its own, and the kernel spreads the clients over them.
 	servers, err := loop.Listen(p.settings)
 	if err != nil {
 		app.Fatal(err)
 	}
 	for _, server := range servers {
-		l, err := loop.New(p.settings, server, p.accept, p.readRequest, p.finish)
+		l, err := loop.New(p.settings, server,
+			p.accept, p.readRequest, p.finish)
 		if err != nil {
 			app.Fatal(err)
 		}
 		app.OnStop(l.Stop)
-		// The loop is the whole of this goroutine, and has a thread of its own.
+		// The loop is all that this goroutine does, on a thread of its own.
 		go func() {
 			runtime.LockOSThread()
 			l.Run()
@@ -59,9 +60,9 @@ func (p *proxy) accept(l *loop.Loop) {
 	}
 }
 
-// Each function below is a state of a connection, what ch4 is doing while it
-// waits in a line. It returns the state that follows, or nil: "not yet". The
-// loop then serves others, and calls the same one again when there is more.
+// Each function below is a state of a connection: what ch4 is doing while
+// it waits in a line. It returns the state that follows, or nil: "not yet".
+// The loop then serves others, and calls it again when there is more.
 
 // readRequest is where a connection begins, and each further request on it.
 func (p *proxy) readRequest(c *loop.Conn) loop.State {
@@ -85,7 +86,7 @@ func (p *proxy) connect(c *loop.Conn) loop.State {
 }
 
 func (p *proxy) forwardRequest(c *loop.Conn) loop.State {
-	// 7. Write the request to the backend, as much of it as the kernel takes.
+	// 7. Write the request to the backend, as much as the kernel takes.
 	if !c.WriteRequest() {
 		return nil
 	}
@@ -105,19 +106,19 @@ func (p *proxy) readResponse(c *loop.Conn) loop.State {
 }
 
 func (p *proxy) sendResponse(c *loop.Conn) loop.State {
-	// 9. Write the response to the client, each part of the body as it comes
-	// from the backend and as the client takes it.
+	// 9. Write the response to the client, each part of the body as it
+	// comes from the backend and as the client takes it.
 	if !c.WriteResponse() {
 		return nil
 	}
 	return p.finish
 }
 
-// finish is the last state; a connection that failed comes here as well, and the
-// client is told what failed, if its answer has not begun.
+// finish is the last state. One that failed comes here as well: the client
+// is told what failed, if its answer has not begun.
 func (p *proxy) finish(c *loop.Conn) loop.State {
-	// 10. Keep both connections if they can carry another request; otherwise
-	// close them.
+	// 10. Keep both connections if they can carry another request;
+	// otherwise close them.
 	if !c.Finish() {
 		return nil
 	}

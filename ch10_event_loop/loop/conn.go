@@ -21,64 +21,73 @@ type State func(*Conn) State
 // Conn is a client's connection, with the request in hand and the connection to the
 // backend that answers it. It takes the place of ch4's goroutine.
 type Conn struct {
-	loop     *Loop
-	log      *narrate.Conn
-	state    State
+	loop  *Loop
+	log   *narrate.Conn
+	state State
+
 	client   socket
-	backend  *backend // nil: none so far
-	peer     netip.AddrPort
-	addr     string        // the same, for X-Forwarded-For
-	route    string        // the backend that was chosen
-	since    time.Duration // when it was accepted, since the loop's start
-	requests int           // requests that have been read from it, or waited for
-	before   int64         // bytes sent to it before this request
+	peer     netip.AddrPort // the client's address
+	addr     string         // the same, for X-Forwarded-For
+	since    time.Duration  // when it was accepted, since the loop's start
+	requests int            // requests that have been read from it, or waited for
+	before   int64          // bytes sent to it before this request
 
-	x        *exchange // the request in hand; nil: none has begun
-	failure  error     // what it ended with
-	begun    bool      // the first byte of the request has come
-	ending   bool      // it is in the last state
-	given    bool      // the request was given up beside the steps: the client left
-	unwanted bool      // its place is needed: no further request is waited for
-	again    bool      // it is in the loop's list of those that had more to do
-	tunnels  bool      // both sides speak another protocol now
-	final    finalStep // how far the last state is
-	until    time.Duration
+	x       *exchange // the request in hand; nil: none has begun
+	route   string    // the backend that was chosen for it
+	backend *backend  // nil: no connection so far
+	failure error     // what it ended with
 
-	previous, next *Conn // while it waits for its next request: its neighbours
-	waits          bool
+	begun   bool          // the first byte of the request has come
+	tunnels bool          // both sides speak another protocol now
+	given   bool          // the request was given up beside the steps
+	ending  bool          // it is in the last state
+	final   finalStep     // how far that is
+	until   time.Duration // when it ends, if the client lingers
+
+	again          bool  // it is in the loop's list of those that had more to do
+	waits          bool  // for its next request: it is in the loop's list of those
+	unwanted       bool  // its place is needed: the wait ends
+	previous, next *Conn // its neighbours in that list
 }
 
 // An exchange is one request with its response.
 type exchange struct {
 	request  http1.Request
 	response http1.Response
-	body     []byte   // as much of a body of known length as came with the header
-	up       transfer // the rest of the body, to the backend
-	down     transfer // the response's body, to the client
-	upload   upload
+	up, down transfer // what is not sent yet of their bodies
 
-	tries      int
+	// The request, as it comes from the client.
+	parsed  bool   // request is one
+	refused bool   // it is none, or cannot be told where it ends
+	head    bool   // it is a HEAD request, as far as it has come
+	body    []byte // as much of a body of known length as came with the header
+	taken   bool   // more of the body has been read from the connection
+	read    bool   // it has been read to its end, or there is none
+	upload  upload // what is done with what comes beside the steps
+
+	// Its way to the backend.
+	tries     int  // how often it has been written
+	forwarded bool // step 7 has begun
+	owed      bool // a part of its body was still to come when the try began
+	complete  bool // it has been sent to its end
+
+	// The response, as it comes from the backend.
+	began      time.Duration // when it was first waited for
+	responding bool          // its first byte has come
 	interims   int           // interim responses so far
-	began      time.Duration // when the response was first waited for
-	parsed     bool          // request is one
-	head       bool          // it is a HEAD request, as far as it has come
-	refused    bool          // it cannot be told where it ends
-	taken      bool          // a part of its body has been read from the connection
-	read       bool          // it has been read to its end, or there is none
-	owed       bool          // a part of it was still to come when the try began
-	complete   bool          // it has been sent to its end
-	responding bool          // the response has begun
 	heard      bool          // its header has come, or failed to
 	err        error         // with this error
-	sending    bool          // its header has been written to the client
-	closing    bool          // the client is told "close" with it
-	answered   int           // status of the response that the client has begun to see
-	whole      bool          // and has seen to its end
-	marked     bool          // which it can tell from the end of the connection
-	halfBy     time.Duration // until when a client that has sent FIN is waited for
-	halfSent   int64         // what it had been sent then
-	forwarded  bool          // step 7 has begun
 
+	// Its way to the client.
+	sending  bool          // its header has been written
+	answered int           // its status; 0: the client has seen nothing of it
+	marked   bool          // the client can tell its end from the connection's
+	closing  bool          // the client is told "close" with it
+	whole    bool          // it has been written to its end
+	halfBy   time.Duration // until when a client that has sent FIN is waited for
+	halfSent int64         // what it had been sent then
+
+	// After 101.
 	lastByte           time.Duration // when a byte last passed through the tunnel
 	upEnded, downEnded bool          // which of its directions have ended
 }
@@ -241,7 +250,14 @@ func (c *Conn) writing() bool {
 // giveUp ends the request because of what happened beside the steps.
 func (c *Conn) giveUp(err *forward.Error) {
 	c.given = true
-	c.fail(c.failed(err))
+	step := narrate.Connect
+	switch x := c.x; {
+	case x.sending:
+		step = narrate.SendResponse
+	case x.forwarded && x.upload != nothing:
+		step = narrate.ReadResponse
+	}
+	c.stepFailed(step, c.failed(err), narrate.Event{})
 }
 
 // Route notes the backend at addr (host:port) as the one that was chosen.

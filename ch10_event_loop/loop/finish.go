@@ -217,12 +217,15 @@ func (c *Conn) endExchange() {
 func (c *Conn) unread() bool {
 	e, x := asError(c.failure), c.x
 	switch {
-	case e != nil && (e.Status == 0 || e.Status == 408 || e.Answered):
-		return false // it is gone, or silent, or is to see that something broke
+	case e != nil && (e.Status == 0 || e.Answered):
+		return false // it is gone, or is to see that something broke
+	case e != nil && e.Status == 408:
+		// It is silent. But behind its request there may be another, and then FIN.
+		return c.client.readable && c.client.ended
 	case x == nil || !x.parsed:
 		return c.failure != nil
 	}
-	return len(c.client.held()) > 0 || c.client.readable && !c.client.ended || !x.read
+	return len(c.client.held()) > 0 || c.client.readable || !x.read
 }
 
 // linger reads what still comes, for a while. Closing at once would make the kernel

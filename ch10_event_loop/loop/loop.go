@@ -85,7 +85,8 @@ type Loop struct {
 // does not wait. accept is called when there are some; a client that it takes with
 // Accept begins in begin, and one that fails ends in end.
 func New(settings *Settings, server int, accept func(*Loop), begin, end State) (*Loop, error) {
-	l := &Loop{settings: settings, use: settings.Use, log: settings.app.Log, accept: accept, begin: begin, end: end,
+	l := &Loop{settings: settings, use: settings.Use, log: settings.app.Log,
+		accept: accept, begin: begin, end: end,
 		start: time.Now(), events: make([]unix.EpollEvent, eventsAtOnce)}
 	l.now = l.start
 	l.calls.raw, l.free.size = l.use.Raw, settings.Buffer
@@ -174,10 +175,11 @@ func (l *Loop) serve(e unix.EpollEvent) {
 	case s.conn == nil && s.backend == nil:
 		return // Stop's
 	}
-	s.readable = s.readable || e.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLERR|unix.EPOLLHUP) != 0
-	s.writable = s.writable || e.Events&(unix.EPOLLOUT|unix.EPOLLERR|unix.EPOLLHUP) != 0
-	s.ended = s.ended || e.Events&(unix.EPOLLRDHUP|unix.EPOLLERR|unix.EPOLLHUP) != 0
-	s.broken = s.broken || e.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0
+	const broken = unix.EPOLLERR | unix.EPOLLHUP
+	s.readable = s.readable || e.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|broken) != 0
+	s.writable = s.writable || e.Events&(unix.EPOLLOUT|broken) != 0
+	s.ended = s.ended || e.Events&(unix.EPOLLRDHUP|broken) != 0
+	s.broken = s.broken || e.Events&broken != 0
 	if s.conn != nil {
 		s.conn.run()
 	} else if s.readable {

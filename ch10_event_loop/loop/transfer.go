@@ -90,7 +90,8 @@ func (t *transfer) length() error {
 		t.ended = true
 		return nil
 	}
-	if !t.drops && t.left > spliceFrom && t.src.loop.use.Splice && len(t.src.held()) == 0 || t.pipe != nil {
+	long := t.left > spliceFrom && t.src.loop.use.Splice && !t.drops
+	if long && len(t.src.held()) == 0 || t.pipe != nil {
 		if handled, err := t.splice(); handled {
 			return err
 		}

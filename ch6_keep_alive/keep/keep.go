@@ -24,7 +24,8 @@ const (
 	drainWithin = 1 * time.Second // and how long is waited for them
 )
 
-// Flags registers the flags of a Pool and returns the Pool that they set. The slots are those that its clients have.
+// Flags registers the flags of a Pool and returns the Pool that they set. The slots
+// are those that its clients have.
 func Flags(app *cli.App, slots *workers.Slots) *Pool {
 	p := &Pool{Limits: LimitFlags(app), app: app, slots: slots}
 	p.last = p.clients.wanted.Load

@@ -24,9 +24,10 @@ func (a leastConnections) Pick(Request) *Backend {
 		return best
 	}
 	// Turns by weight, of the equals alone: see weightedRoundRobin.
+	first := best.index
 	best = nil
 	all := 0.0
-	for _, b := range a.Backends {
+	for _, b := range a.Backends[first:] {
 		if b.load != least {
 			continue
 		}

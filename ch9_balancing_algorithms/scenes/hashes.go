@@ -8,6 +8,9 @@ import (
 	"reverseproxy/ch9_balancing_algorithms/simulate"
 )
 
+// byKey are the algorithms to which a request's key makes a difference.
+var byKey = []string{"source-hash", "ring-hash", "rendezvous", "maglev", "jump-hash"}
+
 // hashes shows how evenly keys are spread, and how many of them move when one of ten
 // backends goes: that takes no time, so there is nothing to simulate.
 func hashes(r *Report) {
@@ -19,7 +22,7 @@ func hashes(r *Report) {
 	for i := range names {
 		names[i] = fmt.Sprintf("127.0.0.1:%d", 8000+i)
 	}
-	for _, name := range []string{"source-hash", "ring-hash", "rendezvous", "maglev", "jump-hash"} {
+	for _, name := range byKey {
 		g := choose.NewGroup(names, rand.New(rand.NewPCG(r.Seed, 1)))
 		a := simulate.Named(name)(g)
 		var before [keys]*choose.Backend

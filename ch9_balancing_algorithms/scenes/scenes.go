@@ -3,6 +3,7 @@ package scenes
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 
 	"reverseproxy/ch9_balancing_algorithms/choose"
@@ -127,12 +128,17 @@ func board(r *Report) {
 		"to time: mean time",
 		head: append(append([]string{"every"}, names...), "least-connections, own picks counted")}
 	means := map[string][]*simulate.Result{}
+	run := simulate.Run{Servers: 100, Rate: 90, Work: simulate.Exponential}
+	run.New = simulate.Named("random")
+	blind := r.plan(run) // it does not look at the board
 	for _, age := range ages {
 		row := []cell{text(fmt.Sprintf("%v s", age))}
-		run := simulate.Run{Servers: 100, Rate: 90, Work: simulate.Exponential, Board: age}
+		run.Board, run.OwnPicks = age, false
 		for _, name := range names {
-			run.New = simulate.Named(name)
-			result := r.plan(run)
+			result := blind
+			if run.New = simulate.Named(name); name != "random" {
+				result = r.plan(run)
+			}
 			means[name] = append(means[name], result)
 			row = append(row, seconds(result, 0))
 		}
@@ -159,9 +165,11 @@ func side(r *Report) {
 	for _, k := range choose.Kinds {
 		run := simulate.Run{New: k.New, Servers: 10, Rate: 8, Work: simulate.Exponential}
 		even := r.plan(run)
-		zipf := zipfKeys(r.Seed)
-		run.Key = zipf
-		skewed := r.plan(run)
+		skewed := even
+		if slices.Contains(byKey, k.Name) {
+			run.Key = zipfKeys(r.Seed)
+			skewed = r.plan(run)
+		}
 		t.rows = append(t.rows, []cell{text(k.Name), seconds(even, 0), p99(even), longest(even),
 			seconds(skewed, 0), longest(skewed)})
 	}

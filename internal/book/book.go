@@ -135,7 +135,7 @@ var Chapters = []Chapter{
 		Gaps:     []*Gap{Stacks},
 	},
 	{
-		Number: 10, Dir: "ch10_event_loop", After: 6, Raw: true, Bound: "-max-conns",
+		Number: 10, Dir: "ch10_event_loop", After: 4, Raw: true, Bound: "-max-conns",
 		About:    "a proxy that serves all clients with one thread, by epoll",
 		Worker:   "one thread for all connections",
 		Backends: backends,

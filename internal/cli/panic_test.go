@@ -23,10 +23,12 @@ import (
 
 func TestMain(m *testing.M) { harness.Main(m) }
 
-var deferred = regexp.MustCompile(`(?m)^\tdefer \w+\.Close\(&err\)$`)
+// place is where handleClient has deferred Close, or the event loop has read a request.
+var place = regexp.MustCompile(
+	`(?m)^\t(defer \w+\.Close\(&err\)|c\.Route\(p\.turns\.Next\(\)\))$`)
 
-// TestPanicIsShown plants a mistake in each chapter's handleClient, as a student
-// might, and wants value, file and line on stderr with -log off.
+// TestPanicIsShown plants a mistake in each chapter's main.go, as a student might,
+// and wants value, file and line on stderr with -log off.
 func TestPanicIsShown(t *testing.T) {
 	for _, chapter := range book.Proxies() {
 		for _, mistake := range []struct{ name, code, value string }{
@@ -43,7 +45,11 @@ func TestPanicIsShown(t *testing.T) {
 				program, line := planted(t, chapter.Dir, mistake.code)
 				stderr := crash(t, program)
 				at := fmt.Sprintf("main.go:%d", line)
-				for _, word := range []string{mistake.value, at, "handleClient"} {
+				function := "handleClient"
+				if chapter.Raw {
+					function = "readRequest"
+				}
+				for _, word := range []string{mistake.value, at, function} {
 					if !strings.Contains(stderr, word) {
 						t.Errorf("stderr does not mention %q:\n%s", word, stderr)
 					}
@@ -58,7 +64,7 @@ func TestPanicIsShown(t *testing.T) {
 	}
 }
 
-// planted builds a chapter with code put behind handleClient's defer, and
+// planted builds a chapter with code put behind that place, and
 // returns the program and the code's line.
 func planted(t *testing.T, dir, code string) (program string, line int) {
 	t.Helper()
@@ -67,9 +73,9 @@ func planted(t *testing.T, dir, code string) (program string, line int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := deferred.FindIndex(src)
+	at := place.FindIndex(src)
 	if at == nil {
-		t.Fatalf("%s: no deferred Close", file)
+		t.Fatalf("%s: no place for a mistake", file)
 	}
 	line = 1 + bytes.Count(src[:at[1]], []byte("\n"))
 	src = append(src[:at[1]:at[1]], append([]byte("; "+code), src[at[1]:]...)...)

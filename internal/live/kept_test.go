@@ -606,7 +606,10 @@ func (b *bench) testAlgorithm(t *testing.T) {
 	o.press("t")
 	closed(t, p, 20)
 	o.until(`[0, 1, 2].filter((i) => Number(card(i).requests) >= 13).length === 1`)
+	o.press("p") // many workers with long names, below the list
+	o.until(`document.querySelectorAll("#workers li:not([hidden])").length === 6`)
 	o.noFaults(t)
+	o.press("p")
 }
 
 func results(o *tab) string {

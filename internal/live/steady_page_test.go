@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"reverseproxy/internal/narrate"
 )
@@ -22,6 +23,29 @@ func atLeast(name string, n int) string { return fmt.Sprintf("counted(%q) >= %d"
 func (b *bench) testKeepSending(t *testing.T) {
 	p := b.run(t, "ch5_load_balancer")
 	o, other := b.watch(t, p), b.watch(t, p)
+	// By keyboard: each press of an arrow is one step of the slider, and of a list.
+	for selector, want := range map[string]string{"#rate": "13", "#slow": "250"} {
+		if err := chromedp.Run(o.ctx, chromedp.Focus(selector)); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			key := map[string]string{"#rate": kb.ArrowRight, "#slow": kb.ArrowDown}[selector]
+			if err := chromedp.Run(o.ctx, chromedp.KeyEvent(key)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var got string
+		o.read(fmt.Sprintf("document.querySelector(%q).value", selector), &got)
+		if got != want {
+			t.Errorf("after three arrows %s is %s, want %s", selector, got, want)
+		}
+	}
+	o.read(`(() => {
+		const slow = document.querySelector("#slow");
+		slow.value = "0";
+		slow.dispatchEvent(new Event("change"));
+		document.activeElement.blur();
+	})()`, nil)
 	o.read(`document.querySelector("#rate").value = 20`, nil)
 	o.press("p")
 	o.until(sending(true) + " && " + atLeast("connections", 24))

@@ -37,12 +37,12 @@ type (
 		Name    string        `xml:"name,attr"`
 		Class   string        `xml:"classname,attr"`
 		Time    string        `xml:"time,attr"`
-		Failure *junitMessage `xml:"failure"`
-		Skipped *junitMessage `xml:"skipped"`
+		Failure *junitFailure `xml:"failure"`
+		Skipped string        `xml:"skipped,omitempty"` // why
 	}
-	junitMessage struct {
+	junitFailure struct {
 		Message string `xml:"message,attr"`
-		Type    string `xml:"type,attr,omitempty"`
+		Type    string `xml:"type,attr"`
 		Text    string `xml:",chardata"`
 	}
 )
@@ -83,10 +83,10 @@ func (s *stageResult) junit() junitSuite {
 		switch {
 		case problem != "":
 			one.Failures++
-			c.Failure = &junitMessage{Message: problem, Type: "failure", Text: text}
+			c.Failure = &junitFailure{Message: plain(problem), Type: "failure", Text: text}
 		case skipped != "":
 			one.Skipped++
-			c.Skipped = &junitMessage{Message: skipped}
+			c.Skipped = skipped
 		}
 		one.Cases = append(one.Cases, c)
 	}

@@ -72,7 +72,8 @@ func (o *options) climb(s *suite.Subject, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, note)
 		stages[0].problem = note
 	} else if err := o.climbStages(s, stages, stdout); err != nil {
-		return fail(err)
+		stages[0].problem = err.Error() // it could not be started: the reports say so, too
+		fail(err)
 	}
 	for _, file := range []struct {
 		name  string

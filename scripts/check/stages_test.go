@@ -120,6 +120,7 @@ func TestReports(t *testing.T) {
 			Skipped  int    `xml:"skipped,attr"`
 			Cases    []struct {
 				Name    string `xml:"name,attr"`
+				Skipped string `xml:"skipped"`
 				Failure *struct {
 					Message string `xml:"message,attr"`
 					Text    string `xml:",chardata"`
@@ -148,6 +149,10 @@ func TestReports(t *testing.T) {
 	if f := x.Suites[1].Cases[0].Failure; f == nil || f.Message == "" ||
 		!strings.Contains(f.Text, `HTTP/1.1 200 OK\r\n`) || !strings.Contains(f.Text, "Hint: ") {
 		t.Errorf("failure %+v", f)
+	}
+
+	if s := x.Suites[1].Cases[1].Skipped; s != notReached {
+		t.Errorf("skipped %q", s)
 	}
 
 	var g gradescope
@@ -181,6 +186,22 @@ func TestStagePassed(t *testing.T) {
 			!strings.Contains(out, "Next, stage 2, "+cases.Stages[1].Name) {
 			t.Errorf("exit %d:\n%s%s", code, out, stderr)
 		}
+	}
+}
+
+// TestReportsOfWhatDoesNotStart: a grader gets its file all the same.
+func TestReportsOfWhatDoesNotStart(t *testing.T) {
+	points := filepath.Join(t.TempDir(), "results.json")
+	code, _, stderr := checkIt("-next", "-cmd", "echo no luck; exit 3", "-proxy", free(t),
+		"-backends", free(t), "-points", points)
+	text, err := os.ReadFile(points)
+	var g gradescope
+	if err == nil {
+		err = json.Unmarshal(text, &g)
+	}
+	if code != exitFails || err != nil || g.Score != 0 || len(g.Tests) != len(cases.Stages) ||
+		!strings.Contains(g.Tests[0].Output, "no luck") || !strings.Contains(stderr, "no luck") {
+		t.Errorf("exit %d, %v, said %q:\n%s", code, err, stderr, text)
 	}
 }
 

@@ -30,6 +30,7 @@ func main() {
 // drawings makes all of them, by the names of their files.
 func drawings() map[string]*drawing {
 	return map[string]*drawing{
+		"draw-ch0.svg":  connection(),
 		"draw-ch1.svg":  queue(),
 		"draw-ch2.svg":  between(),
 		"draw-ch3.svg":  descriptors(),

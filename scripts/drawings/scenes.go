@@ -5,6 +5,28 @@ import (
 	"math"
 )
 
+// connection is what comes before chapter 1: two programs and the kernel between.
+func connection() *drawing {
+	d := &drawing{height: 322, title: "Two programs, and the kernel that keeps their connection"}
+	d.box(12, 12, 196, 106, "other")
+	d.name(26, 38, "process: curl")
+	d.box(56, 58, 108, 44, "empty", "5: a socket")
+	d.box(310, 12, 318, 106, "program")
+	d.name(324, 38, "process: ch1_base")
+	d.box(324, 58, 130, 44, "empty", "7: listens")
+	d.box(464, 58, 150, 44, "empty", "8: this client")
+	d.note(325, 163, 0.5, "system calls: socket, connect, accept, read, write")
+	d.box(12, 200, 616, 110, "kernel")
+	d.name(178, 226, "the kernel keeps the connection")
+	d.box(40, 240, 140, 52, "other", "port 53054")
+	d.box(464, 240, 150, 52, "program", "port 8080")
+	d.both("new", point{180, 266}, point{462, 266})
+	d.note(321, 258, 0.5, "TCP, on 127.0.0.1 (localhost)")
+	d.arrow("", point{110, 102}, point{110, 238})
+	d.arrow("", point{539, 102}, point{539, 238})
+	return d
+}
+
 // queue is chapter 1: the listening socket, its queue, and a client's own socket.
 func queue() *drawing {
 	d := &drawing{height: 330, title: "A listening socket, its queue, and one client's socket"}
@@ -340,8 +362,8 @@ func insideOut() *drawing {
 	d.name(26, 36, "ch4: a goroutine each")
 	d.note(26, 58, 0, "Its place in the code says")
 	d.note(26, 76, 0, "what it waits for.")
-	for i, line := range []string{"read request", "connect", "write request", "read response",
-		"write response"} {
+	for i, line := range []string{"ReadRequest", "Connect", "request.Write", "ReadResponse",
+		"response.Write"} {
 		y := 92 + float64(i)*56
 		d.box(40, y, 144, 36, "empty", line)
 		if i > 0 {
@@ -353,7 +375,7 @@ func insideOut() *drawing {
 	}
 	d.note(125, 374, 0.5, "a dot: a client's goroutine")
 
-	d.box(262, 12, 366, 312, "program")
+	d.box(262, 12, 366, 318, "program")
 	d.name(276, 36, "ch10: one thread for all")
 	d.note(276, 58, 0, "A field says what each connection waits for.")
 	d.box(276, 72, 148, 40, "new", "wait: epoll_wait")
@@ -364,14 +386,15 @@ func insideOut() *drawing {
 	d.note(276, 172, 0, "connection")
 	d.note(376, 172, 0, "its state")
 	for i, c := range []struct{ who, state, kind string }{
-		{"client A", "read request", "empty"}, {"client B", "read request", "empty"},
-		{"client C", "write request", "new"}, {"client D", "read response", "empty"}} {
+		{"client A", "readRequest", "empty"}, {"client B", "readRequest", "empty"},
+		{"client C", "forwardRequest", "new"}, {"client D", "readResponse", "empty"}} {
 		y := 180 + float64(i)*36
 		d.box(276, y, 94, 32, "empty", c.who)
-		d.box(374, y, 130, 32, c.kind, c.state)
+		d.box(374, y, 142, 32, c.kind, c.state)
 	}
-	d.note(514, 273, 0, "ready: its turn")
-	d.box(262, 348, 366, 40, "kernel", "the kernel: the epoll set, all sockets")
-	d.both("", point{445, 324}, point{445, 346})
+	d.note(524, 273, 0, "ready: its turn")
+	d.box(262, 354, 366, 34, "kernel", "the kernel: the epoll set, all sockets")
+	d.arrow("", point{430, 330}, point{430, 352})
+	d.arrow("new", point{460, 354}, point{460, 332})
 	return d
 }

@@ -268,6 +268,10 @@ const overflow = `(() => {
 	return found.slice(0, 10).join("\n");
 })()`
 
+// tooWide says so if a page is wider than its window.
+const tooWide = `(wide => wide > innerWidth ? "the page is " + wide + " wide" : "")(
+	document.scrollingElement.scrollWidth)`
+
 // scrollers finds what is wider than its box and cannot be scrolled by keyboard.
 const scrollers = `Array.from(document.querySelectorAll("main *, .bar, .book")).filter(e =>
 	/auto|scroll/.test(getComputedStyle(e).overflowX) && e.scrollWidth > e.clientWidth + 1 &&
@@ -329,8 +333,7 @@ func TestNarrowAndReadable(t *testing.T) {
 			continue
 		}
 		w.run(t, chromedp.Navigate(base+name), chromedp.WaitReady("main"))
-		if got := w.eval(t, `document.scrollingElement.scrollWidth > 500 ?
-			"the page is " + document.scrollingElement.scrollWidth + " wide" : ""`); got != "" {
+		if got := w.eval(t, tooWide); got != "" {
 			t.Errorf("%s: %s", name, got)
 		}
 		if got := w.eval(t, `(h => h && h.getBoundingClientRect().top > 300 ?

@@ -3,6 +3,7 @@
 //
 //	go run ./scripts/reader [-c DIR] [-listen 127.0.0.1:9091]
 //	go run ./scripts/reader [-c DIR] -o SITE
+//	go run ./scripts/reader -slides [-c DIR] [-o SITE]
 //	go run ./scripts/reader -screenshots DIR
 //
 // With -c DIR the left side is your own copy of the C programs, cut into the ten
@@ -53,8 +54,11 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 		"serve on this `ADDR`, host:port; port 0 takes a free one")
 	flags.StringVar(&s.screenshots, "screenshots", "",
 		"write the pictures of the docs into `DIR` (needs Chromium)")
+	flags.BoolVar(&s.site.Slides, "slides", false,
+		"slides for each chapter, in the place of the book")
 	flags.Usage = func() {
-		fmt.Fprint(stderr, "Usage: go run ./scripts/reader [-c DIR] [-listen ADDR | -o SITE]\n\n"+
+		fmt.Fprint(stderr, "Usage: go run ./scripts/reader [-slides] [-c DIR] "+
+			"[-listen ADDR | -o SITE]\n\n"+
 			"The book in the browser: its pages, and C and Go side by side, step by step.\n\n")
 		flags.PrintDefaults()
 	}

@@ -61,7 +61,7 @@ func TestStaticSite(t *testing.T) {
 		t.Fatalf("exit %d: %s%s", status, stdout, stderr)
 	}
 	for _, name := range []string{"index.html", "chapters.html", "docs/working_mechanism.html",
-		"side-by-side/ch4_threaded.html",
+		"side-by-side/ch4_threaded.html", "slides/index.html",
 		"diff/ch2_basic_proxy--ch4_threaded.html", "assets/reader.css", "assets/reader.js"} {
 		if _, err := os.Stat(filepath.Join(out, name)); err != nil {
 			t.Error(err)

@@ -152,8 +152,13 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The book has no such page.", http.StatusNotFound)
 		return
 	}
-	if strings.HasPrefix(name, site.Runs) {
+	switch {
+	case strings.HasPrefix(name, site.Runs):
 		head.Set("Content-Security-Policy", "frame-ancestors 'none'") // beside its own
+	case name == site.Playground: // may compile the program that it holds
+		policy := head.Get("Content-Security-Policy")
+		head.Set("Content-Security-Policy",
+			strings.Replace(policy, "script-src", "script-src 'wasm-unsafe-eval'", 1))
 	}
 	if t := mime.TypeByExtension(path.Ext(name)); t != "" {
 		head.Set("Content-Type", t)

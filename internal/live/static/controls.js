@@ -36,17 +36,23 @@ export class Controls {
     }
     for (const button of $$("[data-do]"))
       button.addEventListener("click", () => this[button.dataset.do]());
+    // After a choice by pointer the keys are the page's again; who chooses by keys
+    // may need more than one of them.
+    let byKeys = false;
+    for (const type of ["pointerdown", "keydown"])
+      document.addEventListener(type, () => (byKeys = type === "keydown"), true);
+    const leave = (e) => byKeys || e.target.blur();
     $("#slow").addEventListener("change", (e) => {
       this.slow(Number(e.target.value));
-      e.target.blur(); // so that the keys are the page's again
+      leave(e);
     });
     $("#rate").addEventListener("input", (e) => {
       if (this.steadyNow()) this.keepSending(Number(e.target.value));
     });
-    $("#rate").addEventListener("change", (e) => e.target.blur());
+    $("#rate").addEventListener("change", leave);
     $("#algorithm").addEventListener("change", (e) => {
       this.act("algorithm", { what: e.target.value });
-      e.target.blur();
+      leave(e);
     });
     $("#time").addEventListener("input", (e) =>
       app.player.seek(app.player.now() + Number(e.target.value) * 1e6),

@@ -37,6 +37,13 @@ export function say(node, text) {
   node.textContent = text;
 }
 
+// sayInOneLine tells the style how long the text is, which makes its letters fit.
+export function sayInOneLine(node, text) {
+  if (node.said === text) return;
+  node.style.setProperty("--letters", text.length);
+  say(node, text);
+}
+
 // pool lends the nodes below parent: at(i) returns the i-th, made when it is
 // first wanted; hideFrom(n) hides it and all after it.
 export function pool(parent, make) {

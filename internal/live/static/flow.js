@@ -2,7 +2,7 @@
 // is one real request; it stands where the proxy says that it is. What is too
 // fast to be seen a faded ghost shows, which travels after it.
 
-import { $, count, el, micros, plural, pool, say, set, svgEl } from "./dom.js";
+import { $, count, el, micros, plural, pool, say, sayInOneLine, set, svgEl } from "./dom.js";
 
 const MAX_DOTS = 160;
 const SQUARES = 8; // connections of a backend that are drawn
@@ -270,16 +270,15 @@ export class Flow {
       const chip = this.chips.at(i);
       const words = worker + (gone ? " reaped" : text);
       const state = gone ? "gone" : text.startsWith(" #") ? "busy" : "";
-      const size = words.length > 23 ? "longer" : words.length > 19 ? "long" : "";
-      set(chip, "class", `${state} ${size}`);
+      set(chip, "class", state);
       set(chip, "data-worker", worker);
-      say(chip, words);
+      sayInOneLine(chip, words);
     });
     if (chips.size > shown.length) {
       const chip = this.chips.at(shown.length);
       set(chip, "class", "more");
       set(chip, "data-worker", null);
-      say(chip, `and ${chips.size - shown.length} more`);
+      sayInOneLine(chip, `and ${chips.size - shown.length} more`);
     }
     this.chips.hideFrom(shown.length + (chips.size > shown.length ? 1 : 0));
   }

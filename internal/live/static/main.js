@@ -1,7 +1,7 @@
 // The live page. Events come from the program as server-sent events, or, in a
 // recording, from the page itself; each frame draws one moment of them.
 
-import { $, $$, count, plural, say, set } from "./dom.js";
+import { $, $$, count, plural, say, sayInOneLine, set } from "./dom.js";
 import { Store } from "./store.js";
 import { Player } from "./player.js";
 import { Flow } from "./flow.js";
@@ -49,7 +49,7 @@ class App {
   show(hello) {
     document.title = `${hello.chapter}: live`;
     say($("#chapter"), hello.chapter);
-    say($("#proxy-name"), hello.chapter);
+    sayInOneLine($("#proxy-name"), hello.chapter);
     say($("#proxy-addr"), hello.proxy);
     say($("#model"), hello.workers);
     set(document.documentElement, "data-forwards", hello.forwards);

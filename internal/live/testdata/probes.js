@@ -159,7 +159,14 @@ function layoutFaults() {
 const meet = (r, s) =>
   r.right > s.left + 1 && s.right > r.left + 1 && r.bottom > s.top + 1 && s.bottom > r.top + 1;
 
-// covered lists texts that are cut off and dots that lie on a text.
+// linesOf counts the lines of an element's text.
+function linesOf(n) {
+  const all = document.createRange();
+  all.selectNodeContents(n);
+  return new Set([...all.getClientRects()].map((r) => Math.round(r.top))).size;
+}
+
+// covered lists texts that are cut off or broken and dots that lie on a text.
 function covered() {
   const faults = [];
   const texts = [
@@ -176,6 +183,15 @@ function covered() {
     )
       faults.push(`${n.id || n.className || n.tagName} is cut off: ${n.textContent.slice(0, 30)}`);
   }
+  const workers = document.querySelector("#workers"),
+    end = workers.getBoundingClientRect().bottom;
+  for (const n of [...workers.children].filter((n) => n.offsetParent !== null)) {
+    if (n.getBoundingClientRect().bottom > end + 1)
+      faults.push(`a worker is cut off: ${n.textContent}`);
+    if (linesOf(n) > 1) faults.push(`a worker takes two lines: ${n.textContent}`);
+  }
+  const proxy = document.querySelector("#proxy-name");
+  if (linesOf(proxy) > 1) faults.push(`a name takes two lines: ${proxy.textContent}`);
   const boxes = texts
     .filter((n) => n.closest("#flow"))
     .map((n) => [n.textContent.slice(0, 20), n.getBoundingClientRect()]);

@@ -81,11 +81,10 @@ var Stages = []Stage{
 		Goal: "The program listens, accepts a client, reads its request and answers with any " +
 			"page, status 200.",
 		Steps: []Step{
-			{"answer-get", "Write a status line (HTTP/1.1 200 OK), Content-Length: 5, an empty " +
-				"line and the five bytes hello, then close the connection. Every line ends in " +
-				`\r\n, not in \n alone.`},
-			{"answer-pieces", "Read again and again until what you have contains " +
-				`\r\n\r\n` + ". One read returns what has come so far, perhaps half a line."},
+			{"answer-get answer-pieces", "Read again and again until what you have contains " +
+				`\r\n\r\n, and not longer: the client waits, its connection stays open. Then ` +
+				"write a status line (HTTP/1.1 200 OK), a line Content-Length: 5, an empty line " +
+				`and the five bytes hello, and close. Every line ends in \r\n, not in \n alone.`},
 		}},
 	{Name: "Forward it", Page: "ch2_basic_proxy.md",
 		Goal: "The request goes to the backend as the client sent it, and the backend's answer " +

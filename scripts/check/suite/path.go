@@ -90,6 +90,10 @@ func (p *Path) together(cases []Case) map[string]Result {
 	return results
 }
 
+// lastTime is how long a program may take to end, with its last words, after it has left
+// a case unanswered.
+const lastTime = 200 * time.Millisecond
+
 // one runs a case. What fails because the proxy has let it wait is run once more; what
 // fails on a busy machine may be the machine's fault, and is run twice more.
 func (p *Path) one(c *Case) (res Result) {
@@ -102,6 +106,10 @@ func (p *Path) one(c *Case) (res Result) {
 			!busy && try == 2 || try == 3 {
 			break
 		}
+	}
+	if res.Outcome == Failed && res.Died == "" && l.Proc != nil && !l.OneShot &&
+		l.Proc.Wait(l.pulse.scale(lastTime)) {
+		res.Died = l.Proc.LastWords()
 	}
 	if !p.begun {
 		p.begun = true

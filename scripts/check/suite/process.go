@@ -169,12 +169,16 @@ func (p *Process) awaitReady(until time.Time) error {
 				Visible(p.output.last(), wordsKept))
 		case <-late:
 			p.Kill()
-			what := "does not listen on " + p.addr
+			what := "does not listen on " + p.addr + " (-proxy is for another address)"
 			if p.ready != nil {
 				what = "has not printed \"Ready on ADDRESS\""
 			}
-			return fmt.Errorf("%s %s after %.0f s: %s", p.name(), what, time.Since(began).Seconds(),
-				Visible(p.output.last(), wordsKept))
+			said := "it has printed nothing"
+			if last := p.output.last(); last != "" {
+				said = "it has printed " + Visible(last, wordsKept)
+			}
+			return fmt.Errorf("%s %s after %.0f s; %s", p.name(), what, time.Since(began).Seconds(),
+				said)
 		case <-tick.C:
 			if p.ready == nil && proc.Listening(p.addr) {
 				return nil

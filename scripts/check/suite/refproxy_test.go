@@ -77,7 +77,7 @@ type refReq struct {
 	frame                Framing
 	close                bool
 	upgrade              string
-	forgets              bool   // fault forgets-head: that HEAD has no body
+	forgets              bool // fault forgets-head: that HEAD has no body
 	kept                 refBody
 }
 

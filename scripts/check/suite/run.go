@@ -130,9 +130,13 @@ func (l *Lab) runOnce(c *Case, o *Options) Result {
 		t.NoteStall()
 	}
 	timer.Stop()
+	keep := o != nil && o.Keep
+	if keep || t.Failed() {
+		res.Wires = t.seen() // before what finish sends
+	}
 	over()
 	t.finish()
-	res.fill(t, o != nil && o.Keep)
+	res.fill(t, keep)
 	return res
 }
 
@@ -174,13 +178,28 @@ func (r *Result) fill(t *T, keep bool) {
 		r.Outcome = Skipped
 		r.Reason = t.skipped
 	}
-	if r.Outcome == Failed || keep {
+	switch {
+	case r.Outcome != Failed && !keep:
 		r.Wires = nil
-		for _, w := range t.wires {
-			r.Wires = append(r.Wires, Wire{w.peer, escape(w.out.text(), wireSize, true),
-				escape(w.in.text(), wireSize, true), w.out.size(), w.in.size()})
-		}
+	case r.Wires == nil: // it has failed in the last moment
+		r.Wires = t.wiresNow()
 	}
+}
+
+// seen returns what has gone over the connections of the case.
+func (t *T) seen() []Wire {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.wiresNow()
+}
+
+// wiresNow is seen for who holds the lock.
+func (t *T) wiresNow() (all []Wire) {
+	for _, w := range t.wires {
+		all = append(all, Wire{w.peer, escape(w.out.text(), wireSize, true),
+			escape(w.in.text(), wireSize, true), w.out.size(), w.in.size()})
+	}
+	return all
 }
 
 // notRun is the result of a case that was not run.

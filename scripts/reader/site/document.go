@@ -78,6 +78,8 @@ type document struct {
 	b    *builder
 	name string // its path in the repository
 	url  string // its path in the site
+
+	plain bool // for slides: links are text, nothing scrolls
 }
 
 // prepare gives headings their names and turns links to where the site has what
@@ -92,6 +94,9 @@ func (d *document) prepare(tree ast.Node, source []byte) {
 		case *ast.Heading:
 			n.SetAttributeString("id", []byte(anchor.ID(anchor.Text(n, source), used)))
 		case *ast.Link:
+			if d.plain {
+				break
+			}
 			n.Destination = []byte(d.target(string(n.Destination)))
 		case *ast.Image:
 			n.Destination = []byte(d.target(string(n.Destination)))
@@ -133,6 +138,12 @@ func (d *document) RegisterFuncs(r renderer.NodeRendererFuncRegisterer) {
 	r.Register(extast.KindTable, d.table)
 	r.Register(ast.KindHTMLBlock, d.htmlBlock)
 	r.Register(ast.KindRawHTML, d.rawHTML)
+	if d.plain {
+		r.Register(ast.KindLink, func(util.BufWriter, []byte, ast.Node, bool) (ast.WalkStatus,
+			error) {
+			return ast.WalkContinue, nil
+		})
+	}
 }
 
 func (d *document) heading(w util.BufWriter, _ []byte, node ast.Node,

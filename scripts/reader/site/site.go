@@ -26,12 +26,16 @@ var assets embed.FS
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"inc":   func(i int) int { return i + 1 },
 	"short": short,
+
+	"playgroundFarms": func() []string { return []string{"A", "B"} },
 }).ParseFS(assets, "assets/*.html"))
 
 // Options say what to build from.
 type Options struct {
 	Root string // the repository
 	CDir string // the folder of the C originals, "" for none
+
+	Slides bool // the slides alone, without the book
 }
 
 // Site is a built book.
@@ -44,16 +48,24 @@ type Site struct {
 
 // builder builds one site.
 type builder struct {
-	repo     *os.Root
-	rootName string
-	cdir     *os.Root // nil without -c
-	cname    string
-	site     *Site
-	nav      nav
-	wanted   []string        // repository paths to render as source pages
-	queued   map[string]bool // those and the ones done
-	pages    map[string]bool // repository paths of the documents
-	reported map[string]bool // broken links that are in Problems: page URL, blank, link
+	repo       *os.Root
+	rootName   string
+	cdir       *os.Root // nil without -c
+	cname      string
+	site       *Site
+	nav        nav
+	wanted     []string        // repository paths to render as source pages
+	queued     map[string]bool // those and the ones done
+	pages      map[string]bool // repository paths of the documents
+	reported   map[string]bool // broken links that are in Problems: page URL, blank, link
+	loaded     map[string]loadedC
+	slidesOnly bool
+}
+
+// loadedC is a C original as it was read.
+type loadedC struct {
+	file      *csource.File
+	alignment csource.Alignment
 }
 
 // nav is what every page can lead to.
@@ -61,6 +73,8 @@ type nav struct {
 	Pages    []navPage // the documents that belong to no chapter
 	Chapters []navChapter
 	Diffs    []navDiff
+
+	Playground bool // there is one
 }
 
 type navPage struct{ Title, URL, Path string }
@@ -91,6 +105,7 @@ func Build(o Options) (*Site, error) {
 	defer repo.Close()
 	b := &builder{repo: repo, rootName: o.Root, cname: o.CDir, queued: map[string]bool{},
 		pages: map[string]bool{}, reported: map[string]bool{},
+		loaded: map[string]loadedC{}, slidesOnly: o.Slides,
 		site: &Site{Files: map[string][]byte{}}}
 	if o.CDir != "" {
 		if b.cdir, err = openC(o.CDir); err != nil {
@@ -101,6 +116,18 @@ func Build(o Options) (*Site, error) {
 	}
 	b.findChapters()
 	docs := b.findDocuments()
+	b.slides()
+	if !o.Slides {
+		b.book(docs)
+	}
+	b.addAssets()
+	b.site.Problems = append(b.site.Problems, checkLinks(b.site.Files, b.reported)...)
+	return b.site, nil
+}
+
+// book makes the pages of the book.
+func (b *builder) book(docs []string) {
+	b.playground()
 	for _, d := range docs {
 		b.document(d)
 	}
@@ -112,9 +139,6 @@ func Build(o Options) (*Site, error) {
 	}
 	b.overview(slices.Contains(docs, "README.md"))
 	b.sources()
-	b.addAssets()
-	b.site.Problems = append(b.site.Problems, checkLinks(b.site.Files, b.reported)...)
-	return b.site, nil
 }
 
 // openC opens the folder of the C originals.
@@ -258,12 +282,12 @@ func (b *builder) render(name string, data any) template.HTML {
 	return template.HTML(out.String())
 }
 
-// addAssets puts the style sheet and the script into the site.
+// addAssets puts the style sheets and the scripts into the site.
 func (b *builder) addAssets() {
-	css, _ := assets.ReadFile("assets/reader.css")
-	js, _ := assets.ReadFile("assets/reader.js")
-	b.site.Files["assets/reader.css"] = append(css, gridCSS()...)
-	b.site.Files["assets/reader.js"] = js
+	for _, name := range []string{"reader.css", "reader.js", "slides.css", "slides.js"} {
+		b.site.Files["assets/"+name], _ = assets.ReadFile("assets/" + name)
+	}
+	b.site.Files["assets/reader.css"] = append(b.site.Files["assets/reader.css"], gridCSS()...)
 }
 
 // gridCSS places the cells of the side-by-side pages; classes, so that the pages need no
@@ -287,11 +311,20 @@ const (
 	maxIndent   = 40 // columns of a line's indentation
 )
 
-// loadC reads a chapter's C file and says in a note how it agrees with the book.
+// loadC reads a chapter's C file, once, and says in a note how it agrees with the book.
 func (b *builder) loadC(chapter book.Chapter) (*csource.File, csource.Alignment) {
 	if b.cdir == nil {
 		return nil, csource.Alignment{}
 	}
+	c, ok := b.loaded[chapter.Dir]
+	if !ok {
+		c.file, c.alignment = b.readC(chapter)
+		b.loaded[chapter.Dir] = c
+	}
+	return c.file, c.alignment
+}
+
+func (b *builder) readC(chapter book.Chapter) (*csource.File, csource.Alignment) {
 	b.site.Sources = append(b.site.Sources, b.cname+string(os.PathSeparator)+chapter.C.File)
 	f, err := csource.Load(b.cdir, chapter.C.File)
 	if err != nil {

@@ -1,0 +1,483 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"reverseproxy/internal/harness"
+)
+
+// go test ./ch10_event_loop -run Differential -differential 30m -timeout 0
+var (
+	differential = flag.Duration("differential", 0, "`time` for the comparison with ch6; "+
+		"0: a few hundred scripts")
+	firstSeed = flag.Uint64("seed", 1, "`number` of the comparison's first script")
+	oneSeed   = flag.Bool("one", false, "compare with that script only, and show what happened")
+)
+
+// ways are how the two programs are run, each with its own scripts.
+var ways = []struct {
+	slow  bool
+	flags []string
+}{
+	{false, []string{"-reuse", "always"}},
+	{false, []string{"-reuse", "safe"}},
+	{false, []string{"-reuse", "never"}},
+	{false, []string{"-reuse", "aggressive"}},
+	{false, []string{"-keepalive", "0"}},
+	{false, []string{"-keepalive-requests", "2", "-max-body", "5000", "-reuse", "always"}},
+	{true, []string{"-request-timeout", "300ms", "-server-timeout", "400ms", "-idle-timeout",
+		"350ms", "-keepalive-timeout", "450ms"}},
+}
+
+// tries is how often a script is played to each program until both have shown the same:
+// much hangs on what comes first.
+const tries = 8
+
+// stall is how long nothing may come until the client takes it that nothing will.
+const stall = 400 * time.Millisecond
+
+// TestDifferential plays the same scripts to ch6 and to ch10, which must do the same:
+// the client gets the same, the backend sees the same, on the same connections.
+//
+// What may differ: the time in Date, the program's name in Via, how a body is cut into
+// chunks, how much of a message comes before a reset, how much of a request's body that is cut off
+// because it is too long or because its client resets, which fault of a malformed request
+// is named,
+// and when an idle connection is closed whose backend has sent FIN or something unasked:
+// ch6 looks before the next use, ch10 is told at once.
+func TestDifferential(t *testing.T) {
+	end := time.Now().Add(*differential)
+	seeds := 350
+	if testing.Short() {
+		seeds = 70
+	}
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var failed atomic.Int64
+	played, chance := 0, map[uint64]bool{}
+	for i := range ways {
+		lane := newLane(t, i)
+		all.Go(func() { // ends with its last script
+			for n := 0; failed.Load() < 8; n++ {
+				seed := *firstSeed/uint64(len(ways))*uint64(len(ways)) + uint64(n*len(ways)+i)
+				switch {
+				case *oneSeed && seed != *firstSeed:
+					return
+				case *oneSeed:
+				case *differential == 0 && n*len(ways) >= seeds,
+					*differential > 0 && time.Now().After(end):
+					return
+				}
+				again, same := lane.compare(t, seed)
+				if !same {
+					failed.Add(1)
+				}
+				mu.Lock()
+				played++
+				if again {
+					chance[seed] = true
+				}
+				mu.Unlock()
+				if *oneSeed {
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	t.Logf("%d scripts from seed %d on; %d were played more than once: %v", played, *firstSeed,
+		len(chance), chance)
+}
+
+// A lane has one of each program, run in the same way.
+type lane struct {
+	way  int
+	side [2]*stage
+}
+
+func newLane(t *testing.T, way int) *lane {
+	l := &lane{way: way}
+	for i, chapter := range []int{6, 10} {
+		backend, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { backend.Close() })
+		launch := harness.Launch{Model: harness.Chapter(chapter), Plain: *differential > 0}
+		launch.Flags = append([]string{"-backends", backend.Addr().String(), "-log", "off"},
+			ways[way].flags...)
+		if f := os.Getenv("TRACE"); f != "" && *oneSeed {
+			launch.Under = []string{"strace", "-f", "-tt", "-s", "60", "-o", fmt.Sprintf("%s.%d.%d", f, way, chapter)}
+		}
+		p := launch.Start(t)
+		s := &stage{proxy: p.Addr, backend: backend, names: strings.NewReplacer(
+			launch.Model.Dir, "proxy", backend.Addr().String(), "backend")}
+		s.vague = strings.Contains(strings.Join(launch.Flags, " "), "-max-body")
+		go s.accept() // ends with the listener
+		l.side[i] = s
+	}
+	return l
+}
+
+// compare plays a script to both programs. It reports whether that took several tries, and
+// whether they have shown the same.
+func (l *lane) compare(t *testing.T, seed uint64) (again, same bool) {
+	var seen [2]map[string]bool
+	var last [2]string
+	for try := range tries {
+		s := (&maker{rand.New(rand.NewPCG(seed, 1)), ways[l.way].slow}).script()
+		if *oneSeed && try == 0 {
+			t.Log(s)
+		}
+		var both sync.WaitGroup
+		for i := range l.side {
+			both.Go(func() { last[i] = l.side[i].play(s, time.Duration(1+try)) }) // ends with it
+		}
+		both.Wait()
+		for i, text := range last {
+			if seen[i] == nil {
+				seen[i] = map[string]bool{}
+			}
+			seen[i][text] = true
+		}
+		for text := range seen[0] {
+			if seen[1][text] {
+				if *oneSeed {
+					t.Log(text)
+				}
+				return try > 0, true
+			}
+		}
+	}
+	t.Errorf("seed %d, %q: ch6 (-, one of %d), ch10 (+, one of %d):\n%s", seed, ways[l.way].flags,
+		len(seen[0]), len(seen[1]),
+		cmp.Diff(strings.Split(last[0], "\n"), strings.Split(last[1], "\n")))
+	if *oneSeed {
+		for i := range seen {
+			for text := range seen[i] {
+				t.Logf("%s:\n%s", [...]string{"ch6", "ch10"}[i], text)
+			}
+		}
+	}
+	return true, false
+}
+
+// A stage is one program with the backend that is played to it.
+type stage struct {
+	proxy   string
+	backend net.Listener
+	names   *strings.Replacer
+	vague   bool // bodies may be too long
+
+	mu sync.Mutex
+
+	now *performance
+}
+
+// A performance is one script, played to one program.
+type performance struct {
+	*script
+	stage    *stage
+	slower   time.Duration // factor
+	mu       sync.Mutex
+	changed  *sync.Cond
+	arrivals int // requests that have come to the backend
+	conns    []*backendConn
+	client   transcript
+	changes  int
+	end      string // of the client's connection
+}
+
+type backendConn struct {
+	net.Conn
+	transcript
+	idle bool // it waits for a request
+	over bool // it has sent FIN, or something unasked
+	end  string
+}
+
+func (s *stage) accept() {
+	for {
+		conn, err := s.backend.Accept()
+		if err != nil {
+			return
+		}
+		s.mu.Lock()
+		p := s.now
+		s.mu.Unlock()
+		if p == nil {
+			conn.Close()
+			continue
+		}
+		b := &backendConn{Conn: conn, transcript: transcript{names: s.names}, idle: true}
+		p.note(func() { p.conns = append(p.conns, b) })
+		go p.answer(b) // ends when the connection is closed, at the latest at the script's end
+	}
+}
+
+func (p *performance) note(f func()) {
+	p.mu.Lock()
+	f()
+	p.changes++
+	p.mu.Unlock()
+	p.changed.Broadcast()
+}
+
+// await waits until something is so. It gives up when nothing has changed for so long.
+func (p *performance) await(silence time.Duration, ok func() bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	over := false
+	timer := time.AfterFunc(silence, func() {
+		p.mu.Lock()
+		over = true
+		p.mu.Unlock()
+		p.changed.Broadcast()
+	})
+	defer timer.Stop()
+	for changes := p.changes; !ok() && !over; p.changed.Wait() {
+		if p.changes != changes {
+			changes = p.changes
+			timer.Reset(silence)
+		}
+	}
+}
+
+// play plays a script, and returns what was seen.
+func (s *stage) play(script *script, slower time.Duration) string {
+	p := &performance{script: script, stage: s, slower: slower}
+	p.changed = sync.NewCond(&p.mu)
+	p.client = transcript{names: s.names, methods: func(n int) string {
+		if n < len(script.methods) {
+			return script.methods[n]
+		}
+		return "GET"
+	}}
+	s.mu.Lock()
+	s.now = p
+	s.mu.Unlock()
+	p.ask()
+	// What has been begun ends: when nothing happens any more.
+	quiet := func() bool {
+		for _, b := range p.conns {
+			if !b.idle && b.end == "" {
+				return false
+			}
+		}
+		return true
+	}
+	p.await(1500*time.Millisecond, quiet)
+	p.await(15*time.Millisecond*slower, func() bool { return false })
+	s.mu.Lock()
+	s.now = nil
+	s.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var text strings.Builder
+	fmt.Fprintf(&text, "the client gets:\n%s", p.client.close(p.end))
+	for i, b := range p.conns {
+		end := b.end
+		if b.over && end != "it closes" && end != "it resets" {
+			end = "open or not"
+		} else if end == "" && b.idle {
+			end = "idle"
+		} else if end == "" {
+			end = "busy"
+		}
+		if b.vague = s.vague; p.leaves == resets || p.leaves == resetsNow {
+			b.vague = true
+		}
+		fmt.Fprintf(&text, "the backend gets on connection %d:\n%s", i, b.close(end))
+		b.Conn.Close()
+	}
+	return text.String()
+}
+
+func (p *performance) pause(d time.Duration) {
+	if d < 100*time.Millisecond {
+		d *= p.slower // a long one is for a timeout
+	}
+	time.Sleep(d)
+}
+
+// ask is the client.
+func (p *performance) ask() {
+	conn, err := net.Dial("tcp", p.stage.proxy)
+	if err != nil {
+		p.end = err.Error()
+		return
+	}
+	c := conn.(*net.TCPConn)
+	defer c.Close()
+	read := make(chan bool)
+	go func() { // ends with the connection
+		defer close(read)
+		b := make([]byte, 64<<10)
+		for {
+			n, err := c.Read(b)
+			p.note(func() {
+				p.client.add(b[:n])
+				if err != nil {
+					p.end = ended(err)
+				}
+			})
+			if err != nil {
+				return
+			}
+		}
+	}()
+	ended := func() bool { return p.end != "" }
+	send := func(b []byte) {
+		c.SetWriteDeadline(time.Now().Add(stall * 4))
+		c.Write(b)
+	}
+	for _, m := range p.script.client {
+		p.pause(m.pause)
+		send(m.data)
+	}
+	patience := stall * min(p.slower, 4)
+	if p.slow {
+		patience = max(patience, 900*time.Millisecond)
+	}
+	switch p.leaves {
+	case ends:
+		c.CloseWrite()
+	case resets:
+		p.await(patience, func() bool { return ended() || p.client.received() >= p.after })
+		c.SetLinger(0)
+		c.Close()
+	case resetsNow:
+		p.await(patience, func() bool { return ended() || p.arrivals > 0 })
+		c.SetLinger(0)
+		c.Close()
+	case stays:
+		p.await(patience, func() bool {
+			return ended() || p.client.messages >= p.requests || p.client.raw
+		})
+		p.mu.Lock()
+		whole, raw := p.client.messages >= p.requests, p.client.raw
+		p.mu.Unlock()
+		if raw {
+			send(p.tunnel)
+		} else if whole {
+			send([]byte("GET /once-more HTTP/1.1\r\nHost: kept.test\r\n\r\n"))
+			p.await(patience, func() bool { return ended() || p.client.messages > p.requests })
+		}
+		c.CloseWrite()
+	}
+	p.await(max(patience, 1500*time.Millisecond), ended)
+	c.Close()
+	<-read
+	if p.leaves == resets || p.leaves == resetsNow {
+		p.end = "it resets"
+		p.client.pending, p.client.inBody, p.client.raw = nil, false, false
+	}
+}
+
+// received returns how many bytes have come of the answers, roughly.
+func (t *transcript) received() int { return t.text.Len() + len(t.pending) + int(t.size) }
+
+// ended says how a connection ended.
+func ended(err error) string {
+	switch {
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "reset"
+	case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
+		return "open"
+	}
+	return "closed"
+}
+
+// answer is the backend on one of its connections.
+func (p *performance) answer(b *backendConn) {
+	defer b.Conn.Close()
+	in := make([]byte, 64<<10)
+	// read reads until ok, and reports whether the connection goes on.
+	read := func(ok func() bool) bool {
+		for {
+			p.mu.Lock()
+			done := ok()
+			p.mu.Unlock()
+			if done {
+				return true
+			}
+			n, err := b.Read(in)
+			p.note(func() {
+				b.add(in[:n])
+				if err != nil && b.end == "" {
+					b.end = ended(err)
+				}
+			})
+			if err != nil {
+				return false
+			}
+		}
+	}
+	for n := 1; ; n++ {
+		p.note(func() { b.idle = true })
+		if !read(func() bool { return b.headers >= n }) {
+			return
+		}
+		a := answered{reads: -1, then: "keep",
+			moves: []move{{0, []byte("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmore")}}}
+		number := 0
+		p.note(func() {
+			b.idle = false
+			number = p.arrivals
+			fmt.Fprintf(&b.text, "it is request %d\n", number)
+			if number < len(p.answers) {
+				a = p.answers[number]
+			}
+			p.arrivals++
+		})
+		whole := func() bool { return b.messages >= n || b.raw }
+		if !read(func() bool { return whole() || a.reads >= 0 && b.size >= int64(a.reads) }) {
+			return
+		}
+		for _, m := range a.moves {
+			p.pause(m.pause)
+			if _, err := b.Write(m.data); err != nil {
+				break
+			}
+		}
+		if a.switches {
+			p.note(func() { b.raw, b.size, b.sum = true, 0, 0; b.transcript.add(nil) })
+		}
+		p.note(func() { b.over = b.over || a.unasked || a.then == "half" })
+		switch a.then {
+		case "reset":
+			b.Conn.(*net.TCPConn).SetLinger(0)
+			p.note(func() { b.end = "it resets"; b.pending, b.inBody, b.raw = nil, false, false })
+			return
+		case "close":
+			if a.reads >= 0 {
+				p.note(func() { b.pending, b.inBody, b.raw = nil, false, false })
+			}
+			p.note(func() { b.end = "it closes" })
+			return
+		case "half":
+			b.Conn.(*net.TCPConn).CloseWrite()
+			p.note(func() { b.idle = true })
+			read(func() bool { return false })
+			return
+		}
+		if !read(whole) {
+			return
+		}
+	}
+}
