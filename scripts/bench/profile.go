@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"reverseproxy/internal/peers"
 	"reverseproxy/internal/proc"
@@ -21,7 +22,7 @@ import (
 
 const (
 	profileMS    = 4000 // milliseconds of one profile
-	profileHertz = "1999"
+	profileHertz = 1999 // looks a second
 )
 
 // parts are what CPU time goes to: the columns of the table of -profile. The kernel's
@@ -95,17 +96,27 @@ func (b *bench) profiled(ctx context.Context, c *contestant) (float64, map[strin
 	}
 	defer inst.stop()
 	job.Target = inst.addr
+	warm := job
+	warm.RunMS = profileMS / 8
+	if _, err := generate(ctx, warm, nil); err != nil { // perf is to find all threads there
+		return 0, nil, err
+	}
 	var pids []string
 	for _, p := range proc.Tree(inst.run.PID()) {
 		pids = append(pids, strconv.Itoa(p.PID))
 	}
 	file := filepath.Join(b.tmp, "perf.data")
-	perf, err := proc.Run(peers.Find("perf"), "record", "-F", profileHertz, "-g", "-o", file,
+	perf, err := proc.Run(peers.Find("perf"), "record", "-F", strconv.Itoa(profileHertz), "-g", "-o", file,
 		"-p", strings.Join(pids, ","))
 	if err != nil {
 		return 0, nil, err
 	}
 	defer perf.Kill()
+	for end := time.Now().Add(endTime); !looksOn(perf.PID()); time.Sleep(10 * time.Millisecond) {
+		if perf.Ended() || time.Now().After(end) {
+			return 0, nil, fmt.Errorf("perf does not begin: %s", perf.LastWords())
+		}
+	}
 	before := proc.CPU(inst.run.PID())
 	res, err := generate(ctx, job, nil)
 	if err != nil {
@@ -121,18 +132,25 @@ func (b *bench) profiled(ctx context.Context, c *contestant) (float64, map[strin
 	if err != nil {
 		return 0, nil, fmt.Errorf("perf script: %w", err)
 	}
-	return used.Seconds() * 1e6 / float64(max(res.AllAnswers, 1)), shares(string(script)), nil
+	share, looks := shares(string(script))
+	if wanted := used.Seconds() * profileHertz; looks < wanted/2 {
+		return 0, nil, fmt.Errorf("perf looked %.0f times in the place of %.0f", looks, wanted)
+	}
+	return used.Seconds() * 1e6 / float64(max(res.AllAnswers, 1)), share, nil
 }
+
+// looksOn reports whether perf has begun.
+func looksOn(pid int) bool { return slices.Contains(proc.Files(pid), "anon_inode:[perf_event]") }
 
 // shares divides the samples of perf script among the parts. A sample is a stack, the
 // innermost function first, and an empty line.
-func shares(script string) map[string]float64 {
-	share := map[string]float64{}
+func shares(script string) (share map[string]float64, count float64) {
+	share = map[string]float64{}
 	samples := strings.Split(strings.TrimSpace(script), "\n\n")
 	for _, stack := range samples {
 		share[partOf(strings.Split(strings.TrimSpace(stack), "\n"))] += 1 / float64(len(samples))
 	}
-	return share
+	return share, float64(len(samples))
 }
 
 // partOf is the part that a sample belongs to.

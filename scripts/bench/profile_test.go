@@ -51,8 +51,9 @@ func TestShares(t *testing.T) {
 	for name := range want {
 		want[name] /= 8
 	}
-	if d := cmp.Diff(want, shares(script), cmpopts.EquateApprox(0, 1e-9)); d != "" {
-		t.Errorf("-want +got\n%s", d)
+	got, n := shares(script)
+	if d := cmp.Diff(want, got, cmpopts.EquateApprox(0, 1e-9)); d != "" || n != 8 {
+		t.Errorf("%v samples, -want +got\n%s", n, d)
 	}
 }
 
