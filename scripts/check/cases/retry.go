@@ -101,7 +101,8 @@ type trial struct {
 	mu sync.Mutex
 	// asked are, by a request's name, the backends that it came to, from 1.
 	asked map[string][]int
-	body  string // what every try must bring
+	body  string       // what every try must bring
+	idle  map[int]bool // backends whose last request came over a connection that was idle
 }
 
 // fillWith is how many requests succeed before a request is to fail: a proxy may
@@ -109,14 +110,22 @@ type trial struct {
 const fillWith = 120
 
 // newTrial answers all requests but those whose tries are counted: with them fail
-// does what it wants, the first try being 1. Each connection is closed, so that no
-// try goes over one that was idle: that is for the group pool.
+// does what it wants, the first try being 1. Each connection is closed, and it goes on
+// until those are used up that the case before has left idle at some backend, so that
+// no try goes over one that was idle: that is for the group pool.
 func newTrial(t *T, fail func(x *Exchange, name string, try int)) *trial {
-	tr := &trial{t: t, asked: map[string][]int{}}
+	tr := &trial{t: t, asked: map[string][]int{}, idle: map[int]bool{}}
 	t.Serve(func(x *Exchange) {
 		q := x.Request()
 		name := last(q)
 		if strings.HasPrefix(name, "n") {
+			tr.mu.Lock()
+			if x.Number > 1 {
+				tr.idle[x.Backend] = true
+			} else {
+				delete(tr.idle, x.Backend)
+			}
+			tr.mu.Unlock()
 			x.Send(Reply(200, "for "+name))
 			return
 		}
@@ -129,12 +138,19 @@ func newTrial(t *T, fail func(x *Exchange, name string, try int)) *trial {
 		}
 		fail(x, name, try)
 	})
-	for next := (&asker{t: t}); next.n < fillWith; {
+	for next := (&asker{t: t}); next.n < fillWith || tr.someIdle() && next.n < 3*fillWith; {
 		c := t.Dial()
-		next.ask("a client", c, fillWith-next.n)
+		next.ask("a client", c, max(1, fillWith-next.n))
 		c.Close()
 	}
 	return tr
+}
+
+// someIdle reports whether further requests may go over connections that were idle.
+func (tr *trial) someIdle() bool {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return len(tr.idle) > 0
 }
 
 // try sends a request and returns its response and the backends that were asked.
