@@ -267,8 +267,8 @@ var Stages = []Stage{
 			{"backend-reuse-kept", "When an answer has ended and the backend has not said " +
 				"Connection: close, put its connection on a list; take one from there before you " +
 				"connect."},
-			{"backend-close-honoured backend-released", "Close what cannot be used again, and " +
-				"bound how many are kept."},
+			{"backend-close-honoured", "Close what cannot be used again, and bound how many " +
+				"are kept."},
 			{"resp-extra-bytes pool-late-length pool-extra-chunked pool-extra-head pool-late-204",
 				"Bytes that come when no answer is due make a connection useless. Look for them " +
 					"before you put it on the list and before you take it from there."},
