@@ -53,9 +53,12 @@ func Find(id string) *Case {
 	return nil
 }
 
+// OfStages is the group of the cases that only the stages have.
+const OfStages = "stages"
+
 // stageCases are for beginners alone: every proxy passes them, and the scoreboard does
 // not count them.
-var stageCases = group("stages",
+var stageCases = group(OfStages,
 	Case{ID: "answer-get", Level: Must, RFC: "RFC 9112 §2.1",
 		Why: "A client that sends a GET reads a whole HTTP response with status 200: a status " +
 			"line, fields, an empty line, a body.",
