@@ -20,7 +20,7 @@ func TestInterruptLeavesNothing(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
 		proxy, backend := free(t), free(t)
 		command := fmt.Sprintf("%s -listen %s -backends %s", standard(t), proxy, backend)
 		cmd := exec.Command(bin, "-cmd", command,
@@ -39,6 +39,28 @@ func TestInterruptLeavesNothing(t *testing.T) {
 		if answers(proxy) {
 			t.Errorf("after %v the program still listens", sig)
 		}
+	}
+}
+
+// TestReaderHasEnough: a checker whose output nobody reads any more ends its program, too.
+func TestReaderHasEnough(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "check")
+	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	proxy, backend := free(t), free(t)
+	cmd := exec.Command(bin, "-v", "-run", "^basics$", "-proxy", proxy, "-backends", backend,
+		"-cmd", fmt.Sprintf("%s -listen %s -backends %s", standard(t), proxy, backend))
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout = write
+	read.Close()
+	err = cmd.Run()
+	write.Close()
+	if answers(proxy) {
+		t.Errorf("the program still listens (%v)", err)
 	}
 }
 

@@ -34,7 +34,10 @@ const (
 
 func main() {
 	interrupt := make(chan os.Signal, 1)
-	signal.Notify(interrupt, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(interrupt, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	// A reader that has enough (| head) must not end the checker before it has ended
+	// what it has started. Not signal.Ignore: a program under test would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	// Ends with the program. What the checker has started does not get the Ctrl+C
 	// of its terminal: left alone, it would hold its port.
 	go func() {

@@ -336,8 +336,11 @@ func explain(w, stderr io.Writer, id string) int {
 		fmt.Fprintf(w, "%s\n  group  %s\n  level  %s: %s\n  rule   %s\n  %s\n", bold(c.ID),
 			c.Group, c.Level,
 			levelMeans(c.Level), c.RFC, c.Why)
-		fmt.Fprintf(w, "\nTo see every byte of it: go run ./scripts/check -v -run '^%s$' "+
-			"PROXY\n", c.ID)
+		only := "-run '^" + c.ID + "$'"
+		if c.Group == cases.OfStages {
+			only = "-stage 1"
+		}
+		fmt.Fprintf(w, "\nTo see every byte of it: go run ./scripts/check -v %s PROXY\n", only)
 		return exitOK
 	}
 	fmt.Fprintf(stderr, "check: %v\n", errors.New("no case "+id+"; -list shows them all"))

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"reverseproxy/scripts/check/cases"
+	"reverseproxy/scripts/check/suite"
 )
 
 // stoppedAt returns the number of the stage that a report calls not passed yet; 0: none.
@@ -184,6 +185,52 @@ func TestStagePassed(t *testing.T) {
 		if code != exitOK || !strings.Contains(out, "Stage 1 is reached.") ||
 			!strings.Contains(out, "Next, stage 2, "+cases.Stages[1].Name) {
 			t.Errorf("exit %d:\n%s%s", code, out, stderr)
+		}
+	}
+}
+
+// fragile forwards, and ends at the first error with a client.
+const fragile = `package main
+
+import ("bufio"; "io"; "net"; "os"; "strings")
+
+func main() {
+	ln, err := net.Listen("tcp", os.Args[1])
+	if err != nil { panic(err) }
+	for {
+		c, err := ln.Accept()
+		if err != nil { panic(err) }
+		head := ""
+		for r := bufio.NewReader(c); !strings.HasSuffix(head, "\r\n\r\n"); {
+			line, err := r.ReadString('\n')
+			if err != nil { os.Exit(3) }
+			head += line
+		}
+		b, err := net.Dial("tcp", os.Args[2])
+		if err != nil { os.Exit(3) }
+		io.WriteString(b, head)
+		io.Copy(c, b)
+		b.Close()
+		c.Close()
+	}
+}
+`
+
+// TestDeathIsNotForgiven: a program that a client has ended is started again for the
+// next one, and that one's answer hides nothing.
+func TestDeathIsNotForgiven(t *testing.T) {
+	bin := program(t, fragile)
+	proxy, backend := free(t), free(t)
+	p, err := suite.NewPath(&suite.Subject{Name: "fragile", Proxy: proxy,
+		Command: bin + " " + proxy + " " + backend, Backends: []string{backend}}, suite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for range 3 {
+		r := p.Run([]suite.Case{*cases.Find("basic-get"), *cases.Find("abort-survives")})
+		if n := len(r); n != 2 || r[1].Outcome != suite.Failed {
+			t.Errorf("%+v", r)
 		}
 	}
 }

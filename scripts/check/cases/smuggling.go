@@ -45,12 +45,26 @@ func attack(t *T, raw string) *outcome {
 	// Written beside the reading: the proxy may answer in the middle of it.
 	go c.Send(raw)
 	o.answer = c.Final("GET")
-	c.AwaitEnd(quietClient)
+	c.AwaitEnd(t.Within(quietClient))
 	c.Close()
-	for time.Sleep(quietClient); busy.Load() > 0; { // what is still on its way to the backend
+	// What is still on its way to the backend. An error that is not the client's, or
+	// none at all, says that something is.
+	late := time.Now().Add(t.Within(lateForward))
+	for time.Sleep(t.Within(quietClient)); busy.Load() > 0 || o.unexplained() &&
+		time.Now().Before(late); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	return o
+}
+
+// lateForward is how much later than the proxy's answer a backend may see the beginning
+// of the request.
+const lateForward = 500 * time.Millisecond
+
+// unexplained reports whether the answer speaks of a backend, and none has seen anything.
+func (o *outcome) unexplained() bool {
+	forwards, _ := o.all()
+	return len(forwards) == 0 && !o.rejected() && (o.answer.Status == 0 || o.answer.Status >= 500)
 }
 
 // overhear reads a request with all that comes with it, until it is whole or

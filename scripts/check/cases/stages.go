@@ -53,9 +53,12 @@ func Find(id string) *Case {
 	return nil
 }
 
+// OfStages is the group of the cases that only the stages have.
+const OfStages = "stages"
+
 // stageCases are for beginners alone: every proxy passes them, and the scoreboard does
 // not count them.
-var stageCases = group("stages",
+var stageCases = group(OfStages,
 	Case{ID: "answer-get", Level: Must, RFC: "RFC 9112 §2.1",
 		Why: "A client that sends a GET reads a whole HTTP response with status 200: a status " +
 			"line, fields, an empty line, a body.",
@@ -267,8 +270,8 @@ var Stages = []Stage{
 			{"backend-reuse-kept", "When an answer has ended and the backend has not said " +
 				"Connection: close, put its connection on a list; take one from there before you " +
 				"connect."},
-			{"backend-close-honoured backend-released", "Close what cannot be used again, and " +
-				"bound how many are kept."},
+			{"backend-close-honoured", "Close what cannot be used again, and bound how many " +
+				"are kept."},
 			{"resp-extra-bytes pool-late-length pool-extra-chunked pool-extra-head pool-late-204",
 				"Bytes that come when no answer is due make a connection useless. Look for them " +
 					"before you put it on the list and before you take it from there."},

@@ -217,6 +217,17 @@ func (l *Lab) Refresh() bool {
 	return true
 }
 
+// renewed starts a program anew that goes on by itself; that is no accident.
+func (l *Lab) renewed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.broken != nil || l.Proc == nil || l.OneShot || l.Proc.Ended() {
+		return // what has ended is started, and noted, before its next client
+	}
+	l.Proc.Kill()
+	l.startLocked()
+}
+
 // probeEjection finds out whether the proxy takes a backend out of service
 // that has broken a few exchanges.
 func (l *Lab) probeEjection() {

@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -47,8 +48,16 @@ func (p *Path) Close() {
 
 // Run runs the cases in their order, up to the first that fails; the results are
 // those of the cases that were run. Cases that wait for the proxy's timeouts wait
-// side by side.
+// side by side. A program that the checker has started is started anew, so that it has
+// forgotten which backends failed in the cases of the run before.
 func (p *Path) Run(cases []Case) (results []Result) {
+	if p.begun {
+		p.labs[0].renewed()
+	}
+	if !p.asked && slices.ContainsFunc(cases, func(c Case) bool { return c.Hurts }) {
+		p.asked = true
+		p.labs[0].probeEjection()
+	}
 	waited := map[string]Result{}
 	for i := range cases {
 		c := &cases[i]
@@ -95,15 +104,16 @@ func (p *Path) together(cases []Case) map[string]Result {
 const lastTime = 200 * time.Millisecond
 
 // one runs a case. What fails because the proxy has let it wait is run once more; what
-// fails on a busy machine may be the machine's fault, and is run twice more.
+// fails on a busy machine may be the machine's fault, and is run twice more. That the
+// program ended is the fault of neither.
 func (p *Path) one(c *Case) (res Result) {
 	l := p.lab(c)
 	p.look(l, c)
 	for try := 1; ; try++ {
 		res = p.runner.one(l, c)
 		busy := p.pulse.busySince(res.started)
-		if res.Outcome != Failed || p.runner.o.Once || !busy && !res.stalled ||
-			!busy && try == 2 || try == 3 {
+		if res.Outcome != Failed || p.runner.o.Once || l.DiedSince(res.started) ||
+			!busy && (try == 2 || !res.stalled) || try == 3 {
 			break
 		}
 	}
@@ -131,10 +141,6 @@ func (p *Path) lab(c *Case) *Lab {
 
 // look finds out about the proxy what the case depends on.
 func (p *Path) look(l *Lab, c *Case) {
-	if c.Hurts && !p.asked {
-		p.asked = true
-		l.probeEjection()
-	}
 	if c.Need == NeedsPool && !p.pooled[l] {
 		p.pooled[l] = true
 		l.probePool()

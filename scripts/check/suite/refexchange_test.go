@@ -322,7 +322,7 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, kept,
 		go func() {
 			select {
 			case <-c.over:
-				if _, err := c.State(); !errors.Is(err, io.EOF) || p.fault["dies"] {
+				if _, err := c.State(); !errors.Is(err, io.EOF) {
 					if p.fault["dies"] {
 						p.dead.Store(true)
 					}

@@ -69,9 +69,7 @@ func (p *student) serve(c net.Conn) (err error) {
 		err = p.checkRequest(head)
 	}
 	if errors.Is(err, errRefused) {
-		io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n"+
-			"Content-Length: 4\r\n\r\nno.\n")
-		linger(c)
+		refuse(c)
 		return nil
 	}
 	if err != nil {
@@ -97,6 +95,13 @@ func (p *student) serve(c net.Conn) (err error) {
 		linger(c)
 	}
 	return err
+}
+
+// refuse answers 400.
+func refuse(c net.Conn) {
+	io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n"+
+		"Content-Length: 4\r\n\r\nno.\n")
+	linger(c)
 }
 
 // linger reads what the client still sends, so that its answer is not lost.
@@ -205,7 +210,10 @@ func (p *student) forward(c net.Conn, client *bufio.Reader, head string) (begun 
 		_, err := io.Copy(c, b)
 		return true, err
 	}
-	if err := p.body(b, client, head, false); err != nil {
+	if err := p.body(b, client, head, false); errors.Is(err, errRefused) {
+		refuse(c)
+		return true, nil
+	} else if err != nil {
 		return false, err
 	}
 	backend := bufio.NewReader(b)
@@ -285,7 +293,7 @@ func (p *student) chunks(to io.Writer, from *bufio.Reader) error {
 		}
 		n, err := strconv.ParseInt(strings.TrimSpace(size), 16, 64)
 		if err != nil && p.level >= 7 {
-			return err
+			return errRefused
 		}
 		io.WriteString(to, line)
 		if n == 0 {
