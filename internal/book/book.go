@@ -35,6 +35,7 @@ type Chapter struct {
 	After    int       // the chapter that it differs least from, if that is not the one before
 	Gaps     []*Gap    // what it leaves open on purpose
 	C        *Original // nil from ch6 on
+	Beside   int       // the chapter that the reader sets beside it, if there is no C; 0: none
 }
 
 // Mode is a way to run a chapter's program that its flags choose.
@@ -135,7 +136,7 @@ var Chapters = []Chapter{
 		Gaps:     []*Gap{Stacks},
 	},
 	{
-		Number: 10, Dir: "ch10_event_loop", After: 4, Raw: true, Bound: "-max-conns",
+		Number: 10, Dir: "ch10_event_loop", After: 6, Beside: 4, Raw: true, Bound: "-max-conns",
 		About:    "a proxy that serves all clients with one thread, by epoll",
 		Worker:   "one thread for all connections",
 		Backends: backends,

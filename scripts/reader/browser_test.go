@@ -324,7 +324,6 @@ func TestNarrowAndReadable(t *testing.T) {
 	}
 	base := "http://" + startServer(t, o) + "/"
 	w := openTab(t)
-	w.run(t, chromedp.EmulateViewport(500, 800))
 	for _, name := range slices.Sorted(maps.Keys(built.Files)) {
 		kind, _, _ := strings.Cut(name, "/")
 		few := harness.Race || testing.Short()
@@ -332,7 +331,12 @@ func TestNarrowAndReadable(t *testing.T) {
 			few && name != "index.html" && name != "side-by-side/ch3_process_model.html" {
 			continue
 		}
-		w.run(t, chromedp.Navigate(base+name), chromedp.WaitReady("main"))
+		w.run(t, chromedp.EmulateViewport(1280, 720), chromedp.Navigate(base+name),
+			chromedp.WaitReady("main"))
+		if got := w.eval(t, tooWide); got != "" {
+			t.Errorf("%s, 1280 pixels: %s", name, got)
+		}
+		w.run(t, chromedp.EmulateViewport(500, 800))
 		if got := w.eval(t, tooWide); got != "" {
 			t.Errorf("%s: %s", name, got)
 		}

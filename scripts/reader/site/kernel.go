@@ -201,6 +201,58 @@ var chapterKernelTexts = map[string]map[book.Row]kernelText{
 				"and a place in a run queue. At most GOMAXPROCS threads run goroutines at a time.",
 		},
 	},
+	"ch10_event_loop": {
+		{Step: 4}: {
+			Does: []string{
+				"epoll_wait has returned the listening socket: somebody is in its queue. " +
+					"accept4 takes a client out; EAGAIN says that the queue is empty.",
+				"epoll_ctl puts the new socket on epoll's list, once, for both directions. It " +
+					"is edge-triggered (EPOLLET): the kernel tells of each change, not of what " +
+					"is still so.",
+			},
+		},
+		{Step: 5}: {
+			Does: []string{
+				"Copies what has arrived and returns. Nothing there: EAGAIN. The function " +
+					"returns nil, and the thread serves others.",
+				"When more arrives, the kernel marks the socket as ready, and the next " +
+					"epoll_wait returns it, with all others that are ready.",
+			},
+		},
+		{Step: 6}: {
+			Does: []string{
+				"connect sends SYN and returns EINPROGRESS. The backend's SYN-ACK makes the " +
+					"socket writable, an RST makes it fail: both are events.",
+			},
+		},
+		{Step: 7}: {
+			Does: []string{
+				"Copies into the send buffer what it has room for. What is left stays with the " +
+					"connection until the peer has acknowledged some: then the socket is " +
+					"writable, an event.",
+			},
+		},
+		{Step: 8}: {
+			Does: []string{
+				"Copies what has arrived, as in step 5. While the backend works, this " +
+					"connection costs no thread and no stack, only what it holds of its " +
+					"messages.",
+			},
+		},
+		{Step: 9}: {
+			Does: []string{
+				"A slow client's send buffer is full: EAGAIN. As long as the loop does not read " +
+					"on from the backend, the backend's buffers fill too: backpressure, and " +
+					"nobody waits in a call.",
+			},
+		},
+		{Step: 10}: {
+			Does: []string{
+				"close takes the socket off epoll's list, too. A backend's connection that is " +
+					"kept stays on the list: its FIN is an event, so it is known at once.",
+			},
+		},
+	},
 	"ch5_load_balancer": {
 		{Step: 4, Extra: 1}: {
 			Does: []string{

@@ -72,7 +72,8 @@ func compareRows(a, b book.Row) int {
 	return a.Extra - b.Extra
 }
 
-// declarations returns the lines of a file's declarations with their comments.
+// declarations returns the lines of a file's declarations with their comments, also those
+// that stand alone before one.
 func declarations(src []byte) ([]span, error) {
 	files := token.NewFileSet()
 	file, err := parser.ParseFile(files, "", src, parser.ParseComments)
@@ -80,6 +81,7 @@ func declarations(src []byte) ([]span, error) {
 		return nil, err
 	}
 	var spans []span
+	last := file.Name.End()
 	for _, decl := range file.Decls {
 		start := decl.Pos()
 		switch d := decl.(type) {
@@ -92,7 +94,14 @@ func declarations(src []byte) ([]span, error) {
 				start = d.Doc.Pos()
 			}
 		}
-		spans = append(spans, span{files.Position(start).Line, files.Position(decl.End()).Line})
+		from := files.Position(start).Line
+		for _, c := range file.Comments {
+			if c.Pos() > last && c.Pos() < start {
+				from = min(from, files.Position(c.Pos()).Line)
+			}
+		}
+		last = decl.End()
+		spans = append(spans, span{from, files.Position(last).Line})
 	}
 	return spans, nil
 }

@@ -14,6 +14,7 @@ import (
 // sidePage is what the template "side" shows.
 type sidePage struct {
 	Chapter navChapter
+	Left    string // "C", or "Go" where two chapters stand side by side
 	CFile   string
 	CLines  string
 	HasC    bool
@@ -82,9 +83,11 @@ func newListing(prefix, lang string, raw []string) listing {
 func (b *builder) sideBySide(c navChapter) {
 	chapter := c.Chapter
 	if chapter.C == nil {
+		b.beside(c)
 		return
 	}
-	p := sidePage{Chapter: c, CFile: chapter.C.File, CDir: b.cdir != nil, Up: "../", Diff: c.Diff}
+	p := sidePage{Chapter: c, Left: "C", CFile: chapter.C.File, CDir: b.cdir != nil, Up: "../",
+		Diff: c.Diff}
 	file, alignment := b.loadC(chapter)
 	p.Notes = alignment.Notes
 	p.HasC = file != nil
@@ -111,14 +114,20 @@ func (b *builder) sideBySide(c navChapter) {
 		p.Notes = append(p.Notes, c.Dir+" has no main.go yet")
 	}
 	p.Cells = side.cells()
+	b.sidePage(p)
+}
+
+// sidePage puts a page side by side into the site.
+func (b *builder) sidePage(p sidePage) {
 	var pages []navPage
 	for _, n := range b.nav.Chapters {
 		if n.Side != "" {
 			pages = append(pages, navPage{Title: n.Dir, URL: n.Side})
 		}
 	}
+	c := p.Chapter
 	prev, next := around(pages, c.Side)
-	b.page(c.Side, "side", chapter.C.File+" beside "+c.Dir, b.render("side.html", p), prev, next)
+	b.page(c.Side, "side", p.CFile+" beside "+c.Dir, b.render("side.html", p), prev, next)
 }
 
 // sideBuilder makes the cells of a page.

@@ -182,7 +182,7 @@ func (b *builder) findChapters() {
 		n := navChapter{Chapter: c, Title: c.Dir}
 		b.depends(c.Dir)
 		_, err := b.repo.Stat(c.Dir + "/main.go")
-		if n.Main = err == nil; c.C != nil {
+		if n.Main = err == nil; c.C != nil || c.Beside > 0 && n.Main {
 			n.Side = "side-by-side/" + c.Dir + ".html"
 		}
 		b.nav.Chapters = append(b.nav.Chapters, n)

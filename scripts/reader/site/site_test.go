@@ -308,6 +308,9 @@ func TestKernelTexts(t *testing.T) {
 	}
 	for dir, rows := range chapterKernelTexts {
 		chapter, ok := book.Find(dir)
+		if chapter.Beside > 0 {
+			chapter.C = tenSteps
+		}
 		for row := range rows {
 			if !ok || !slices.Contains(chapter.C.Rows(), row) {
 				t.Errorf("%s has no row %v", dir, row)
@@ -415,11 +418,31 @@ func TestThisBook(t *testing.T) {
 	side := string(s.Files["side-by-side/ch1_base.html"])
 	for _, chapter := range book.Chapters {
 		link := `href="../docs/` + chapter.Dir + `.html" title=`
-		if chapter.C != nil {
+		if chapter.C != nil || chapter.Beside > 0 {
 			link = `href="../side-by-side/` + chapter.Dir + `.html" title=`
 		}
 		if !strings.Contains(side, link) {
 			t.Errorf("no way from a page side by side to %s", chapter.Dir)
+		}
+	}
+	for _, chapter := range book.Chapters {
+		if chapter.Beside == 0 {
+			continue
+		}
+		page := string(s.Files["side-by-side/"+chapter.Dir+".html"])
+		rows := rowsOfPage(page)
+		want := []string{"1 2 3", "4", "5", "6", "7", "8", "9", "10"}
+		for _, side := range []string{"c", "go"} {
+			if diff := cmp.Diff(want, rows[side]); diff != "" {
+				t.Errorf("%s beside ch%d, %s: %s", chapter.Dir, chapter.Beside, side, diff)
+			}
+		}
+		for side, of := range map[string]book.Chapter{"c": book.Of(chapter.Beside), "go": chapter} {
+			src, err := os.ReadFile(filepath.Join(root, of.Dir, "main.go"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkLines(t, page, side, string(src))
 		}
 	}
 	for _, chapter := range book.Originals() {

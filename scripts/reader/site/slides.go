@@ -116,7 +116,7 @@ func (b *builder) mainOf(c navChapter) []byte {
 func header(src []byte) (fields []headerField) {
 	for line := range strings.Lines(string(src)) {
 		said, ok := strings.CutPrefix(strings.TrimSpace(line), "// ")
-		if !ok {
+		if !ok && len(fields) > 0 || strings.HasPrefix(line, "package ") {
 			break
 		}
 		name, rest, found := strings.Cut(said, ": ")

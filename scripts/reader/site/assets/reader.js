@@ -31,7 +31,7 @@
   let current = -1;
   const light = (rows) => {
     for (const cell of cells()) cell.classList.toggle("lit", rowsOf(cell).some((r) => rows.includes(r)));
-    if (rows.length) current = order.indexOf(rows[0]);
+    if (rows.length) current = order.findIndex((r) => r.split(" ").includes(rows[0]));
   };
   // When a key scrolls the page, another row comes under the pointer: until the pointer itself
   // moves, or the wheel does, the row that the key chose stays lit.
@@ -49,14 +49,15 @@
     if (!order.length) return;
     pinned = true;
     current = Math.min(Math.max(index, 0), order.length - 1);
-    const target = document.getElementById("step-" + order[current]);
+    const rows = order[current].split(" "); // several, where Go stands beside Go
+    const target = document.getElementById("step-" + rows[0]);
     target.focus({ preventScroll: true });
-    light([order[current]]);
+    light(rows);
     target.scrollIntoView({ block: "start" });
     history.replaceState(null, "", "#" + target.id); // Back returns to this step
   };
   const goHash = () => {
-    const index = order.indexOf(location.hash.replace("#step-", ""));
+    const index = order.findIndex((rows) => rows.split(" ")[0] === location.hash.replace("#step-", ""));
     if (index >= 0) go(index);
   };
 
@@ -83,7 +84,7 @@
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) return;
     const side = document.getElementById("side");
-    const step = side && /^[0-9]$/.test(event.key) ? order.indexOf(event.key === "0" ? "10" : event.key) : -1;
+    const step = side && /^[0-9]$/.test(event.key) ? order.findIndex((rows) => rows.split(" ").includes(event.key === "0" ? "10" : event.key)) : -1;
     if (step >= 0) go(step);
     else if (side && (event.key === "j" || event.key === "ArrowDown")) go(current + 1);
     else if (side && (event.key === "k" || event.key === "ArrowUp")) go(current - 1);
