@@ -13,7 +13,10 @@ import (
 // A script is what a client and a backend do to a proxy, made from a seed.
 type script struct {
 	slow     bool
-	requests int // that the client sends
+	alone    bool // it is one request, and nothing more
+	mutated  bool
+	early    bool // it is answered before it has been read
+	requests int  // that the client sends
 
 	methods []string
 	client  []move
@@ -51,7 +54,8 @@ type answered struct {
 // maker makes scripts.
 type maker struct {
 	*rand.Rand
-	slow bool // with pauses longer than the timeouts
+	slow  bool // with pauses longer than the timeouts
+	short bool // bodies of more than 5,000 bytes are refused
 }
 
 func (m *maker) one(in int) bool { return m.IntN(in) == 0 }
@@ -72,12 +76,16 @@ func (m *maker) script() *script {
 		}
 	}
 	data := b.Bytes()
-	if m.one(7) {
+	mutated := m.one(7)
+	if mutated {
 		data = m.mutate(data)
 		first = min(first, len(data))
 	}
 	if m.one(4) {
 		s.leaves = pick(m, ends, ends, resets, resetsNow)
+		if s.leaves == ends && len(data) > 450 && (mutated || s.requests > 1) {
+			s.leaves = resets // ch6 does not see FIN behind more than its buffer holds
+		}
 		s.after = pick(m, 1, 20, 300, 5000)
 		if s.leaves != ends { // how far a second one comes would be chance
 			data = data[:first]
@@ -91,6 +99,24 @@ func (m *maker) script() *script {
 			method = s.methods[i]
 		}
 		s.answers = append(s.answers, m.answer(method, upgrade))
+	}
+	s.mutated = mutated
+	s.alone = s.requests == 1 && !mutated
+	for i := range s.answers {
+		a := &s.answers[i]
+		if a.reads >= 0 && m.short {
+			a.reads = -1
+		}
+		if len(data) > 20_000 && a.reads >= 0 { // how much is read by then, is chance
+			if s.early = s.alone; !s.alone {
+				a.reads = -1
+			}
+		}
+		for j := range a.moves {
+			if !s.alone && !s.slow && a.moves[j].pause > stall {
+				a.moves[j].pause = 0 // the same
+			}
+		}
 	}
 	return s
 }

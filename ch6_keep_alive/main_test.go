@@ -4,101 +4,19 @@ package main
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"reverseproxy/internal/harness"
-	"reverseproxy/internal/narrate"
+	"reverseproxy/internal/harness/kept"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
 
-// brief keeps idle connections so briefly that each scenario finds none.
-var brief = harness.Chapter(6, "-keepalive-timeout", "100ms")
+func TestKept(t *testing.T) { kept.Run(t, harness.KeepAlive) }
 
-func TestScenarios(t *testing.T) { harness.RunScenarios(t, brief) }
-
-func TestLives(t *testing.T) { harness.RunLives(t, brief) }
-
-// request is a request with some header lines and a body; the client would like
-// to send more on the connection.
-func request(line, fields, body string) string {
-	if body != "" {
-		fields += fmt.Sprintf("Content-Length: %d\r\n", len(body))
-	}
-	return line + " HTTP/1.1\r\nHost: kept.test\r\n" + fields + "\r\n" + body
-}
-
-func get(path string) string { return request("GET "+path, "", "") }
+func get(path string) string { return "GET " + path + " HTTP/1.1\r\nHost: kept.test\r\n\r\n" }
 
 // answer is the backend's response, which keeps the connection.
 func answer(body string) string {
 	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-}
-
-// start starts the chapter with a backend that the test plays.
-func start(t *testing.T, flags ...string) *harness.Proxy {
-	t.Helper()
-	return harness.Launch{Model: harness.KeepAlive, Flags: flags}.StartWithBackend(t)
-}
-
-// wants reads one response from c, and no more.
-func wants(t *testing.T, c *harness.Conn, status int, body string) (connection string) {
-	t.Helper()
-	r, got, err := c.TryResponse("GET")
-	if err != nil {
-		t.Fatalf("the client reads no response: %v", err)
-	}
-	if r.StatusCode != status || body != "" && got != body {
-		t.Fatalf("the client reads %d, %q, want %d, %q", r.StatusCode, got, status, body)
-	}
-	if r.Close {
-		return "close"
-	}
-	return r.Header.Get("Connection")
-}
-
-// serves has the backend read one request with a line that begins so, and answer.
-func serves(t *testing.T, b *harness.Conn, line, response string) {
-	t.Helper()
-	if got := b.Request().Line; !strings.HasPrefix(got, line) {
-		t.Fatalf("the backend reads %q, want %q", got, line)
-	}
-	b.Send(response)
-}
-
-// same compares and complains.
-func same(t *testing.T, what string, want, got any) {
-	t.Helper()
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%s: want (-), got (+):\n%s", what, diff)
-	}
-}
-
-// connects waits for the n-th step 6, and counts the reused connections so far.
-func connects(t *testing.T, p *harness.Proxy, n int) (reused int) {
-	t.Helper()
-	for _, e := range p.WaitEvents(t, "connect", n, step(narrate.Connect)) {
-		if e.Reused {
-			reused++
-		}
-	}
-	return reused
-}
-
-// step matches the events of a step.
-func step(s narrate.Step) func(narrate.Event) bool {
-	return func(e narrate.Event) bool { return e.Step == s }
-}
-
-// pooled waits for what becomes of a connection to the backend, or, with the
-// peer "", of the client's, and why.
-func pooled(t *testing.T, p *harness.Proxy, peer, state, why string) {
-	t.Helper()
-	p.WaitEvent(t, state+": "+why, func(e narrate.Event) bool {
-		return e.Kind == narrate.KindPool && e.Peer == peer && e.State == state &&
-			strings.Contains(e.Text, why)
-	})
 }

@@ -17,7 +17,12 @@ import (
 // so many that it is others' turn.
 func (l *Loop) Accept() bool {
 	for {
-		if l.accepts == acceptsAtOnce || l.atLimit() && !l.makeRoom() {
+		for l.atLimit() {
+			if !l.makeRoom() {
+				return false
+			}
+		}
+		if l.accepts == acceptsAtOnce {
 			return false
 		}
 		fd, sa, err := unix.Accept4(l.server.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
@@ -33,6 +38,9 @@ func (l *Loop) Accept() bool {
 		case unix.EINTR, unix.ECONNABORTED:
 		default:
 			if forward.Exhausted(err) {
+				if l.pool.oldest() {
+					continue
+				}
 				l.listenLater()
 			}
 			l.log.Problem("accept: %v", err)
@@ -47,6 +55,7 @@ func (l *Loop) newConn(fd int, sa unix.Sockaddr) {
 	c.client.init(l, fd)
 	c.client.conn = c
 	l.clients++
+	l.pool.fit()
 	from := ""
 	if l.log.Level() != narrate.Off && c.peer.IsValid() {
 		from = c.peer.String()
@@ -75,8 +84,12 @@ func (c *Conn) lastChance() {
 	}
 }
 
-// atLimit reports whether there are as many clients as there may be.
-func (l *Loop) atLimit() bool { return l.clients >= l.limit }
+// atLimit reports whether there are as many clients as there may be. For each that is
+// served, a descriptor is set aside for its backend; one that waits for its next request
+// needs only its own.
+func (l *Loop) atLimit() bool {
+	return l.clients >= l.limit || 2*l.clients-l.waiting.n >= l.room
+}
 
 // makeRoom has a client that keeps a connection without using it give its place up,
 // the one that has waited longest. If none waits, those that are answered are told
@@ -108,6 +121,11 @@ func (c *Conn) spare() bool {
 func (l *Loop) left() {
 	l.clients--
 	l.wanted = false
+	l.roomMade()
+}
+
+// roomMade has the listening socket looked at again, if that was all it waited for.
+func (l *Loop) roomMade() {
 	if l.full && !l.atLimit() {
 		l.full = false
 		l.listenAgain()
@@ -144,10 +162,14 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 }
 
 // A list is a list of connections, each at most once.
-type list struct{ first, last *Conn }
+type list struct {
+	first, last *Conn
+	n           int
+}
 
 func (l *list) add(c *Conn) {
 	c.waits, c.previous, c.next = true, l.last, nil
+	l.n++
 	if l.last == nil {
 		l.first = c
 	} else {
@@ -171,4 +193,5 @@ func (l *list) remove(c *Conn) {
 		c.next.previous = c.previous
 	}
 	c.waits, c.previous, c.next = false, nil, nil
+	l.n--
 }

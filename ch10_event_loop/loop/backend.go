@@ -40,6 +40,7 @@ func (l *Loop) newBackend(addr string, c *Conn) *backend {
 	b.init(l, -1)
 	b.readBy, b.fixed = l.nano+l.settings.Connect, true
 	l.pool.open++
+	l.pool.fit()
 	return b
 }
 

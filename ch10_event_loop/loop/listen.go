@@ -72,6 +72,7 @@ func localAddr(fd int) string {
 // Ready narrates steps 1–3 and says that clients may come.
 func (s *Settings) Ready(servers []int) {
 	addr := localAddr(servers[0])
+	s.app.RefuseItself(addr)
 	s.app.Log.Start(narrate.Socket, "")
 	s.app.Log.Start(narrate.Bind, addr)
 	s.app.Log.Start(narrate.Listen, "")

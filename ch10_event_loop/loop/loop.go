@@ -16,6 +16,7 @@
 package loop
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -64,7 +65,8 @@ type Loop struct {
 	turn    int     // reads left in the turn of the connection that runs
 	more    []*Conn // had more to do than their turn allowed
 	accepts int     // clients accepted in this turn
-	limit   int     // -max-conns, or as many as there are descriptors for
+	limit   int     // -max-conns, this loop's part of it
+	room    int     // connections that there are descriptors for, to either side
 	clients int     // connections that are open
 	waiting list    // those that wait for their next request; the first has waited longest
 	wanted  bool    // a place is needed, and nobody has made it free so far
@@ -90,7 +92,8 @@ func New(settings *Settings, server int, accept func(*Loop), begin, end State) (
 		start: time.Now(), events: make([]unix.EpollEvent, eventsAtOnce)}
 	l.now = l.start
 	l.calls.raw, l.free.size = l.use.Raw, settings.Buffer
-	l.limit = max(settings.app.FitDescriptors(settings.MaxConns, 2)/settings.Loops, 1)
+	l.limit = max(settings.MaxConns/settings.Loops, 1)
+	l.room = max(settings.app.FitDescriptors(math.MaxInt, 1)/settings.Loops, 2)
 	l.pool.loop = l
 	var err error
 	if l.poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {

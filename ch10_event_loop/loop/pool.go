@@ -107,8 +107,16 @@ func (p *pool) discard(b *backend) {
 	p.open--
 }
 
-// oldest closes the connection that has been idle longest: its descriptor is needed.
-func (p *pool) oldest() {
+// fit makes room for a connection that has been made, if that takes more descriptors
+// than there are.
+func (p *pool) fit() {
+	for p.loop.clients+p.open > p.loop.room && p.oldest() {
+	}
+}
+
+// oldest closes the connection that has been idle longest: its descriptor is needed. It
+// returns false if none is idle.
+func (p *pool) oldest() bool {
 	var oldest *backend
 	for _, all := range p.idle {
 		if len(all) > 0 && (oldest == nil || all[0].readBy < oldest.readBy) {
@@ -118,6 +126,7 @@ func (p *pool) oldest() {
 	if oldest != nil {
 		p.drop(oldest, "its descriptor was needed")
 	}
+	return oldest != nil
 }
 
 // leave closes the connections that only this client could have had.

@@ -94,6 +94,7 @@ func (c *Conn) wait() {
 		return
 	}
 	l.waiting.add(c)
+	l.roomMade()
 	c.log.Idle(true)
 	switch {
 	case l.stop.Load():

@@ -185,7 +185,7 @@ func (a *App) Say(line string) {
 // prints the readiness line, and from now on Ctrl+C closes the listener.
 func (a *App) Ready(listener net.Listener) {
 	addr := listener.Addr()
-	a.refuseItself(addr.String())
+	a.RefuseItself(addr.String())
 	a.Log.Listening(addr)
 	a.OnStop(func() { listener.Close() })
 	a.ReadyAt(addr.String())

@@ -118,9 +118,9 @@ func (a *App) pinNames() {
 	}
 }
 
-// refuseItself ends the program if a backend is the proxy itself, however it is
+// RefuseItself ends the program if a backend is the proxy itself, however it is
 // spelled: each request would run in a circle, and ch2 would wait for itself.
-func (a *App) refuseItself(listener string) {
+func (a *App) RefuseItself(listener string) {
 	on, err := netip.ParseAddrPort(listener)
 	if err != nil {
 		return

@@ -93,6 +93,7 @@ func TestInBrowser(t *testing.T) {
 	t.Run("Health", b.testHealth)
 	t.Run("Unwell", b.testUnwell)
 	t.Run("Algorithm", b.testAlgorithm)
+	t.Run("OneThread", b.testOneThread)
 }
 
 // missing skips a test that cannot run here, but fails it where it must.

@@ -612,6 +612,18 @@ func (b *bench) testAlgorithm(t *testing.T) {
 	o.press("p")
 }
 
+// testOneThread: a thread that serves several clients is one worker, and says how many
+// they are.
+func (b *bench) testOneThread(t *testing.T) {
+	p := b.run(t, "ch10_event_loop")
+	o := b.watch(t, p)
+	o.press("p")
+	o.until(`/^thread \d+: 8 clients$/.test([...document.querySelectorAll(
+		"#workers li:not([hidden])")].map((n) => n.textContent).join())`)
+	o.noFaults(t)
+	o.press("p")
+}
+
 func results(o *tab) string {
 	o.t.Helper()
 	var list []string

@@ -68,3 +68,28 @@ func TestHealthCasesCanFail(t *testing.T) {
 		})
 	}
 }
+
+// A hash sends all requests of one URI to one backend. The cases send others, so that
+// they say as much of such a proxy.
+func TestHealthCasesOfAHash(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
+	program := filepath.Join(t.TempDir(), "ch9.exe")
+	if err := proc.Build("../../ch9_balancing_algorithms", program, "."); err != nil {
+		t.Fatal(err)
+	}
+	s := &suite.Subject{Name: "ch9", Uneven: true, Count: 3, Argv: []string{program, "-listen",
+		"127.0.0.1:0", "-backends", "%BACKENDS%", "-log", "off", "-algorithm", "rendezvous",
+		"-inter", "200ms", "-check-timeout", "150ms", "-slow-start", "0"}}
+	rep, err := suite.Run(s, cases.All(), suite.Options{Budget: 3 * time.Minute,
+		Only: regexp.MustCompile("^(health-|retry-broken)")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rep.Results {
+		if r.Outcome != suite.Passed {
+			t.Errorf("%s: %v, %v", r.ID, r.Outcome, r.Problems)
+		}
+	}
+}

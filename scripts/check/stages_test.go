@@ -31,7 +31,7 @@ func TestChaptersOnThePath(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes up to a minute a chapter")
 	}
-	turn := make(chan struct{}, 2) // two at a time
+	turn := make(chan struct{}, 3) // three at a time: they mostly wait
 	for _, c := range []struct {
 		chapter, args string
 		stops         int
@@ -44,7 +44,6 @@ func TestChaptersOnThePath(t *testing.T) {
 		{"ch7_timeouts_retries", "", 14},
 		{"ch8_health_checks", "", 0},
 		{"ch8_health_checks", "-fall 1000", 14},               // never believes a check
-		{"ch8_health_checks", "-rise 1000", 14},               // no way back
 		{"ch8_health_checks", "-check off -max-fails 0", 15},  // the cases have them on
 		{"ch8_health_checks", "-inter 30s -max-fails 0", 15},  // notices too late
 		{"ch8_health_checks", "-retry-on connect,broken", 15}, // a GET that hangs is lost
@@ -283,5 +282,27 @@ func TestOwnWork(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestPageOfTheStages: the page lists the stages as they are, and its workflow for GitHub
+// Actions has at most 20 lines.
+func TestPageOfTheStages(t *testing.T) {
+	text, err := os.ReadFile("../../docs/stages.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range cases.Stages {
+		row := regexp.MustCompile(fmt.Sprintf(`(?m)^\| %d \| %s \|.*\(%s\)`, i+1,
+			regexp.QuoteMeta(s.Name), regexp.QuoteMeta(s.Page)))
+		if !row.Match(text) {
+			t.Errorf("docs/stages.md has no row for stage %d, %s, that links to %s", i+1, s.Name,
+				s.Page)
+		}
+	}
+	_, workflow, _ := strings.Cut(string(text), "```yaml\n")
+	workflow, _, _ = strings.Cut(workflow, "```")
+	if n := strings.Count(workflow, "\n"); n < 5 || n > 20 {
+		t.Errorf("the workflow has %d lines", n)
 	}
 }

@@ -257,7 +257,9 @@ export class Flow {
     for (const lane of this.store.lanes) {
       const worker = this.store.workerOf(lane);
       if (!worker || lane.accepted === null || lane.accepted > t || lane.end <= t) continue;
-      chips.set(worker, { text: ` #${lane.conn}`, gone: false });
+      const clients = (chips.get(worker)?.clients ?? 0) + 1;
+      const text = clients > 1 ? `: ${clients} clients` : ` #${lane.conn}`; // one thread may serve all
+      chips.set(worker, { text, clients, gone: false });
       busy++;
     }
     if (this.store.hello.single && chips.size === 0)
@@ -266,10 +268,10 @@ export class Flow {
     const shown = [...chips]
       .sort((a, b) => a[1].gone - b[1].gone)
       .slice(0, chips.size > MAX_CHIPS ? MAX_CHIPS - 1 : MAX_CHIPS);
-    shown.forEach(([worker, { text, gone }], i) => {
+    shown.forEach(([worker, { text, clients, gone }], i) => {
       const chip = this.chips.at(i);
       const words = worker + (gone ? " reaped" : text);
-      const state = gone ? "gone" : text.startsWith(" #") ? "busy" : "";
+      const state = gone ? "gone" : clients ? "busy" : "";
       set(chip, "class", state);
       set(chip, "data-worker", worker);
       sayInOneLine(chip, words);

@@ -229,7 +229,7 @@ func (l *Lab) probeEjection() {
 	l.runOnce(&Case{ID: "probe", Run: func(t *T) {
 		for i := 0; i < 6*n; i++ {
 			c := t.Dial()
-			c.Send(t.Req("POST", "break", "x"))
+			c.Send(t.Req("POST", "break/"+itoa(i), "x")) // a hash may choose by the URI
 			if x := t.Accept(c); x != nil {
 				x.Request()
 				x.Close()
@@ -241,7 +241,7 @@ func (l *Lab) probeEjection() {
 			x.Close()
 		}
 		for i, k := range t.Spread(6*n, 1) {
-			l.Ejects = l.Ejects || k == 0 && used != nil && used[i] > 0 && !l.Uneven
+			l.Ejects = l.Ejects || k == 0 && used != nil && used[i] > 0
 		}
 		l.Ejects = l.Ejects || t.Failed()
 	}}, nil)
@@ -441,7 +441,7 @@ func (t *T) Spread(n, clients int) []int {
 			defer wg.Done()
 			defer t.Catch()
 			for j := 0; j < n/clients; j++ {
-				t.Whole(t.Do(t.Get("n"), "GET"), 200)
+				t.Whole(t.Do(t.Get("n/"+itoa(i)+"/"+itoa(j)), "GET"), 200)
 			}
 		}()
 	}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package kept
 
 import (
 	"fmt"
@@ -18,8 +18,8 @@ import (
 )
 
 // A client that leaves between its requests is no failure.
-func TestClientLeavesWhileIdle(t *testing.T) {
-	p := start(t)
+func (k chapter) clientLeavesWhileIdle(t *testing.T) {
+	p := k.start(t)
 	for _, leave := range []func(*harness.Conn){
 		func(c *harness.Conn) { c.Close() }, (*harness.Conn).Reset,
 	} {
@@ -42,8 +42,8 @@ func TestClientLeavesWhileIdle(t *testing.T) {
 
 // A client that leaves midway cancels the backend's work, and that connection
 // carries nothing more.
-func TestClientLeavesMidway(t *testing.T) {
-	p, b := idle(t)
+func (k chapter) clientLeavesMidway(t *testing.T) {
+	p, b := k.idle(t)
 	c := p.Dial(t)
 	c.Send(get("/work"))
 	b.Request()
@@ -55,9 +55,9 @@ func TestClientLeavesMidway(t *testing.T) {
 
 // Ctrl+C closes idle clients and idle connections at once. Requests in hand are
 // answered, and their clients told that there will be no more.
-func TestCtrlC(t *testing.T) {
+func (k chapter) ctrlC(t *testing.T) {
 	const idleClients, busyClients = 100, 5
-	p := start(t)
+	p := k.start(t)
 	var idle, busy, backends []*harness.Conn
 	for i := range idleClients + busyClients {
 		c := p.Dial(t)
@@ -102,7 +102,7 @@ func TestCtrlC(t *testing.T) {
 }
 
 // Many clients of all kinds leave no goroutine and no descriptor behind.
-func TestNothingLeft(t *testing.T) {
+func (k chapter) nothingLeft(t *testing.T) {
 	harness.NeedProc(t)
 	one := func(p *harness.Proxy, served int) {
 		c := p.Dial(t)
@@ -114,7 +114,7 @@ func TestNothingLeft(t *testing.T) {
 		p.WaitIdle(t)
 	}
 	run := func() *harness.Proxy {
-		m := brief
+		m := k.brief()
 		p := harness.Start(t, m, append(m.Demo(3), "-reuse", "always")...)
 		one(p, 1)
 		return p
@@ -159,9 +159,9 @@ func TestNothingLeft(t *testing.T) {
 
 // When descriptors run short, idle connections make room: with 64 of them, 100
 // clients one after the other find no lack.
-func TestFewDescriptors(t *testing.T) {
+func (k chapter) fewDescriptors(t *testing.T) {
 	harness.NeedProc(t)
-	p := harness.Launch{Model: harness.KeepAlive, Under: proc.Limited(64)}.StartWithBackend(t)
+	p := harness.Launch{Model: k.Model, Under: proc.Limited(64)}.StartWithBackend(t)
 	for i := range 100 {
 		c := p.Dial(t)
 		c.Send(get("/"))
@@ -183,8 +183,8 @@ func TestFewDescriptors(t *testing.T) {
 
 // When all slots are taken, clients that keep theirs without using it give it up:
 // the one idle longest, or the next one that would be idle.
-func TestSlotsAreShared(t *testing.T) {
-	p := start(t, "-max-conns", "2")
+func (k chapter) slotsAreShared(t *testing.T) {
+	p := k.start(t, "-max-conns", "2")
 	next := func(path string) *harness.Conn {
 		t.Helper()
 		c := p.Dial(t)

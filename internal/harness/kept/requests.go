@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package kept
 
 import (
 	"fmt"
@@ -14,8 +14,8 @@ import (
 
 // Part I's named gap, closed: a client sends 50 requests at once on one
 // connection, and gets 50 answers in order, over one connection to the backend.
-func TestPipelined(t *testing.T) {
-	p := harness.Start(t, harness.KeepAlive, harness.KeepAlive.Demo(1)...)
+func (k chapter) pipelined(t *testing.T) {
+	p := harness.Start(t, k.Model, k.Model.Demo(1)...)
 	c := p.Dial(t)
 	var all strings.Builder
 	for i := range 50 {
@@ -37,7 +37,7 @@ func TestPipelined(t *testing.T) {
 
 // -reuse: may the first request of another client go over an idle connection
 // that has carried one request, one that has carried two, and may its second?
-func TestReuse(t *testing.T) {
+func (k chapter) reuse(t *testing.T) {
 	for mode, want := range map[string][]bool{
 		"never":      {false, false, true}, // its own
 		"safe":       {false, false, true},
@@ -48,8 +48,8 @@ func TestReuse(t *testing.T) {
 			t.Parallel()
 			var got []bool
 			for carried := 1; carried <= 2; carried++ {
-				p := harness.Start(t, harness.KeepAlive,
-					append(harness.KeepAlive.Demo(1), "-reuse", mode)...)
+				p := harness.Start(t, k.Model,
+					append(k.Model.Demo(1), "-reuse", mode)...)
 				first := p.Dial(t)
 				for range carried {
 					first.Send(get("/bytes?n=1"))
@@ -74,8 +74,8 @@ func TestReuse(t *testing.T) {
 }
 
 // With -reuse never, a client's connection to the backend ends with it.
-func TestNeverLeavesNothing(t *testing.T) {
-	p := start(t, "-reuse", "never")
+func (k chapter) neverLeavesNothing(t *testing.T) {
+	p := k.start(t, "-reuse", "never")
 	c := p.Dial(t)
 	c.Send(get("/"))
 	b := p.Backend.Accept(t)
@@ -86,8 +86,8 @@ func TestNeverLeavesNothing(t *testing.T) {
 	pooled(t, p, p.Backend.Addr, narrate.Dropped, "its client has left")
 }
 
-func TestKeepaliveNone(t *testing.T) {
-	p := start(t, "-keepalive", "0")
+func (k chapter) keepaliveNone(t *testing.T) {
+	p := k.start(t, "-keepalive", "0")
 	c := p.Dial(t)
 	for range 3 {
 		c.Send(get("/"))
@@ -100,8 +100,8 @@ func TestKeepaliveNone(t *testing.T) {
 }
 
 // -keepalive 1: of two idle connections one is closed.
-func TestKeepaliveOne(t *testing.T) {
-	p := start(t, "-keepalive", "1")
+func (k chapter) keepaliveOne(t *testing.T) {
+	p := k.start(t, "-keepalive", "1")
 	one, two := p.Dial(t), p.Dial(t)
 	one.Send(get("/one"))
 	a := p.Backend.Accept(t)
@@ -119,8 +119,8 @@ func TestKeepaliveOne(t *testing.T) {
 	wants(t, two, 200, "again")
 }
 
-func TestKeepaliveRequests(t *testing.T) {
-	p := start(t, "-keepalive-requests", "3")
+func (k chapter) keepaliveRequests(t *testing.T) {
+	p := k.start(t, "-keepalive-requests", "3")
 	c := p.Dial(t)
 	c.Send(get("/1") + get("/2") + get("/3") + get("/4"))
 	b := p.Backend.Accept(t)
@@ -136,8 +136,8 @@ func TestKeepaliveRequests(t *testing.T) {
 
 // Between requests only -keepalive-timeout runs, whose end is silent; a request
 // has -request-timeout from its first byte on.
-func TestKeepaliveTimeout(t *testing.T) {
-	p := start(t, "-keepalive-timeout", "600ms", "-request-timeout", "200ms")
+func (k chapter) keepaliveTimeout(t *testing.T) {
+	p := k.start(t, "-keepalive-timeout", "600ms", "-request-timeout", "200ms")
 	c, slow := p.Dial(t), p.Dial(t)
 	for _, c := range []*harness.Conn{c, slow} {
 		c.Send(get("/"))
@@ -160,8 +160,8 @@ func TestKeepaliveTimeout(t *testing.T) {
 }
 
 // Empty lines behind a body begin no request: their sender is closed in silence.
-func TestEmptyLinesAreNoRequest(t *testing.T) {
-	p := start(t, "-keepalive-timeout", "400ms", "-request-timeout", "100ms")
+func (k chapter) emptyLinesAreNoRequest(t *testing.T) {
+	p := k.start(t, "-keepalive-timeout", "400ms", "-request-timeout", "100ms")
 	c := p.Dial(t)
 	c.Send(request("POST /", "", "body") + "\r\n")
 	b := p.Backend.Accept(t)
@@ -170,8 +170,8 @@ func TestEmptyLinesAreNoRequest(t *testing.T) {
 	same(t, "then", "closed", c.End())
 }
 
-func TestKeepaliveTime(t *testing.T) {
-	p := start(t, "-keepalive-time", "100ms")
+func (k chapter) keepaliveTime(t *testing.T) {
+	p := k.start(t, "-keepalive-time", "100ms")
 	c := p.Dial(t)
 	c.Send(get("/young"))
 	b := p.Backend.Accept(t)
@@ -187,8 +187,8 @@ func TestKeepaliveTime(t *testing.T) {
 }
 
 // What the backend says of its patience is obeyed: a second less.
-func TestKeepAliveHint(t *testing.T) {
-	p := start(t, "-reuse", "always")
+func (k chapter) keepAliveHint(t *testing.T) {
+	p := k.start(t, "-reuse", "always")
 	hinted := func(seconds string) *harness.Conn {
 		c := p.Dial(t)
 		c.Send(get("/"))
@@ -211,8 +211,8 @@ func TestKeepAliveHint(t *testing.T) {
 }
 
 // HTTP/1.0 knows keep-alive only if asked, and no chunks.
-func TestHTTP10(t *testing.T) {
-	p := start(t, "-reuse", "always")
+func (k chapter) http10(t *testing.T) {
+	p := k.start(t, "-reuse", "always")
 	const old = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
 	c := p.Dial(t)
 	c.Send(old)
@@ -232,8 +232,8 @@ func TestHTTP10(t *testing.T) {
 }
 
 // Answers without a body, and the proxy's own, do not end the client's connection.
-func TestAnswersWithoutBody(t *testing.T) {
-	p := start(t)
+func (k chapter) answersWithoutBody(t *testing.T) {
+	p := k.start(t)
 	c := p.Dial(t)
 	c.Send(request("HEAD /1", "", "") + get("/2") + get("/3") + get("/4"))
 	b := p.Backend.Accept(t)
@@ -249,8 +249,8 @@ func TestAnswersWithoutBody(t *testing.T) {
 	wants(t, c, 200, "four")
 }
 
-func TestErrorPages(t *testing.T) {
-	p := start(t)
+func (k chapter) errorPages(t *testing.T) {
+	p := k.start(t)
 	c := p.Dial(t)
 	c.Send(get("/broken"))
 	b := p.Backend.Accept(t)
@@ -267,8 +267,8 @@ func TestErrorPages(t *testing.T) {
 }
 
 // A client's close ends only its own connection, a backend's only the backend's.
-func TestCloseIsOneSided(t *testing.T) {
-	p := start(t, "-reuse", "always")
+func (k chapter) closeIsOneSided(t *testing.T) {
+	p := k.start(t, "-reuse", "always")
 	c := p.Dial(t)
 	c.Send(request("GET /", "Connection: close\r\n", ""))
 	b := p.Backend.Accept(t)
@@ -285,11 +285,11 @@ func TestCloseIsOneSided(t *testing.T) {
 	wants(t, c, 200, "z")
 }
 
-func TestFlagsAreChecked(t *testing.T) {
+func (k chapter) flagsAreChecked(t *testing.T) {
 	for _, flags := range [][]string{
 		{"-keepalive", "-1"}, {"-keepalive-requests", "0"}, {"-keepalive-timeout", "0s"},
 		{"-keepalive-time", "-1h"}, {"-reuse", "sometimes"},
 	} {
-		harness.RefusesToStart(t, harness.KeepAlive, 2, flags, flags[0])
+		harness.RefusesToStart(t, k.Model, 2, flags, flags[0])
 	}
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package kept
 
 import (
 	"strings"
@@ -13,9 +13,9 @@ import (
 
 // idle starts the chapter with one connection to the backend idle, and returns
 // the backend's end of it.
-func idle(t *testing.T, flags ...string) (*harness.Proxy, *harness.Conn) {
+func (k chapter) idle(t *testing.T, flags ...string) (*harness.Proxy, *harness.Conn) {
 	t.Helper()
-	p := start(t, append(flags, "-reuse", "always")...)
+	p := k.start(t, append(flags, "-reuse", "always")...)
 	c := p.Dial(t)
 	c.Send(get("/first"))
 	b := p.Backend.Accept(t)
@@ -28,7 +28,7 @@ func idle(t *testing.T, flags ...string) (*harness.Proxy, *harness.Conn) {
 
 // The race: the backend closes an idle connection just when a request is on its
 // way. What may be repeated is, once, over a fresh connection.
-func TestRace(t *testing.T) {
+func (k chapter) race(t *testing.T) {
 	leave := func(b *harness.Conn) { b.Close() }
 	for _, test := range []struct {
 		name, line, body string
@@ -61,7 +61,7 @@ func TestRace(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			p, b := idle(t)
+			p, b := k.idle(t)
 			c := p.Dial(t)
 			c.Send(request(test.line, "", test.body))
 			same(t, "the first try", test.line+" HTTP/1.1", b.Request().Line)
@@ -93,8 +93,8 @@ func TestRace(t *testing.T) {
 }
 
 // A second try that fails is the client's failure: the chapter's named gap.
-func TestSecondTryFails(t *testing.T) {
-	p, b := idle(t)
+func (k chapter) secondTryFails(t *testing.T) {
+	p, b := k.idle(t)
 	c := p.Dial(t)
 	c.Send(get("/r"))
 	b.Request()
@@ -108,7 +108,7 @@ func TestSecondTryFails(t *testing.T) {
 
 // A backend that is gone before the request is no race: the look before use
 // tells, and even a POST is served.
-func TestClosedWhileIdle(t *testing.T) {
+func (k chapter) closedWhileIdle(t *testing.T) {
 	for name, end := range map[string]func(b *harness.Conn){
 		"FIN": func(b *harness.Conn) { b.Close() },
 		"RST": (*harness.Conn).Reset,
@@ -121,7 +121,7 @@ func TestClosedWhileIdle(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p, b := idle(t)
+			p, b := k.idle(t)
 			end(b)
 			time.Sleep(50 * time.Millisecond)
 			c := p.Dial(t)
@@ -136,7 +136,7 @@ func TestClosedWhileIdle(t *testing.T) {
 
 // After these answers the backend's connection carries nothing more, and the next
 // client gets its own answer over another.
-func TestNotReused(t *testing.T) {
+func (k chapter) notReused(t *testing.T) {
 	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
 	const (
 		chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
@@ -166,7 +166,7 @@ func TestNotReused(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			p := start(t, "-reuse", "always")
+			p := k.start(t, "-reuse", "always")
 			c := p.Dial(t)
 			c.Send(test.request)
 			b := p.Backend.Accept(t)
@@ -187,8 +187,8 @@ func TestNotReused(t *testing.T) {
 }
 
 // Bytes behind a request to change the protocol stay here until that is granted.
-func TestUpgradeDeclined(t *testing.T) {
-	p := start(t, "-reuse", "always")
+func (k chapter) upgradeDeclined(t *testing.T) {
+	p := k.start(t, "-reuse", "always")
 	c := p.Dial(t)
 	c.Send(request("GET /ws", "Connection: Upgrade\r\nUpgrade: websocket\r\n", "") +
 		get("/smuggled"))
@@ -209,7 +209,7 @@ func TestUpgradeDeclined(t *testing.T) {
 // After an answer before the request's end, what is left of the body is no
 // request: little of it is read, and much, or what may not come, ends the
 // connection.
-func TestUnreadBody(t *testing.T) {
+func (k chapter) unreadBody(t *testing.T) {
 	for _, test := range []struct {
 		name, fields, body string
 		kept               bool
@@ -223,7 +223,7 @@ func TestUnreadBody(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			p := start(t)
+			p := k.start(t)
 			c := p.Dial(t)
 			c.Send(request("POST /a", test.fields, ""))
 			b := p.Backend.Accept(t)
@@ -248,9 +248,9 @@ func TestUnreadBody(t *testing.T) {
 }
 
 // A connection to one backend is never used for another.
-func TestBackendsApart(t *testing.T) {
-	p := harness.Start(t, harness.KeepAlive,
-		append(harness.KeepAlive.Demo(3), "-reuse", "always")...)
+func (k chapter) backendsApart(t *testing.T) {
+	p := harness.Start(t, k.Model,
+		append(k.Model.Demo(3), "-reuse", "always")...)
 	c := p.Dial(t)
 	for i := range 30 {
 		c.Send(get("/api/data"))
@@ -266,8 +266,8 @@ func TestBackendsApart(t *testing.T) {
 
 // An upload over a connection that has been used has all the time it needs: no
 // deadline of the request before is left.
-func TestUploadAfterDownload(t *testing.T) {
-	p, b := idle(t)
+func (k chapter) uploadAfterDownload(t *testing.T) {
+	p, b := k.idle(t)
 	time.Sleep(50 * time.Millisecond)
 	c := p.Dial(t)
 	c.Send(request("POST /slow", "Content-Length: 4\r\n", ""))
