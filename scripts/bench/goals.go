@@ -43,6 +43,9 @@ var (
 	rps    = figure{"requests/s", "/s", 1, func(r *row) stat.Spread { return r.RPS }}
 	p99    = figure{"corrected p99", " ms", 1e-3, func(r *row) stat.Spread { return r.P99All }}
 	held   = figure{"memory", " MB", 1e-6, func(r *row) stat.Spread { return r.Held }}
+	client = figure{"memory a client", " kB", 1e-3, func(r *row) stat.Spread {
+		return r.PerClient
+	}}
 	speed  = figure{"speed", " MB/s", 1, func(r *row) stat.Spread { return r.MBps }}
 	peak   = figure{"peak memory", " MB", 1e-6, func(r *row) stat.Spread { return r.Peak }}
 	failed = figure{"failed requests", "", 1, func(r *row) stat.Spread {
@@ -88,6 +91,7 @@ var aims = []aim{
 	{[]string{"ch10"}, kept, cpu, false, 1.25, []string{nullRelay}},
 	{[]string{"ch10"}, kept, user, false, 1, []string{"nginx"}},
 	{[]string{"ch10"}, []string{"d10000"}, held, false, 0.1, threaded},
+	{[]string{"ch10"}, []string{"d10000"}, client, false, 1.3, nil},
 	{proxies, body, speed, true, 1.3, others},
 	{[]string{"ch10"}, body, speed, true, 1, others},
 	{append([]string{"ch10"}, proxies...), body, peak, false, 32, nil},
