@@ -301,7 +301,9 @@ func (s *stage) play(script *script, slower time.Duration) string {
 			end = "busy"
 		}
 		if b.vague = s.vague; p.leaves == resets || p.leaves == resetsNow {
-			b.vague = true
+			if b.vague = true; end == "reset" || end == "closed" {
+				end = "given up"
+			}
 		}
 		fmt.Fprintf(&text, "the backend gets on connection %d:\n%s", i, b.close(end))
 		b.Conn.Close()
@@ -470,9 +472,6 @@ func (p *performance) answer(b *backendConn) {
 			p.note(func() { b.raw, b.size, b.sum = true, 0, 0; b.transcript.add(nil) })
 		}
 		p.note(func() { b.over = b.over || a.unasked || a.then == "half" })
-		if a.then != "keep" { // or whether the next request is on its way would be chance
-			time.Sleep(4 * time.Millisecond * p.slower)
-		}
 		switch a.then {
 		case "reset":
 			b.Conn.(*net.TCPConn).SetLinger(0)

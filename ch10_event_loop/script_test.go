@@ -48,6 +48,7 @@ type answered struct {
 	moves    []move
 	then     string // "keep", "close", "reset", "half" (FIN, and reads on)
 	switches bool   // the answer is 101
+	ends     bool   // with the connection, or not at all
 	unasked  bool   // something follows it
 }
 
@@ -111,6 +112,9 @@ func (m *maker) script() *script {
 			if s.early = s.alone; !s.alone {
 				a.reads = -1
 			}
+		}
+		if i < s.requests-1 && !a.ends {
+			a.then = "keep" // or whether the next request is on its way would be chance
 		}
 		for j := range a.moves {
 			if !s.alone && !s.slow && a.moves[j].pause > stall {
@@ -322,7 +326,7 @@ func (m *maker) answer(method string, upgrade bool) answered {
 			fields += "Transfer-Encoding: chunked\r\n"
 			body = m.chunked(data)
 		case 1:
-			body = data
+			body, a.ends = data, true
 			a.then = pick(m, "close", "close", "half", "reset")
 		default:
 			fields += fmt.Sprintf("Content-Length: %d\r\n", len(data))
@@ -338,7 +342,9 @@ func (m *maker) answer(method string, upgrade bool) answered {
 		b.WriteString(pick(m, "x", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\ny"))
 	}
 	data := b.Bytes()
-	switch m.IntN(24) {
+	broken := m.IntN(24)
+	a.ends = a.ends || broken <= 2
+	switch broken {
 	case 0:
 		data = m.mutate(data)
 		a.then, a.unasked = "close", true
