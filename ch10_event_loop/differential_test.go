@@ -300,6 +300,9 @@ func (s *stage) play(script *script, slower time.Duration) string {
 		} else if end == "" {
 			end = "busy"
 		}
+		if p.end == "nothing more" && end != "it closes" && end != "it resets" {
+			end = "given up, if it was seen" // ch6 does not, behind a full buffer
+		}
 		if b.vague = s.vague; p.leaves == resets || p.leaves == resetsNow {
 			if b.vague = true; end == "reset" || end == "closed" {
 				end = "given up"

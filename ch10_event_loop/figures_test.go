@@ -159,7 +159,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := loop.New(p.settings, servers[0], p.accept, p.readRequest, p.finish)
+	l, err := loop.New(p.settings, servers[0], p.accept, p.readRequest, finish)
 	if err != nil {
 		t.Fatal(err)
 	}

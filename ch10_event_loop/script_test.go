@@ -233,6 +233,11 @@ func (m *maker) request(n int) (method, text string) {
 		line += "Host: " + pick(m, "kept.test", "kept.test", "kept.test:80", "[::1]:80") + "\r\n"
 	}
 	fields := m.fields(requestFields, 4)
+	if m.short || strings.Contains(fields, "Max-Forwards") {
+		// The proxy answers by itself, and reads no body behind Expect but what has come.
+		fields = strings.ReplaceAll(fields, "Expect: 100-continue\r\n", "")
+		fields = strings.ReplaceAll(fields, "Expect: more\r\n", "")
+	}
 	if m.one(12) {
 		fields += "Connection: Upgrade\r\nUpgrade: echo\r\n"
 	}
