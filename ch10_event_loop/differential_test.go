@@ -55,9 +55,9 @@ const stall = 400 * time.Millisecond
 // the client gets the same, the backend sees the same, on the same connections.
 //
 // What may differ: the time in Date, the program's name in Via, how a body is cut into
-// chunks, how much of a message comes before a reset, how much of a request's body that is cut off
-// because it is too long or because its client resets, which fault of a malformed request
-// is named,
+// chunks, how much of a message comes before a reset, how much is passed on of a request's body that is
+// cut off, which fault of a malformed request is named, whether a body came whole with its
+// header (then the request may be repeated),
 // and when an idle connection is closed whose backend has sent FIN or something unasked:
 // ch6 looks before the next use, ch10 is told at once.
 func TestDifferential(t *testing.T) {
@@ -303,11 +303,11 @@ func (s *stage) play(script *script, slower time.Duration) string {
 		if p.end == "nothing more" && end != "it closes" && end != "it resets" {
 			end = "given up, if it was seen" // ch6 does not, behind a full buffer
 		}
-		if b.vague = s.vague; p.leaves == resets || p.leaves == resetsNow {
-			if b.vague = true; end == "reset" || end == "closed" {
-				end = "given up"
-			}
+		gone := p.leaves == resets || p.leaves == resetsNow
+		if gone && (end == "reset" || end == "closed") {
+			end = "given up"
 		}
+		b.vague = s.vague || p.leaves != ends
 		fmt.Fprintf(&text, "the backend gets on connection %d:\n%s", i, b.close(end))
 		b.Conn.Close()
 	}
