@@ -37,7 +37,7 @@ func main() {
 	}
 	for _, server := range servers {
 		l, err := loop.New(p.settings, server,
-			p.accept, p.readRequest, p.finish)
+			p.accept, p.readRequest, finish)
 		if err != nil {
 			app.Fatal(err)
 		}
@@ -73,54 +73,54 @@ func (p *proxy) readRequest(c *loop.Conn) loop.State {
 	}
 	// Choose the backend whose turn it is.
 	c.Route(p.turns.Next())
-	return p.connect
+	return connect
 }
 
-func (p *proxy) connect(c *loop.Conn) loop.State {
+func connect(c *loop.Conn) loop.State {
 	// 6. Take an idle connection to the backend, or have the kernel begin a
 	// handshake and come back when that is complete.
 	if !c.Connect() {
 		return nil
 	}
-	return p.forwardRequest
+	return forwardRequest
 }
 
-func (p *proxy) forwardRequest(c *loop.Conn) loop.State {
+func forwardRequest(c *loop.Conn) loop.State {
 	// 7. Write the request to the backend, as much as the kernel takes.
 	if !c.WriteRequest() {
 		return nil
 	}
-	return p.readResponse
+	return readResponse
 }
 
-func (p *proxy) readResponse(c *loop.Conn) loop.State {
+func readResponse(c *loop.Conn) loop.State {
 	// 8. Read the response from the backend, up to the end of its header.
 	if c.ReadResponse() {
-		return p.sendResponse
+		return sendResponse
 	}
 	if c.Again() {
 		// The backend closed an idle connection just when it was used.
-		return p.connect
+		return connect
 	}
 	return nil
 }
 
-func (p *proxy) sendResponse(c *loop.Conn) loop.State {
+func sendResponse(c *loop.Conn) loop.State {
 	// 9. Write the response to the client, each part of the body as it
 	// comes from the backend and as the client takes it.
 	if !c.WriteResponse() {
 		return nil
 	}
-	return p.finish
+	return finish
 }
 
 // finish is the last state. One that failed comes here as well: the client
 // is told what failed, if its answer has not begun.
-func (p *proxy) finish(c *loop.Conn) loop.State {
+func finish(c *loop.Conn) loop.State {
 	// 10. Keep both connections if they can carry another request;
 	// otherwise close them.
 	if !c.Finish() {
 		return nil
 	}
-	return p.readRequest
+	return c.Begin()
 }

@@ -48,6 +48,7 @@ type answered struct {
 	moves    []move
 	then     string // "keep", "close", "reset", "half" (FIN, and reads on)
 	switches bool   // the answer is 101
+	ends     bool   // with the connection, or not at all
 	unasked  bool   // something follows it
 }
 
@@ -111,6 +112,12 @@ func (m *maker) script() *script {
 			if s.early = s.alone; !s.alone {
 				a.reads = -1
 			}
+		}
+		if i < s.requests-1 && !a.ends {
+			a.then = "keep" // or whether the next request is on its way would be chance
+		}
+		if len(a.moves) == 0 { // with nothing, the request may be repeated, if its body came with it
+			a.moves = []move{{0, []byte("H")}}
 		}
 		for j := range a.moves {
 			if !s.alone && !s.slow && a.moves[j].pause > stall {
@@ -229,6 +236,11 @@ func (m *maker) request(n int) (method, text string) {
 		line += "Host: " + pick(m, "kept.test", "kept.test", "kept.test:80", "[::1]:80") + "\r\n"
 	}
 	fields := m.fields(requestFields, 4)
+	if m.short || strings.Contains(fields, "Max-Forwards") {
+		// The proxy answers by itself, and reads no body behind Expect but what has come.
+		fields = strings.ReplaceAll(fields, "Expect: 100-continue\r\n", "")
+		fields = strings.ReplaceAll(fields, "Expect: more\r\n", "")
+	}
 	if m.one(12) {
 		fields += "Connection: Upgrade\r\nUpgrade: echo\r\n"
 	}
@@ -322,7 +334,7 @@ func (m *maker) answer(method string, upgrade bool) answered {
 			fields += "Transfer-Encoding: chunked\r\n"
 			body = m.chunked(data)
 		case 1:
-			body = data
+			body, a.ends = data, true
 			a.then = pick(m, "close", "close", "half", "reset")
 		default:
 			fields += fmt.Sprintf("Content-Length: %d\r\n", len(data))
@@ -338,7 +350,9 @@ func (m *maker) answer(method string, upgrade bool) answered {
 		b.WriteString(pick(m, "x", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\ny"))
 	}
 	data := b.Bytes()
-	switch m.IntN(24) {
+	broken := m.IntN(24)
+	a.ends = a.ends || broken <= 2
+	switch broken {
 	case 0:
 		data = m.mutate(data)
 		a.then, a.unasked = "close", true

@@ -101,6 +101,9 @@ const (
 	watching               // it waits, but not if the client leaves
 )
 
+// Begin returns the state in which a request begins.
+func (c *Conn) Begin() State { return c.loop.begin }
+
 // run has a connection go on, from state to state, until it would have to wait.
 func (c *Conn) run() {
 	defer c.recover()
@@ -315,6 +318,9 @@ var errNoRequest error = forward.ErrNoRequest
 
 // asError returns err as a *forward.Error, or nil.
 func asError(err error) *forward.Error {
+	if err == nil {
+		return nil // and nothing is allocated
+	}
 	var e *forward.Error
 	if errors.As(err, &e) {
 		return e

@@ -106,7 +106,8 @@ func (b *bench) profiled(ctx context.Context, c *contestant) (float64, map[strin
 		pids = append(pids, strconv.Itoa(p.PID))
 	}
 	file := filepath.Join(b.tmp, "perf.data")
-	perf, err := proc.Run(peers.Find("perf"), "record", "-F", strconv.Itoa(profileHertz), "-g", "-o", file,
+	perf, err := proc.Run(peers.Find("perf"), "record", "-F", strconv.Itoa(profileHertz),
+		"-g", "-o", file,
 		"-p", strings.Join(pids, ","))
 	if err != nil {
 		return 0, nil, err

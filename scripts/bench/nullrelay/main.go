@@ -74,7 +74,8 @@ func start(listen, backend string) (*relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &relay{file: file, server: int(file.Fd()), backend: rawsock.NewAddr([4]byte(to.IP.To4()), to.Port)}
+	r := &relay{file: file, server: int(file.Fd()),
+		backend: rawsock.NewAddr([4]byte(to.IP.To4()), to.Port)}
 	if err := unix.SetNonblock(r.server, true); err != nil { // Fd has made it blocking
 		return nil, err
 	}
