@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -65,7 +66,7 @@ var retryCases = group("retry",
 			}
 		}),
 	Case{ID: "retry-refused", Level: Quality, RFC: "RFC 9110 §9.2.2", Mode: Alone,
-		Need: NeedsSeveral,
+		Need: NeedsSeveral, Limit: 30 * time.Second,
 		Why: "While all backends but one refuse, every request is answered, POSTs too: nobody " +
 			"has seen anything of it, so it goes on to the next until one takes it.",
 		Run: mostRefuse},
@@ -225,8 +226,21 @@ func busy(x *Exchange, name string, try int) {
 // mostRefuse leaves the last backend only, and asks.
 func mostRefuse(t *T) {
 	farm := t.Lab.Farm
-	t.Answer(Reply(200, "ok"))
-	down := farm.Backends[:len(farm.Backends)-1]
+	only := len(farm.Backends) - 1
+	var asked atomic.Bool
+	t.Serve(func(x *Exchange) {
+		x.Request()
+		if x.Backend == only {
+			asked.Store(true)
+		}
+		x.Send(Reply(200, "ok"))
+	})
+	// The one that stays may still be out of service, for what the case before had it do.
+	for i, end := 0, time.Now().Add(11*time.Second); !asked.Load() && time.Now().Before(end); i++ {
+		t.Do(t.Get(fmt.Sprintf("%d/d", i)), "GET")
+		time.Sleep(10 * time.Millisecond)
+	}
+	down := farm.Backends[:only]
 	for _, b := range down {
 		b.Down()
 	}
