@@ -10,6 +10,7 @@ package main
 
 import (
 	"runtime"
+	"sync"
 
 	"reverseproxy/ch10_event_loop/loop"
 	"reverseproxy/ch5_load_balancer/balance"
@@ -35,6 +36,7 @@ func main() {
 	if err != nil {
 		app.Fatal(err)
 	}
+	var loops sync.WaitGroup
 	for _, server := range servers {
 		l, err := loop.New(p.settings, server,
 			p.accept, p.readRequest, finish)
@@ -43,13 +45,13 @@ func main() {
 		}
 		app.OnStop(l.Stop)
 		// The loop is all that this goroutine does, on a thread of its own.
-		go func() {
+		loops.Go(func() {
 			runtime.LockOSThread()
 			l.Run()
-		}()
+		})
 	}
 	p.settings.Ready(servers)
-	<-app.Stopping()
+	loops.Wait() // until Ctrl+C, and the last client's end
 	app.Finish()
 }
 
