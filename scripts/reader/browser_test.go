@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 	"github.com/google/go-cmp/cmp"
 
+	"reverseproxy/internal/book"
 	"reverseproxy/internal/browser"
 	"reverseproxy/internal/harness"
 	"reverseproxy/scripts/reader/cfiles"
@@ -437,7 +439,9 @@ func TestNothingOverlaps(t *testing.T) {
 		case few && name != "index.html" && name != "side-by-side/ch3_process_model.html":
 		case kind == "side-by-side":
 			look("http://" + addr + "/" + name)
-			if lines := w.eval(t, folded); lines != "" {
+			chapter, _ := book.Find(strings.TrimSuffix(path.Base(name), ".html"))
+			// Go beside Go has no room for lines of 76 columns.
+			if lines := w.eval(t, folded); lines != "" && chapter.C != nil {
 				t.Errorf("%s: lines of Go are folded:\n%s", name, lines)
 			}
 			w.run(t, chromedp.KeyEvent("x"))
