@@ -55,11 +55,11 @@ const stall = 400 * time.Millisecond
 // the client gets the same, the backend sees the same, on the same connections.
 //
 // What may differ: the time in Date, the program's name in Via, how a body is cut into
-// chunks, how much of a message comes before a reset, how much is passed on of a request's body that is
-// cut off, which fault of a malformed request is named, whether a body came whole with its
-// header (then the request may be repeated),
-// and when an idle connection is closed whose backend has sent FIN or something unasked:
-// ch6 looks before the next use, ch10 is told at once.
+// chunks, how much of a message comes before a reset, how much is passed on of a
+// request's body that is cut off, which fault of a malformed request is named, whether
+// a body came whole with its header (then the request may be repeated), and when an
+// idle connection is closed whose backend has sent FIN or something unasked: ch6 looks
+// before the next use, ch10 is told at once.
 func TestDifferential(t *testing.T) {
 	end := time.Now().Add(*differential)
 	seeds := 350
