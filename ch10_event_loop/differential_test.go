@@ -24,7 +24,7 @@ import (
 // go test ./ch10_event_loop -run Differential -differential 30m -timeout 0
 var (
 	differential = flag.Duration("differential", 0, "`time` for the comparison with ch6; "+
-		"0: a few hundred scripts")
+		"0: some hundred scripts")
 	firstSeed = flag.Uint64("seed", 1, "`number` of the comparison's first script")
 	oneSeed   = flag.Bool("one", false, "compare with that script only, and show what happened")
 )
@@ -62,9 +62,9 @@ const stall = 400 * time.Millisecond
 // ch6 looks before the next use, ch10 is told at once.
 func TestDifferential(t *testing.T) {
 	end := time.Now().Add(*differential)
-	seeds := 350
+	seeds := 140
 	if testing.Short() {
-		seeds = 70
+		seeds = 35
 	}
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -207,9 +207,10 @@ type performance struct {
 type backendConn struct {
 	net.Conn
 	transcript
-	idle bool // it waits for a request
-	over bool // it has sent FIN, or something unasked
-	end  string
+	order []int // which of the script's requests it carries
+	idle  bool  // it waits for a request
+	over  bool  // it has sent FIN, or something unasked
+	end   string
 }
 
 func (s *stage) accept() {
@@ -308,7 +309,8 @@ func (s *stage) play(script *script, slower time.Duration) string {
 			end = "given up"
 		}
 		b.vague = s.vague || p.leaves != ends
-		fmt.Fprintf(&text, "the backend gets on connection %d:\n%s", i, b.close(end))
+		fmt.Fprintf(&text, "the backend gets on connection %d, as %v:\n%s", i, b.order,
+			b.close(end))
 		b.Conn.Close()
 	}
 	return text.String()
@@ -455,7 +457,7 @@ func (p *performance) answer(b *backendConn) {
 		p.note(func() {
 			b.idle = false
 			number = p.arrivals
-			fmt.Fprintf(&b.text, "it is request %d\n", number)
+			b.order = append(b.order, number)
 			if number < len(p.answers) {
 				a = p.answers[number]
 			}

@@ -148,7 +148,7 @@ func (m *maker) cut(data []byte) []move {
 			pause = 0
 		}
 		if m.slow && m.one(4) {
-			pause = pick(m, 100*time.Millisecond, 700*time.Millisecond)
+			pause = 700 * time.Millisecond
 		} else if m.one(300) {
 			pause = 1300 * time.Millisecond // more than a half-closed client is given
 		}
