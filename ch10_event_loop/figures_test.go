@@ -328,8 +328,8 @@ func TestCtrlCWhileTheyConnect(t *testing.T) {
 			t.Logf("answered %d, refused %d, reset %d, silent %d, cut off %d", answered.Load(),
 				refused.Load(), resets.Load(), silent.Load(), cut.Load())
 			if e.Code != 0 || resets.Load() > mostResets || cut.Load() > 0 || answered.Load() == 0 {
-				t.Errorf("exit status %d; %d resets, want at most %d; %d cut off", e.Code,
-					resets.Load(), mostResets, cut.Load())
+				t.Errorf("exit status %d; %d resets, want at most %d; %d cut off, want none",
+					e.Code, resets.Load(), mostResets, cut.Load())
 			}
 		})
 	}
