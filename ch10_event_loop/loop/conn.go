@@ -310,7 +310,7 @@ func (c *Conn) hop() http1.Hop {
 	h, x, l := http1.Hop{Via: c.loop.settings.Name}, c.x, c.loop
 	switch {
 	case x == nil || !x.parsed || x.refused, x.request.Close,
-		x.request.Minor == 0 && !x.request.KeepAlive, l.stop.Load(), l.wanted,
+		x.request.Minor == 0 && !x.request.KeepAlive, l.stop.Load(), l.wanted, c.unwanted,
 		l.settings.Keep.Last(c.requests-1, l.nano-c.since):
 		h.Connection = "close"
 	case x.request.Minor == 0:

@@ -138,7 +138,7 @@ func (c *Conn) told() bool {
 func (c *Conn) mayStay() (ok bool, next finalStep) {
 	x, reason := c.x, ""
 	switch {
-	case x == nil:
+	case !c.begun:
 		reason = "it sent no request"
 	case x.refused || !x.parsed:
 		reason = "its request was malformed"

@@ -24,6 +24,7 @@ import (
 
 	"reverseproxy/ch2_basic_proxy/forward"
 	"reverseproxy/ch2_basic_proxy/http1"
+	"reverseproxy/internal/cli"
 	"reverseproxy/internal/narrate"
 )
 
@@ -94,6 +95,7 @@ func New(settings *Settings, server int, accept func(*Loop), begin, end State) (
 	l.calls.raw, l.free.size = l.use.Raw, settings.Buffer
 	l.limit = max(settings.MaxConns/settings.Loops, 1)
 	l.room = max(settings.app.FitDescriptors(math.MaxInt, 1)/settings.Loops, 2)
+	l.free.morePipes = cli.Pipes() / settings.Loops
 	l.pool.loop = l
 	var err error
 	if l.poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -128,6 +130,9 @@ func (l *Loop) Run() {
 	for !l.stopping || l.clients > 0 {
 		n := l.wait()
 		l.tick()
+		for _, e := range l.events[:n] {
+			l.told(e)
+		}
 		for _, e := range l.events[:n] {
 			l.serve(e)
 		}
@@ -164,29 +169,39 @@ func (l *Loop) tick() {
 	l.nano = l.now.Sub(l.start)
 }
 
+// told notes an event. What has come in the same moment is known of all sockets before
+// one is served: to a request, an idle connection's end may matter that comes behind it.
+func (l *Loop) told(e unix.EpollEvent) {
+	const broken = unix.EPOLLERR | unix.EPOLLHUP
+	if s := l.socket(e); s != nil {
+		s.readable = s.readable || e.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|broken) != 0
+		s.writable = s.writable || e.Events&(unix.EPOLLOUT|broken) != 0
+		s.ended = s.ended || e.Events&(unix.EPOLLRDHUP|broken) != 0
+		s.broken = s.broken || e.Events&broken != 0
+	}
+}
+
+// socket returns the socket that an event is about; nil: it was closed a moment ago.
+func (l *Loop) socket(e unix.EpollEvent) *socket {
+	if s := l.sockets[e.Fd]; s != nil && s.generation == e.Pad {
+		return s
+	}
+	return nil
+}
+
 // serve has the connection go on that an event is about.
 func (l *Loop) serve(e unix.EpollEvent) {
-	s := l.sockets[e.Fd]
+	s := l.socket(e)
 	switch {
-	case s == nil || s.generation != e.Pad:
-		return // it was closed a moment ago
+	case s == nil:
 	case s == &l.server:
 		if l.accepts = 0; !l.stopping {
 			l.accept(l)
 		}
-		return
-	case s.conn == nil && s.backend == nil:
-		return // Stop's
-	}
-	const broken = unix.EPOLLERR | unix.EPOLLHUP
-	s.readable = s.readable || e.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|broken) != 0
-	s.writable = s.writable || e.Events&(unix.EPOLLOUT|broken) != 0
-	s.ended = s.ended || e.Events&(unix.EPOLLRDHUP|broken) != 0
-	s.broken = s.broken || e.Events&broken != 0
-	if s.conn != nil {
+	case s.conn != nil:
 		s.conn.run()
-	} else if s.readable {
-		l.pool.drop(s.backend, "the backend has closed it, or sent something unasked")
+	case s.backend != nil:
+		l.pool.usable(s.backend)
 	}
 }
 
@@ -201,7 +216,7 @@ func (l *Loop) late(s *socket) {
 		s.readable = s.readable || s.late()
 		s.conn.run()
 	case s.backend != nil:
-		l.pool.drop(s.backend, "its time was over")
+		l.pool.usable(s.backend)
 	}
 }
 
@@ -268,6 +283,7 @@ type freeLists struct {
 	buffers    [][]byte
 	exchanges  []*exchange
 	pipes      []*pipe
+	morePipes  int // that may be made; see cli.Pipes
 }
 
 // buffer returns a buffer for what comes on a socket.

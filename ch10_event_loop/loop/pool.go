@@ -33,7 +33,7 @@ func (p *pool) take(addr string, c *Conn) *backend {
 	all := p.idle[addr]
 	for i := len(all) - 1; i >= 0; i-- {
 		b := all[i]
-		if p.loop.settings.Keep.MayShare(c.requests, b.requests, b.owner == c) {
+		if p.usable(b) && p.loop.settings.Keep.MayShare(c.requests, b.requests, b.owner == c) {
 			p.idle[addr] = slices.Delete(all, i, i+1)
 			p.reused.Add(1)
 			b.conn, b.owner = c, c
@@ -87,6 +87,19 @@ func (p *pool) keep(b *backend, c *Conn) (reason string) {
 	}
 	p.idle[b.addr] = append(p.idle[b.addr], b)
 	return ""
+}
+
+// usable reports whether an idle connection can still be used, and drops it otherwise.
+func (p *pool) usable(b *backend) bool {
+	switch {
+	case b.readable:
+		p.drop(b, "the backend has closed it, or sent something unasked")
+	case b.late():
+		p.drop(b, "its time was over")
+	default:
+		return true
+	}
+	return false
 }
 
 // drop closes an idle connection, and says why.

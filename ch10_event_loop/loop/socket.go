@@ -185,10 +185,13 @@ func (s *socket) header(refuse func(head []byte, from int) error) (head []byte, 
 	}
 }
 
-// write writes b. What the kernel does not take now is kept, and sent by flush:
-// until that has sent it all, nothing else is to be written. An error is the
-// connection's end.
+// write writes b. What the kernel does not take now is kept, and sent by flush. An
+// error is the connection's end.
 func (s *socket) write(b []byte) (int, error) {
+	if len(s.out) > 0 { // an error page, say, behind an interim response
+		s.out = append(s.out, b...)
+		return 0, nil
+	}
 	n, err := s.send(b)
 	if err == errWait {
 		s.out = append(s.out, b[n:]...)

@@ -106,11 +106,13 @@ func (t *transfer) dropPipe() {
 	} else {
 		unix.Close(t.pipe.in)
 		unix.Close(t.pipe.out)
+		f.morePipes++
 	}
 	t.pipe = nil
 }
 
-// pipe returns an empty pipe, or nil if there are no descriptors for one.
+// pipe returns an empty pipe, or nil if enough descriptors are in pipes: a body can do
+// without one, a connection cannot do without its socket.
 func (f *freeLists) pipe() *pipe {
 	if n := len(f.pipes); n > 0 {
 		p := f.pipes[n-1]
@@ -118,9 +120,10 @@ func (f *freeLists) pipe() *pipe {
 		return p
 	}
 	var fds [2]int
-	if unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
+	if f.morePipes == 0 || unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
 		return nil
 	}
+	f.morePipes--
 	unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, spliceSize) // a wish
 	return &pipe{in: fds[1], out: fds[0]}
 }

@@ -83,7 +83,11 @@ func (c *Conn) firstByte() bool {
 	c.before = s.sent
 	c.x = c.loop.free.exchange()
 	c.log.Begin()
-	s.within(c.loop.settings.Request)
+	if c.requests > 1 {
+		s.within(c.loop.settings.Request)
+	} else { // the time for it runs since then; Stop may have shortened it
+		s.by(c.since + c.loop.settings.Request)
+	}
 	return true
 }
 

@@ -1,0 +1,111 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"reverseproxy/internal/harness"
+	"reverseproxy/internal/narrate"
+	"reverseproxy/internal/proc"
+)
+
+// What has come in the same moment is known before anybody is served: a POST does not go
+// over a connection whose end lies behind it in the same list of events.
+func TestIdleConnectionEndsInTheSameMoment(t *testing.T) {
+	p := harness.StartWithBackend(t, harness.Chapter(10), "-reuse", "always")
+	c := p.Dial(t)
+	c.Send(request)
+	b := p.Backend.Accept(t)
+	b.Head()
+	b.Send(response)
+	c.TryResponse("GET")
+	p.WaitEvent(t, "an idle connection", func(e narrate.Event) bool {
+		return e.Kind == narrate.KindPool && e.State == narrate.Kept
+	})
+
+	p.Freeze(t)
+	c.Send("POST /mine HTTP/1.1\r\nHost: loop.test\r\nContent-Length: 4\r\n\r\nbody")
+	b.Close()
+	p.Thaw(t)
+	b = p.Backend.Accept(t)
+	b.Head()
+	b.Send(response)
+	if r, _, err := c.TryResponse("POST"); err != nil || r.StatusCode != 200 {
+		t.Errorf("the POST is answered with %+v, %v, want 200", r, err)
+	}
+}
+
+// A client that was told close and sends more all the same gets its answer whole: what it
+// has sent is seen, if it came in the same moment as the answer's end.
+func TestMoreInTheSameMomentAsTheEnd(t *testing.T) {
+	p := harness.StartWithBackend(t, harness.Chapter(10), "-keepalive-requests", "1")
+	c := p.Dial(t)
+	c.Send(request)
+	b := p.Backend.Accept(t)
+	b.Head()
+	b.Send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nx")
+	c.Head()
+	p.Freeze(t)
+	b.Send("y")
+	c.Send(request)
+	p.Thaw(t)
+	body, err := io.ReadAll(c.R)
+	if string(body) != "xy" || err != nil {
+		t.Errorf("the body is %q, and then %v, want %q and the end", body, err, "xy")
+	}
+}
+
+// The time for a client's first header runs from the moment when it was accepted; a byte
+// just before its end does not begin it anew.
+func TestFirstByteShortBeforeTheEnd(t *testing.T) {
+	const timeout = 1500 * time.Millisecond
+	p := harness.Start(t, harness.Chapter(10), "-request-timeout", fmt.Sprint(timeout))
+	began := time.Now()
+	c := p.Dial(t)
+	time.Sleep(timeout * 2 / 3)
+	c.Send("G")
+	if r := c.Response("GET"); r.Status != 408 {
+		t.Errorf("it is answered with %d, want 408", r.Status)
+	}
+	if d := time.Since(began); d > timeout*3/2 {
+		t.Errorf("it is answered after %v, want %v", d, timeout)
+	}
+}
+
+// A client that says nothing sends no request, which is not a malformed one.
+func TestSilentClientSentNoRequest(t *testing.T) {
+	p := harness.Start(t, harness.Chapter(10), "-request-timeout", "50ms")
+	p.Dial(t).Gone()
+	p.WaitEvent(t, "why the client's connection is closed", func(e narrate.Event) bool {
+		return e.Kind == narrate.KindPool && e.Text == "it sent no request"
+	})
+}
+
+// Pipes for long bodies have their own part of the descriptors: a body can do without
+// one, a connection cannot do without its socket.
+func TestPipesLeaveDescriptorsForSockets(t *testing.T) {
+	const clients = 60
+	b := harness.NewBackend(t)
+	p := harness.Launch{Model: harness.Chapter(10), Under: proc.Limited(192),
+		Flags: []string{"-backends", b.Addr}}.Start(t)
+	body := strings.Repeat("x", 6<<20) // more than the kernel takes
+	for i := range clients {
+		c := p.Dial(t)
+		c.Send(request)
+		s := b.Accept(t)
+		s.Head()
+		s.Send(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(body)))
+		if head := c.Head(); !strings.Contains(head, " 200 ") {
+			t.Fatalf("client %d: %s", i+1, head)
+		}
+		go io.WriteString(s, body) // ends with the connection
+		if _, err := c.R.ReadByte(); err != nil {
+			t.Fatalf("client %d: %v", i+1, err)
+		}
+	}
+}
