@@ -25,7 +25,7 @@ const (
 	profileHertz = 1999 // looks a second
 )
 
-// parts are what CPU time goes to: the columns of the table of -profile. The kernel's
+// parts are what CPU time goes to: the rows of the table of -profile. The kernel's
 // go by the system call, the others by the package of the function that ran.
 var parts = []string{"read", "write", "epoll", "futex, sleep", "kernel, rest", "scheduler",
 	"memory", "net, poll", "program"}
@@ -60,7 +60,7 @@ func (b *bench) profile(ctx context.Context) error {
 	if peers.Find("perf") == "" {
 		return errors.New("-profile needs perf; on Debian: apt-get install linux-perf")
 	}
-	lines := [][]string{append([]string{"proxy", "CPU µs/request"}, parts...)}
+	lines := [][]string{append([]string{"", "CPU µs/request"}, parts...)}
 	for _, c := range b.contestants {
 		if c.args == nil {
 			continue
@@ -78,11 +78,23 @@ func (b *bench) profile(ctx context.Context) error {
 	}
 	fmt.Printf("\n\nCPU time a request, %d clients, keep-alive but for ch2 to ch5: in system "+
 		"calls, and in the program\n", tracedClients)
+	lines = turned(lines) // a column for each proxy: a row for each were too wide to project
 	for i := range lines { // the last column of a table is text
 		lines[i] = append(lines[i], "")
 	}
 	printTable(os.Stdout, lines)
 	return b.fillBlock(profileBlock, lines)
+}
+
+// turned returns a table with its rows as columns.
+func turned(lines [][]string) [][]string {
+	all := make([][]string, len(lines[0]))
+	for _, line := range lines {
+		for i, cell := range line {
+			all[i] = append(all[i], cell)
+		}
+	}
+	return all
 }
 
 // profiled profiles one contestant: its CPU time a request, µs, and the parts' shares.

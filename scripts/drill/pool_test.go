@@ -56,14 +56,15 @@ func TestPoolFindsFaults(t *testing.T) {
 	const (
 		backend = "ch2_basic_proxy/forward/backend.go"
 		pool    = "ch6_keep_alive/keep/pool.go"
+		limits  = "ch6_keep_alive/keep/limits.go"
 	)
 	for _, c := range []struct{ name, file, old, new, kind string }{
 		{"takes what is not quiet", "ch2_basic_proxy/forward/quiet_unix.go",
 			"err == unix.EAGAIN", "err != unix.EBADF", foreign},
 		{"keeps what has more on it", backend, "len(b.held()) > 0", "false", reused},
 		{"keeps what it has not sent all to", backend, "case !t.complete:", "case false:", lostGet},
-		{"never tries again", pool, "!ok || e.Sent &&", "ok || e.Sent &&", lostGet},
-		{"tries POST again", pool, `case "GET",`, `case "POST", "GET",`, twice},
+		{"never tries again", limits, "e.Stale && !e.Answered", "false && !e.Answered", lostGet},
+		{"tries POST again", limits, `case "GET",`, `case "POST", "GET",`, twice},
 		{"does not close", pool, "\tb.Close()\n", "\tif b.Requests%2 == 0 {\n\t\tb.Close()\n\t}\n",
 			leaked},
 	} {
