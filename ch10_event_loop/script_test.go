@@ -116,7 +116,7 @@ func (m *maker) script() *script {
 		if i < s.requests-1 && !a.ends {
 			a.then = "keep" // or whether the next request is on its way would be chance
 		}
-		if len(a.moves) == 0 { // with nothing, the request may be repeated, if its body came with it
+		if len(a.moves) == 0 { // or it may be repeated, if its body came with it
 			a.moves = []move{{0, []byte("H")}}
 		}
 		for j := range a.moves {
@@ -148,7 +148,7 @@ func (m *maker) cut(data []byte) []move {
 			pause = 0
 		}
 		if m.slow && m.one(4) {
-			pause = pick(m, 100*time.Millisecond, 700*time.Millisecond)
+			pause = 700 * time.Millisecond
 		} else if m.one(300) {
 			pause = 1300 * time.Millisecond // more than a half-closed client is given
 		}

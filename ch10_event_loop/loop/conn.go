@@ -119,6 +119,11 @@ func (c *Conn) run() {
 		switch {
 		case next != nil:
 			c.state = next
+		case c.x != nil && c.x.upload == watching && !c.ending && c.failure == nil:
+			// The watch may have begun just now, and the client have left before.
+			if c.watch(); c.failure == nil {
+				return
+			}
 		case c.failure == nil || c.ending:
 			return
 		}

@@ -256,8 +256,11 @@ func (p *Pool) Tally() string {
 // Again reports whether a request that failed with err is to be sent once more; see
 // RaceLost. Its body must still be there.
 func (p *Pool) Again(r *forward.Request, err error, log *narrate.Conn) bool {
+	if err == nil {
+		return false // and nothing is allocated
+	}
 	var e *forward.Error
-	if err == nil || !errors.As(err, &e) || !RaceLost(e, r.Method) {
+	if !errors.As(err, &e) || !RaceLost(e, r.Method) {
 		return false
 	}
 	if ok, _ := r.Again(); !ok {

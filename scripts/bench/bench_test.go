@@ -135,7 +135,7 @@ func TestInterrupt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code := run.Code(); code != 0 && code != exitBusy { // other tests run beside this
-		t.Errorf("exit %d", code)
+		t.Errorf("exit %d: %s", code, run.LastWords())
 	}
 	if len(below) == 0 {
 		t.Error("nothing ran below the bench; then this test shows nothing")

@@ -91,7 +91,7 @@ func TestChange(t *testing.T) {
 func TestBounds(t *testing.T) {
 	for name, change := range map[string]func(*Settings){
 		"no server":    func(s *Settings) { s.Servers = 0 },
-		"many servers": func(s *Settings) { s.Servers = 1 << 40 },
+		"many servers": func(s *Settings) { s.Servers = math.MaxInt32 },
 		"no load":      func(s *Settings) { s.Load = 0 },
 		"no number":    func(s *Settings) { s.Load = math.NaN() },
 		"fast":         func(s *Settings) { s.Slow = .5 },

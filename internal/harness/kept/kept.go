@@ -45,6 +45,7 @@ var tests = []struct {
 	{"UpgradeDeclined", chapter.upgradeDeclined},
 	{"UnreadBody", chapter.unreadBody},
 	{"BackendsApart", chapter.backendsApart},
+	{"FINBehindTheBody", chapter.finBehindTheBody},
 	{"UploadAfterDownload", chapter.uploadAfterDownload},
 	{"ClientLeavesWhileIdle", chapter.clientLeavesWhileIdle},
 	{"ClientLeavesMidway", chapter.clientLeavesMidway},

@@ -280,3 +280,19 @@ func (k chapter) uploadAfterDownload(t *testing.T) {
 	b.Send(answer("uploaded"))
 	wants(t, c, 200, "uploaded")
 }
+
+// FIN that comes together with the end of the body is seen, too: a client that may be
+// gone is not waited for longer than a second.
+func (k chapter) finBehindTheBody(t *testing.T) {
+	p := k.start(t)
+	c := p.Dial(t)
+	c.Send("POST / HTTP/1.1\r\nHost: kept.test\r\nContent-Length: 10\r\n\r\nhalf.")
+	b := p.Backend.Accept(t)
+	b.Head()
+	p.Freeze(t)
+	c.Send("half.")
+	c.CloseWrite()
+	p.Thaw(t)
+	wants(t, c, 408, "")
+	b.Gone()
+}

@@ -130,6 +130,17 @@ var sizesAndLimitsCases = group("sizes and limits",
 		}},
 )
 
+// got names what a client was answered.
+func got(r *Response) string {
+	switch {
+	case r.Start == "":
+		return "nothing: " + strings.TrimPrefix(r.Problem, "no response: ")
+	case r.Problem != "":
+		return Visible(r.Start, 80) + "; " + r.Problem
+	}
+	return Visible(r.Start, 80)
+}
+
 var errorsCases = group("errors",
 	Case{ID: "error-refused", Level: Should, RFC: "RFC 9110 §15.6.3", Mode: Alone,
 		Why: "When the backend refuses the connection the client gets 502 (or 503), not an empty " +
@@ -137,7 +148,7 @@ var errorsCases = group("errors",
 		Run: func(t *T) {
 			r := withBackendsDown(t, t.Get("down"), "GET")
 			if r.Status != 502 && r.Status != 503 && r.Status != 504 {
-				t.Errorf("the client got %q; %s", r.Start, r.Problem)
+				t.Errorf("the client got %s", got(r))
 			}
 		}},
 	Case{ID: "error-body", Level: Quality, RFC: "RFC 9110 §15.6", Mode: Alone,
@@ -146,10 +157,10 @@ var errorsCases = group("errors",
 		Run: func(t *T) {
 			r := withBackendsDown(t, t.Get("down"), "GET")
 			if r.Status < 500 || r.Problem != "" {
-				t.Fatalf("the client got %q; %s", r.Start, r.Problem)
+				t.Fatalf("the client got %s", got(r))
 			}
 			if len(r.Body) < 5 || len(r.Body) > 4096 {
-				t.Errorf("the body has %d bytes", len(r.Body))
+				t.Errorf("the body has %d bytes; from 5 to 4096 are a short text", len(r.Body))
 			}
 			for _, a := range t.Lab.Farm.Addrs() {
 				if strings.Contains(string(r.Body), a) {
@@ -166,7 +177,7 @@ var errorsCases = group("errors",
 				c.Send(t.Req("HEAD", "down", ""))
 				r := c.Final("HEAD")
 				if r.Status < 500 {
-					t.Fatalf("the client got %q; %s", r.Start, r.Problem)
+					t.Fatalf("the client got %s", got(r))
 				}
 				if rest, _ := c.AwaitEnd(quietClient); rest != "" {
 					t.Errorf("after the head the client got %s", Visible(rest, 100))
@@ -217,7 +228,7 @@ var errorsCases = group("errors",
 			c.Send("hello, is anybody there?\r\n\r\n")
 			r := c.Final("GET")
 			if r.Status/100 != 4 && r.Status != 505 {
-				t.Fatalf("the client got %q; %s", r.Start, r.Problem)
+				t.Fatalf("the client got %s", got(r))
 			}
 			if _, ended := c.AwaitEnd(2 * time.Second); !ended {
 				t.Errorf("the connection was still open 2 s after the 400")

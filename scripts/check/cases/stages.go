@@ -135,8 +135,9 @@ var Stages = []Stage{
 			{"abort-silent-visitor", "Connect to the backend only when the whole head of a " +
 				"request is there. A read that returns 0 bytes means: the client has closed."},
 			{"abort-survives", "Writing to a client that has left fails (EPIPE, ECONNRESET). " +
-				"Catch that for this client, close, and accept the next. In C ignore SIGPIPE. A " +
-				"read that returns 0 bytes in the middle of a body is the end, too."},
+				"Catch that for this client, close what is open, and accept the next (there may " +
+				"be no connection to the backend yet). In C ignore SIGPIPE. A read that returns " +
+				"0 bytes in the middle of a body is the end, too."},
 		}},
 	{Name: "Chunks, and no body at all", Page: "ch2_basic_proxy.md",
 		Goal: "The end of a message is found in all its forms: chunks, the backend's close, " +
@@ -188,7 +189,8 @@ var Stages = []Stage{
 				"field is a name, at once a colon, a value. A line that begins with a blank, has " +
 				"no colon, or has a blank in or behind the name: 400."},
 			{"smuggle-bare-cr smuggle-nul smuggle-bare-lf", `Lines end in \r\n. A lone \r, a ` +
-				`lone \n or a zero byte in the head: 400.`},
+				`lone \n or a zero byte in the head: 400. Look at each line's end as it comes: a ` +
+				`head of lone \n never has the empty line that you wait for.`},
 			{"smuggle-cl-differ smuggle-cl-list smuggle-cl-plus smuggle-cl-minus smuggle-cl-junk " +
 				"smuggle-cl-empty", "Content-Length is digits and nothing else, and stands there " +
 				"once (check it yourself: Python's int takes +5, C's atoi takes 5x). Else 400."},
@@ -196,7 +198,8 @@ var Stages = []Stage{
 				"Transfer-Encoding is exactly chunked, in any case, and there is no " +
 					"Content-Length beside it. Else 400 (or 501 for a coding you do not know)."},
 			{"smuggle-chunk-junk smuggle-chunk-minus smuggle-chunk-overrun smuggle-chunk-empty",
-				"Read the chunks' sizes strictly: hexadecimal digits, and right after the data " +
+				"Read the chunks' sizes strictly: hexadecimal digits and nothing else (check it " +
+					"yourself: Python's int takes +5 and 0x5), and right after the data " +
 					`\r\n. Else answer 400, or close without the end of the body.`},
 			{"smuggle-after-400 smuggle-partial-head", "After a 400 close: what follows on that " +
 				"connection is no request. Half a head, and then the end, is none either."},
@@ -240,8 +243,8 @@ var Stages = []Stage{
 			"others.",
 		Steps: []Step{
 			{"balance-all-used balance-even", "Keep an index; each request takes the backend at " +
-				"it and moves it on by one. The proxy must know all the addresses that -backends " +
-				"lists."},
+				"it and moves it on by one. The proxy must know the addresses of all backends: " +
+				"127.0.0.1:8000, 8001 and 8002, unless -backends names others."},
 			{"balance-even-crowd", "Read the index and move it on in one step that no other " +
 				"thread can come between: under a lock, or with an atomic add."},
 			{"balance-refused balance-return", "While one backend refuses, answer 502 and give " +

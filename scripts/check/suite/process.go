@@ -83,12 +83,21 @@ func (o *output) text() string {
 	return string(o.tail)
 }
 
+// last is the end of what the program wrote, in one line.
 func (o *output) last() string {
-	s := strings.TrimSpace(o.text())
-	if len(s) > wordsKept {
-		s = "..." + s[len(s)-wordsKept:]
+	var lines []string
+	for _, line := range strings.Split(strings.TrimSpace(o.text()), "\n") {
+		// The line of ^^^ with which Python points at the line above it means
+		// nothing beside it.
+		if line = strings.TrimSpace(line); strings.Trim(line, " ^~") != "" {
+			lines = append(lines, line)
+		}
 	}
-	return strings.ReplaceAll(s, "\n", " / ")
+	s := strings.Join(lines, " / ")
+	if len(s) > wordsKept {
+		s = "..." + s[len(s)-wordsKept+len("..."):]
+	}
+	return s
 }
 
 // wordsKept is how much of what a program wrote last is shown, in bytes: enough for the
@@ -165,8 +174,11 @@ func (p *Process) awaitReady(until time.Time) error {
 				return fmt.Errorf("%s ended at once and left %s listening on %s: "+
 					"start it so that it stays in the foreground", p.name(), named(h), p.addr)
 			}
-			return fmt.Errorf("%s ended at once (%s): %s", p.name(), p.state(),
-				Visible(p.output.last(), wordsKept))
+			said := "it has printed nothing; a server stays, and waits for its clients"
+			if last := p.output.last(); last != "" {
+				said = Visible(last, wordsKept)
+			}
+			return fmt.Errorf("%s ended at once (%s): %s", p.name(), p.state(), said)
 		case <-late:
 			p.Kill()
 			what := "does not listen on " + p.addr + " (-proxy is for another address)"

@@ -348,8 +348,9 @@ func (s *Subject) openAddress(deadline time.Time) (*Lab, error) {
 		if h := proc.Holder(s.Proxy); h > 0 {
 			who = named(h)
 		}
-		return nil, fmt.Errorf("%s already listens on %s: stop it, or leave out -cmd to test it",
-			who, s.Proxy)
+		return nil, fmt.Errorf("%s already listens on %s: stop it, or let your "+
+			"program take another port and name it with -proxy, or leave out -cmd to test what "+
+			"listens there", who, s.Proxy)
 	}
 	farm, err := NewFarm(s.Backends)
 	if err != nil {
