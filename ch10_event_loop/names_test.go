@@ -33,7 +33,8 @@ func naming(t *testing.T, file, text string) []string {
 func TestNameOfTwoAddresses(t *testing.T) {
 	b := harness.NewBackend(t)
 	_, port, _ := net.SplitHostPort(b.Addr)
-	p := harness.Launch{Model: harness.Chapter(10), Flags: []string{"-backends", "two.test:" + port},
+	p := harness.Launch{Model: harness.Chapter(10),
+		Flags: []string{"-backends", "two.test:" + port},
 		Under: naming(t, "/etc/hosts", "127.0.0.2 two.test\n127.0.0.1 two.test\n")}.Start(t)
 	c := p.Dial(t)
 	c.Send(request)
