@@ -26,6 +26,9 @@ type backend struct {
 	since      time.Duration // when it was made, since the loop's start
 	requests   int           // that it has carried
 	connecting bool          // the handshake is not complete
+	connectBy  time.Duration // deadline for that
+	named      *name         // what its addr means; nil: not looked at
+	tried      int           // of the name's addresses
 
 	wrote  bool  // a byte of the request has been written
 	heard  bool  // a byte of the response has come
@@ -38,28 +41,50 @@ type backend struct {
 func (l *Loop) newBackend(addr string, c *Conn) *backend {
 	b := &backend{addr: addr, owner: c, since: l.nano, connecting: true}
 	b.init(l, -1)
-	b.readBy, b.fixed = l.nano+l.settings.Connect, true
+	b.connectBy = l.nano + l.settings.Connect
 	l.pool.open++
 	l.pool.fit()
 	return b
 }
 
-// connect goes on with the handshake: errWait if it is not complete.
+// connect goes on with the handshake: errWait if it is not complete. Of a name's several
+// addresses, one after the other has its turn.
 func (b *backend) connect() error {
 	l := b.loop
+	if b.named == nil {
+		b.named = l.lookUp(b.addr, b.owner)
+	}
+	switch n := b.named; {
+	case n.err != nil:
+		return n.err
+	case len(n.addrs) == 0: // not found so far
+		return b.awaitClient(b.connectBy)
+	}
+	for {
+		err := b.shakeHands(b.named.addrs[b.tried:])
+		if err == nil || err == errWait || b.tried+1 == len(b.named.addrs) {
+			return err
+		}
+		b.socket.close()
+		b.socket = socket{}
+		b.init(l, -1)
+		b.connecting = true
+		b.tried++
+	}
+}
+
+// shakeHands goes on with the handshake with the first of some addresses.
+func (b *backend) shakeHands(addrs []netip.AddrPort) error {
+	l := b.loop
 	if b.fd < 0 {
-		switch err := b.dial(); {
-		case forward.Exhausted(err) && l.nano < b.readBy:
-			// Without a free descriptor or port it waits for one. The client's socket
-			// has the deadline: this one has none yet.
+		switch err := b.dial(addrs[0]); {
+		case forward.Exhausted(err) && l.nano < b.connectBy:
 			l.pool.oldest()
-			b.owner.client.restBy = l.nano + dialPause
-			l.timers.set(&b.owner.client)
-			return errWait
+			return b.awaitClient(l.nano + dialPause)
 		case err != nil:
 			return err
 		}
-		l.timers.set(&b.socket)
+		b.within((b.connectBy - l.nano) / time.Duration(len(addrs)))
 	}
 	switch {
 	case b.writable:
@@ -76,9 +101,20 @@ func (b *backend) connect() error {
 	return errWait
 }
 
+// awaitClient waits until then without a descriptor: the client's socket has the
+// deadline.
+func (b *backend) awaitClient(until time.Duration) error {
+	if b.loop.nano >= b.connectBy {
+		return errLate
+	}
+	b.owner.client.restBy = until
+	b.loop.timers.set(&b.owner.client)
+	return errWait
+}
+
 // dial makes a socket and has the kernel begin the handshake.
-func (b *backend) dial() error {
-	sa, family, err := sockaddr(b.addr)
+func (b *backend) dial(addr netip.AddrPort) error {
+	sa, family, err := sockaddr(addr)
 	if err != nil {
 		return err
 	}
@@ -97,6 +133,7 @@ func (b *backend) dial() error {
 	}
 	b.fd, b.backend, b.conn = fd, b, b.owner
 	if err := b.loop.register(&b.socket); err != nil {
+		b.socket.close()
 		return err
 	}
 	return nil
@@ -144,18 +181,7 @@ func (c *Conn) reusable(b *backend) (ok bool, reason string) {
 }
 
 // sockaddr returns an address as the kernel takes it.
-func sockaddr(addr string) (unix.Sockaddr, int, error) {
-	ap, err := netip.ParseAddrPort(addr)
-	if err != nil {
-		a, err := net.ResolveTCPAddr("tcp", addr)
-		if err != nil {
-			return nil, 0, err
-		}
-		ap = a.AddrPort()
-	}
-	if !ap.Addr().IsValid() { // ":8080"
-		ap = netip.AddrPortFrom(netip.IPv6Unspecified(), ap.Port())
-	}
+func sockaddr(ap netip.AddrPort) (unix.Sockaddr, int, error) {
 	if ip := ap.Addr().Unmap(); ip.Is4() {
 		return &unix.SockaddrInet4{Port: int(ap.Port()), Addr: ip.As4()}, unix.AF_INET, nil
 	}

@@ -3,6 +3,8 @@
 package loop
 
 import (
+	"net"
+	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -34,7 +36,15 @@ func Listen(s *Settings) (servers []int, err error) {
 }
 
 func listen(addr string, reuse, shared bool) (server int, bound string, err error) {
-	sa, family, err := sockaddr(addr)
+	a, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return 0, "", err
+	}
+	ap := a.AddrPort()
+	if !ap.Addr().IsValid() { // ":8080"
+		ap = netip.AddrPortFrom(netip.IPv6Unspecified(), ap.Port())
+	}
+	sa, family, err := sockaddr(ap)
 	if err != nil {
 		return 0, "", err
 	}

@@ -17,6 +17,7 @@ package loop
 
 import (
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -53,7 +54,7 @@ type Loop struct {
 	end      State // of one that failed
 
 	poll    int // epoll's descriptor
-	wake    int // Stop's: an eventfd
+	wake    int // an eventfd: other goroutines wake the loop, in Stop and lookUp
 	server  socket
 	sockets []*socket // by descriptor
 	events  []unix.EpollEvent
@@ -79,6 +80,9 @@ type Loop struct {
 
 	date   string        // for responses that have none
 	dateOf time.Duration // when it was made
+
+	mu    sync.Mutex
+	found []func() // what goes on after lookUp
 
 	stop     atomic.Bool // Stop has been called
 	stopping bool        // and the loop has taken note
@@ -202,6 +206,8 @@ func (l *Loop) serve(e unix.EpollEvent) {
 		s.conn.run()
 	case s.backend != nil:
 		l.pool.usable(s.backend)
+	case s.fd == l.wake:
+		l.woken()
 	}
 }
 
@@ -240,7 +246,6 @@ func (l *Loop) beginStop() {
 		l.accepts = 0
 	}
 	l.stopping = true
-	unix.Read(l.wake, make([]byte, 8)) // until then epoll tells of it again and again
 	l.forget(&l.server)
 	unix.Close(l.server.fd)
 	l.pool.close()

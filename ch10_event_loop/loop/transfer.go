@@ -86,7 +86,7 @@ func (t *transfer) write(b []byte) error {
 
 // length moves a part of a body whose length is known.
 func (t *transfer) length() error {
-	if t.left == 0 {
+	if t.left == 0 && t.pipe == nil { // or its last bytes are in there
 		t.ended = true
 		return nil
 	}

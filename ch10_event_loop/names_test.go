@@ -1,0 +1,75 @@
+//go:build linux
+
+package main
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"reverseproxy/internal/harness"
+	"reverseproxy/internal/narrate"
+)
+
+// naming returns a command that runs a program with its own text for a file in /etc.
+func naming(t *testing.T, file, text string) []string {
+	t.Helper()
+	mine := filepath.Join(t.TempDir(), filepath.Base(file))
+	if err := os.WriteFile(mine, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	under := []string{"unshare", "-rm", "sh", "-c",
+		"mount --bind " + mine + " " + file + ` && exec "$@"`, "sh"}
+	if err := exec.Command(under[0], append(under[1:], "true")...).Run(); err != nil {
+		t.Skip("no mount namespace: ", err) // not everywhere may one make some
+	}
+	return under
+}
+
+// A backend's name may have several addresses. They are tried one after the other.
+func TestNameOfTwoAddresses(t *testing.T) {
+	b := harness.NewBackend(t)
+	_, port, _ := net.SplitHostPort(b.Addr)
+	p := harness.Launch{Model: harness.Chapter(10),
+		Flags: []string{"-backends", "two.test:" + port},
+		Under: naming(t, "/etc/hosts", "127.0.0.2 two.test\n127.0.0.1 two.test\n")}.Start(t)
+	c := p.Dial(t)
+	c.Send(request)
+	s := b.Accept(t)
+	s.Head()
+	s.Send(response)
+	if r, _, err := c.TryResponse("GET"); err != nil || r.StatusCode != 200 {
+		t.Errorf("it is answered with %+v, %v, want 200", r, err)
+	}
+}
+
+// To look a name up may take long. Nobody else waits for it, and it ends with the connect
+// timeout, or when the client leaves.
+func TestNameServerIsSilent(t *testing.T) {
+	server, err := net.ListenPacket("udp", "127.0.0.99:53")
+	if err != nil {
+		t.Skip("no port for a name server: ", err)
+	}
+	defer server.Close()
+	p := harness.Launch{Model: harness.Chapter(10), Flags: []string{"-connect-timeout", "3s",
+		"-backends", "silent.test:80," + quick(t)},
+		Under: naming(t, "/etc/resolv.conf", "nameserver 127.0.0.99\n")}.Start(t)
+	began := time.Now()
+	slow := p.Dial(t)
+	slow.Send(request)
+	p.WaitEvent(t, "the silent name's request", func(e narrate.Event) bool {
+		return e.Kind == narrate.KindRoute
+	})
+	if err := asker(dial(t, p.Addr))(); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(began); d > 2*time.Second {
+		t.Errorf("another client waits for %v", d)
+	}
+	if r, _, err := slow.TryResponse("GET"); err != nil || r.StatusCode != 504 {
+		t.Errorf("it is answered with %+v, %v, want 504", r, err)
+	}
+}
