@@ -30,9 +30,11 @@ type backend struct {
 	named      *name         // what its addr means; nil: not looked at
 	tried      int           // of the name's addresses
 
+	prompted bool // prompt has been called
+
 	wrote  bool  // a byte of the request has been written
 	heard  bool  // a byte of the response has come
-	broken error // why the request's header could not be written
+	unsent error // why the request's header could not be written
 	whole  bool  // the response has been read to its end
 	size   int64 // bytes that step 7 has written
 }
@@ -90,6 +92,9 @@ func (b *backend) shakeHands(addrs []netip.AddrPort) error {
 	case b.writable:
 		b.connecting = false
 		b.by(0)
+		if !b.socket.broken {
+			return nil
+		}
 		e, err := unix.GetsockoptInt(b.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 		if err == nil && e != 0 {
 			err = unix.Errno(e)
@@ -122,8 +127,6 @@ func (b *backend) dial(addr netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	// No waiting for more to send (Nagle's algorithm): what is written is complete.
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	for err = unix.EINTR; err == unix.EINTR; {
 		err = unix.Connect(fd, sa)
 	}
@@ -139,10 +142,19 @@ func (b *backend) dial(addr netip.AddrPort) error {
 	return nil
 }
 
+// prompt has the kernel send small pieces at once, where it would wait for more (Nagle's
+// algorithm). Only who writes twice before an answer needs it: a body, a tunnel.
+func (b *backend) prompt() {
+	if !b.prompted {
+		unix.SetsockoptInt(b.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		b.prompted = true
+	}
+}
+
 // begin makes the connection carry a request.
 func (b *backend) begin() {
 	b.requests++
-	b.wrote, b.heard, b.whole, b.broken = false, false, false, nil
+	b.wrote, b.heard, b.whole, b.unsent = false, false, false, nil
 	b.sent = 0
 	b.by(0)
 }
@@ -156,7 +168,7 @@ func (c *Conn) reusable(b *backend) (ok bool, reason string) {
 	switch {
 	case !x.forwarded:
 		return true, "" // it has not been used
-	case b.broken != nil:
+	case b.unsent != nil:
 		return false, "it broke while the request was written"
 	case c.given && !b.whole:
 		return false, "its request was given up"

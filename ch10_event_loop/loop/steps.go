@@ -190,9 +190,9 @@ func (c *Conn) WriteRequest() bool {
 		}
 		head := append(r.Append(l.out[:0], hop), x.body...)
 		n, err := b.write(head)
-		b.broken, b.wrote, b.size = err, n > 0, int64(len(head))
+		b.unsent, b.wrote, b.size = err, n > 0, int64(len(head))
 	}
-	if b.broken == nil {
+	if b.unsent == nil {
 		switch err := b.flush(l.settings.Idle); err {
 		case nil:
 		case errWait:
@@ -201,18 +201,19 @@ func (c *Conn) WriteRequest() bool {
 			return c.stepFailed(narrate.ForwardRequest, c.failed(forward.ErrNotTaken),
 				narrate.Event{Calls: "write", Bytes: b.sent})
 		default:
-			b.broken = err
+			b.unsent = err
 		}
 	}
 	c.log.Step(narrate.ForwardRequest, narrate.Event{Calls: "write", Bytes: b.size})
 	x.began = l.nano
-	if b.broken == nil && !x.read {
+	if b.unsent == nil && !x.read {
 		x.up.dst, x.owed, x.upload = &b.socket, true, sending
+		b.prompt()
 		b.by(0)
 		return true
 	}
 	x.upload = watching
-	c.await(b.broken == nil)
+	c.await(b.unsent == nil)
 	return true
 }
 
@@ -233,8 +234,8 @@ func (c *Conn) ReadResponse() bool {
 	err := c.x.err
 	e := narrate.Event{Calls: "read"}
 	if err != nil {
-		if b.broken != nil && !b.heard {
-			err = b.broken
+		if b.unsent != nil && !b.heard {
+			err = b.unsent
 		}
 		return c.stepFailed(narrate.ReadResponse, c.failed(forward.ResponseError(err)), e)
 	}

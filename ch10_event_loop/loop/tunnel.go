@@ -14,6 +14,7 @@ import (
 func (c *Conn) beginTunnel() {
 	x, idle := c.x, c.loop.settings.Idle
 	c.tunnels = true
+	c.backend.prompt()
 	x.down = transfer{src: &c.backend.socket, dst: &c.client, message: &untilTheEnd,
 		out: http1.UntilClose, idle: idle}
 	x.lastByte = c.loop.nano
