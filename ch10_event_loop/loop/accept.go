@@ -5,6 +5,7 @@ package loop
 import (
 	"fmt"
 	"net/netip"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -25,7 +26,8 @@ func (l *Loop) Accept() bool {
 		if l.accepts == acceptsAtOnce {
 			return false
 		}
-		fd, sa, err := unix.Accept4(l.server.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		// Package unix's Accept4 would ask the socket for its protocol, each time.
+		fd, sa, err := syscall.Accept4(l.server.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
 			if l.accepts++; !l.use.Batch {
@@ -50,7 +52,7 @@ func (l *Loop) Accept() bool {
 }
 
 // newConn begins a client's connection.
-func (l *Loop) newConn(fd int, sa unix.Sockaddr) {
+func (l *Loop) newConn(fd int, sa syscall.Sockaddr) {
 	c := &Conn{loop: l, state: l.begin, since: l.nano, peer: addrPort(sa)}
 	c.client.init(l, fd)
 	c.client.conn = c
@@ -151,11 +153,11 @@ func (l *Loop) listen(events uint32) {
 }
 
 // addrPort returns an address from the kernel; the zero value if it is none.
-func addrPort(sa unix.Sockaddr) netip.AddrPort {
+func addrPort(sa syscall.Sockaddr) netip.AddrPort {
 	switch a := sa.(type) {
-	case *unix.SockaddrInet4:
+	case *syscall.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *unix.SockaddrInet6:
+	case *syscall.SockaddrInet6:
 		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
 	}
 	return netip.AddrPort{}

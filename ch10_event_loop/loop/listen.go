@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -72,7 +73,7 @@ func listen(addr string, reuse, shared bool) (server int, bound string, err erro
 
 // localAddr returns the address that a socket is bound to.
 func localAddr(fd int) string {
-	sa, err := unix.Getsockname(fd)
+	sa, err := syscall.Getsockname(fd)
 	if err != nil {
 		return "?"
 	}

@@ -3,6 +3,7 @@
 package loop
 
 import (
+	"math"
 	"slices"
 	"sync/atomic"
 
@@ -27,14 +28,14 @@ type pool struct {
 // client's request may go over; nil if there is none. After a try that failed there is
 // none: the others may be as dead.
 func (p *pool) take(addr string, c *Conn) *backend {
-	if c.x.tries > 0 {
+	limits := p.loop.settings.Keep
+	if c.x.tries > 0 || !limits.MayShare(c.requests, math.MaxInt, true) {
 		return nil
 	}
-	all := p.idle[addr]
-	for i := len(all) - 1; i >= 0; i-- {
-		b := all[i]
-		if p.usable(b) && p.loop.settings.Keep.MayShare(c.requests, b.requests, b.owner == c) {
-			p.idle[addr] = slices.Delete(all, i, i+1)
+	for i := len(p.idle[addr]) - 1; i >= 0; i-- {
+		b := p.idle[addr][i]
+		if limits.MayShare(c.requests, b.requests, b.owner == c) && p.usable(b) {
+			p.idle[addr] = slices.Delete(p.idle[addr], i, i+1)
 			p.reused.Add(1)
 			b.conn, b.owner = c, c
 			return b
