@@ -34,10 +34,10 @@ import (
 // comes, and the backends have work sooner: with 256 clients and a connection each,
 // batches of 512 events cost a tenth of the requests a second.
 const (
-	eventsAtOnce  = 64        // events that one epoll_wait returns at most
+	eventsAtOnce  = 64       // events that one epoll_wait returns at most
 	scratchSize   = 64 << 10 // bytes of a body that are moved at once
 	turnReads     = 16       // reads that a connection has until it is another one's turn
-	acceptsAtOnce = 16        // clients that are accepted until others go on
+	acceptsAtOnce = 16       // clients that are accepted until others go on
 	frameRoom     = 1024     // bytes that chunk sizes and a last chunk's beginning may add
 )
 
