@@ -283,6 +283,9 @@ func (s *Subject) openChapter(deadline time.Time) ([]*Lab, error) {
 	if has("max-fails") { // most cases' backends fail on purpose, and expect no visitors
 		argv = append(argv, "-max-fails", "0", "-check", "off")
 	}
+	if has("fail-ratio") {
+		argv = append(argv, "-fail-ratio", "0")
+	}
 	argv = append(argv, s.Args...)
 	long := slices.Clone(argv)
 	if has("reuse") { // most cases send one request a connection, which is spared else
