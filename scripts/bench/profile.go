@@ -78,7 +78,7 @@ func (b *bench) profile(ctx context.Context) error {
 	}
 	fmt.Printf("\n\nCPU time a request, %d clients, keep-alive but for ch2 to ch5: in system "+
 		"calls, and in the program\n", tracedClients)
-	lines = turned(lines) // a column for each proxy: a row for each were too wide to project
+	lines = turned(lines)  // a column for each proxy: a row for each were too wide to project
 	for i := range lines { // the last column of a table is text
 		lines[i] = append(lines[i], "")
 	}
