@@ -44,9 +44,10 @@ func TestChaptersOnThePath(t *testing.T) {
 		{"ch6_keep_alive", "", 13},
 		{"ch7_timeouts_retries", "", 14},
 		{"ch8_health_checks", "", 0},
-		{"ch8_health_checks", "-fall 1000", 14},                            // never believes a check
-		{"ch8_health_checks", "-retry-on connect,broken", 15},              // a GET that hangs is lost
-		{"ch8_health_checks", "-check off -max-fails 0 -fail-ratio 0", 15}, // never notices
+		{"ch8_health_checks", "-fall 1000", 14}, // never believes a check
+		// A GET that hangs is lost; who is dead is never noticed.
+		{"ch8_health_checks", "-retry-on connect,broken", 15},
+		{"ch8_health_checks", "-check off -max-fails 0 -fail-ratio 0", 15},
 	} {
 		t.Run(strings.TrimSpace(c.chapter+" "+c.args), func(t *testing.T) {
 			t.Parallel()
