@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reverseproxy/ch2_basic_proxy/forward"
-	"reverseproxy/ch2_basic_proxy/http1"
 )
 
 // dialPause is how long is waited before another look for a free descriptor or port.
@@ -159,37 +158,15 @@ func (b *backend) begin() {
 	b.by(0)
 }
 
-// reusable reports whether the connection can carry another request, and if not, why
-// (RFC 9112, section 9.3): request and response must have been passed on to their
-// ends, and nothing more may have come.
+// reusable reports whether the connection can carry another request, and if not, why; see
+// forward.Backend.Reusable.
 func (c *Conn) reusable(b *backend) (ok bool, reason string) {
 	x := c.x
-	r := &x.response
-	switch {
-	case !x.forwarded:
+	if !x.forwarded {
 		return true, "" // it has not been used
-	case b.unsent != nil:
-		return false, "it broke while the request was written"
-	case c.given && !b.whole:
-		return false, "its request was given up"
-	case !b.whole:
-		return false, "its response was not read to the end"
-	case !x.complete:
-		return false, "it answered before it had the whole request"
-	case c.given:
-		return false, "the client left just then"
-	case x.request.Upgrade != nil:
-		return false, "it was asked to change the protocol"
-	case r.Framing == http1.UntilClose:
-		return false, "its response ends with the connection"
-	case r.Close:
-		return false, "it said close"
-	case r.Minor == 0 && !r.KeepAlive:
-		return false, "it speaks HTTP/1.0, and did not offer to stay"
-	case len(b.held()) > 0:
-		return false, "it sent more than its response"
 	}
-	return true, ""
+	return forward.Use{Request: &x.request, Response: &x.response, Broke: b.unsent != nil,
+		GivenUp: c.given, Complete: x.complete, Whole: b.whole, More: len(b.held()) > 0}.Reusable()
 }
 
 // sockaddr returns an address as the kernel takes it.

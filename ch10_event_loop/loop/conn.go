@@ -243,7 +243,7 @@ func (c *Conn) watch() {
 		c.giveUp(forward.ClientGone(unix.ECONNRESET))
 	case !s.ended:
 	case x.halfBy == 0 || l.nano >= x.halfBy && (s.sent != x.halfSent || c.writing()):
-		x.halfBy, x.halfSent = l.nano+halfCloseGrace, s.sent
+		x.halfBy, x.halfSent = l.nano+forward.HalfCloseGrace, s.sent
 		s.by(x.halfBy)
 	case l.nano >= x.halfBy:
 		c.giveUp(forward.ErrHalfClosed)

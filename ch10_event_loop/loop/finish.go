@@ -3,22 +3,10 @@
 package loop
 
 import (
-	"time"
-
 	"reverseproxy/ch2_basic_proxy/forward"
 	"reverseproxy/ch2_basic_proxy/http1"
 	"reverseproxy/ch6_keep_alive/keep"
 	"reverseproxy/internal/narrate"
-)
-
-// What is done for a client that has not sent its request's body to the end, or may
-// still be sending.
-const (
-	drainMost   = 64 << 10         // bytes of it that are read all the same
-	drainWithin = 1 * time.Second  // and how long is waited for them
-	lingerPause = 5 * time.Second  // the longest silence of one that is sending a body, as in nginx
-	refusePause = 1 * time.Second  // the same of one whose request could not be read
-	lingerTotal = 30 * time.Second // the longest time of lingering
 )
 
 // finalStep says how far Finish is.
@@ -158,8 +146,8 @@ func (c *Conn) mayStay() (ok bool, next finalStep) {
 		reason = "it was told close"
 	case !x.read && c.final != draining && c.mayDrain():
 		x.up.dst, x.up.drops = &c.client, true
-		x.up.limit, x.up.idle = x.up.total+drainMost, 0
-		c.client.within(drainWithin)
+		x.up.limit, x.up.idle = x.up.total+keep.DrainMost, 0
+		c.client.within(keep.DrainWithin)
 		return false, draining
 	case !x.read:
 		reason = "its request's body was not read to the end"
@@ -170,7 +158,7 @@ func (c *Conn) mayStay() (ok bool, next finalStep) {
 	if c.unread() {
 		c.client.closeWrite()
 		c.client.by(0)
-		c.until = c.loop.nano + lingerTotal
+		c.until = c.loop.nano + forward.LingerTotal
 		return false, lingering
 	}
 	return false, finishing
@@ -179,7 +167,7 @@ func (c *Conn) mayStay() (ok bool, next finalStep) {
 // mayDrain reports whether the rest of the request's body is worth reading.
 func (c *Conn) mayDrain() bool {
 	x := c.x // after Expect, the body may come or not
-	return x.up.left <= drainMost && x.request.Get("Expect") == nil && !x.up.lost
+	return x.up.left <= keep.DrainMost && x.request.Get("Expect") == nil && !x.up.lost
 }
 
 // drain reads what is left of the request's body, up to where the next request begins.
@@ -233,9 +221,9 @@ func (c *Conn) unread() bool {
 // has read it (RFC 9112, section 9.6).
 func (c *Conn) linger() {
 	l, s := c.loop, &c.client
-	pause := lingerPause
+	pause := forward.LingerPause
 	if !c.x.parsed {
-		pause = refusePause
+		pause = forward.RefusePause
 	}
 	for {
 		n, err := s.read(l.in[:], pause)

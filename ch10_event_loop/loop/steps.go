@@ -5,16 +5,11 @@ package loop
 import (
 	"bytes"
 	"io"
-	"time"
 
 	"reverseproxy/ch2_basic_proxy/forward"
 	"reverseproxy/ch2_basic_proxy/http1"
 	"reverseproxy/internal/narrate"
 )
-
-// halfCloseGrace is how long a client that has sent FIN is waited for without
-// progress.
-const halfCloseGrace = 1 * time.Second
 
 // ReadRequest is step 5: it reads a request's header from the client and refuses what
 // must not be forwarded. Before a client's further requests it waits in silence.

@@ -379,7 +379,7 @@ func TestHalfClosedClient(t *testing.T) {
 			client.CloseWrite()
 			backend := r.accept()
 			backend.expect(c.out)
-			time.Sleep(halfCloseGrace / 5)
+			time.Sleep(HalfCloseGrace / 5)
 			backend.send(ok)
 			client.end(okOut)
 			r.wantSuccess()
@@ -408,7 +408,7 @@ func TestHalfClosedSlowReader(t *testing.T) {
 				backend.CloseWrite()
 			}()
 			client.until("\r\n\r\n")
-			time.Sleep(halfCloseGrace*2 + halfCloseGrace/2) // it is busy elsewhere
+			time.Sleep(HalfCloseGrace*2 + HalfCloseGrace/2) // it is busy elsewhere
 			got, err := io.Copy(io.Discard, client)
 			if got < 400_000 || err != nil {
 				t.Errorf("%d bytes and %v, want 400,000 and more", got, err)

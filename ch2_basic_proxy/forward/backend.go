@@ -111,18 +111,39 @@ func (b *Backend) Reusable() (ok bool, reason string) {
 		return true, "" // it is fresh
 	}
 	t.request.endTry()
-	switch {
-	case b.broken != nil:
+	u := Use{Broke: b.broken != nil, GivenUp: t.err != nil, Whole: b.whole, Complete: t.complete,
+		More: len(b.held()) > 0, Request: &t.request.Request}
+	if r != nil {
+		u.Response = &r.Response
+	}
+	return u.Reusable()
+}
+
+// Use is what became of a request on a connection to a backend.
+type Use struct {
+	Request  *http1.Request
+	Response *http1.Response // nil: none has come
+	Broke    bool            // the request's header could not be written
+	GivenUp  bool            // because of the client, or of time
+	Complete bool            // the request has been sent to its end
+	Whole    bool            // the response has been read to its end
+	More     bool            // something has come behind it
+}
+
+// Reusable does what Backend.Reusable does, of what became of its last request.
+func (u Use) Reusable() (ok bool, reason string) {
+	switch q, r := u.Request, u.Response; {
+	case u.Broke:
 		return false, "it broke while the request was written"
-	case t.err != nil && !b.whole:
+	case u.GivenUp && !u.Whole:
 		return false, "its request was given up"
-	case !b.whole:
+	case !u.Whole:
 		return false, "its response was not read to the end"
-	case !t.complete:
+	case !u.Complete:
 		return false, "it answered before it had the whole request"
-	case t.err != nil:
+	case u.GivenUp:
 		return false, "the client left just then"
-	case t.request.Upgrade != nil:
+	case q.Upgrade != nil:
 		return false, "it was asked to change the protocol"
 	case r.Framing == http1.UntilClose:
 		return false, "its response ends with the connection"
@@ -130,7 +151,7 @@ func (b *Backend) Reusable() (ok bool, reason string) {
 		return false, "it said close"
 	case r.Minor == 0 && !r.KeepAlive:
 		return false, "it speaks HTTP/1.0, and did not offer to stay"
-	case len(b.held()) > 0:
+	case u.More:
 		return false, "it sent more than its response"
 	}
 	return true, ""

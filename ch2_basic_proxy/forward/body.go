@@ -185,5 +185,6 @@ func frame(buf *bodyBuffer, n int, out http1.Framing) []byte {
 	return buf[start : sizeRoom+n+2]
 }
 
+// ErrBodySize is the error of a request whose body is longer than -max-body.
 var ErrBodySize = refuse(http.StatusRequestEntityTooLarge,
 	"the body is larger than -max-body allows")

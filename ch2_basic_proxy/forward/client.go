@@ -15,9 +15,9 @@ import (
 // Sizes and times of a client's connection.
 const (
 	firstRead   = 512              // bytes of the first read
-	lingerPause = 5 * time.Second  // the longest silence of one that is sending a body, as in nginx
-	refusePause = 1 * time.Second  // the same of one whose request could not be read
-	lingerTotal = 30 * time.Second // the longest time of lingering
+	LingerPause = 5 * time.Second  // the longest silence of one that is sending a body, as in nginx
+	RefusePause = 1 * time.Second  // the same of one whose request could not be read
+	LingerTotal = 30 * time.Second // the longest time of lingering
 )
 
 // Client is a client's connection. It serves one request after another; in
@@ -395,13 +395,13 @@ func (c *Client) unread(failure error) bool {
 // section 9.6).
 func (c *Client) linger() {
 	c.closeWrite()
-	pause := lingerPause
+	pause := LingerPause
 	if c.request == nil {
-		pause = refusePause
+		pause = RefusePause
 	}
 	buf := bodyBuffers.Get().(*bodyBuffer)
 	defer bodyBuffers.Put(buf)
-	for end := time.Now().Add(lingerTotal); time.Now().Before(end); {
+	for end := time.Now().Add(LingerTotal); time.Now().Before(end); {
 		c.SetReadDeadline(time.Now().Add(pause))
 		if c.settings.wait(c) {
 			c.SetReadDeadline(past)

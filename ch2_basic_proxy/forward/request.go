@@ -12,9 +12,9 @@ import (
 	"reverseproxy/internal/narrate"
 )
 
-// halfCloseGrace is how long a client that has sent FIN is waited for without
+// HalfCloseGrace is how long a client that has sent FIN is waited for without
 // progress.
-const halfCloseGrace = 1 * time.Second
+const HalfCloseGrace = 1 * time.Second
 
 // endGrace is how long the write that ends a request is waited for, when the answer
 // is there already.
@@ -217,6 +217,7 @@ func (r *Request) Write(b *Backend) error {
 	return nil
 }
 
+// ErrNotTaken is the error of a backend that takes none of the request for too long.
 var ErrNotTaken = backendError(http.StatusGatewayTimeout,
 	"the backend does not take the request", nil)
 
@@ -408,7 +409,7 @@ func (t *try) halfClosed() {
 		select {
 		case <-t.over:
 			return
-		case <-time.After(halfCloseGrace):
+		case <-time.After(HalfCloseGrace):
 		}
 		if t.client.sent.Load() == before && !t.client.writing.Load() {
 			t.abandon(ErrHalfClosed)

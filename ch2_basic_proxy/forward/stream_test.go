@@ -436,7 +436,7 @@ func TestUpgrade(t *testing.T) {
 		client.send("last words")
 		client.CloseWrite()
 		backend.end("last words")
-		time.Sleep(halfCloseGrace + 100*time.Millisecond) // no half-closed request: it stays open
+		time.Sleep(HalfCloseGrace + 100*time.Millisecond) // no half-closed request: it stays open
 		backend.send("the answer")
 		client.expect("the answer")
 		backend.Close()

@@ -44,7 +44,7 @@ func TestTunnelThatIsNotTakenFrom(t *testing.T) {
 	}
 }
 
-// A Fault in the code that one direction of a tunnel meets ends that tunnel, not
+// A fault in the code that one direction of a tunnel meets ends that tunnel, not
 // the program.
 func TestPanicInTunnel(t *testing.T) {
 	t.Parallel()

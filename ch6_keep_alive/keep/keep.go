@@ -20,8 +20,8 @@ import (
 
 // What is done for a client that has not sent its request's body to the end.
 const (
-	drainMost   = 64 << 10        // bytes of it that are read all the same
-	drainWithin = 1 * time.Second // and how long is waited for them
+	DrainMost   = 64 << 10        // bytes of it that are read all the same
+	DrainWithin = 1 * time.Second // and how long is waited for them
 )
 
 // Flags registers the flags of a Pool and returns the Pool that they set. The slots
@@ -70,7 +70,7 @@ func (p *Pool) mayStay(c *forward.Client) string {
 		return ReasonLast
 	}
 	_, reason := c.Reusable()
-	if reason == forward.Unread && c.Drain(drainMost, drainWithin) {
+	if reason == forward.Unread && c.Drain(DrainMost, DrainWithin) {
 		return ""
 	}
 	return reason

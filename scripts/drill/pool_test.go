@@ -61,8 +61,8 @@ func TestPoolFindsFaults(t *testing.T) {
 	for _, c := range []struct{ name, file, old, new, kind string }{
 		{"takes what is not quiet", "ch2_basic_proxy/forward/quiet_unix.go",
 			"err == unix.EAGAIN", "err != unix.EBADF", foreign},
-		{"keeps what has more on it", backend, "len(b.held()) > 0", "false", reused},
-		{"keeps what it has not sent all to", backend, "case !t.complete:", "case false:", lostGet},
+		{"keeps what has more on it", backend, "case u.More:", "case false:", reused},
+		{"keeps what it has not sent all to", backend, "case !u.Complete:", "case false:", lostGet},
 		{"never tries again", limits, "e.Stale && !e.Answered", "false && !e.Answered", lostGet},
 		{"tries POST again", limits, `case "GET",`, `case "POST", "GET",`, twice},
 		{"does not close", pool, "\tb.Close()\n", "\tif b.Requests%2 == 0 {\n\t\tb.Close()\n\t}\n",
