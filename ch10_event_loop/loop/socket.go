@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reverseproxy/ch2_basic_proxy/forward"
 	"reverseproxy/ch2_basic_proxy/http1"
 )
 
@@ -42,6 +43,7 @@ type socket struct {
 	looked  int    // bytes of a header that have been looked at
 	skipped int    // bytes of empty lines before it
 	out     []byte // what the kernel has not taken yet
+	got     int64  // bytes read from it so far
 	sent    int64  // bytes written to it so far, and taken
 
 	readBy, writeBy, restBy time.Duration // deadlines, since the loop's start; 0: none
@@ -90,10 +92,13 @@ func (s *socket) read(b []byte, idle time.Duration) (int, error) {
 			// Less than there was room for is all there is. What comes from now on is
 			// told of, except the end, if that has been told of already.
 			s.readable = n == len(b) || s.ended || !s.loop.use.ShortRead
+			s.got += int64(n)
 			if !s.fixed {
 				s.readBy = 0
 			}
 			return n, nil
+		case err == nil && forward.EndedByReset(s.fd, s.got): // and a write was told
+			return 0, unix.ECONNRESET
 		case err == nil:
 			return 0, io.EOF
 		case err == unix.EAGAIN:

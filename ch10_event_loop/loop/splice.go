@@ -61,6 +61,7 @@ func (t *transfer) splice() (handled bool, err error) {
 			return true, io.ErrUnexpectedEOF
 		}
 		s.readBy = 0
+		s.got += int64(n)
 		p.held, t.total = n, t.total+int64(n)
 		t.left -= int64(n)
 	}

@@ -115,7 +115,7 @@ func (c *Client) waitUntil(by time.Time) error {
 	if c.unwanted.Load() {
 		c.SetReadDeadline(past)
 	}
-	n, err := c.Conn.Read(c.buf)
+	n, err := c.take(c.buf)
 	c.settings.waited(c)
 	if c.w = n; n > 0 {
 		return nil

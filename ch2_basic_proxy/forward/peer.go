@@ -28,10 +28,8 @@ var (
 	bodyBuffers = sync.Pool{New: func() any { return new(bodyBuffer) }}
 )
 
-const (
-	resetGrace = 100 * time.Millisecond // for a write, when a read meets the end of file
-	watchAfter = 10 * time.Millisecond  // for a backend, before the client is watched
-)
+// watchAfter is how long a backend has before the client is watched.
+const watchAfter = 10 * time.Millisecond
 
 // past is a deadline that ends every wait at once.
 var past = time.Unix(1, 0)
@@ -47,9 +45,10 @@ type peer struct {
 	by        time.Time       // the zero time means no end
 	writeIdle time.Duration   // the longest wait in one write
 	slow      func()          // called once, when a read takes longer than watchAfter; or nil
+	got       int64           // bytes read from it so far
 	sent      atomic.Int64    // bytes written to it so far
 	writing   atomic.Bool     // a write is waiting for it to take bytes
-	wasReset  atomic.Bool     // a write has met its RST
+	wasReset  atomic.Bool     // a write was told of its RST
 
 	mu                sync.Mutex // keeps deadlines and these in step
 	noReads, noWrites bool       // set by stop: the other goroutine has given up
@@ -72,8 +71,8 @@ func (p *peer) read(b []byte) (n int, err error) {
 		if err := p.readBy(time.Now().Add(watchAfter)); err != nil {
 			return 0, err
 		}
-		if n, err = p.Conn.Read(b); n > 0 || !isTimeout(err) {
-			return n, p.readFailed(err)
+		if n, err = p.take(b); n > 0 || !isTimeout(err) {
+			return n, err
 		}
 		p.wake()
 	}
@@ -85,8 +84,7 @@ func (p *peer) read(b []byte) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err = p.Conn.Read(b)
-	return n, p.readFailed(err)
+	return p.take(b)
 }
 
 // wake calls slow, if that has not been done.
@@ -97,21 +95,15 @@ func (p *peer) wake() {
 	}
 }
 
-// readFailed returns err, or the reset that an end of file is in truth. The
-// kernel tells of a reset once, and may have told a write that is still under
-// way: after a reset that write ends at once; one that waits for longer is none.
-func (p *peer) readFailed(err error) error {
-	if err != io.EOF {
-		return err
+// take reads once. An end of file may be a reset in truth: the kernel tells of that
+// once, and may have told a write.
+func (p *peer) take(b []byte) (int, error) {
+	n, err := p.Conn.Read(b)
+	p.got += int64(n)
+	if err == io.EOF && p.endedByReset() {
+		err = syscall.ECONNRESET
 	}
-	end := time.Now().Add(resetGrace)
-	for p.writing.Load() && !p.wasReset.Load() && time.Now().Before(end) {
-		time.Sleep(time.Millisecond)
-	}
-	if p.wasReset.Load() {
-		return syscall.ECONNRESET
-	}
-	return io.EOF
+	return n, err
 }
 
 // held returns what has come and has not been used.

@@ -64,6 +64,7 @@ func splice(dst, src *peer, n int64, ending func()) (handled bool, err error) {
 			return true, io.ErrUnexpectedEOF
 		}
 		handled = true
+		src.got += held
 		if n -= held; n == 0 {
 			ending()
 		}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -15,12 +16,15 @@ func (p *Proxy) Freeze(t T) {
 	t.Helper()
 	for _, pid := range append([]int{p.PID()}, p.Children(t)...) {
 		syscall.Kill(pid, syscall.SIGSTOP)
-		p.waitFor(t, func() string {
-			text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-			if bytes.Contains(text, []byte(") T ")) {
-				return ""
+		p.waitFor(t, func() string { // each thread stops on its own
+			threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+			for _, name := range threads {
+				text, err := os.ReadFile(name)
+				if err == nil && !bytes.Contains(text, []byte(") T ")) {
+					return fmt.Sprintf("process %d does not stop", pid)
+				}
 			}
-			return fmt.Sprintf("process %d does not stop", pid)
+			return ""
 		})
 	}
 }

@@ -61,6 +61,7 @@ var Scenarios = []Scenario{
 	{"clients that reset before they are accepted", Played, resetsBeforeAccept},
 	{"backend that resets in a response", Played, backendResets},
 	{"backend that closes in a response", Played, backendCloses},
+	{"backend that resets during an upload", Played, resetDuringUpload},
 	{"backend that closes at once", Played, backendSilent},
 	{"malformed request", Played, malformed},
 	{"terminal escape sequences", Played, escapes},
@@ -562,6 +563,41 @@ func brokenOff(t T, p *Proxy, end func(b *Conn)) {
 			t.Errorf("%s: cut short, but the client reads the end mark: %q", test.framing, rest)
 		}
 		c.Close()
+	}
+}
+
+// resetDuringUpload resets a response that ends with the connection, while the proxy
+// writes the request's body. The kernel tells of a reset once. If the write was told, a
+// read meets an end of file, which is not the response's.
+func resetDuringUpload(t T, p *Proxy) {
+	part := strings.Repeat("x", 64<<10)
+	for _, upload := range []struct{ field, part string }{
+		{"Content-Length: 1000000000", part},
+		{"Transfer-Encoding: chunked", "10000\r\n" + part + "\r\n"},
+	} {
+		for range 10 {
+			c := p.Dial(t)
+			c.Send("POST / HTTP/1.1\r\n" + hostLine + upload.field + "\r\n\r\n")
+			b := p.Backend.Accept(t)
+			b.Head()
+			b.Send("HTTP/1.1 200 OK\r\n\r\npart")
+			c.Head()
+			io.ReadFull(c.R, make([]byte, len("4\r\npart\r\n")))
+			sent := make(chan struct{})
+			go func() { // ends when the proxy breaks the upload off
+				defer close(sent)
+				for err := error(nil); err == nil; {
+					_, err = io.WriteString(c.TCPConn, upload.part)
+				}
+			}()
+			io.CopyN(io.Discard, b.R, 1<<20)
+			b.Reset()
+			if rest, _ := io.ReadAll(c.R); len(rest) > 0 {
+				t.Errorf("%s: cut short, but the client reads %q", upload.field, rest)
+			}
+			c.Close()
+			<-sent
+		}
 	}
 }
 
