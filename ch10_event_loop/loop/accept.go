@@ -30,9 +30,7 @@ func (l *Loop) Accept() bool {
 		fd, sa, err := syscall.Accept4(l.server.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
-			if l.accepts++; !l.use.Batch {
-				l.accepts = acceptsAtOnce
-			}
+			l.accepts++
 			l.newConn(fd, sa)
 			return true
 		case unix.EAGAIN:

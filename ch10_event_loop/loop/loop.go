@@ -17,6 +17,7 @@ package loop
 
 import (
 	"math"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,13 +44,13 @@ const (
 const (
 	stopGrace   = 50 * time.Millisecond  // for a client that has said nothing, after Stop
 	acceptPause = 100 * time.Millisecond // without descriptors, until the next accept
+	yieldEvery  = 5 * time.Millisecond   // half of what the Go runtime allows
 )
 
 // Loop is one thread's connections.
 type Loop struct {
 	settings *Settings
 	use      *Techniques
-	calls    calls
 	log      *narrate.Narrator
 	accept   func(*Loop)
 	begin    State // of a client that has been accepted
@@ -65,6 +66,8 @@ type Loop struct {
 	start time.Time
 	now   time.Time     // when the events came that are being served
 	nano  time.Duration // the same, since start
+
+	yielded time.Duration // when the thread was last given back
 
 	turn    int     // reads left in the turn of the connection that runs
 	more    []*Conn // had more to do than their turn allowed
@@ -98,7 +101,7 @@ func New(settings *Settings, server int, accept func(*Loop), begin, end State) (
 		accept: accept, begin: begin, end: end,
 		start: time.Now(), events: make([]unix.EpollEvent, eventsAtOnce)}
 	l.now = l.start
-	l.calls.raw, l.free.size = l.use.Raw, settings.Buffer
+	l.free.size = settings.Buffer
 	l.limit = max(settings.MaxConns/settings.Loops, 1)
 	l.room = max(settings.app.FitDescriptors(math.MaxInt, 1)/settings.Loops, 2)
 	l.free.morePipes = cli.Pipes() / settings.Loops
@@ -136,6 +139,7 @@ func (l *Loop) Run() {
 	for !l.stopping || l.clients > 0 {
 		n := l.wait()
 		l.tick()
+		l.yield()
 		for _, e := range l.events[:n] {
 			l.told(e)
 		}
@@ -152,17 +156,15 @@ func (l *Loop) Run() {
 	}
 }
 
-// wait waits until something has happened, or the next deadline. It looks without
-// waiting first: a call that may wait costs the Go runtime some bookkeeping, and a
-// busy loop always finds something.
+// wait waits until something has happened, or the next deadline; not at all if a
+// connection has more to do.
 func (l *Loop) wait() int {
-	if l.use.PollFirst || len(l.more) > 0 {
-		if n := l.calls.poll(l.poll, l.events); n > 0 || len(l.more) > 0 {
-			return max(n, 0)
-		}
-		l.tick()
+	l.tick() // serving may have taken long
+	timeout := l.timers.wait(l.nano)
+	if len(l.more) > 0 {
+		timeout = 0
 	}
-	n, err := unix.EpollWait(l.poll, l.events, l.timers.wait(l.nano))
+	n, err := unix.EpollWait(l.poll, l.events, timeout)
 	if err != nil { // EINTR: a signal
 		return 0
 	}
@@ -173,6 +175,16 @@ func (l *Loop) wait() int {
 func (l *Loop) tick() {
 	l.now = time.Now()
 	l.nano = l.now.Sub(l.start)
+}
+
+// yield gives the thread back for a moment. A goroutine that runs for 10 ms without
+// that is taken for one that keeps others from running, and the thread of the Go runtime
+// that watches for such goroutines (sysmon) is awake far more often.
+func (l *Loop) yield() {
+	if l.use.Yield && l.nano-l.yielded >= yieldEvery {
+		runtime.Gosched()
+		l.yielded = l.nano
+	}
 }
 
 // told notes an event. What has come in the same moment is known of all sockets before

@@ -86,7 +86,7 @@ func (s *socket) late() bool { return s.readBy != 0 && s.loop.nano >= s.readBy }
 // long it may then take until something comes; 0: until by.
 func (s *socket) read(b []byte, idle time.Duration) (int, error) {
 	for s.readable && s.loop.myTurn(s.conn) {
-		n, err := s.loop.calls.read(s.fd, b)
+		n, err := unix.Read(s.fd, b)
 		switch {
 		case n > 0:
 			// Less than there was room for is all there is. What comes from now on is
@@ -211,7 +211,7 @@ func (s *socket) send(b []byte) (n int, err error) {
 		if !s.writable {
 			return n, errWait
 		}
-		k, err := s.loop.calls.write(s.fd, b[n:])
+		k, err := unix.Write(s.fd, b[n:])
 		switch {
 		case err == nil:
 			n += k

@@ -12,11 +12,9 @@ import (
 // see what it brings; docs/ch10_event_loop.md has a table.
 type Techniques struct {
 	ShortRead bool // a read that brings less than it could is the last until more is told of
-	Batch     bool // all clients in the queue are accepted, not one at a time
-	Raw       bool // the Go runtime is not told of calls that do not wait
-	PollFirst bool // epoll_wait waits only if a look without waiting finds nothing
 	Join      bool // a header and what is there of its body are one write
 	Splice    bool // a long body stays in the kernel
+	Yield     bool // the Go runtime is given the thread back before it asks for it
 
 	all []technique
 }
@@ -29,8 +27,8 @@ type technique struct {
 // newTechniques returns all techniques, switched on.
 func newTechniques() *Techniques {
 	t := &Techniques{}
-	t.all = []technique{{"short-read", &t.ShortRead}, {"batch", &t.Batch}, {"raw", &t.Raw},
-		{"poll-first", &t.PollFirst}, {"join", &t.Join}, {"splice", &t.Splice}}
+	t.all = []technique{{"short-read", &t.ShortRead}, {"join", &t.Join},
+		{"splice", &t.Splice}, {"yield", &t.Yield}}
 	for _, one := range t.all {
 		*one.on = true
 	}

@@ -67,6 +67,9 @@ func (b *bench) chapter(ch book.Chapter, id, model string, extra ...string) *con
 			if ch.Bound == "-max-conns" { // its default leaves no room beside 10,000 silent clients
 				args = append(args, ch.Bound, "12000")
 			}
+			if !ch.Has(book.OneRequest) && !s.keepAlive { // as nginx and HAProxy are set up
+				args = append(args, "-keepalive", "0")
+			}
 			return append(args, extra...), nil
 		}}
 }

@@ -19,11 +19,9 @@ var variants = []struct {
 }{
 	{"ch10", nil},
 	{"without short-read", []string{"-without", "short-read"}},
-	{"without batch", []string{"-without", "batch"}},
-	{"without raw", []string{"-without", "raw"}},
-	{"without poll-first", []string{"-without", "poll-first"}},
 	{"without join", []string{"-without", "join"}},
 	{"without splice", []string{"-without", "splice"}},
+	{"without yield", []string{"-without", "yield"}},
 	{"read-buffer 16 KiB", []string{"-read-buffer", "16384"}},
 }
 

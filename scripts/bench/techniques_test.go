@@ -23,14 +23,14 @@ func TestTechniquesTable(t *testing.T) {
 	}
 	r := &results{Rounds: 1, Rows: []*row{
 		{Cell: "b64", Contestant: "ch10", CPU: stat.Of(10), RPS: stat.Of(50)},
-		{Cell: "b64", Contestant: "without raw", CPU: stat.Of(12), RPS: stat.Of(40)},
+		{Cell: "b64", Contestant: "without join", CPU: stat.Of(12), RPS: stat.Of(40)},
 		{Cell: "e", Contestant: "ch10", CPUSeconds: stat.Of(1)}}}
 	if err := (&bench{o: &options{docs: dir}}).printTechniques(r); err != nil {
 		t.Fatal(err)
 	}
 	b, _ := os.ReadFile(page)
 	for _, line := range []string{"| ch10 | 1.00 × | 1.00 × | - | 1.00 × |",
-		"| without raw | 1.20 × | 0.80 × | - | - |"} {
+		"| without join | 1.20 × | 0.80 × | - | - |"} {
 		if !strings.Contains(string(b), line) {
 			t.Errorf("%q is missing in\n%s", line, b)
 		}

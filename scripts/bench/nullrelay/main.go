@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +24,8 @@ import (
 const (
 	bufferSize   = 16 << 10 // bytes of one read
 	eventsAtOnce = 512      // that one epoll_wait returns
+
+	yieldEvery = 5 * time.Millisecond // half of what the Go runtime allows
 )
 
 // side is one socket of a pair.
@@ -89,7 +92,11 @@ func start(listen, backend string) (*relay, error) {
 // loop serves until the process ends.
 func (r *relay) loop() {
 	events := make([]rawsock.Event, eventsAtOnce)
-	for {
+	for yielded := time.Now(); ; {
+		if now := time.Now(); now.Sub(yielded) > yieldEvery { // as ch10's loop does
+			runtime.Gosched()
+			yielded = now
+		}
 		n := r.poll.Wait(events, 0)
 		if n == 0 {
 			n = r.poll.Wait(events, -1)
