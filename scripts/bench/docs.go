@@ -96,8 +96,8 @@ func fillBlocks(text []byte, body func(name string) string) []byte {
 var loopColumns = []string{"proxy", "requests/s", "p99 ms", "CPU µs/request", "ratio", "user",
 	"system", "failed", "remarks"}
 
-// docsTable is what stands in a block, "" if the run has it not. A narrow one has
-// loopColumns only.
+// docsTable is what stands in a block, "" if the run has it not. A narrow one of
+// a closed loop has loopColumns only.
 func (r *results) docsTable(name string, narrow bool) string {
 	switch name {
 	case "machine":
@@ -127,7 +127,7 @@ func (r *results) docsTable(name string, narrow bool) string {
 			if len(t.Rows) == 0 {
 				return ""
 			}
-			if narrow {
+			if narrow && w.closedLoop() {
 				t = t.only(loopColumns)
 			}
 			note := ""

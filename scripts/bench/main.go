@@ -68,7 +68,7 @@ func parse(args []string) (*options, error) {
 	fs.Float64Var(&o.rate, "rate", 2000, "requests a `second` of workload r")
 	fs.BoolVar(&o.selfcheck, "selfcheck", false, "compare the load generator with wrk, and end")
 	fs.BoolVar(&o.loop, "loop", false, "race the event loops only: ch10, nginx, HAProxy and the "+
-		"null relay, with ch6 beside them; 5 rounds of a and b, 64 and 256 clients")
+		"null relay, with ch6 beside them; 5 rounds of a and b with 64 and 256 clients, and of e")
 	fs.BoolVar(&o.syscalls, "syscalls", false,
 		"count the system calls a request of the same (strace), and end")
 	fs.BoolVar(&o.profiles, "profile", false,
@@ -134,10 +134,7 @@ func (o *options) defaults() {
 	}
 	if o.workloads == "" {
 		o.workloads = allWorkloads
-		if o.loop {
-			o.workloads = "ab"
-		}
-		if o.tricks {
+		if o.loop || o.tricks {
 			o.workloads = "abe"
 		}
 	}
