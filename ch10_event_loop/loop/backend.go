@@ -31,11 +31,9 @@ type backend struct {
 
 	prompted bool // prompt has been called
 
-	wrote  bool  // a byte of the request has been written
 	heard  bool  // a byte of the response has come
 	unsent error // why the request's header could not be written
 	whole  bool  // the response has been read to its end
-	size   int64 // bytes that step 7 has written
 }
 
 // newBackend begins a connection to the backend at addr, for c's request.
@@ -153,8 +151,7 @@ func (b *backend) prompt() {
 // begin makes the connection carry a request.
 func (b *backend) begin() {
 	b.requests++
-	b.wrote, b.heard, b.whole, b.unsent = false, false, false, nil
-	b.sent = 0
+	b.sent, b.heard, b.whole, b.unsent = 0, false, false, nil
 	b.by(0)
 }
 

@@ -281,7 +281,7 @@ func (c *Conn) failed(failure *forward.Error) *forward.Error {
 		e.Owed, e.Answered = x.owed, x.answered != 0
 	}
 	if b := c.backend; b != nil && !b.connecting {
-		e.Sent = b.wrote
+		e.Sent = b.sent > 0
 		e.Stale = b.requests > 1 && !b.heard && e.Broken
 	}
 	return &e

@@ -183,9 +183,7 @@ func (c *Conn) WriteRequest() bool {
 		if r.Host == nil {
 			hop.Host = forward.HostOf(b.addr)
 		}
-		head := append(r.Append(l.out[:0], hop), x.body...)
-		n, err := b.write(head)
-		b.unsent, b.wrote, b.size = err, n > 0, int64(len(head))
+		_, b.unsent = b.write(append(r.Append(l.out[:0], hop), x.body...))
 	}
 	if b.unsent == nil {
 		switch err := b.flush(l.settings.Idle); err {
@@ -199,7 +197,7 @@ func (c *Conn) WriteRequest() bool {
 			b.unsent = err
 		}
 	}
-	c.log.Step(narrate.ForwardRequest, narrate.Event{Calls: "write", Bytes: b.size})
+	c.log.Step(narrate.ForwardRequest, narrate.Event{Calls: "write", Bytes: b.sent})
 	x.began = l.nano
 	if b.unsent == nil && !x.read {
 		x.up.dst, x.owed, x.upload = &b.socket, true, sending
