@@ -139,14 +139,14 @@ func (c *Conn) tellRequest(err error) bool {
 // Connect is step 6: it takes an idle connection to the backend at addr (host:port),
 // or makes one, which takes the time that the backend's kernel takes to answer.
 func (c *Conn) Connect() bool {
-	l, x := c.loop, c.x
+	l := c.loop
 	if c.backend == nil {
 		if b := l.pool.take(c.route, c); b != nil {
 			c.backend = b
 			c.log.Step(narrate.Connect, narrate.Event{Peer: b.addr, Reused: true})
 			return true
 		}
-		x.upload = watching
+		c.beginWatch()
 		c.backend = l.newBackend(c.route, c)
 	}
 	b := c.backend
@@ -205,7 +205,7 @@ func (c *Conn) WriteRequest() bool {
 		b.by(0)
 		return true
 	}
-	x.upload = watching
+	c.beginWatch()
 	c.await(b.unsent == nil)
 	return true
 }

@@ -93,6 +93,28 @@ func (k chapter) race(t *testing.T) {
 	}
 }
 
+// A client that has sent FIN is waited for a second at each try.
+func (k chapter) finAndRace(t *testing.T) {
+	const work = 520 * time.Millisecond // of the backend: less than a second, twice is more
+	p, b := k.idle(t)
+	c := p.Dial(t)
+	began := time.Now()
+	c.Send(get("/r"))
+	c.CloseWrite()
+	b.Request()
+	time.Sleep(work)
+	b.Close()
+	first := time.Since(began)
+	b = p.Backend.Accept(t)
+	b.Request()
+	time.Sleep(work)
+	b.Send(answer("again"))
+	if second := time.Since(began) - first; max(first, second) > 900*time.Millisecond {
+		t.Skip("this machine is too busy")
+	}
+	wants(t, c, 200, "again")
+}
+
 // A POST that the kernel did not take at first, and then did, has been sent: it is not sent
 // once more. The kernel does not take it if an answered body before it, which the backend
 // has not read, fills its buffers; which length does, a search finds out.
