@@ -141,3 +141,24 @@ func TestEndOfTheBodyWaitsInThePipe(t *testing.T) {
 		}
 	}
 }
+
+// An accept that fails is not tried again at once: the reason may stay.
+func TestAcceptFails(t *testing.T) {
+	harness.Need(t, "strace")
+	p := harness.Launch{Model: harness.Chapter(10), Under: []string{"strace", "-f", "-qq", "-o",
+		"/dev/null", "-e", "inject=accept4:error=EPERM:when=1..3"}}.StartWithBackend(t)
+	c := p.Dial(t)
+	failed := p.WaitEvents(t, "accept fails", 3, func(e narrate.Event) bool {
+		return e.Kind == narrate.KindProblem
+	})
+	if d := failed[2].Time.Sub(failed[0].Time); d < 100*time.Millisecond {
+		t.Errorf("after %v it has been tried three times", d)
+	}
+	c.Send(request)
+	b := p.Backend.Accept(t)
+	b.Head()
+	b.Send(response)
+	if r, _, err := c.TryResponse("GET"); err != nil || r.StatusCode != 200 {
+		t.Errorf("then it is answered with %+v, %v, want 200", r, err)
+	}
+}

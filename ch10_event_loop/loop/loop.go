@@ -42,7 +42,7 @@ const (
 
 const (
 	stopGrace   = 50 * time.Millisecond  // for a client that has said nothing, after Stop
-	acceptPause = 100 * time.Millisecond // without descriptors, until the next accept
+	acceptPause = 100 * time.Millisecond // after an accept that failed, until the next
 )
 
 // Loop is one thread's connections.
