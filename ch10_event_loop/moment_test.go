@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"reverseproxy/internal/harness"
 	"reverseproxy/internal/narrate"
 	"reverseproxy/internal/proc"
@@ -139,6 +141,36 @@ func TestEndOfTheBodyWaitsInThePipe(t *testing.T) {
 		if got, err := io.CopyN(io.Discard, c.R, n); err != nil {
 			t.Errorf("%d bytes of %d have come: %v", got, n, err)
 		}
+	}
+}
+
+// A read ends at a byte that was sent as urgent, though more may lie behind it, of which
+// epoll has told already.
+func TestUrgentByte(t *testing.T) {
+	p := harness.StartWithBackend(t, harness.Chapter(10))
+	c := p.Dial(t)
+	p.WaitEvent(t, "accept", func(e narrate.Event) bool { return e.Step == narrate.Accept })
+	p.Freeze(t)
+	c.Send(request[:10])
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { err = unix.Send(int(fd), []byte("!"), unix.MSG_OOB) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Send(request[10:])
+	p.Thaw(t)
+	began := time.Now()
+	b := p.Backend.Accept(t)
+	b.Head()
+	b.Send(response)
+	if r, _, err := c.TryResponse("GET"); err != nil || r.StatusCode != 200 {
+		t.Errorf("it is answered with %+v, %v, want 200", r, err)
+	}
+	if d := time.Since(began); d > 5*time.Second {
+		t.Errorf("it is answered after %v", d) // the request timeout had it looked at
 	}
 }
 

@@ -183,6 +183,7 @@ func (l *Loop) told(e unix.EpollEvent) {
 		s.readable = s.readable || e.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|broken) != 0
 		s.writable = s.writable || e.Events&(unix.EPOLLOUT|broken) != 0
 		s.ended = s.ended || e.Events&(unix.EPOLLRDHUP|broken) != 0
+		s.urgent = s.urgent || e.Events&unix.EPOLLPRI != 0
 		s.broken = s.broken || e.Events&broken != 0
 	}
 }
@@ -272,8 +273,9 @@ func (l *Loop) register(s *socket) error {
 	l.free.generation++
 	s.generation = l.free.generation
 	return unix.EpollCtl(l.poll, unix.EPOLL_CTL_ADD, s.fd, &unix.EpollEvent{
-		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff,
-		Fd:     int32(s.fd), Pad: s.generation})
+		Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP |
+			unix.EPOLLET&0xffffffff,
+		Fd: int32(s.fd), Pad: s.generation})
 }
 
 // forget makes a socket unknown, which is about to be closed: that takes it out of
