@@ -324,10 +324,18 @@ func (f *freeLists) exchange() *exchange {
 	return x
 }
 
+// giveBackExchange takes an exchange back, with room for fields, but without those that are
+// slices of headers: a large header's buffer is the garbage collector's. So is the room
+// that many fields took.
 func (f *freeLists) giveBackExchange(x *exchange) {
-	request, response := x.request.Fields[:0], x.response.Fields[:0]
+	request, response := x.request.Fields, x.response.Fields
+	if max(cap(request), cap(response)) > mostFields {
+		return
+	}
+	clear(request[:cap(request)])
+	clear(response[:cap(response)])
 	*x = exchange{}
-	x.request.Fields, x.response.Fields = request, response
+	x.request.Fields, x.response.Fields = request[:0], response[:0]
 	f.exchanges = append(f.exchanges, x)
 }
 

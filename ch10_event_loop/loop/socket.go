@@ -16,6 +16,7 @@ import (
 
 const (
 	usualFields = 16 // fields that a header has room for at first
+	mostFields  = 64 // of which the room is kept for the next header
 )
 
 // errWait says that a call would have to wait.
