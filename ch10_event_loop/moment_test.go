@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"reverseproxy/internal/harness"
 	"reverseproxy/internal/narrate"
 	"reverseproxy/internal/proc"
@@ -139,5 +141,56 @@ func TestEndOfTheBodyWaitsInThePipe(t *testing.T) {
 		if got, err := io.CopyN(io.Discard, c.R, n); err != nil {
 			t.Errorf("%d bytes of %d have come: %v", got, n, err)
 		}
+	}
+}
+
+// A read ends at a byte that was sent as urgent, though more may lie behind it, of which
+// epoll has told already.
+func TestUrgentByte(t *testing.T) {
+	p := harness.StartWithBackend(t, harness.Chapter(10))
+	c := p.Dial(t)
+	p.WaitEvent(t, "accept", func(e narrate.Event) bool { return e.Step == narrate.Accept })
+	p.Freeze(t)
+	c.Send(request[:10])
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { err = unix.Send(int(fd), []byte("!"), unix.MSG_OOB) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Send(request[10:])
+	p.Thaw(t)
+	began := time.Now()
+	b := p.Backend.Accept(t)
+	b.Head()
+	b.Send(response)
+	if r, _, err := c.TryResponse("GET"); err != nil || r.StatusCode != 200 {
+		t.Errorf("it is answered with %+v, %v, want 200", r, err)
+	}
+	if d := time.Since(began); d > 5*time.Second {
+		t.Errorf("it is answered after %v", d) // the request timeout had it looked at
+	}
+}
+
+// An accept that fails is not tried again at once: the reason may stay.
+func TestAcceptFails(t *testing.T) {
+	harness.Need(t, "strace")
+	p := harness.Launch{Model: harness.Chapter(10), Under: []string{"strace", "-f", "-qq", "-o",
+		"/dev/null", "-e", "inject=accept4:error=EPERM:when=1..3"}}.StartWithBackend(t)
+	c := p.Dial(t)
+	failed := p.WaitEvents(t, "accept fails", 3, func(e narrate.Event) bool {
+		return e.Kind == narrate.KindProblem
+	})
+	if d := failed[2].Time.Sub(failed[0].Time); d < 100*time.Millisecond {
+		t.Errorf("after %v it has been tried three times", d)
+	}
+	c.Send(request)
+	b := p.Backend.Accept(t)
+	b.Head()
+	b.Send(response)
+	if r, _, err := c.TryResponse("GET"); err != nil || r.StatusCode != 200 {
+		t.Errorf("then it is answered with %+v, %v, want 200", r, err)
 	}
 }

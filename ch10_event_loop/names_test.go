@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"reverseproxy/internal/harness"
 	"reverseproxy/internal/narrate"
 )
@@ -43,6 +45,53 @@ func TestNameOfTwoAddresses(t *testing.T) {
 	s.Send(response)
 	if r, _, err := c.TryResponse("GET"); err != nil || r.StatusCode != 200 {
 		t.Errorf("it is answered with %+v, %v, want 200", r, err)
+	}
+}
+
+// A name may have an address that this machine has no way to: ::1 without IPv6. What the
+// client is told is the first address's failure, and at once.
+func TestNameWithAnAddressThatCannotBe(t *testing.T) {
+	if os.Getenv("OWN_NETWORK") == "" {
+		again := exec.Command("unshare", "-rn", os.Args[0], "-test.run", "^"+t.Name()+"$")
+		again.Env = append(os.Environ(), "OWN_NETWORK=1")
+		if err := exec.Command("unshare", "-rn", "true").Run(); err != nil {
+			t.Skip("no network of its own: ", err) // not everywhere may one make some
+		}
+		if out, err := again.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	raiseLoopback(t)
+	os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0)
+	p := harness.Launch{Model: harness.Chapter(10), Flags: []string{"-backends", "dead.test:80"},
+		Under: naming(t, "/etc/hosts", "127.0.0.1 dead.test\n::1 dead.test\n")}.Start(t)
+	began := time.Now()
+	c := p.Dial(t)
+	c.Send(request)
+	if r, body, err := c.TryResponse("GET"); err != nil || r.StatusCode != 502 {
+		t.Errorf("it is answered with %+v, %q, %v, want 502", r, body, err)
+	}
+	if d := time.Since(began); d > 3*time.Second {
+		t.Errorf("it is answered after %v", d)
+	}
+}
+
+// raiseLoopback makes 127.0.0.1 work in a new network.
+func raiseLoopback(t *testing.T) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	if err == nil {
+		lo.SetUint16(unix.IFF_UP)
+		err = unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

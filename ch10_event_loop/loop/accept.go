@@ -37,12 +37,10 @@ func (l *Loop) Accept() bool {
 			return false
 		case unix.EINTR, unix.ECONNABORTED:
 		default:
-			if forward.Exhausted(err) {
-				if l.pool.oldest() {
-					continue
-				}
-				l.listenLater()
+			if forward.Exhausted(err) && l.pool.oldest() {
+				continue
 			}
+			l.listenLater()
 			l.log.Problem("accept: %v", err)
 			return false
 		}

@@ -28,14 +28,13 @@ type backend struct {
 	connectBy  time.Duration // deadline for that
 	named      *name         // what its addr means; nil: not looked at
 	tried      int           // of the name's addresses
+	first      error         // the first one's error
 
 	prompted bool // prompt has been called
 
-	wrote  bool  // a byte of the request has been written
 	heard  bool  // a byte of the response has come
 	unsent error // why the request's header could not be written
 	whole  bool  // the response has been read to its end
-	size   int64 // bytes that step 7 has written
 }
 
 // newBackend begins a connection to the backend at addr, for c's request.
@@ -49,7 +48,8 @@ func (l *Loop) newBackend(addr string, c *Conn) *backend {
 }
 
 // connect goes on with the handshake: errWait if it is not complete. Of a name's several
-// addresses, one after the other has its turn.
+// addresses, one after the other has its turn. If none takes the connection, the first one's
+// error tells why, or has all tried again: without a free descriptor or port.
 func (b *backend) connect() error {
 	l := b.loop
 	if b.named == nil {
@@ -63,14 +63,25 @@ func (b *backend) connect() error {
 	}
 	for {
 		err := b.shakeHands(b.named.addrs[b.tried:])
-		if err == nil || err == errWait || b.tried+1 == len(b.named.addrs) {
+		if err == nil || err == errWait {
 			return err
+		}
+		if b.tried == 0 {
+			b.first = err
 		}
 		b.socket.close()
 		b.socket = socket{}
 		b.init(l, -1)
 		b.connecting = true
-		b.tried++
+		if b.tried++; b.tried < len(b.named.addrs) {
+			continue
+		}
+		if !forward.Exhausted(b.first) || l.nano >= b.connectBy {
+			return b.first
+		}
+		b.tried = 0
+		l.pool.oldest()
+		return b.awaitClient(l.nano + dialPause)
 	}
 }
 
@@ -78,11 +89,7 @@ func (b *backend) connect() error {
 func (b *backend) shakeHands(addrs []netip.AddrPort) error {
 	l := b.loop
 	if b.fd < 0 {
-		switch err := b.dial(addrs[0]); {
-		case forward.Exhausted(err) && l.nano < b.connectBy:
-			l.pool.oldest()
-			return b.awaitClient(l.nano + dialPause)
-		case err != nil:
+		if err := b.dial(addrs[0]); err != nil {
 			return err
 		}
 		b.within((b.connectBy - l.nano) / time.Duration(len(addrs)))
@@ -153,8 +160,7 @@ func (b *backend) prompt() {
 // begin makes the connection carry a request.
 func (b *backend) begin() {
 	b.requests++
-	b.wrote, b.heard, b.whole, b.unsent = false, false, false, nil
-	b.sent = 0
+	b.sent, b.heard, b.whole, b.unsent = 0, false, false, nil
 	b.by(0)
 }
 

@@ -207,7 +207,7 @@ func (c *Conn) sendBody() {
 	switch {
 	case err == nil:
 		x.read = true
-		x.upload = watching
+		c.beginWatch()
 		c.log.Body(b.sent)
 		c.await(true)
 	case err == errWait:
@@ -231,6 +231,10 @@ func (c *Conn) await(complete bool) {
 		c.backend.within(c.loop.settings.Server)
 	}
 }
+
+// beginWatch begins to look whether the client leaves. Each step in which a backend is
+// awaited gives one that has sent FIN its second anew.
+func (c *Conn) beginWatch() { c.x.upload, c.x.halfBy = watching, 0 }
 
 // watch looks whether the client has left. One that has sent FIN may only have
 // nothing more to say (nc -N); TCP does not tell which. It is taken to be gone after a
@@ -281,7 +285,7 @@ func (c *Conn) failed(failure *forward.Error) *forward.Error {
 		e.Owed, e.Answered = x.owed, x.answered != 0
 	}
 	if b := c.backend; b != nil && !b.connecting {
-		e.Sent = b.wrote
+		e.Sent = b.sent > 0
 		e.Stale = b.requests > 1 && !b.heard && e.Broken
 	}
 	return &e

@@ -43,7 +43,7 @@ const (
 
 const (
 	stopGrace   = 50 * time.Millisecond  // for a client that has said nothing, after Stop
-	acceptPause = 100 * time.Millisecond // without descriptors, until the next accept
+	acceptPause = 100 * time.Millisecond // after an accept that failed, until the next
 	yieldEvery  = 5 * time.Millisecond   // half of what the Go runtime allows
 )
 
@@ -195,6 +195,7 @@ func (l *Loop) told(e unix.EpollEvent) {
 		s.readable = s.readable || e.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|broken) != 0
 		s.writable = s.writable || e.Events&(unix.EPOLLOUT|broken) != 0
 		s.ended = s.ended || e.Events&(unix.EPOLLRDHUP|broken) != 0
+		s.urgent = s.urgent || e.Events&unix.EPOLLPRI != 0
 		s.broken = s.broken || e.Events&broken != 0
 	}
 }
@@ -284,8 +285,9 @@ func (l *Loop) register(s *socket) error {
 	l.free.generation++
 	s.generation = l.free.generation
 	return unix.EpollCtl(l.poll, unix.EPOLL_CTL_ADD, s.fd, &unix.EpollEvent{
-		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff,
-		Fd:     int32(s.fd), Pad: s.generation})
+		Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP |
+			unix.EPOLLET&0xffffffff,
+		Fd: int32(s.fd), Pad: s.generation})
 }
 
 // forget makes a socket unknown, which is about to be closed: that takes it out of
@@ -334,10 +336,18 @@ func (f *freeLists) exchange() *exchange {
 	return x
 }
 
+// giveBackExchange takes an exchange back, with room for fields, but without those that are
+// slices of headers: a large header's buffer is the garbage collector's. So is the room
+// that many fields took.
 func (f *freeLists) giveBackExchange(x *exchange) {
-	request, response := x.request.Fields[:0], x.response.Fields[:0]
+	request, response := x.request.Fields, x.response.Fields
+	if max(cap(request), cap(response)) > mostFields {
+		return
+	}
+	clear(request[:cap(request)])
+	clear(response[:cap(response)])
 	*x = exchange{}
-	x.request.Fields, x.response.Fields = request, response
+	x.request.Fields, x.response.Fields = request[:0], response[:0]
 	f.exchanges = append(f.exchanges, x)
 }
 

@@ -33,3 +33,19 @@ func TestTake(t *testing.T) {
 		}
 	}
 }
+
+// What a connection needs no more and is kept for the next holds on to nothing that came.
+func TestGivenBack(t *testing.T) {
+	var f freeLists
+	header := []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	x := f.exchange()
+	if err := x.request.Parse(header); err != nil {
+		t.Fatal(err)
+	}
+	f.giveBackExchange(x)
+	for _, field := range f.exchange().request.Fields[:1] {
+		if field.Name != nil {
+			t.Errorf("it holds on to a header: %q", field.Name)
+		}
+	}
+}

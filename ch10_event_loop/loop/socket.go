@@ -16,6 +16,7 @@ import (
 
 const (
 	usualFields = 16 // fields that a header has room for at first
+	mostFields  = 64 // of which the room is kept for the next header
 )
 
 // errWait says that a call would have to wait.
@@ -37,6 +38,7 @@ type socket struct {
 	writable bool // a write may take something
 	ended    bool // nothing follows what is there: FIN or RST has come
 	broken   bool // RST has come
+	urgent   bool // a byte has come that was sent as urgent (MSG_OOB)
 
 	in      []byte // what has come and is not used is in[r:w]; nil: no buffer
 	r, w    int    // what is before r stays as it is: headers are slices of it
@@ -90,8 +92,9 @@ func (s *socket) read(b []byte, idle time.Duration) (int, error) {
 		switch {
 		case n > 0:
 			// Less than there was room for is all there is. What comes from now on is
-			// told of, except the end, if that has been told of already.
-			s.readable = n == len(b) || s.ended || !s.loop.use.ShortRead
+			// told of, except the end, if that has been told of already. But at an urgent
+			// byte a read ends, whatever is behind it.
+			s.readable = n == len(b) || s.ended || s.urgent || !s.loop.use.ShortRead
 			s.got += int64(n)
 			if !s.fixed {
 				s.readBy = 0

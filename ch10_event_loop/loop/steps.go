@@ -139,14 +139,14 @@ func (c *Conn) tellRequest(err error) bool {
 // Connect is step 6: it takes an idle connection to the backend at addr (host:port),
 // or makes one, which takes the time that the backend's kernel takes to answer.
 func (c *Conn) Connect() bool {
-	l, x := c.loop, c.x
+	l := c.loop
 	if c.backend == nil {
 		if b := l.pool.take(c.route, c); b != nil {
 			c.backend = b
 			c.log.Step(narrate.Connect, narrate.Event{Peer: b.addr, Reused: true})
 			return true
 		}
-		x.upload = watching
+		c.beginWatch()
 		c.backend = l.newBackend(c.route, c)
 	}
 	b := c.backend
@@ -183,9 +183,7 @@ func (c *Conn) WriteRequest() bool {
 		if r.Host == nil {
 			hop.Host = forward.HostOf(b.addr)
 		}
-		head := append(r.Append(l.out[:0], hop), x.body...)
-		n, err := b.write(head)
-		b.unsent, b.wrote, b.size = err, n > 0, int64(len(head))
+		_, b.unsent = b.write(append(r.Append(l.out[:0], hop), x.body...))
 	}
 	if b.unsent == nil {
 		switch err := b.flush(l.settings.Idle); err {
@@ -199,7 +197,7 @@ func (c *Conn) WriteRequest() bool {
 			b.unsent = err
 		}
 	}
-	c.log.Step(narrate.ForwardRequest, narrate.Event{Calls: "write", Bytes: b.size})
+	c.log.Step(narrate.ForwardRequest, narrate.Event{Calls: "write", Bytes: b.sent})
 	x.began = l.nano
 	if b.unsent == nil && !x.read {
 		x.up.dst, x.owed, x.upload = &b.socket, true, sending
@@ -207,7 +205,7 @@ func (c *Conn) WriteRequest() bool {
 		b.by(0)
 		return true
 	}
-	x.upload = watching
+	c.beginWatch()
 	c.await(b.unsent == nil)
 	return true
 }

@@ -55,7 +55,10 @@ func (t *timers) due(now time.Duration) []*socket {
 			t.late = append(t.late, s)
 		}
 		// A deadline that has passed counts as one until somebody has seen it; it is
-		// not waited for again.
+		// not waited for again. A rest that is over is no more.
+		if s.restBy <= now {
+			s.restBy = 0
+		}
 		if by := s.next(now); by != 0 {
 			t.heap = append(t.heap, s)
 			s.place, s.queued = len(t.heap), by

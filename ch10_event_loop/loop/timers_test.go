@@ -63,6 +63,22 @@ func TestTimers(t *testing.T) {
 	}
 }
 
+// TestRestIsOver moves another deadline when a rest is over: that is nobody's deadline more.
+func TestRestIsOver(t *testing.T) {
+	l, s := clock(1)
+	s[0].restBy = 10
+	l.timers.set(s[0])
+	if due := len(l.timers.due(10)); due != 1 {
+		t.Errorf("%d are due, want 1", due)
+	}
+	for by := time.Duration(100); by < 110; by++ {
+		s[0].by(by)
+		if due := len(l.timers.due(20)); due != 0 {
+			t.Fatalf("%d are due long before, want none", due)
+		}
+	}
+}
+
 // TestTimersAgainstAModel moves the deadlines of many sockets at random, all three that
 // each has. The model looks at all of them, each time.
 func TestTimersAgainstAModel(t *testing.T) {

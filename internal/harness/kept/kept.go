@@ -39,6 +39,8 @@ var tests = []struct {
 	{"CloseIsOneSided", chapter.closeIsOneSided},
 	{"FlagsAreChecked", chapter.flagsAreChecked},
 	{"Race", chapter.race},
+	{"FINAndRace", chapter.finAndRace},
+	{"SentLate", chapter.sentLate},
 	{"SecondTryFails", chapter.secondTryFails},
 	{"ClosedWhileIdle", chapter.closedWhileIdle},
 	{"NotReused", chapter.notReused},

@@ -3,6 +3,7 @@
 package kept
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +91,76 @@ func (k chapter) race(t *testing.T) {
 			wants(t, c, 200, "next")
 		})
 	}
+}
+
+// A client that has sent FIN is waited for a second at each try.
+func (k chapter) finAndRace(t *testing.T) {
+	const work = 520 * time.Millisecond // of the backend: less than a second, twice is more
+	p, b := k.idle(t)
+	c := p.Dial(t)
+	began := time.Now()
+	c.Send(get("/r"))
+	c.CloseWrite()
+	b.Request()
+	time.Sleep(work)
+	b.Close()
+	first := time.Since(began)
+	b = p.Backend.Accept(t)
+	b.Request()
+	time.Sleep(work)
+	b.Send(answer("again"))
+	if second := time.Since(began) - first; max(first, second) > 900*time.Millisecond {
+		t.Skip("this machine is too busy")
+	}
+	wants(t, c, 200, "again")
+}
+
+// A POST that the kernel did not take at first, and then did, has been sent: it is not sent
+// once more. The kernel does not take it if an answered body before it, which the backend
+// has not read, fills its buffers; which length does, a search finds out.
+func (k chapter) sentLate(t *testing.T) {
+	p := k.start(t)
+	least, most := 0, 8<<20 // lengths that do not fill them, and that are too much
+	for n := 1; most-least > 1; n++ {
+		length := (least + most) / 2
+		c := p.Dial(t)
+		sent := make(chan error)
+		go func() { // ends when the kernel has taken it
+			_, err := io.WriteString(c.TCPConn, request("POST /body", "", strings.Repeat("x", length)))
+			sent <- err
+		}()
+		b := p.Backend.Accept(t)
+		b.Head()
+		if err := <-sent; err != nil {
+			t.Fatal(err)
+		}
+		p.WaitIdle(t)
+		b.Send(answer("early"))
+		wants(t, c, 200, "early")
+		all := p.WaitEvents(t, "kept or closed", n, func(e narrate.Event) bool {
+			return e.Kind == narrate.KindPool && e.Peer != ""
+		})
+		if all[n-1].State != narrate.Kept {
+			most = length
+			c.Reset()
+			b.Close()
+			continue
+		}
+		least = length
+		c.Send(request("POST /once", "", "body"))
+		p.WaitIdle(t)
+		io.CopyN(io.Discard, b.R, int64(length))
+		same(t, "the request behind the body", "POST /once HTTP/1.1", b.Request().Line)
+		b.Close()
+		n++
+		p.WaitEvents(t, "its end", n, func(e narrate.Event) bool {
+			return e.Kind == narrate.KindPool && e.Peer != ""
+		})
+		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		wants(t, c, 502, "")
+		c.Close()
+	}
+	t.Logf("%d bytes fill the buffers", least)
 }
 
 // A second try that fails is the client's failure: the chapter's named gap.
