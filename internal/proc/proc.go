@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -93,6 +95,20 @@ func Build(dir, output string, args ...string) error {
 		return fmt.Errorf("go build %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
 	return nil
+}
+
+// FreeAddr returns an address on which nothing listens, for a program that is told where
+// to listen. It is below the range from which the kernel takes ports, for connections and
+// where port 0 is asked for: one of those could occupy it before the program does.
+func FreeAddr() string {
+	for {
+		addr := fmt.Sprintf("127.0.0.1:%d", 18000+rand.IntN(14000))
+		l, err := net.Listen("tcp", addr)
+		if err == nil {
+			l.Close()
+			return addr
+		}
+	}
 }
 
 // Limited is the command line that runs a program with at most so many
