@@ -33,7 +33,7 @@ func TestTunnelThatIsNotTakenFrom(t *testing.T) {
 		t.Run(string(by), func(t *testing.T) {
 			t.Parallel()
 			limits := generous()
-			limits.Idle = 4 * short
+			limits.Idle = 2 * short
 			r := newRig(t, limits)
 			client, backend := r.open()
 			from := client
