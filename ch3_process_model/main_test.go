@@ -16,6 +16,7 @@ import (
 
 	"reverseproxy/internal/harness"
 	"reverseproxy/internal/narrate"
+	"reverseproxy/internal/proc"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -383,7 +384,7 @@ func TestTerminatedChild(t *testing.T) {
 // is free at once, and the client is served to its end.
 func TestRestartAfterKill(t *testing.T) {
 	harness.NeedProc(t)
-	p := harness.StartWithBackend(t, harness.Prefork)
+	p := harness.StartWithBackend(t, harness.Prefork, "-listen", proc.FreeAddr())
 	h := hold(t, p, "/held")
 	p.Signal(syscall.SIGKILL)
 	for end := time.Now().Add(harness.Patience); ; time.Sleep(5 * time.Millisecond) {

@@ -61,7 +61,8 @@ func RunLives(t *testing.T, m Model) {
 
 func ctrlC(t T, m Model) {
 	n := len(m.Backends)
-	p := Start(t, m, m.Demo(n)...)
+	// The port is one that the kernel gives to nobody else meanwhile.
+	p := Start(t, m, append(m.Demo(n), "-listen", proc.FreeAddr())...)
 	for range 5 {
 		p.serveOne(t)
 	}
