@@ -726,7 +726,7 @@ func (b *bench) testLayout(t *testing.T) {
 		}
 		o.until(fmt.Sprintf(`innerWidth === %d`, size[0]))
 		var faults []string
-		o.read("layoutFaults()", &faults)
+		o.evaluate("twoFrames().then(layoutFaults)", &faults)
 		for _, f := range faults {
 			t.Errorf("%d×%d: %s", size[0], size[1], f)
 		}
