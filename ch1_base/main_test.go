@@ -8,6 +8,7 @@ import (
 
 	"reverseproxy/internal/harness"
 	"reverseproxy/internal/narrate"
+	"reverseproxy/internal/proc"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -120,7 +121,7 @@ func TestCtrlC(t *testing.T) {
 }
 
 func TestStartsAgainAtOnce(t *testing.T) {
-	p := harness.Start(t, harness.Base)
+	p := harness.Start(t, harness.Base, "-listen", proc.FreeAddr())
 	c := p.Dial(t)
 	c.Send("hello")
 	c.Gone()

@@ -183,7 +183,7 @@ func TestDecisions(t *testing.T) {
 		flags, f := off, newFarm(t, first(end))
 		switch phase {
 		case notConnected: // two of three backends listen no more
-			f.does, f.addrs = serves, append(f.addrs[:1], closed(t), closed(t))
+			f.does, f.addrs = serves, append(f.addrs[:1], harness.Refused(t), harness.Refused(t))
 		case nothing:
 			// The backend resets the connection before the request is written.
 			flags = append([]string{"-slow-motion", "200ms"}, flags...)
@@ -220,17 +220,6 @@ func TestDecisions(t *testing.T) {
 			}
 		}
 	}
-}
-
-// closed returns an address where nobody listens.
-func closed(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // resets returns the address of a backend that resets each connection at once.
@@ -278,7 +267,7 @@ func TestHowOften(t *testing.T) {
 		{"after other failures", "-retry-on connect,timeout", breaks, 1, 502},
 		{"a timeout is not named", "-server-timeout 200ms", first(hangs), 1, 504},
 		{"the answer stands still", "-idle-timeout 200ms -retry-on timeout", stands, 1, 0},
-		{"a timeout is named", "-server-timeout 200ms -retry-on timeout", first(hangs), 2, 200},
+		{"a timeout is named", "-server-timeout 2s -retry-on timeout", first(hangs), 2, 200},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -392,7 +381,7 @@ func TestAllBusy(t *testing.T) {
 // nobody remembers. No client notices, and the next one in the list has its share.
 func TestDeadBackendCostsATry(t *testing.T) {
 	f := newFarm(t, serves)
-	f.addrs[0] = closed(t)
+	f.addrs[0] = harness.Refused(t)
 	p := harness.Start(t, harness.Retries, "-backends", f.flag())
 	const requests = 30
 	got := map[string]int{}

@@ -420,7 +420,7 @@ func TestDeadAndDraining(t *testing.T) {
 	for _, k := range choose.Kinds {
 		t.Run(k.Name, func(t *testing.T) {
 			t.Parallel()
-			dead := refuses(t)
+			dead := harness.Refused(t)
 			f, p := start(t, nil, "-algorithm", k.Name, "-drain", "BACKEND", "-weights", "2,1,1,3",
 				"-more", dead)
 			first := map[string]string{}
@@ -449,26 +449,6 @@ func TestDeadAndDraining(t *testing.T) {
 			}
 		})
 	}
-}
-
-// refuses returns an address where connections are refused, and that nobody else gets:
-// it is bound, and nobody listens there.
-func refuses(t *testing.T) string {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Close(fd) })
-	err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	bound, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprint("127.0.0.1:", bound.(*syscall.SockaddrInet4).Port)
 }
 
 func hashes(algorithm string) bool {

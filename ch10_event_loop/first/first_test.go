@@ -177,7 +177,7 @@ func TestFewDescriptors(t *testing.T) {
 			var served []net.Conn
 			for {
 				c := dial(t, addr)
-				c.SetDeadline(time.Now().Add(500 * time.Millisecond))
+				c.SetDeadline(time.Now().Add(3 * time.Second))
 				if echoed(c, "hello") == nil {
 					c.SetDeadline(time.Now().Add(patience))
 					served = append(served, c)

@@ -79,7 +79,7 @@ func TestOneRequestThreeBackends(t *testing.T) {
 			end, conn := pair(t)
 			end.send(c.in)
 			settings := generous()
-			settings.Server = 4 * short
+			settings.Server = 2 * short
 			client := NewClient(conn, settings, silent())
 			request, err := ReadRequest(client)
 			if err != nil {

@@ -105,11 +105,12 @@ func TestConnectEnds(t *testing.T) {
 func TestConnectKeepsWhatComes(t *testing.T) {
 	end, client, request := read(t, postTen+"012")
 	client.settings.Connect = 10 * watchAfter
-	time.AfterFunc(3*watchAfter, func() { end.send("3456") })
+	second := make(chan struct{})
+	time.AfterFunc(3*watchAfter, func() { end.send("3456"); close(second) })
 	if _, err := Connect(fullQueue(t), request); err == nil {
 		t.Fatal("it is connected")
 	}
-	time.AfterFunc(watchAfter, func() { end.send("789") })
+	time.AfterFunc(watchAfter, func() { <-second; end.send("789") })
 	addrs := backends(t, func(w *wire) {
 		w.expect(postTenOut + "0123456789")
 		w.send(ok)

@@ -497,7 +497,7 @@ func TestUpgrade(t *testing.T) {
 	t.Run("silence both ways ends it", func(t *testing.T) {
 		t.Parallel()
 		limits := generous()
-		limits.Idle = 300 * time.Millisecond
+		limits.Idle = short
 		r, client, backend := open(t, limits)
 		start := time.Now()
 		client.send("x") // one way is enough to keep it alive

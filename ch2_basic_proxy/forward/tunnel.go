@@ -3,6 +3,7 @@ package forward
 import (
 	"errors"
 	"io"
+	"math"
 	"sync/atomic"
 	"time"
 )
@@ -34,8 +35,8 @@ func (t *try) tunnel() *Error {
 	}
 	idle := t.client.settings.Idle
 	client.readIdle, backend.readIdle = idle, idle
-	var last atomic.Int64 // when a byte last passed, either way, in Unix nanoseconds
-	last.Store(time.Now().UnixNano())
+	var upward, downward passage
+	upward.end()
 
 	up := make(chan *Error, 1)
 	// Ends when the client ends its sending, or when stop is called for an
@@ -51,9 +52,9 @@ func (t *try) tunnel() *Error {
 			}
 			up <- err
 		}()
-		err = pipe(backend, client, &last, ByBackend, ByClient)
+		err = pipe(backend, client, &upward, &downward, ByBackend, ByClient)
 	}()
-	down := pipe(client, backend, &last, ByClient, ByBackend)
+	down := pipe(client, backend, &downward, &upward, ByClient, ByBackend)
 	if down != nil {
 		stopBoth(client, backend)
 	}
@@ -81,19 +82,33 @@ func first(up, down *Error) *Error {
 
 var errStopped = errors.New("the other direction has ended")
 
+// A passage is when one direction of a tunnel has last passed something on, in Unix
+// nanoseconds: for ever, while it does.
+type passage struct{ last atomic.Int64 }
+
+func (p *passage) begin() { p.last.Store(math.MaxInt64) }
+func (p *passage) end()   { p.last.Store(time.Now().UnixNano()) }
+
+// silent reports whether nothing has passed for so long. What has been sent to a side
+// that does not take it is no silence: the write's own limit ends that.
+func (p *passage) silent(d time.Duration) bool {
+	return time.Since(time.Unix(0, p.last.Load())) >= d
+}
+
 // pipe copies from src to dst until src ends its sending, and then ends dst's.
 // Silence is an error only when both directions are silent. writes and reads
 // say whose failure one of dst and of src is.
-func pipe(dst, src *peer, last *atomic.Int64, writes, reads Side) *Error {
+func pipe(dst, src *peer, mine, other *passage, writes, reads Side) *Error {
 	buf := headBuffers.Get().(*[headSize]byte) // small: it is held through all silence
 	defer headBuffers.Put(buf)
 	for {
 		n, err := src.Read(buf[:])
 		if n > 0 {
-			last.Store(time.Now().UnixNano())
+			mine.begin()
 			if _, err := dst.Write(buf[:n]); err != nil {
 				return tunnelError(err, dst, writes)
 			}
+			mine.end()
 		}
 		switch {
 		case err == nil:
@@ -101,7 +116,7 @@ func pipe(dst, src *peer, last *atomic.Int64, writes, reads Side) *Error {
 			dst.closeWrite()
 			return nil
 		case isTimeout(err) && !src.stopped() &&
-			time.Since(time.Unix(0, last.Load())) < src.readIdle:
+			!(mine.silent(src.readIdle) && other.silent(src.readIdle)):
 			// The other direction is alive.
 		default:
 			return tunnelError(err, src, reads)

@@ -5,6 +5,8 @@ import (
 	"net"
 	"runtime"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // The two halves of a handshake.
@@ -31,7 +33,7 @@ func TestTunnelThatIsNotTakenFrom(t *testing.T) {
 		t.Run(string(by), func(t *testing.T) {
 			t.Parallel()
 			limits := generous()
-			limits.Idle = 4 * short
+			limits.Idle = 2 * short
 			r := newRig(t, limits)
 			client, backend := r.open()
 			from := client
@@ -40,6 +42,28 @@ func TestTunnelThatIsNotTakenFrom(t *testing.T) {
 			}
 			io.CopyN(from, zeros{}, 64<<20) // more than the kernel holds
 			r.wantError(by, -1)
+		})
+	}
+}
+
+// The other direction, which waits for that side to say something, looks at its watch in
+// the same moment. It is no witness: what it waits for has been sent something to take.
+func TestWhoIsToBlameForATunnel(t *testing.T) {
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			const idle = time.Second
+			client, in := net.Pipe()
+			out, backend := net.Pipe() // which takes nothing
+			tunnel := &try{client: &Client{settings: &Settings{Idle: idle}}, backend: &Backend{}}
+			tunnel.client.Conn, tunnel.backend.Conn = in, out
+			tunnel.client.writeIdle, tunnel.backend.writeIdle = idle, idle
+			go client.Write([]byte("hello")) // ends with the tunnel
+			if err := tunnel.tunnel(); err == nil || err.By != ByBackend {
+				t.Errorf("it ends with %v, want the backend's failure", err)
+			}
+			for _, end := range []net.Conn{client, in, out, backend} {
+				end.Close()
+			}
 		})
 	}
 }

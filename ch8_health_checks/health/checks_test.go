@@ -232,10 +232,9 @@ func TestAsk(t *testing.T) {
 		}
 	}
 	free, _ := net.Listen("tcp", "127.0.0.1:0")
-	free.Close()
 	forever := make(chan bool)
 	defer close(forever)
-	for _, c := range []struct {
+	tests := []struct {
 		name, path, addr string
 		want             result
 	}{
@@ -254,9 +253,15 @@ func TestAsk(t *testing.T) {
 		{"refused", "/", free.Addr().String(), refused},
 		{"tcp", "tcp", play(t, func(net.Conn) {}), passed},
 		{"tcp, refused", "tcp", free.Addr().String(), refused},
-	} {
+	}
+	free.Close() // now that none of the others can get its port
+	for _, c := range tests {
 		r := newRig(t, 1, "-check", c.path)
-		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+		limit := 20 * time.Second
+		if c.want == slow {
+			limit = 100 * time.Millisecond
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		status, err := r.limits.ask(ctx, c.addr)
 		cancel()
 		if got, why := r.checked(status, err); got != c.want {

@@ -12,20 +12,15 @@ import (
 	"testing"
 
 	"reverseproxy/internal/harness"
+	"reverseproxy/internal/proc"
 )
 
 var proxies = []harness.Model{harness.Basic, harness.Fork, harness.Prefork, harness.Threaded,
 	harness.Balancer}
 
 // freePort returns a port that nobody listens on.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
+func freePort() string {
+	_, port, _ := net.SplitHostPort(proc.FreeAddr())
 	return port
 }
 
@@ -39,7 +34,7 @@ func TestItself(t *testing.T) {
 				{"127.0.0.1", "localhost"}, {"", "127.0.0.1"}, {"", "[::1]"},
 				{"0.0.0.0", "127.0.0.2"}, {"localhost", "0.0.0.0"},
 			} {
-				port := freePort(t)
+				port := freePort()
 				backend := test.backend + ":" + port
 				if m.BackendFlag() == "-backends" {
 					backend = "127.0.0.1:1," + backend
@@ -50,7 +45,7 @@ func TestItself(t *testing.T) {
 			if runtime.GOOS != "linux" {
 				return // elsewhere 127.0.0.2 is no address
 			}
-			port := freePort(t)
+			port := freePort()
 			for _, backend := range []string{"127.0.0.2:" + port, "nowhere.invalid:" + port} {
 				p := harness.Start(t, m, "-listen", "127.0.0.1:"+port, m.BackendFlag(), backend)
 				p.Interrupt(t)
@@ -116,7 +111,7 @@ func TestWidth(t *testing.T) {
 				checkWidth(t, "stdout", e.Stdout)
 
 				p = harness.Start(t, m, "-log", "text", "-listen", "[::]:0",
-					m.BackendFlag(), "127.0.0.1:"+freePort(t))
+					m.BackendFlag(), "127.0.0.1:"+freePort())
 				p.TryGet("/" + strings.Repeat("long/", 100))
 				p.WaitLine(t, `^#1 +10 `)
 				checkWidth(t, "a refused connection", p.Interrupt(t).Stdout)
@@ -158,7 +153,7 @@ func TestTwoChaptersAtOnce(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux tells who listens")
 	}
-	port := freePort(t)
+	port := freePort()
 	first := harness.Start(t, harness.Threaded, "-log", "text", "-watch", "127.0.0.1:0",
 		"-demo", "-backend", "127.0.0.1:"+port)
 	_, page, _ := strings.Cut(strings.TrimSuffix(first.WaitLine(t, `^Watch`), "/"), "http://")

@@ -61,7 +61,8 @@ func RunLives(t *testing.T, m Model) {
 
 func ctrlC(t T, m Model) {
 	n := len(m.Backends)
-	p := Start(t, m, m.Demo(n)...)
+	// The port is one that the kernel gives to nobody else meanwhile.
+	p := Start(t, m, append(m.Demo(n), "-listen", proc.FreeAddr())...)
 	for range 5 {
 		p.serveOne(t)
 	}
@@ -340,21 +341,20 @@ func narrationOff(t T, m Model) {
 
 // noBackend has nobody listen on the backend's port.
 func noBackend(t T, m Model) {
-	b := NewBackend(t)
-	b.listener.Close()
-	p := Start(t, m, m.BackendFlag(), b.Addr)
+	dead := Refused(t)
+	p := Start(t, m, m.BackendFlag(), dead)
 	got, want := p.Get(t, "/"), 502
 	if m.Number >= Health.Number && !m.Has(book.DeadBackend) {
 		want = 503 // it looked for another one
 	}
 	same(t, "status", want, got.Status)
-	if !strings.Contains(got.Body, "refused") || strings.Contains(got.Body, b.Addr) {
+	if !strings.Contains(got.Body, "refused") || strings.Contains(got.Body, dead) {
 		t.Errorf("the client is told %q; it must learn the reason, but no address", got.Body)
 	}
 	e := p.WaitEvent(t, "a failed connect",
 		func(e narrate.Event) bool { return e.Step == narrate.Connect && e.Err != "" })
-	_, port, _ := net.SplitHostPort(b.Addr)
-	for _, word := range []string{b.Addr, "go run ./scripts/backends -ports " + port} {
+	_, port, _ := net.SplitHostPort(dead)
+	for _, word := range []string{dead, "go run ./scripts/backends -ports " + port} {
 		if !strings.Contains(e.Err, word) {
 			t.Errorf("the log does not name %q: %s", word, e.Err)
 		}
@@ -381,29 +381,33 @@ func escapesInWords(t T, m Model) {
 	}
 }
 
-// limits sets each limit so low that one exchange meets it. In ch3 it shows
-// that the children know the flags too.
+// limits sets each limit so low that one exchange meets it, and that one only: the
+// others are as usual, or a busy machine meets another one first. In ch3 it shows that
+// the children know the flags too.
 func limits(t T, m Model) {
-	p := StartWithBackend(t, m, "-request-timeout", "200ms", "-server-timeout", "200ms",
-		"-idle-timeout", "200ms", "-max-body", "10")
-
+	const get = "GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n"
+	p := StartWithBackend(t, m, "-request-timeout", "200ms")
 	c := p.Dial(t)
 	c.Send("GET / HT")
 	same(t, "status of a header that stops", 408, c.Response("GET").Status)
+	p.Interrupt(t)
 
+	p = StartWithBackend(t, m, "-server-timeout", "200ms", "-max-body", "10")
 	c = p.Dial(t)
 	c.Send("POST / HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 11\r\n\r\n")
 	same(t, "status of a body that is too large", 413, c.Response("POST").Status)
 
 	c = p.Dial(t)
-	c.Send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
+	c.Send(get)
 	b := p.Backend.Accept(t)
 	b.Request()
 	same(t, "status when the backend is silent", 504, c.Response("GET").Status)
 	b.Gone()
+	p.Interrupt(t)
 
+	p = StartWithBackend(t, m, "-idle-timeout", "200ms")
 	c = p.Dial(t)
-	c.Send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
+	c.Send(get)
 	b = p.Backend.Accept(t)
 	b.Request()
 	b.Send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npart")
@@ -418,9 +422,9 @@ func limits(t T, m Model) {
 // Where clients are served side by side the other one does not notice; in ch2
 // it waits until the first is cut off, which is that chapter's named gap.
 func silentClient(t T, m Model) {
-	timeout := 3 * time.Second
+	timeout := Patience / 4 // enough for the other one, on a busy machine too
 	if m.Serial {
-		timeout = 500 * time.Millisecond
+		timeout = 2 * time.Second
 	}
 	p := StartWithBackend(t, m, "-request-timeout", timeout.String())
 	silent := p.Dial(t)
@@ -500,8 +504,7 @@ func fewDescriptors(t T, m Model) {
 
 // itself names the proxy as its own backend: a request would never end.
 func itself(t T, m Model) {
-	b := NewBackend(t)
-	b.listener.Close() // a port that is free now
-	RefusesToStart(t, m, 1, []string{"-listen", b.Addr, m.BackendFlag(), b.Addr}, b.Addr, "itself",
+	addr := proc.FreeAddr()
+	RefusesToStart(t, m, 1, []string{"-listen", addr, m.BackendFlag(), addr}, addr, "itself",
 		"-backend")
 }

@@ -206,6 +206,27 @@ func NewBackend(t T) *Backend {
 	return &Backend{l.Addr().String(), l.(*net.TCPListener)}
 }
 
+// Refused returns an address where connections are refused, and that nobody else gets
+// before the test's end: it is bound, and nobody listens there.
+func Refused(t T) (addr string) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatalf("a socket: %v", err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	syscall.CloseOnExec(fd)
+	err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	if err != nil {
+		t.Fatalf("a port: %v", err)
+	}
+	bound, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatalf("its number: %v", err)
+	}
+	return "127.0.0.1:" + strconv.Itoa(bound.(*syscall.SockaddrInet4).Port)
+}
+
 // Accept waits for the proxy to connect.
 func (b *Backend) Accept(t T) *Conn {
 	t.Helper()

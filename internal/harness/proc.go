@@ -136,15 +136,21 @@ func (p *Proxy) PeakMemory(t T) int64 {
 	return peak
 }
 
-// Sockets counts the sockets that a process has open.
-func Sockets(pid int) int {
-	count := 0
-	for _, target := range proc.Files(pid) {
-		if strings.HasPrefix(target, "socket:") {
-			count++
+// WaitSockets waits until the program, or a child of it, has n sockets open.
+func (p *Proxy) WaitSockets(t T, pid, n int) {
+	t.Helper()
+	p.waitFor(t, func() string {
+		count := 0
+		for _, target := range proc.Files(pid) {
+			if strings.HasPrefix(target, "socket:") {
+				count++
+			}
 		}
-	}
-	return count
+		if count != n {
+			return fmt.Sprintf("process %d has %d sockets, want %d", pid, count, n)
+		}
+		return ""
+	})
 }
 
 // WaitThreadGone waits until the program has no thread of that number any more.

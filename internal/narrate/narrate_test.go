@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fatih/color"
@@ -403,61 +404,65 @@ func TestSummaryLine(t *testing.T) {
 // TestSlowMotion: the pause lies between two steps and is not the time of
 // either. Whoever accepts is not held up, and what a backend takes is seen.
 func TestSlowMotion(t *testing.T) {
-	const pause, backend = 100 * time.Millisecond, 60 * time.Millisecond
-	n, events := collect(All)
-	n.SlowMotion(pause)
-	began := time.Now()
-	c := n.AcceptFrom("x")
-	if d := time.Since(began); d >= pause {
-		t.Errorf("accepting took %v", d)
-	}
-	c.Begin()
-	c.Step(ReadRequest, Event{})
-	c.Route("b")
-	c.Step(Connect, Event{})
-	c.Step(ForwardRequest, Event{})
-	time.Sleep(backend) // the backend at work
-	c.Step(ReadResponse, Event{})
-	c.Step(SendResponse, Event{})
-	c.End(Event{Status: 200})
-	c.Close(nil, false, 200)
-	e := events()
-	for i := 1; i < len(e); i++ {
-		if e[i].Kind == KindRequest || i > 1 && e[i-1].Kind == KindRequest {
-			continue // no step: step 9 is over, nothing of it is left to see
+	synctest.Test(t, func(t *testing.T) {
+		const pause, backend = 100 * time.Millisecond, 60 * time.Millisecond
+		n, events := collect(All)
+		n.SlowMotion(pause)
+		began := time.Now()
+		c := n.AcceptFrom("x")
+		if d := time.Since(began); d >= pause {
+			t.Errorf("accepting took %v", d)
 		}
-		if d := e[i].Time.Sub(e[i-1].Time); d < pause {
-			t.Errorf("step %d was told %v after the one before", e[i].Step, d)
+		c.Begin()
+		c.Step(ReadRequest, Event{})
+		c.Route("b")
+		c.Step(Connect, Event{})
+		c.Step(ForwardRequest, Event{})
+		time.Sleep(backend) // the backend at work
+		c.Step(ReadResponse, Event{})
+		c.Step(SendResponse, Event{})
+		c.End(Event{Status: 200})
+		c.Close(nil, false, 200)
+		e := events()
+		for i := 1; i < len(e); i++ {
+			if e[i].Kind == KindRequest || i > 1 && e[i-1].Kind == KindRequest {
+				continue // no step: step 9 is over, nothing of it is left to see
+			}
+			if d := e[i].Time.Sub(e[i-1].Time); d < pause {
+				t.Errorf("step %d was told %v after the one before", e[i].Step, d)
+			}
+			if us := e[i].Elapsed; e[i].Step != ReadResponse && us >= pause.Microseconds()/2 {
+				t.Errorf("step %d took %d µs: the pause counts", e[i].Step, us)
+			}
 		}
-		if us := e[i].Elapsed; e[i].Step != ReadResponse && us >= pause.Microseconds()/2 {
-			t.Errorf("step %d took %d µs: the pause counts", e[i].Step, us)
+		if us := e[5].Elapsed; e[5].Step != ReadResponse || us < backend.Microseconds() ||
+			us >= pause.Microseconds() {
+			t.Errorf("a backend of %v is shown as %d µs", backend, us)
 		}
-	}
-	if us := e[5].Elapsed; e[5].Step != ReadResponse || us < backend.Microseconds() ||
-		us >= pause.Microseconds() {
-		t.Errorf("a backend of %v is shown as %d µs", backend, us)
-	}
+	})
 }
 
 // TestSlowMotionHoldsNobodyUp: ten connections accepted by one goroutine go
 // through their steps side by side.
 func TestSlowMotionHoldsNobodyUp(t *testing.T) {
-	const pause = 50 * time.Millisecond
-	n := New(All)
-	n.SlowMotion(pause)
-	began := time.Now()
-	for range 10 {
-		c := n.AcceptFrom("x")
-		go func() { // ends with its connection
-			c.Begin()
-			c.Step(ReadRequest, Event{})
-			c.Close(nil, false, 200)
-		}()
-	}
-	n.Drain()
-	if d := time.Since(began); d > 6*pause {
-		t.Errorf("ten connections of two pauses each took %v", d)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		const pause = 50 * time.Millisecond
+		n := New(All)
+		n.SlowMotion(pause)
+		began := time.Now()
+		for range 10 {
+			c := n.AcceptFrom("x")
+			go func() { // ends with its connection
+				c.Begin()
+				c.Step(ReadRequest, Event{})
+				c.Close(nil, false, 200)
+			}()
+		}
+		n.Drain()
+		if d := time.Since(began); d > 6*pause {
+			t.Errorf("ten connections of two pauses each took %v", d)
+		}
+	})
 }
 
 // TestRequests: events say which request, which try and which connection of the

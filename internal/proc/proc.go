@@ -6,6 +6,9 @@ package proc
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -92,6 +95,20 @@ func Build(dir, output string, args ...string) error {
 		return fmt.Errorf("go build %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
 	return nil
+}
+
+// FreeAddr returns an address on which nothing listens, for a program that is told where
+// to listen. It is below the range from which the kernel takes ports, for connections and
+// where port 0 is asked for: one of those could occupy it before the program does.
+func FreeAddr() string {
+	for {
+		addr := fmt.Sprintf("127.0.0.1:%d", 18000+rand.IntN(14000))
+		l, err := net.Listen("tcp", addr)
+		if err == nil {
+			l.Close()
+			return addr
+		}
+	}
 }
 
 // Limited is the command line that runs a program with at most so many
@@ -227,8 +244,8 @@ func (p *Process) Stop(limit time.Duration) error {
 	return nil
 }
 
-// killTime is how long Kill waits for the end of what it has killed: the kernel
-// does not end a program in the middle of a disk operation.
+// killTime is how long Kill waits for the end of what it has killed, twice at most: the
+// kernel does not end a program in the middle of a disk operation.
 const killTime = 5 * time.Second
 
 // Kill ends the program and all that it has started, and waits for it.
@@ -240,13 +257,22 @@ func (p *Process) Kill() {
 	if p.killed.Swap(true) {
 		return
 	}
+	dying := map[int]bool{} // found while they had an environment: the dying have none
+	for _, pid := range p.Family() {
+		dying[pid] = true
+	}
 	killGroup(p.Cmd)
-	// Those that have left its group; again, as long as new ones are started.
-	for left, try := p.Family(), 0; len(left) > 0 && try < 100; left, try = p.Family(), try+1 {
-		for _, pid := range left {
+	// Those that have left its group, too; again, as long as new ones are started, and
+	// until all have given back what they had open.
+	for end := time.Now().Add(killTime); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for _, pid := range p.Family() {
+			dying[pid] = true
 			kill(pid)
 		}
-		time.Sleep(time.Millisecond)
+		maps.DeleteFunc(dying, func(pid int, _ bool) bool { return dead(pid) })
+		if len(dying) == 0 {
+			return
+		}
 	}
 }
 

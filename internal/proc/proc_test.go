@@ -14,6 +14,26 @@ import (
 
 const patience = 20 * time.Second
 
+// holderEnv makes this test binary a program that holds a port and much memory.
+const holderEnv = "PROC_TEST_HOLDER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(holderEnv) == "" {
+		os.Exit(m.Run())
+	}
+	held := make([]byte, 256<<20)
+	for i := range held {
+		held[i] = 1
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("Ready on", l.Addr())
+	time.Sleep(time.Minute)
+	fmt.Println(held[0])
+}
+
 func run(t *testing.T, script string) *Process {
 	t.Helper()
 	p, err := Run("sh", "-c", script)
@@ -90,6 +110,31 @@ func TestKillEndsTheFamily(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 	p.Kill() // does no harm
+}
+
+// What a killed program has had open is closed when Kill returns, also a descendant's port
+// that lives as long as the kernel is busy with taking its memory back.
+func TestKillWaitsForTheEnd(t *testing.T) {
+	if !CanLook {
+		t.Skip("no /proc")
+	}
+	for range 3 {
+		p := New("sh", "-c", `setsid "$0" & wait`, os.Args[0])
+		p.Cmd.Env = append(os.Environ(), holderEnv+"=1")
+		p.Cmd.WaitDelay = time.Millisecond // its output alone is not waited for
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Kill)
+		addrs, err := p.Ready(patience, ReadyLine, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Kill()
+		if Listening(addrs[0]) {
+			t.Error("its port is still held")
+		}
+	}
 }
 
 func TestStop(t *testing.T) {

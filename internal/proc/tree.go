@@ -104,6 +104,14 @@ func (p *Process) Family() []int {
 	return pids
 }
 
+// dead reports whether a process has ended, and its files are closed. The kernel takes a
+// process's memory away first, its environment with it, then its files; only then it is
+// a zombie, unless another of its threads goes on.
+func dead(pid int) bool {
+	s, ok := Look(pid)
+	return !ok || (s.State == 'Z' || s.State == 'X') && s.Threads <= 1
+}
+
 // all lists every process there is.
 func all() (pids []int) {
 	names, _ := filepath.Glob("/proc/[0-9]*")

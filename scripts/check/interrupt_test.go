@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"reverseproxy/internal/proc"
 )
 
 // TestInterruptLeavesNothing: a checker that is ended in the middle takes the
@@ -21,14 +23,14 @@ func TestInterruptLeavesNothing(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
-		proxy, backend := free(t), free(t)
+		proxy, backend := proc.FreeAddr(), proc.FreeAddr()
 		command := fmt.Sprintf("%s -listen %s -backends %s", standard(t), proxy, backend)
 		cmd := exec.Command(bin, "-cmd", command,
 			"-proxy", proxy, "-backends", backend)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		for until := time.Now().Add(10 * time.Second); !answers(proxy); {
+		for until := time.Now().Add(time.Minute); !answers(proxy); {
 			if time.Now().After(until) {
 				t.Fatal("the program does not listen")
 			}
@@ -48,7 +50,7 @@ func TestReaderHasEnough(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	proxy, backend := free(t), free(t)
+	proxy, backend := proc.FreeAddr(), proc.FreeAddr()
 	cmd := exec.Command(bin, "-v", "-run", "^basics$", "-proxy", proxy, "-backends", backend,
 		"-cmd", fmt.Sprintf("%s -listen %s -backends %s", standard(t), proxy, backend))
 	read, write, err := os.Pipe()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"reverseproxy/internal/proc"
 	"reverseproxy/scripts/check/cases"
 	"reverseproxy/scripts/check/suite"
 )
@@ -25,17 +26,6 @@ func checkIt(args ...string) (code int, stdout, stderr string) {
 	var o, e bytes.Buffer
 	code = run(args, &o, &e)
 	return code, o.String(), e.String()
-}
-
-// free returns an address that nothing listens on.
-func free(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // standard builds the httputil proxy and returns its path.
@@ -90,11 +80,11 @@ func TestListAndExplain(t *testing.T) {
 }
 
 func TestNothingListens(t *testing.T) {
-	code, _, stderr := checkIt("-proxy", free(t), "-backends", free(t))
+	code, _, stderr := checkIt("-proxy", proc.FreeAddr(), "-backends", proc.FreeAddr())
 	if code != exitFails || !strings.Contains(stderr, "nothing listens") {
 		t.Errorf("exit %d, said %q", code, stderr)
 	}
-	code, out, _ := checkIt("-json", "-proxy", free(t), "-backends", free(t))
+	code, out, _ := checkIt("-json", "-proxy", proc.FreeAddr(), "-backends", proc.FreeAddr())
 	var v map[string]string
 	if err := json.Unmarshal([]byte(out), &v); code != exitFails || err != nil || v["error"] == "" {
 		t.Errorf("exit %d, JSON %q", code, out)
@@ -108,16 +98,16 @@ func TestPortsTaken(t *testing.T) {
 	}
 	defer ln.Close()
 	taken := ln.Addr().String()
-	code, _, stderr := checkIt("-cmd", "sleep 5", "-proxy", taken, "-backends", free(t))
+	code, _, stderr := checkIt("-cmd", "sleep 5", "-proxy", taken, "-backends", proc.FreeAddr())
 	if code != exitFails || !strings.Contains(stderr, "already listens") {
 		t.Errorf("proxy's port taken: exit %d, said %q", code, stderr)
 	}
-	code, _, stderr = checkIt("-cmd", "sleep 5", "-proxy", free(t), "-backends", taken)
+	code, _, stderr = checkIt("-cmd", "sleep 5", "-proxy", proc.FreeAddr(), "-backends", taken)
 	if code != exitFails || !strings.Contains(stderr, "cannot play the backend") {
 		t.Errorf("backend's port taken: exit %d, said %q", code, stderr)
 	}
-	code, _, stderr = checkIt("-cmd", "echo no luck; exit 3", "-proxy", free(t), "-backends",
-		free(t))
+	code, _, stderr = checkIt("-cmd", "echo no luck; exit 3", "-proxy", proc.FreeAddr(), "-backends",
+		proc.FreeAddr())
 	if code != exitFails || !strings.Contains(stderr,
 		"ended at once") || !strings.Contains(stderr, "no luck") {
 		t.Errorf("program that ends: exit %d, said %q", code, stderr)
@@ -128,7 +118,7 @@ func TestPortsTaken(t *testing.T) {
 // text, and looks that nothing is left running.
 func TestCommand(t *testing.T) {
 	bin := standard(t)
-	proxy, backend := free(t), free(t)
+	proxy, backend := proc.FreeAddr(), proc.FreeAddr()
 	args := []string{"-cmd", fmt.Sprintf("%s -listen %s -backends %s", bin, proxy, backend),
 		"-proxy", proxy, "-backends", backend}
 	code, out, stderr := checkIt(append(args, "-json", "-run", "^(basic|via)-")...)
@@ -176,7 +166,7 @@ func TestOneShotProgram(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", bin, dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	proxy, backend := free(t), free(t)
+	proxy, backend := proc.FreeAddr(), proc.FreeAddr()
 	code, out, stderr := checkIt("-cmd", fmt.Sprintf("%s -once -log off -listen %s -backend %s",
 		bin, proxy, backend),
 		"-proxy", proxy, "-backends", backend, "-run",

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"reverseproxy/internal/peers"
+	"reverseproxy/internal/proc"
 	"reverseproxy/scripts/check/cases"
 	"reverseproxy/scripts/check/suite"
 )
@@ -122,7 +123,7 @@ func TestFirstTry(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	backend := free(t)
+	backend := proc.FreeAddr()
 	// A proxy of one read and one write each way; ends when the listener is closed.
 	go func() {
 		for {

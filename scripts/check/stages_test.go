@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"reverseproxy/internal/proc"
 	"reverseproxy/scripts/check/cases"
 	"reverseproxy/scripts/check/suite"
 )
@@ -103,10 +104,10 @@ func program(t *testing.T, source string) (bin string) {
 // TestReports reads what -junit and -points write: of a proxy that stops at stage 2.
 func TestReports(t *testing.T) {
 	bin := program(t, fmt.Sprintf(fixedPage, ""))
-	proxy, dir := free(t), t.TempDir()
+	proxy, dir := proc.FreeAddr(), t.TempDir()
 	junit, points := filepath.Join(dir, "junit.xml"), filepath.Join(dir, "results.json")
 	code, out, stderr := checkIt("-stage", "4", "-cmd", bin+" "+proxy, "-proxy", proxy,
-		"-backends", free(t), "-junit", junit, "-points", points)
+		"-backends", proc.FreeAddr(), "-junit", junit, "-points", points)
 	if code != exitFails || stoppedAt(out) != 2 || !strings.Contains(out, "basic-get") ||
 		!strings.Contains(out, "RFC 9110") || !strings.Contains(out, "Hint:") ||
 		!strings.Contains(out, "docs/ch2_basic_proxy.md") {
@@ -179,9 +180,9 @@ func TestReports(t *testing.T) {
 func TestStagePassed(t *testing.T) {
 	bin := program(t, fmt.Sprintf(fixedPage, "return"))
 	for range 2 {
-		proxy := free(t)
+		proxy := proc.FreeAddr()
 		code, out, stderr := checkIt("-stage", "1", "-cmd", bin+" "+proxy, "-proxy", proxy,
-			"-backends", free(t))
+			"-backends", proc.FreeAddr())
 		if code != exitOK || !strings.Contains(out, "Stage 1 is reached.") ||
 			!strings.Contains(out, "Next, stage 2, "+cases.Stages[1].Name) {
 			t.Errorf("exit %d:\n%s%s", code, out, stderr)
@@ -220,7 +221,7 @@ func main() {
 // next one, and that one's answer hides nothing.
 func TestDeathIsNotForgiven(t *testing.T) {
 	bin := program(t, fragile)
-	proxy, backend := free(t), free(t)
+	proxy, backend := proc.FreeAddr(), proc.FreeAddr()
 	p, err := suite.NewPath(&suite.Subject{Name: "fragile", Proxy: proxy,
 		Command: bin + " " + proxy + " " + backend, Backends: []string{backend}}, suite.Options{})
 	if err != nil {
@@ -238,8 +239,8 @@ func TestDeathIsNotForgiven(t *testing.T) {
 // TestReportsOfWhatDoesNotStart: a grader gets its file all the same.
 func TestReportsOfWhatDoesNotStart(t *testing.T) {
 	points := filepath.Join(t.TempDir(), "results.json")
-	code, _, stderr := checkIt("-next", "-cmd", "echo no luck; exit 3", "-proxy", free(t),
-		"-backends", free(t), "-points", points)
+	code, _, stderr := checkIt("-next", "-cmd", "echo no luck; exit 3", "-proxy", proc.FreeAddr(),
+		"-backends", proc.FreeAddr(), "-points", points)
 	text, err := os.ReadFile(points)
 	var g gradescope
 	if err == nil {

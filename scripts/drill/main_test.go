@@ -3,13 +3,13 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"reverseproxy/internal/harness"
+	"reverseproxy/internal/proc"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -42,13 +42,7 @@ func TestUsage(t *testing.T) {
 func TestCommand(t *testing.T) {
 	var addrs []string
 	for range 4 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addrs = append(addrs, l.Addr().String())
-		l.Close()
+		addrs = append(addrs, proc.FreeAddr())
 	}
 	backends := strings.Join(addrs[1:], ",")
 	file := filepath.Join(t.TempDir(), "report.json")

@@ -137,7 +137,7 @@ func (k chapter) keepaliveRequests(t *testing.T) {
 // Between requests only -keepalive-timeout runs, whose end is silent; a request
 // has -request-timeout from its first byte on.
 func (k chapter) keepaliveTimeout(t *testing.T) {
-	p := k.start(t, "-keepalive-timeout", "600ms", "-request-timeout", "200ms")
+	p := k.start(t, "-keepalive-timeout", "3s", "-request-timeout", "800ms")
 	c, slow := p.Dial(t), p.Dial(t)
 	for _, c := range []*harness.Conn{c, slow} {
 		c.Send(get("/"))
@@ -145,8 +145,8 @@ func (k chapter) keepaliveTimeout(t *testing.T) {
 		serves(t, b, "GET /", answer("x"))
 		wants(t, c, 200, "x")
 	}
-	time.Sleep(300 * time.Millisecond) // longer than -request-timeout
-	slow.Send("\r\n")                  // begins no request
+	time.Sleep(time.Second) // longer than -request-timeout
+	slow.Send("\r\n")       // begins no request
 	slow.Send("G")
 	wants(t, slow, 408, "")
 	same(t, "and then", "closed", slow.End())
@@ -161,7 +161,7 @@ func (k chapter) keepaliveTimeout(t *testing.T) {
 
 // Empty lines behind a body begin no request: their sender is closed in silence.
 func (k chapter) emptyLinesAreNoRequest(t *testing.T) {
-	p := k.start(t, "-keepalive-timeout", "400ms", "-request-timeout", "100ms")
+	p := k.start(t, "-keepalive-timeout", "1500ms", "-request-timeout", "1s")
 	c := p.Dial(t)
 	c.Send(request("POST /", "", "body") + "\r\n")
 	b := p.Backend.Accept(t)
@@ -171,14 +171,15 @@ func (k chapter) emptyLinesAreNoRequest(t *testing.T) {
 }
 
 func (k chapter) keepaliveTime(t *testing.T) {
-	p := k.start(t, "-keepalive-time", "100ms")
+	const most = 2 * time.Second
+	p := k.start(t, "-keepalive-time", most.String())
 	c := p.Dial(t)
 	c.Send(get("/young"))
 	b := p.Backend.Accept(t)
 	serves(t, b, "GET /young", answer("x"))
 	same(t, "Connection", "", wants(t, c, 200, "x"))
 	pooled(t, p, p.Backend.Addr, narrate.Kept, "")
-	time.Sleep(150 * time.Millisecond)
+	time.Sleep(most)
 	c.Send(get("/old"))
 	serves(t, p.Backend.Accept(t), "GET /old", answer("x"))
 	same(t, "Connection", "close", wants(t, c, 200, "x"))

@@ -80,7 +80,7 @@ function eachFrame(...probes) {
 
 function ended() {
   window.watch.ended = true;
-  return { Frames: window.watch.frames, Faults: [...window.watch.faults].slice(0, 10) };
+  return { Faults: [...window.watch.faults].slice(0, 10) };
 }
 
 // sameConnection: the steps are those of the lane that is marked.

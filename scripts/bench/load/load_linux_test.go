@@ -76,7 +76,7 @@ func TestClosedLoop(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		t.Run(fmt.Sprintf("keepalive=%v", keep), func(t *testing.T) {
 			r := do(t, Job{Target: addr, Path: "/", Clients: 8, KeepAlive: keep, WarmupMS: 50,
-				RunMS: 300, TimeoutMS: 2000, Body: small})
+				RunMS: 1000, TimeoutMS: 5000, Body: small})
 			if r.Failed() > 0 || r.Requests < 50 {
 				t.Fatalf("%d requests, failures %v", r.Requests, r.Failures)
 			}
@@ -168,7 +168,7 @@ func TestLargeBody(t *testing.T) {
 
 func TestIdleConnectionsStand(t *testing.T) {
 	r := do(t, Job{Target: startOrigin(t), Path: "/", Clients: 1, Idle: 300, IdleMS: 4000,
-		RunMS: 50, TimeoutMS: 2000, Body: small})
+		RunMS: 1000, TimeoutMS: 5000, Body: small})
 	if r.Idle != 300 || r.Failed() > 0 || r.Requests == 0 {
 		t.Errorf("%d idle, %d requests, failures %v", r.Idle, r.Requests, r.Failures)
 	}

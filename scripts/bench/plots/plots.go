@@ -277,6 +277,9 @@ func Lines(name, title, alt string, x, y Axis, series []Series) (*Figure, error)
 	if y.Min == 0 && y.Max == 0 && y.Log {
 		p.Y.Min, p.Y.Max = p.Y.Min*0.8, p.Y.Max*1.25
 	}
+	if x.Log && p.X.Min == p.X.Max { // gonum would take 1 off, and 0 has no logarithm
+		p.X.Min, p.X.Max = p.X.Min*0.8, p.X.Max*1.25
+	}
 	return &Figure{Name: name, Title: title, Alt: alt, width: width, height: height,
 		draw: func(c draw.Canvas) {
 			w := legend.Rectangle(c).Size().X + 16

@@ -134,6 +134,21 @@ func TestFiguresAreWellFormed(t *testing.T) {
 	}
 }
 
+// Of an interrupted run there may be one point only, wherever it lies.
+func TestLineOfOnePoint(t *testing.T) {
+	axis := Axis{Log: true}
+	for _, at := range []float64{0.4, 1, 64} {
+		f, err := Lines("one", "One", "alt", axis, axis, []Series{{Name: "ch4",
+			Style: Style{Color: Blue, Mark: Circle}, X: []float64{at}, Y: []float64{at}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if svg := f.SVG(); !bytes.Contains(svg, []byte("One")) {
+			t.Errorf("at %g: %s", at, svg)
+		}
+	}
+}
+
 // The same data must give the same bytes: the pictures in docs/ are kept in
 // the repository.
 func TestFiguresAreReproducible(t *testing.T) {

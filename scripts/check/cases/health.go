@@ -2,6 +2,7 @@ package cases
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,14 +86,13 @@ func healthCase(id string, l Level, why string, run func(*farmWatch)) Case {
 					x.Send(Reply(200, "for "+name))
 					return
 				}
-				x.Send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhe")
+				x.Send(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(longBody),
+					longBody[:1]))
+				sent := 1
 				if f.held <- x.Backend == 0; x.Backend == 0 {
-					select {
-					case <-f.free:
-					case <-t.Done:
-					}
+					sent = f.drip(x, sent)
 				}
-				x.Send("ld")
+				x.Send(longBody[sent:])
 			})
 			_, known := unchecked.Load(t.Lab)
 			if known || !f.within(checkTime, func() bool { return f.first.Strays.Load() > 0 }) {
@@ -110,6 +110,32 @@ func healthCase(id string, l Level, why string, run func(*farmWatch)) Case {
 			}()
 			run(f)
 		}}
+}
+
+// longBody is that of the long request's answer, of which a byte comes every dripPause:
+// a body that stood still would meet the proxy's timeout.
+var longBody = strings.Repeat("held", 250)
+
+const dripPause = 200 * time.Millisecond
+
+// drip goes on sending longBody, byte by byte, until the request may end. It returns how
+// much has been sent.
+func (f *farmWatch) drip(x *Exchange, sent int) int {
+	tick := time.NewTicker(dripPause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if sent < len(longBody)-1 {
+				x.Send(longBody[sent : sent+1])
+				sent++
+			}
+		case <-f.free:
+			return sent
+		case <-f.t.Done:
+			return sent
+		}
+	}
 }
 
 // says sets what the first backend answers to checks.
@@ -173,7 +199,7 @@ func (f *farmWatch) hold() (end func()) {
 		ended := func() {
 			r := c.Final("GET")
 			f.t.Whole(r, 200)
-			f.t.SameBody("the client of the long request", r.Body, []byte("held"))
+			f.t.SameBody("the client of the long request", r.Body, []byte(longBody))
 		}
 		select {
 		case first := <-f.held:

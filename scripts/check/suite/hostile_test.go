@@ -325,7 +325,7 @@ func TestForgottenChild(t *testing.T) {
 	if err != nil {
 		t.Skip("python3 is missing")
 	}
-	addr := suite.FreePort()
+	addr := proc.FreeAddr()
 	_, port, _ := net.SplitHostPort(addr)
 	file := filepath.Join(t.TempDir(), "holder.py")
 	os.WriteFile(file, []byte(`
@@ -389,7 +389,7 @@ func TestCommandsAsAShell(t *testing.T) {
 		"env REFPROXY_BACKENDS=%[2]s REFPROXY_LISTEN=%[3]s %[1]s # with a remark",
 		"ulimit -c 0 && REFPROXY_BACKENDS=%[2]s REFPROXY_LISTEN=%[3]s %[1]s",
 	} {
-		listen, backend := suite.FreePort(), suite.FreePort()
+		listen, backend := proc.FreeAddr(), proc.FreeAddr()
 		s := &suite.Subject{Name: form, Command: fmt.Sprintf(form, self, backend, listen),
 			Proxy: listen, Backends: []string{backend}}
 		rep, err := suite.Run(s, cases.All(), suite.Options{Only: gateOnly})

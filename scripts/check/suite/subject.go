@@ -3,7 +3,6 @@ package suite
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -174,27 +173,13 @@ func (s *Subject) openRunning(deadline time.Time, to Timeouts) (*Lab, error) {
 	return l, nil
 }
 
-// freePort picks a port that nothing listens on, below the range from which
-// the kernel takes the ports of outgoing connections: one of those could
-// occupy it before the proxy does.
-func freePort() string {
-	for {
-		addr := fmt.Sprintf("127.0.0.1:%d", 18000+rand.IntN(14000))
-		ln, err := net.Listen("tcp", addr)
-		if err == nil {
-			ln.Close()
-			return addr
-		}
-	}
-}
-
 // openPrepared configures a proxy for a free port and starts it.
 func (s *Subject) openPrepared(deadline time.Time) (*Lab, error) {
 	farm, err := NewFarm(freeAddrs(s.Count))
 	if err != nil {
 		return nil, err
 	}
-	addr := freePort()
+	addr := proc.FreeAddr()
 	argv, err := s.Prepare(addr, farm.Addrs())
 	if err != nil {
 		farm.Close()
