@@ -183,8 +183,10 @@ type slideWriter struct {
 	render func(ast.Node) string
 }
 
-// maxSaid is how many characters a paragraph may have and still be shown whole.
-const maxSaid = 200
+const (
+	maxSaid = 200 // characters that a paragraph may have and still be shown whole
+	minSaid = 70  // characters that are to be shown of a longer one
+)
 
 func (s slideWriter) block(n ast.Node) string {
 	switch n := n.(type) {
@@ -210,18 +212,22 @@ func (s slideWriter) block(n ast.Node) string {
 	return s.render(n)
 }
 
-// paragraph shortens a paragraph, given as HTML, to its first sentence, and to the last
-// one too if that leads to what stands below it. What it leaves out becomes a note.
+// paragraph shortens a paragraph, given as HTML, to its first sentence, to the next one
+// too if that is very short, and to the last one too if that leads to what stands below
+// it. What it leaves out becomes a note.
 func paragraph(p string) string {
 	p = strings.TrimSpace(p)
 	p = strings.TrimSuffix(strings.TrimPrefix(p, "<p>"), "</p>")
-	if utf8.RuneCountInString(tags.ReplaceAllString(p, "")) <= maxSaid {
+	if length(p) <= maxSaid {
 		return "<p>" + p + "</p>\n"
 	}
-	all := sentences(p)
-	said, rest := all[:1], all[1:]
+	rest := sentences(p)
+	said := []string{rest[0]}
+	if rest = rest[1:]; len(rest) > 0 && length(said[0]) < minSaid {
+		said, rest = append(said, rest[0]), rest[1:]
+	}
 	if n := len(rest); n > 0 && strings.HasSuffix(rest[n-1], ":") {
-		said, rest = []string{all[0], rest[n-1]}, rest[:n-1]
+		said, rest = append(said, rest[n-1]), rest[:n-1]
 	}
 	out := "<p>" + strings.Join(said, " ") + "</p>\n"
 	if len(rest) > 0 {
@@ -229,6 +235,9 @@ func paragraph(p string) string {
 	}
 	return out
 }
+
+// length returns how many characters of HTML are read.
+func length(p string) int { return utf8.RuneCountInString(tags.ReplaceAllString(p, "")) }
 
 // sentences cuts HTML behind each full stop that stands in no element and before a
 // capital letter.
