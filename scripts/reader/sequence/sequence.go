@@ -28,6 +28,7 @@ const (
 // text over them.
 type item struct {
 	note, dashed bool
+	crossed      bool // it is lost on its way, or nobody takes it
 	from, to     int
 	text         string
 }
@@ -39,7 +40,7 @@ type diagram struct {
 
 var (
 	participant = regexp.MustCompile(`^participant\s+(\S+)(?:\s+as\s+(.+))?$`)
-	message     = regexp.MustCompile(`^(\w+)\s*(-->>|->>)\s*(\w+)\s*:\s*(.*)$`)
+	message     = regexp.MustCompile(`^(\w+)\s*(--?)(>>|x)\s*(\w+)\s*:\s*(.*)$`)
 	note        = regexp.MustCompile(`^Note over\s+(\w+)(?:\s*,\s*(\w+))?\s*:\s*(.*)$`)
 )
 
@@ -70,14 +71,15 @@ func parse(source string) (*diagram, error) {
 			if i := d.find(m[1]); m[2] != "" {
 				d.names[i] = m[2]
 			}
-		} else if m := message.FindStringSubmatch(line); m != nil && m[1] != m[3] {
-			d.items = append(d.items, item{false, m[2] == "-->>", d.find(m[1]), d.find(m[3]), m[4]})
+		} else if m := message.FindStringSubmatch(line); m != nil && m[1] != m[4] {
+			d.items = append(d.items, item{dashed: m[2] == "--", crossed: m[3] == "x",
+				from: d.find(m[1]), to: d.find(m[4]), text: m[5]})
 		} else if m := note.FindStringSubmatch(line); m != nil {
 			if m[2] == "" {
 				m[2] = m[1]
 			}
 			a, b := d.find(m[1]), d.find(m[2])
-			d.items = append(d.items, item{true, false, min(a, b), max(a, b), m[3]})
+			d.items = append(d.items, item{note: true, from: min(a, b), to: max(a, b), text: m[3]})
 		} else {
 			return nil, fmt.Errorf("%q is not known", line)
 		}
@@ -176,9 +178,14 @@ func (d *diagram) draw() string {
 		line := y + rowHeight - margin
 		fmt.Fprintf(&front, `<line class="%s" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>`,
 			class, a, line, b-2*dir, line)
+		if y += rowHeight; it.crossed {
+			fmt.Fprintf(&front, `<path class="seq-line" d="M%.1f %.1f l%.1f %.1f m0 %.1f l%.1f %.1f"/>`,
+				b-2*dir-dir*headSize, line-headSize/2, dir*headSize, headSize, -headSize,
+				-dir*headSize, headSize)
+			continue
+		}
 		fmt.Fprintf(&front, `<path class="seq-head" d="M%.1f %.1f l%.1f %.1f v%.1f z"/>`,
 			b-2*dir, line, -dir*headSize, -headSize/2, headSize)
-		y += rowHeight
 	}
 	for i := range x {
 		fmt.Fprintf(&back, `<line class="seq-life" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>`,

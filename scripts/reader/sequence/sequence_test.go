@@ -17,6 +17,8 @@ var everything = `sequenceDiagram
     Note over P: 1 socket, 2 bind, and something else that is long
     C->>P: SYN <b>&amp; "quotes"
     P-->>C: 9 send
+    P--xC: lost
+    C-xP: refused
     Note over C,B: wide
     Note over B: ` + strings.Repeat("right ", 20) + `
     C->>B: ` + strings.Repeat("long ", 30) + `
@@ -43,7 +45,7 @@ func TestSVG(t *testing.T) {
 		}
 	}
 	for _, want := range []string{"Client", "Proxy & <friends>", "SYN <b>&amp; \"quotes\"",
-		"9 send",
+		"9 send", "lost", "refused",
 		"wide", "right right", "long long", "a stranger", "D\n"} {
 		if !strings.Contains(texts.String(), want) {
 			t.Errorf("the drawing misses %q", want)

@@ -190,6 +190,7 @@ func (d *document) codeBlock(w util.BufWriter, source []byte, node ast.Node,
 			_, _ = w.WriteString(`<figure class="diagram" tabindex="0">` + svg + "</figure>\n")
 			return ast.WalkSkipChildren, nil
 		}
+		d.b.problem("%s: a diagram cannot be drawn: %v", d.name, err)
 		note = fmt.Sprintf("<p class=\"note\">The source of a diagram that the reader cannot "+
 			"draw (%s).</p>\n", html.EscapeString(err.Error()))
 	}

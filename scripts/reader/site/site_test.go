@@ -73,7 +73,7 @@ func repository(t *testing.T) string {
 		"<!-- a comment -->\n")
 	write("docs/how.md", "# How\n\n## A & B\n\n## A & B\n\n```mermaid\n"+
 		"sequenceDiagram\n  A->>B: hello <i>\n```\n\n"+
-		"```mermaid\nflowchart LR\n  A-->B\n```\n\n```diff\n-a\n+b\n```\n\n```console\n$ ls\nx\n"+
+		"```diff\n-a\n+b\n```\n\n```console\n$ ls\nx\n"+
 		"```\n\n    an <indented> block\n\n"+
 		"| a | b |\n|---|---|\n| 1 | `<2>` |\n\n[back](../README.md) [again](#a--b-1)\n")
 	write("docs/ch4_threaded.md", "# Chapter 4: threads\n")
@@ -114,7 +114,7 @@ func TestDocuments(t *testing.T) {
 	}
 	how := string(s.Files["docs/how.html"])
 	for _, want := range []string{
-		`<h2 id="a--b-1">`, "<svg", "hello &lt;i&gt;", "cannot draw", "flowchart LR",
+		`<h2 id="a--b-1">`, "<svg", "hello &lt;i&gt;",
 		`<span class="line deleted">`,
 		`<span class="line typed">$ ls</span>`, "<code>&lt;2&gt;</code>",
 		`<span class="line">an &lt;indented&gt; block</span>`, `href="../index.html"`,
@@ -134,16 +134,20 @@ func TestProblemsAreListed(t *testing.T) {
 	cfiles.Write(t, root, "docs/bad.md",
 		"# Bad\n\n[a](gone.md) [b](how.md#none) [c](../../etc/passwd) ![d](gone.png) "+
 			"[e](../ch4_threaded/main.go#L999) [f](#none)\n\n"+
-			"![remote](https://example.org/x.png)\n")
+			"![remote](https://example.org/x.png)\n\n```mermaid\nflowchart LR\n  A-->B\n```\n")
 	s := build(t, Options{Root: root})
 	all := strings.Join(s.Problems, "\n")
 	for _, want := range []string{`link "gone.md": there is no docs/gone.md`,
 		`docs/how.html has no "none"`,
 		`leads out of the repository`, `link "gone.png"`, `has no "L999"`,
-		`docs/bad.html has no "none"`, "loads from another host"} {
+		`docs/bad.html has no "none"`, "loads from another host",
+		"docs/bad.md: a diagram cannot be drawn"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("not listed: %s\n%s", want, all)
 		}
+	}
+	if bad := string(s.Files["docs/bad.html"]); !strings.Contains(bad, "flowchart LR") {
+		t.Error("a diagram that cannot be drawn does not show its source")
 	}
 }
 
