@@ -31,6 +31,7 @@ var tests = []struct {
 	{"KeepaliveRequests", chapter.keepaliveRequests},
 	{"KeepaliveTimeout", chapter.keepaliveTimeout},
 	{"EmptyLinesAreNoRequest", chapter.emptyLinesAreNoRequest},
+	{"EmptyLinesWithoutPause", chapter.emptyLinesWithoutPause},
 	{"KeepaliveTime", chapter.keepaliveTime},
 	{"KeepAliveHint", chapter.keepAliveHint},
 	{"HTTP10", chapter.http10},

@@ -4,6 +4,7 @@ package kept
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -168,6 +169,19 @@ func (k chapter) emptyLinesAreNoRequest(t *testing.T) {
 	serves(t, b, "POST /", answer("x"))
 	wants(t, c, 200, "x")
 	same(t, "then", "closed", c.End())
+}
+
+// Who sends empty lines without a pause is idle, too.
+func (k chapter) emptyLinesWithoutPause(t *testing.T) {
+	p := k.start(t, "-keepalive-timeout", "300ms")
+	c := p.Dial(t)
+	c.Send(get("/"))
+	serves(t, p.Backend.Accept(t), "GET /", answer("x"))
+	wants(t, c, 200, "x")
+	for err := error(nil); err == nil; { // ends when the proxy closes
+		_, err = io.WriteString(c.TCPConn, "\r\n")
+	}
+	pooled(t, p, "", narrate.Closed, "it was idle too long")
 }
 
 func (k chapter) keepaliveTime(t *testing.T) {
