@@ -214,3 +214,24 @@ func TestAcceptFails(t *testing.T) {
 		t.Errorf("then it is answered with %+v, %v, want 200", r, err)
 	}
 }
+
+// What a backend has sent before it resets a tunnel reaches the client, though something
+// that the client sends meets the reset first.
+func TestLastWordInATunnel(t *testing.T) {
+	p := harness.StartWithBackend(t, harness.Chapter(10))
+	c := p.Dial(t)
+	const upgrade = "Connection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+	c.Send("GET / HTTP/1.1\r\nHost: loop.test\r\n" + upgrade)
+	b := p.Backend.Accept(t)
+	b.Head()
+	b.Send("HTTP/1.1 101 Switching Protocols\r\n" + upgrade)
+	c.Head()
+	p.Freeze(t)
+	c.Send("more")
+	b.Send("goodbye")
+	b.Reset()
+	p.Thaw(t)
+	if last, _ := io.ReadAll(c.R); string(last) != "goodbye" {
+		t.Errorf("the client reads %q", last)
+	}
+}
