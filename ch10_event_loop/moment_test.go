@@ -144,14 +144,9 @@ func TestEndOfTheBodyWaitsInThePipe(t *testing.T) {
 	}
 }
 
-// A read ends at a byte that was sent as urgent, though more may lie behind it, of which
-// epoll has told already.
-func TestUrgentByte(t *testing.T) {
-	p := harness.StartWithBackend(t, harness.Chapter(10))
-	c := p.Dial(t)
-	p.WaitEvent(t, "accept", func(e narrate.Event) bool { return e.Step == narrate.Accept })
-	p.Freeze(t)
-	c.Send(request[:10])
+// urge sends a byte as urgent: it is no part of what is sent.
+func urge(t *testing.T, c *harness.Conn) {
+	t.Helper()
 	raw, err := c.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
@@ -160,17 +155,42 @@ func TestUrgentByte(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Send(request[10:])
-	p.Thaw(t)
-	began := time.Now()
-	b := p.Backend.Accept(t)
-	b.Head()
-	b.Send(response)
-	if r, _, err := c.TryResponse("GET"); err != nil || r.StatusCode != 200 {
-		t.Errorf("it is answered with %+v, %v, want 200", r, err)
-	}
-	if d := time.Since(began); d > 5*time.Second {
-		t.Errorf("it is answered after %v", d) // the request timeout had it looked at
+}
+
+// A read ends at an urgent byte, though more may lie behind it, of which epoll has told
+// already; and splice does not get past it.
+func TestUrgentByte(t *testing.T) {
+	part := strings.Repeat("x", 200_000)
+	for name, parts := range map[string][2]string{
+		"in a header": {request[:10], request[10:]},
+		"in a long body": {"POST / HTTP/1.1\r\nHost: loop.test\r\nContent-Length: 400000\r\n\r\n" +
+			part, part},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := harness.StartWithBackend(t, harness.Chapter(10))
+			c := p.Dial(t)
+			p.WaitEvent(t, "accept", func(e narrate.Event) bool {
+				return e.Step == narrate.Accept
+			})
+			p.Freeze(t)
+			began := time.Now()
+			for i, part := range parts {
+				if i > 0 {
+					urge(t, c)
+				}
+				c.Send(part)
+			}
+			p.Thaw(t)
+			b := p.Backend.Accept(t)
+			b.Request()
+			b.Send(response)
+			if r, _, err := c.TryResponse("GET"); err != nil || r.StatusCode != 200 {
+				t.Errorf("it is answered with %+v, %v, want 200", r, err)
+			}
+			if d := time.Since(began); d > 5*time.Second {
+				t.Errorf("it is answered after %v", d) // a deadline had it looked at
+			}
+		})
 	}
 }
 
@@ -192,5 +212,26 @@ func TestAcceptFails(t *testing.T) {
 	b.Send(response)
 	if r, _, err := c.TryResponse("GET"); err != nil || r.StatusCode != 200 {
 		t.Errorf("then it is answered with %+v, %v, want 200", r, err)
+	}
+}
+
+// What a backend has sent before it resets a tunnel reaches the client, though something
+// that the client sends meets the reset first.
+func TestLastWordInATunnel(t *testing.T) {
+	p := harness.StartWithBackend(t, harness.Chapter(10))
+	c := p.Dial(t)
+	const upgrade = "Connection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+	c.Send("GET / HTTP/1.1\r\nHost: loop.test\r\n" + upgrade)
+	b := p.Backend.Accept(t)
+	b.Head()
+	b.Send("HTTP/1.1 101 Switching Protocols\r\n" + upgrade)
+	c.Head()
+	p.Freeze(t)
+	c.Send("more")
+	b.Send("goodbye")
+	b.Reset()
+	p.Thaw(t)
+	if last, _ := io.ReadAll(c.R); string(last) != "goodbye" {
+		t.Errorf("the client reads %q", last)
 	}
 }

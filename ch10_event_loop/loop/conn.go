@@ -88,7 +88,7 @@ type exchange struct {
 	halfSent int64         // what it had been sent then
 
 	// After 101.
-	lastByte           time.Duration // when a byte last passed through the tunnel
+	lastByte           time.Duration // when a byte last came into the tunnel or left it
 	upEnded, downEnded bool          // which of its directions have ended
 }
 

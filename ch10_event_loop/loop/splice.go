@@ -48,6 +48,9 @@ func (t *transfer) splice() (handled bool, err error) {
 		}
 		n, err := spliced(s.fd, p.in, min(t.left, spliceSize))
 		switch {
+		case err == unix.EAGAIN && s.urgent: // it does not get past such a byte
+			t.dropPipe()
+			return false, nil
 		case err == unix.EAGAIN:
 			s.readable = false
 			_, err = s.read(nil, t.idle)

@@ -90,7 +90,7 @@ func (t *transfer) length() error {
 		t.ended = true
 		return nil
 	}
-	long := t.left > spliceFrom && t.src.loop.use.Splice && !t.drops
+	long := t.left > spliceFrom && t.src.loop.use.Splice && !t.drops && !t.src.urgent
 	if long && len(t.src.held()) == 0 || t.pipe != nil {
 		if handled, err := t.splice(); handled {
 			return err

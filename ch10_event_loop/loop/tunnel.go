@@ -37,8 +37,9 @@ func (c *Conn) tunnel() bool {
 	if x.upload == nothing {
 		err = c.pipe(&x.up, &x.upEnded, forward.ByBackend, forward.ByClient)
 	}
-	if err == nil {
-		err = c.pipe(&x.down, &x.downEnded, forward.ByClient, forward.ByBackend)
+	// Whatever broke, what has come by then is passed on.
+	if e := c.pipe(&x.down, &x.downEnded, forward.ByClient, forward.ByBackend); err == nil {
+		err = e
 	}
 	if err != nil { // both are to see that something broke
 		c.client.setReset(true)
@@ -59,9 +60,9 @@ func (c *Conn) pipe(t *transfer, ended *bool, writes, reads forward.Side) *forwa
 		return nil
 	}
 	l := c.loop
-	before := t.dst.sent
+	before := t.src.got + t.dst.sent
 	err := t.run()
-	if t.dst.sent != before {
+	if t.src.got+t.dst.sent != before {
 		c.x.lastByte = l.nano
 	}
 	switch {
