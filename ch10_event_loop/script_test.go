@@ -6,8 +6,11 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"time"
+
+	"reverseproxy/ch2_basic_proxy/forward"
 )
 
 // A script is what a client and a backend do to a proxy, made from a seed.
@@ -16,12 +19,16 @@ type script struct {
 	alone    bool // it is one request, and nothing more
 	mutated  bool
 	early    bool // it is answered before it has been read
+	torn     bool // it breaks off while much is on its way
 	requests int  // that the client sends
 
 	methods []string
 	client  []move
+	flood   flood
 	leaves  leave  // what the client does when it has sent it all
 	after   int    // and has so many bytes of the answers
+	deaf    bool   // and reads no more then
+	tunnels bool   // the flood is for the tunnel
 	tunnel  []byte // what it sends after 101
 	answers []answered
 }
@@ -36,20 +43,37 @@ const (
 	resetsNow              // it sends RST when the backend has its first request
 )
 
+func (s *script) gone() bool { return s.leaves == resets || s.leaves == resetsNow }
+
 // A move is a piece that is sent, after a pause.
 type move struct {
 	pause time.Duration
 	data  []byte
 }
 
+// A flood is a piece that is sent again and again, until the other side ends it, or
+// floodSize bytes have been taken: far more than the sockets between hold.
+type flood []byte
+
+const floodSize = 16 << 20
+
+func (f flood) to(conn net.Conn) {
+	var err error
+	for sent := 0; len(f) > 0 && sent < floodSize && err == nil; sent += len(f) {
+		_, err = conn.Write(f)
+	}
+}
+
 // answered is what a backend does with a request.
 type answered struct {
 	reads    int // bytes of the body before it answers; -1: all
 	moves    []move
-	then     string // "keep", "close", "reset", "half" (FIN, and reads on)
-	switches bool   // the answer is 101
-	ends     bool   // with the connection, or not at all
-	unasked  bool   // something follows it
+	flood    flood
+	last     time.Duration // pause before the end
+	then     string        // "keep", "close", "reset", "half" (FIN, and reads on)
+	switches bool          // the answer is 101
+	ends     bool          // with the connection, or not at all
+	unasked  bool          // something follows it
 }
 
 // maker makes scripts.
@@ -64,13 +88,15 @@ func (m *maker) one(in int) bool { return m.IntN(in) == 0 }
 func pick[T any](m *maker, of ...T) T { return of[m.IntN(len(of))] }
 
 func (m *maker) script() *script {
+	if m.one(6) {
+		return m.torn()
+	}
 	s := &script{slow: m.slow, requests: pick(m, 1, 1, 2, 3, 5)}
 	var b bytes.Buffer
 	upgrade, first := false, 0
 	for i := range s.requests {
-		method, text := m.request(i)
+		text := m.request(i)
 		upgrade = upgrade || strings.Contains(text, "Upgrade: echo")
-		s.methods = append(s.methods, method)
 		b.WriteString(text)
 		if i == 0 {
 			first = b.Len()
@@ -92,7 +118,8 @@ func (m *maker) script() *script {
 			data = data[:first]
 		}
 	}
-	s.client = m.cut(data)
+	given := requests(data)
+	s.client, s.methods = m.cut(data), given.methods
 	s.tunnel = m.bytes(pick(m, 1, 100, 100_000))
 	for i := range s.requests + 2 {
 		method := "GET"
@@ -105,7 +132,7 @@ func (m *maker) script() *script {
 	s.alone = s.requests == 1 && !mutated
 	for i := range s.answers {
 		a := &s.answers[i]
-		if a.reads >= 0 && m.short {
+		if m.short || given.raw { // or it would be chance whether that is refused before
 			a.reads = -1
 		}
 		if len(data) > 20_000 && a.reads >= 0 { // how much is read by then, is chance
@@ -120,11 +147,79 @@ func (m *maker) script() *script {
 			a.moves = []move{{0, []byte("H")}}
 		}
 		for j := range a.moves {
-			if !s.alone && !s.slow && a.moves[j].pause > stall {
-				a.moves[j].pause = 0 // the same
+			pause := &a.moves[j].pause
+			if !s.alone && !s.slow && *pause > stall {
+				*pause = 0 // the same
+			}
+			if s.leaves == ends && j > 0 && *pause > forward.HalfCloseGrace {
+				*pause = 0 // or whether FIN is seen before the piece before this one
 			}
 		}
 	}
+	return s
+}
+
+// torn returns a script of a request and an answer that do not end, or not as they should:
+// a side breaks off while much is on its way.
+func (m *maker) torn() *script {
+	s := &script{slow: m.slow, torn: true, requests: 1, after: pick(m, 1, 300, 5000, 100_000),
+		leaves: pick(m, stays, stays, ends, resets, resets, resetsNow)}
+	s.deaf = s.leaves == resets && m.one(2)
+	a := answered{reads: pick(m, 0, 0, 1, 50_000), then: pick(m, "reset", "reset", "half", "keep"),
+		last: pick(m, time.Millisecond, time.Millisecond, 5*time.Millisecond, 30*time.Millisecond)}
+	block := m.bytes(16 << 10)
+	chunk := []byte(fmt.Sprintf("%x\r\n%s\r\n", len(block), block))
+	part := string(block[:pick(m, 1, 10, 5000, len(block))])
+	endless := func(framing int) (field, first string, flood flood) {
+		switch framing {
+		case 0:
+			return "Content-Length: 1000000000\r\n", part, block
+		case 1:
+			return "Transfer-Encoding: chunked\r\n", fmt.Sprintf("%x\r\n%s\r\n", len(part), part),
+				chunk
+		}
+		return "", part, block
+	}
+
+	method, field, first := "GET", "", ""
+	switch kind := m.IntN(4); {
+	case kind < 2:
+		method = "POST"
+		field, first, s.flood = endless(kind)
+		if s.leaves == ends {
+			s.flood, a.reads = nil, -1
+		}
+	case s.leaves == ends:
+		s.leaves = stays
+	case kind == 2:
+		field, s.flood, s.tunnels = "Connection: Upgrade\r\nUpgrade: echo\r\n", block, true
+	}
+	line := method + " / HTTP/1." + pick(m, "1", "1", "1", "0") + "\r\nHost: kept.test\r\n"
+	s.methods = []string{method}
+	s.client = m.cut([]byte(line + cutOff + ": 1\r\n" + field + "\r\n" + first))
+	if m.short {
+		a.reads = -1 // or it would be chance whether it is refused before
+	}
+
+	line = "HTTP/1.1 200 OK\r\n"
+	if a.switches = s.tunnels; a.switches {
+		line = "HTTP/1.1 101 Changed\r\n"
+		first, a.flood = part, block
+	} else {
+		framing := m.IntN(3)
+		field, first, a.flood = endless(framing)
+		if framing < 2 || a.then != "half" {
+			field += cutOff + ": 1\r\n"
+		}
+	}
+	if m.one(2) {
+		a.flood = nil
+	}
+	if m.slow && m.one(4) {
+		a.last = 700 * time.Millisecond
+	}
+	a.moves = m.cut([]byte(line + field + "\r\n" + first))
+	s.answers = []answered{a}
 	return s
 }
 
@@ -150,7 +245,7 @@ func (m *maker) cut(data []byte) []move {
 		if m.slow && m.one(4) {
 			pause = 700 * time.Millisecond
 		} else if m.one(300) {
-			pause = 1300 * time.Millisecond // more than a half-closed client is given
+			pause = 2500 * time.Millisecond // more than a half-closed client is given
 		}
 		moves = append(moves, move{pause, piece})
 	}
@@ -213,8 +308,8 @@ var requestFields = []string{"Accept: */*", "X-A: b", "X-A: c", "Connection: X-A
 	"Range: bytes=0-5", "If-None-Match: \"x\"", "X-Empty:", "Content-Type: text/plain"}
 
 // request returns a request.
-func (m *maker) request(n int) (method, text string) {
-	method = pick(m, "GET", "GET", "GET", "POST", "POST", "PUT", "HEAD", "DELETE", "OPTIONS",
+func (m *maker) request(n int) string {
+	method := pick(m, "GET", "GET", "GET", "POST", "POST", "PUT", "HEAD", "DELETE", "OPTIONS",
 		"QUERY", "TRACE", "FOO", "PATCH")
 	target := fmt.Sprintf("/%d", n) + pick(m, "", "?a=b", "/%20x", "/../y")
 	minor := "1"
@@ -260,9 +355,9 @@ func (m *maker) request(n int) (method, text string) {
 			"Transfer-Encoding: gzip\r\n", "Host: again\r\n", "Bad Name: x\r\n", " folded\r\n")
 	}
 	if m.one(30) {
-		return method, strings.ReplaceAll(line+fields+"\r\n", "\r\n", "\n") + body
+		return strings.ReplaceAll(line+fields+"\r\n", "\r\n", "\n") + body
 	}
-	return method, line + fields + "\r\n" + body
+	return line + fields + "\r\n" + body
 }
 
 // chunked frames data, not always as it should be.
@@ -318,7 +413,7 @@ func (m *maker) answer(method string, upgrade bool) answered {
 	}
 	line := fmt.Sprintf("HTTP/1.%s %d %s\r\n", pick(m, "1", "1", "1", "1", "0"), status,
 		pick(m, "OK", "Some Reason", ""))
-	fields, body := m.fields(responseFields, 4), ""
+	fields, body, cut := m.fields(responseFields, 4), "", false
 	switch {
 	case status == 101:
 		fields = "Connection: Upgrade\r\nUpgrade: echo\r\n"
@@ -336,34 +431,50 @@ func (m *maker) answer(method string, upgrade bool) answered {
 		case 1:
 			body, a.ends = data, true
 			a.then = pick(m, "close", "close", "half", "reset")
+			if cut = a.then == "reset"; cut {
+				fields += cutOff + ": 1\r\n"
+			}
 		default:
 			fields += fmt.Sprintf("Content-Length: %d\r\n", len(data))
 			body = data
 		}
 	}
-	if m.one(30) {
+	if m.one(30) && !cut {
 		fields += pick(m, "Content-Length: 5\r\n", "Transfer-Encoding: gzip\r\n",
 			"Bad Name: x\r\n", " folded\r\n", "Transfer-Encoding: gzip, chunked\r\n")
 	}
 	b.WriteString(line + fields + "\r\n" + body)
+	data, unasked := b.Bytes(), ""
 	if a.unasked = m.one(12); a.unasked {
-		b.WriteString(pick(m, "x", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\ny"))
+		unasked = pick(m, "x", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\ny")
 	}
-	data := b.Bytes()
 	broken := m.IntN(24)
+	if cut {
+		broken = 24
+	}
 	a.ends = a.ends || broken <= 2
 	switch broken {
 	case 0:
 		data = m.mutate(data)
 		a.then, a.unasked = "close", true
 	case 1: // breaks off
+		unasked = ""
 		data = data[:m.IntN(len(data)+1)]
 		a.then = pick(m, "close", "reset")
 	case 2: // does not answer
-		data = nil
+		data, unasked = nil, ""
 		a.then = pick(m, "close", "reset")
 	}
+	if (a.reads >= 0 || a.switches) && a.then == "close" {
+		a.then = "half" // if something is unread by then, RST is sent instead of FIN
+	}
+	if a.then == "reset" { // it overtakes what the kernel holds back
+		a.last = pick(m, time.Millisecond, 5*time.Millisecond)
+	}
 	a.moves = m.cut(data)
+	if last := len(a.moves) - 1; last >= 0 { // or it may come behind the next request
+		a.moves[last].data = append(bytes.Clone(a.moves[last].data), unasked...)
+	}
 	return a
 }
 
@@ -380,10 +491,12 @@ func (s *script) String() string {
 			fmt.Fprintf(&b, "  %v %.300q (%d)\n", m.pause, text, len(m.data))
 		}
 	}
-	fmt.Fprintf(&b, "the client: leaves %d after %d\n", s.leaves, s.after)
+	fmt.Fprintf(&b, "the client: leaves %d after %d, deaf %v, flood %.9q\n", s.leaves, s.after,
+		s.deaf, s.flood)
 	tell(s.client)
 	for i, a := range s.answers {
-		fmt.Fprintf(&b, "answer %d: reads %d, %s\n", i, a.reads, a.then)
+		fmt.Fprintf(&b, "answer %d: reads %d, %s after %v, flood %.9q\n", i, a.reads, a.then,
+			a.last, a.flood)
 		tell(a.moves)
 	}
 	return b.String()

@@ -17,10 +17,12 @@ import (
 // words that do not depend on how the bytes were cut: of a body its length and its
 // checksum, not its chunks.
 type transcript struct {
-	methods func(n int) string // of the n-th request, for its response; nil: these are requests
-	names   *strings.Replacer  // what differs between the programs by name
+	methods []string          // of the requests that these are responses to, or that have come
+	answers bool              // these are responses
+	names   *strings.Replacer // what differs between the programs by name
 
 	vague bool // how much comes of a message that is cut off is chance
+	cut   bool // this one is: it says so itself
 
 	text     strings.Builder
 	pending  []byte
@@ -38,6 +40,13 @@ type transcript struct {
 	size     int64
 	sum      uint32
 }
+
+// A message with the field cutOff never comes whole. lie is what is told of one that looks
+// so all the same: no other proxy has to show the same, and no second try mends it.
+const (
+	cutOff = "X-Cut-Off"
+	lie    = "IT LOOKS WHOLE\n"
+)
 
 var dates = regexp.MustCompile(`(?m)^Date: .* GMT\r$`)
 
@@ -104,13 +113,20 @@ func (t *transcript) header() bool {
 	}
 	fmt.Fprintf(&t.text, "%s", strings.ReplaceAll(text, "\r\n", "\n"))
 	var err error
-	if t.methods == nil {
-		err = t.request.Parse(head)
-		t.framing, t.left = t.request.Framing, t.request.Length
+	message := &t.request.Message
+	if t.answers {
+		method := "GET"
+		if t.messages < len(t.methods) {
+			method = t.methods[t.messages]
+		}
+		message = &t.response.Message
+		err = t.response.Parse(head, method)
 	} else {
-		err = t.response.Parse(head, t.methods(t.messages))
-		t.framing, t.left = t.response.Framing, t.response.Length
+		err = t.request.Parse(head)
+		method, _, _ := strings.Cut(text, " ")
+		t.methods = append(t.methods, method)
 	}
+	t.framing, t.left, t.cut = message.Framing, message.Length, message.Get(cutOff) != nil
 	if err != nil {
 		t.nonsense(err)
 		return false
@@ -119,10 +135,10 @@ func (t *transcript) header() bool {
 	t.headers++
 	t.chunks, t.size, t.sum = http1.Chunks{}, 0, 0
 	switch {
-	case t.methods != nil && t.response.Status == 101:
+	case t.answers && t.response.Status == 101:
 		t.raw, t.framing = true, http1.UntilClose
 		t.messages++
-	case t.methods != nil && t.response.Interim():
+	case t.answers && t.response.Interim():
 	case t.framing == http1.NoBody || t.framing == http1.Length && t.left == 0:
 		t.messages++
 	default:
@@ -142,6 +158,9 @@ func (t *transcript) data(b []byte) {
 // end ends a message.
 func (t *transcript) end() {
 	fmt.Fprintf(&t.text, "body of %d bytes, %08x\n\n", t.size, t.sum)
+	if t.cut {
+		t.text.WriteString(lie)
+	}
 	t.inBody = false
 	t.messages++
 }
@@ -156,12 +175,14 @@ func (t *transcript) nonsense(err error) {
 // with RST, if that can be told from its framing.
 func (t *transcript) close(end string) string {
 	part := t.raw || t.inBody
-	cut := t.methods != nil && t.inBody && t.framing != http1.UntilClose
+	if t.cut && t.inBody && t.framing == http1.UntilClose && end == "closed" {
+		t.text.WriteString(lie)
+	}
 	switch {
-	case cut:
+	case t.answers && t.inBody && t.framing != http1.UntilClose:
 		t.text.WriteString("a part\n")
 		return t.text.String()
-	case (end == "reset" || t.vague) && (part || len(t.pending) > 0):
+	case (end == "reset" || end == "nothing more" || t.vague) && (part || len(t.pending) > 0):
 		fmt.Fprintf(&t.text, "a part, ")
 	case part:
 		fmt.Fprintf(&t.text, "%d bytes, %08x, ", t.size, t.sum)
@@ -170,6 +191,20 @@ func (t *transcript) close(end string) string {
 	}
 	t.text.WriteString(end + "\n")
 	return t.text.String()
+}
+
+// requests takes the requests in b, as a proxy sees them.
+func requests(b []byte) transcript {
+	t := transcript{names: strings.NewReplacer(), pending: b}
+	for more := true; more; more = t.next() {
+		if !t.inBody {
+			t.pending = t.pending[http1.Blank(t.pending):]
+		}
+	}
+	if bytes.HasPrefix(t.pending, []byte("HEAD ")) { // a header that does not come whole
+		t.methods = append(t.methods, "HEAD")
+	}
+	return t
 }
 
 // pieces cuts b at the given places.

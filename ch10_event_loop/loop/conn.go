@@ -191,12 +191,14 @@ func (c *Conn) beside() {
 	if x == nil {
 		return
 	}
+	turn := c.loop.turn
 	switch x.upload {
 	case sending:
 		c.sendBody()
 	case watching:
 		c.watch()
 	}
+	c.loop.turn = turn // an upload without pause leaves the response its reads
 }
 
 // sendBody sends the rest of the request's body, and starts the server timeout.

@@ -26,7 +26,7 @@ var untilTheEnd = http1.Message{Framing: http1.UntilClose}
 // tunnel moves what can be moved, both ways. When one side ends its sending (FIN), the
 // other is told so and may go on.
 func (c *Conn) tunnel() bool {
-	x, b := c.x, c.backend
+	x, b, turn := c.x, c.backend, c.loop.turn
 	if x.upload == watching { // the request's body has been sent
 		x.upload = nothing
 		c.client.by(0)
@@ -37,6 +37,7 @@ func (c *Conn) tunnel() bool {
 	if x.upload == nothing {
 		err = c.pipe(&x.up, &x.upEnded, forward.ByBackend, forward.ByClient)
 	}
+	c.loop.turn = turn // one direction without pause leaves the other its reads
 	// Whatever broke, what has come by then is passed on.
 	if e := c.pipe(&x.down, &x.downEnded, forward.ByClient, forward.ByBackend); err == nil {
 		err = e
