@@ -36,7 +36,7 @@ import (
 const (
 	eventsAtOnce  = 64       // events that one epoll_wait returns at most
 	scratchSize   = 64 << 10 // bytes of a body that are moved at once
-	turnReads     = 16       // reads that a connection has until it is another one's turn
+	turnReads     = 4        // reads that a connection has until it is another one's turn
 	acceptsAtOnce = 16       // clients that are accepted until others go on
 	frameRoom     = 1024     // bytes that chunk sizes and a last chunk's beginning may add
 )

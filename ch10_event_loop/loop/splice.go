@@ -65,6 +65,7 @@ func (t *transfer) splice() (handled bool, err error) {
 		}
 		s.readBy = 0
 		s.got += int64(n)
+		s.loop.turn -= (n - 1) / scratchSize // as if it had been read
 		p.held, t.total = n, t.total+int64(n)
 		t.left -= int64(n)
 	}
