@@ -19,8 +19,7 @@ func (b *Backend) Quiet() bool {
 		}
 		b.raw = raw
 	}
-	_, err := peek(b.raw)
-	return err == unix.EAGAIN
+	return peek(b.raw) == nothingYet
 }
 
 // more reports whether something has come from the client that was not read.
@@ -29,18 +28,20 @@ func (c *Client) more() bool {
 	if err != nil {
 		return false
 	}
-	n, _ := peek(raw)
-	return n > 0
+	return peek(raw) > 0
 }
 
-// peek looks for a byte: 0 at end of file, EAGAIN if nothing has come.
-func peek(raw syscall.RawConn) (n int, err error) {
-	failed := raw.Control(func(fd uintptr) {
+const nothingYet = -1
+
+// peek returns how many bytes can be read, of one: 0 at the connection's end, or
+// nothingYet.
+func peek(raw syscall.RawConn) (n int) {
+	raw.Control(func(fd uintptr) {
 		var one [1]byte
-		n, _, err = unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		k, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		if n = max(k, 0); err == unix.EAGAIN {
+			n = nothingYet
+		}
 	})
-	if failed != nil {
-		return 0, failed
-	}
-	return n, err
+	return n
 }
