@@ -386,7 +386,7 @@ func (c *Client) unread(failure error) bool {
 	case c.request == nil:
 		return failure != nil
 	}
-	return len(c.held()) > 0 || !c.request.read
+	return len(c.held()) > 0 || !c.request.read || c.more()
 }
 
 // linger ends the sending side and reads what still comes, for a while.

@@ -13,3 +13,7 @@ func (b *Backend) Quiet() bool {
 	n, err := b.Conn.Read(one[:])
 	return n == 0 && isTimeout(err)
 }
+
+// more reports whether something has come from the client that was not read. Here it
+// is not known.
+func (c *Client) more() bool { return false }

@@ -67,6 +67,7 @@ var Scenarios = []Scenario{
 	{"terminal escape sequences", Played, escapes},
 	{"answers are not mixed up", Demo, notMixedUp},
 	{"one request a connection", Played, oneRequest},
+	{"bytes behind the last request", Played, bytesBehind},
 	{"connections by the hundred at once", Demo, burst},
 }
 
@@ -707,6 +708,33 @@ func oneRequest(t T, p *Proxy) {
 	same(t, "the only response", Response{Status: 200, Body: "ok", End: "closed",
 		Fields: map[string]string{"Content-Length": "2", "Connection": "close"}}, got)
 	same(t, "what the backend gets behind the first request", "closed", b.End())
+}
+
+// bytesBehind sends a line behind a request, as some clients do, that the proxy has no
+// reason to read. A socket that is closed with something unread sends RST, and throws away
+// what it has not sent of the response.
+func bytesBehind(t T, p *Proxy) {
+	const size = 512 << 10 // bytes: less than the sockets between hold
+	seen := len(p.Events())
+	c := p.Dial(t)
+	defer c.Close()
+	c.Send("GET / HTTP/1.1\r\n" + hostLine + "\r\n")
+	b := p.Backend.Accept(t)
+	b.Head()
+	c.Send("\r\n")
+	b.Send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" +
+		Chunked(strings.Repeat("x", size), 32<<10))
+	p.waitFor(t, func() string { // the kernel has it all
+		for _, e := range p.Events()[seen:] {
+			if e.Step == narrate.SendResponse {
+				return ""
+			}
+		}
+		return "the response is not sent"
+	})
+	if _, body, err := c.TryResponse("GET"); err != nil || len(body) != size {
+		t.Errorf("the client reads %d bytes of %d: %v", len(body), size, err)
+	}
 }
 
 // burst opens connections at once: 500, but 100 where a child process with the
