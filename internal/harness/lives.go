@@ -61,8 +61,12 @@ func RunLives(t *testing.T, m Model) {
 
 func ctrlC(t T, m Model) {
 	n := len(m.Backends)
-	// The port is one that the kernel gives to nobody else meanwhile.
-	p := Start(t, m, append(m.Demo(n), "-listen", proc.FreeAddr())...)
+	var demo []string // ports that the kernel gives to nobody else, when they are free again
+	for range n {
+		demo = append(demo, proc.FreeAddr())
+	}
+	p := Start(t, m, "-demo", m.BackendFlag(), strings.Join(demo, ","), "-listen",
+		proc.FreeAddr())
 	for range 5 {
 		p.serveOne(t)
 	}

@@ -74,8 +74,8 @@ func (b *bench) testKeepSending(t *testing.T) {
 		t.Error("requests fail after the backend's return")
 	}
 	other.press("p")
-	o.until(sending(false))
 	other.until(sending(false) + " && " + counter("inFlight", 0))
+	o.until(sending(false)) // and it is in front: a hidden tab is not drawn
 	// What the program tells comes on another way than what the page shows.
 	for end := time.Now().Add(pageTimeout); ; time.Sleep(20 * time.Millisecond) {
 		var shown int
