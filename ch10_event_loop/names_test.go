@@ -51,19 +51,9 @@ func TestNameOfTwoAddresses(t *testing.T) {
 // A name may have an address that this machine has no way to: ::1 without IPv6. What the
 // client is told is the first address's failure, and at once.
 func TestNameWithAnAddressThatCannotBe(t *testing.T) {
-	if os.Getenv("OWN_NETWORK") == "" {
-		again := exec.Command("unshare", "-rn", os.Args[0], "-test.run", "^"+t.Name()+"$")
-		again.Env = append(os.Environ(), "OWN_NETWORK=1")
-		if err := exec.Command("unshare", "-rn", "true").Run(); err != nil {
-			t.Skip("no network of its own: ", err) // not everywhere may one make some
-		}
-		if out, err := again.CombinedOutput(); err != nil {
-			t.Errorf("%v\n%s", err, out)
-		}
+	if !ownNetwork(t, "/proc/sys/net/ipv6/conf/all/disable_ipv6") {
 		return
 	}
-	raiseLoopback(t)
-	os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0)
 	p := harness.Launch{Model: harness.Chapter(10), Flags: []string{"-backends", "dead.test:80"},
 		Under: naming(t, "/etc/hosts", "127.0.0.1 dead.test\n::1 dead.test\n")}.Start(t)
 	began := time.Now()
@@ -75,6 +65,51 @@ func TestNameWithAnAddressThatCannotBe(t *testing.T) {
 	if d := time.Since(began); d > 3*time.Second {
 		t.Errorf("it is answered after %v", d)
 	}
+}
+
+// An address without a host is every address, of IPv4 and of IPv6, even where the kernel
+// would keep them apart; so is 0.0.0.0, as in Go.
+func TestListenOnEveryAddress(t *testing.T) {
+	if !ownNetwork(t, "/proc/sys/net/ipv6/bindv6only") {
+		return
+	}
+	for _, listen := range []string{":0", "0.0.0.0:0", "[::]:0"} {
+		p := harness.Launch{Model: harness.Chapter(10), Flags: []string{"-listen", listen,
+			"-backends", quick(t)}}.Start(t)
+		_, port, _ := net.SplitHostPort(p.Addr)
+		for _, host := range []string{"127.0.0.1", "::1"} {
+			c, err := net.Dial("tcp", net.JoinHostPort(host, port))
+			if err == nil {
+				err = asker(c)()
+				c.Close()
+			}
+			if err != nil {
+				t.Errorf("-listen %s: %v", listen, err)
+			}
+		}
+	}
+}
+
+// ownNetwork runs the test once more, in a network of its own where a setting of the kernel
+// is 1. It reports whether this is that run.
+func ownNetwork(t *testing.T, setting string) bool {
+	t.Helper()
+	if os.Getenv("OWN_NETWORK") != "" {
+		raiseLoopback(t)
+		if err := os.WriteFile(setting, []byte("1"), 0); err != nil {
+			t.Skip("no such setting: ", err)
+		}
+		return true
+	}
+	if err := exec.Command("unshare", "-rn", "true").Run(); err != nil {
+		t.Skip("no network of its own: ", err) // not everywhere may one make some
+	}
+	again := exec.Command("unshare", "-rn", os.Args[0], "-test.run", "^"+t.Name()+"$")
+	again.Env = append(os.Environ(), "OWN_NETWORK=1")
+	if out, err := again.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return false
 }
 
 // raiseLoopback makes 127.0.0.1 work in a new network.

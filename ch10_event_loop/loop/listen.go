@@ -42,7 +42,8 @@ func listen(addr string, reuse, shared bool) (server int, bound string, err erro
 		return 0, "", err
 	}
 	ap := a.AddrPort()
-	if !ap.Addr().IsValid() { // ":8080"
+	every := !ap.Addr().IsValid() || ap.Addr().Unmap().IsUnspecified() // ":80", "0.0.0.0:80"
+	if every {
 		ap = netip.AddrPortFrom(netip.IPv6Unspecified(), ap.Port())
 	}
 	sa, family, err := sockaddr(ap)
@@ -50,11 +51,19 @@ func listen(addr string, reuse, shared bool) (server int, bound string, err erro
 		return 0, "", err
 	}
 	kind := unix.SOCK_STREAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
-	if server, err = unix.Socket(family, kind, 0); err != nil {
+	server, err = unix.Socket(family, kind, 0)
+	if every && err == unix.EAFNOSUPPORT { // a kernel without IPv6
+		sa, family = &unix.SockaddrInet4{Port: int(ap.Port())}, unix.AF_INET
+		server, err = unix.Socket(family, kind, 0)
+	}
+	if err != nil {
 		return 0, "", os.NewSyscallError("socket", err)
 	}
 	// Clients inherit TCP_NODELAY from the socket that they came to.
 	unix.SetsockoptInt(server, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if every { // that of IPv6 is for IPv4, too, whatever the system's default
+		unix.SetsockoptInt(server, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)
+	}
 	unix.SetsockoptInt(server, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	if reuse {
 		unix.SetsockoptInt(server, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
