@@ -106,8 +106,8 @@ func TestPortsTaken(t *testing.T) {
 	if code != exitFails || !strings.Contains(stderr, "cannot play the backend") {
 		t.Errorf("backend's port taken: exit %d, said %q", code, stderr)
 	}
-	code, _, stderr = checkIt("-cmd", "echo no luck; exit 3", "-proxy", proc.FreeAddr(), "-backends",
-		proc.FreeAddr())
+	code, _, stderr = checkIt("-cmd", "echo no luck; exit 3", "-proxy", proc.FreeAddr(),
+		"-backends", proc.FreeAddr())
 	if code != exitFails || !strings.Contains(stderr,
 		"ended at once") || !strings.Contains(stderr, "no luck") {
 		t.Errorf("program that ends: exit %d, said %q", code, stderr)
