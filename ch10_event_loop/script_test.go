@@ -118,7 +118,7 @@ func (m *maker) script() *script {
 			data = data[:first]
 		}
 	}
-	given := requests(data)
+	given, body := requests(data)
 	s.client, s.methods = m.cut(data), given.methods
 	s.tunnel = m.bytes(pick(m, 1, 100, 100_000))
 	for i := range s.requests + 2 {
@@ -126,7 +126,7 @@ func (m *maker) script() *script {
 		if i < len(s.methods) {
 			method = s.methods[i]
 		}
-		s.answers = append(s.answers, m.answer(method, upgrade))
+		s.answers = append(s.answers, m.answer(method, upgrade, body))
 	}
 	s.mutated = mutated
 	s.alone = s.requests == 1 && !mutated
@@ -390,8 +390,8 @@ var responseFields = []string{"Server: s", "X-A: b", "Connection: X-A", "Connect
 	"Content-Type: text/plain", "Proxy-Authenticate: Basic", "X-Empty:", "TE: trailers",
 	"Connection: Keep-Alive, X-B", "X-B: c"}
 
-// answer returns what the backend does with a request.
-func (m *maker) answer(method string, upgrade bool) answered {
+// answer returns what the backend does with a request. body says that some of them have one.
+func (m *maker) answer(method string, upgrade, body bool) answered {
 	a := answered{reads: -1, then: "keep"}
 	if m.one(6) {
 		a.reads = pick(m, 0, 0, 1, 3000)
@@ -413,11 +413,14 @@ func (m *maker) answer(method string, upgrade bool) answered {
 	}
 	line := fmt.Sprintf("HTTP/1.%s %d %s\r\n", pick(m, "1", "1", "1", "1", "0"), status,
 		pick(m, "OK", "Some Reason", ""))
-	fields, body, cut := m.fields(responseFields, 4), "", false
+	fields, text, cut := m.fields(responseFields, 4), "", false
+	if status == 408 && body { // or it may be repeated, if its body came with it
+		fields = strings.ReplaceAll(fields, "Connection: close\r\n", "")
+	}
 	switch {
 	case status == 101:
 		fields = "Connection: Upgrade\r\nUpgrade: echo\r\n"
-		body = string(m.bytes(pick(m, 0, 5, 3000, 100_000)))
+		text = string(m.bytes(pick(m, 0, 5, 3000, 100_000)))
 	case status == 204 || status == 304 || method == "HEAD":
 		if m.one(2) {
 			fields += fmt.Sprintf("Content-Length: %d\r\n", m.size())
@@ -427,23 +430,23 @@ func (m *maker) answer(method string, upgrade bool) answered {
 		switch m.IntN(6) {
 		case 0:
 			fields += "Transfer-Encoding: chunked\r\n"
-			body = m.chunked(data)
+			text = m.chunked(data)
 		case 1:
-			body, a.ends = data, true
+			text, a.ends = data, true
 			a.then = pick(m, "close", "close", "half", "reset")
 			if cut = a.then == "reset"; cut {
 				fields += cutOff + ": 1\r\n"
 			}
 		default:
 			fields += fmt.Sprintf("Content-Length: %d\r\n", len(data))
-			body = data
+			text = data
 		}
 	}
 	if m.one(30) && !cut {
 		fields += pick(m, "Content-Length: 5\r\n", "Transfer-Encoding: gzip\r\n",
 			"Bad Name: x\r\n", " folded\r\n", "Transfer-Encoding: gzip, chunked\r\n")
 	}
-	b.WriteString(line + fields + "\r\n" + body)
+	b.WriteString(line + fields + "\r\n" + text)
 	data, unasked := b.Bytes(), ""
 	if a.unasked = m.one(12); a.unasked {
 		unasked = pick(m, "x", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\ny")

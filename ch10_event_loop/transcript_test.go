@@ -193,10 +193,11 @@ func (t *transcript) close(end string) string {
 	return t.text.String()
 }
 
-// requests takes the requests in b, as a proxy sees them.
-func requests(b []byte) transcript {
-	t := transcript{names: strings.NewReplacer(), pending: b}
+// requests takes the requests in b, as a proxy sees them. body says that some have one.
+func requests(b []byte) (t transcript, body bool) {
+	t = transcript{names: strings.NewReplacer(), pending: b}
 	for more := true; more; more = t.next() {
+		body = body || t.inBody
 		if !t.inBody {
 			t.pending = t.pending[http1.Blank(t.pending):]
 		}
@@ -204,7 +205,7 @@ func requests(b []byte) transcript {
 	if bytes.HasPrefix(t.pending, []byte("HEAD ")) { // a header that does not come whole
 		t.methods = append(t.methods, "HEAD")
 	}
-	return t
+	return t, body
 }
 
 // pieces cuts b at the given places.
