@@ -290,7 +290,7 @@ func (s *stage) play(script *script, slower time.Duration) string {
 	s.now = p
 	s.mu.Unlock()
 	p.ask()
-	p.await(1500*time.Millisecond, p.rests)
+	p.await(3*time.Second, p.rests) // longer than its longest pause
 	p.await(15*time.Millisecond*slower, func() bool { return false })
 	s.mu.Lock()
 	s.now = nil
