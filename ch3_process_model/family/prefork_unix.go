@@ -28,6 +28,13 @@ type standing struct {
 // Prepare does what must be done before the program is ready: Ctrl+C may come
 // at once, and what -prefork needs may not be there.
 func (f *Family) Prepare() {
+	// Before its first process, Go tries whether the kernel knows pidfds, with a child that
+	// shares this memory and its signal handlers (checkClonePidfd in package os). A Ctrl+C
+	// goes to that child, too, and would count twice, and so end clients in the middle. Now
+	// there are none.
+	if self, err := os.FindProcess(os.Getpid()); err == nil {
+		self.Release()
+	}
 	f.endWithParent()
 	if f.prefork == 0 {
 		return
