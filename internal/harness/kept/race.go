@@ -126,7 +126,8 @@ func (k chapter) sentLate(t *testing.T) {
 		c := p.Dial(t)
 		sent := make(chan error)
 		go func() { // ends when the kernel has taken it
-			_, err := io.WriteString(c.TCPConn, request("POST /body", "", strings.Repeat("x", length)))
+			body := strings.Repeat("x", length)
+			_, err := io.WriteString(c.TCPConn, request("POST /body", "", body))
 			sent <- err
 		}()
 		b := p.Backend.Accept(t)

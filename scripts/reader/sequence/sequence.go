@@ -179,7 +179,8 @@ func (d *diagram) draw() string {
 		fmt.Fprintf(&front, `<line class="%s" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>`,
 			class, a, line, b-2*dir, line)
 		if y += rowHeight; it.crossed {
-			fmt.Fprintf(&front, `<path class="seq-line" d="M%.1f %.1f l%.1f %.1f m0 %.1f l%.1f %.1f"/>`,
+			fmt.Fprintf(&front,
+				`<path class="seq-line" d="M%.1f %.1f l%.1f %.1f m0 %.1f l%.1f %.1f"/>`,
 				b-2*dir-dir*headSize, line-headSize/2, dir*headSize, headSize, -headSize,
 				-dir*headSize, headSize)
 			continue
