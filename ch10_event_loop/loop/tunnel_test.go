@@ -3,6 +3,8 @@
 package loop
 
 import (
+	"io"
+	"net"
 	"testing"
 	"time"
 
@@ -44,6 +46,60 @@ func TestBothWays(t *testing.T) {
 		}
 		if !c.again {
 			t.Errorf("upload %d: there was more to do, and nobody has said so", upload)
+		}
+	}
+}
+
+// A turn is bounded in bytes, also where a body goes through a pipe. What one connection
+// moves beyond that, all others wait for.
+func TestTurn(t *testing.T) {
+	const most = turnReads*scratchSize + spliceSize // the last splice may begin within it
+	l := &Loop{settings: &Settings{Settings: &forward.Settings{Idle: time.Minute}},
+		use: &Techniques{Splice: true}, turn: turnReads}
+	l.free.morePipes = 1
+	c := &Conn{loop: l, log: narrate.New(narrate.Off).AcceptFrom(""), backend: &backend{}}
+	pair := func(s *socket) net.Conn {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		other, err := net.Dial("tcp", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := conn.(*net.TCPConn).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd := int(file.Fd())
+		unix.SetNonblock(fd, true)
+		t.Cleanup(func() { file.Close(); conn.Close(); other.Close() })
+		s.init(l, fd)
+		s.conn, s.readable, s.writable = c, true, true
+		return other
+	}
+	client, server := pair(&c.client), pair(&c.backend.socket)
+	go io.Copy(io.Discard, client) // ends with its connection, as the next does
+	go func() {
+		for err := error(nil); err == nil; {
+			_, err = server.Write(make([]byte, 1<<20))
+		}
+	}()
+	down := transfer{src: &c.backend.socket, dst: &c.client, idle: time.Minute,
+		message: &http1.Message{Framing: http1.Length}, left: 1 << 40}
+	for c.backend.got < 32<<20 {
+		before := c.backend.got
+		c.again, l.turn, c.client.writable, c.backend.readable = false, turnReads, true, true
+		if err := down.run(); err != errWait {
+			t.Fatal(err)
+		}
+		if moved := c.backend.got - before; moved > most {
+			t.Fatalf("%d bytes in a turn, want at most %d", moved, most)
 		}
 	}
 }

@@ -60,6 +60,11 @@ func newRig(t *testing.T, n int, flags ...string) *rig {
 		t.Fatal(err)
 	}
 	r.probe = func(ctx context.Context, addr string) (int, error) {
+		select { // the first check begins at once: set comes before its answer
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(1):
+		}
 		r.mu.Lock()
 		answer := r.answer[addr]
 		r.mu.Unlock()
