@@ -28,15 +28,11 @@ func attacked(t *testing.T, flags ...string) *harness.Proxy {
 
 func resident(p *harness.Proxy) int64 { return proc.Sizes(p.PID(), "status")["VmRSS"] }
 
-// serves has somebody else ask, and wants an answer soon.
+// serves has somebody else ask.
 func serves(t *testing.T, p *harness.Proxy) {
 	t.Helper()
-	began := time.Now()
 	if err := asker(dial(t, p.Addr))(); err != nil {
 		t.Fatalf("somebody else is not served: %v", err)
-	}
-	if d := time.Since(began); d > 5*time.Second {
-		t.Errorf("somebody else is served after %v", d)
 	}
 }
 
@@ -131,9 +127,10 @@ func TestClientsThatDoNotRead(t *testing.T) {
 }
 
 // Some clients download as fast as they can; 50 others, with small requests, have their
-// turns all the same.
+// turns all the same. How many bytes come to the downloads between a request and its answer
+// does not depend on how fast this machine is.
 func TestSomeStreamFiftyAsk(t *testing.T) {
-	const streams, clients, each, longest = 3, 50, 40, 2 * time.Second
+	const streams, clients, each, most = 3, 50, 40, 1 << 30 // bytes
 	b := harness.NewBackend(t)
 	part := make([]byte, 1<<20)
 	b.Serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -160,19 +157,19 @@ func TestSomeStreamFiftyAsk(t *testing.T) {
 			}
 		}()
 	}
-	var slowest atomic.Int64
+	var slowest atomic.Int64 // bytes
 	var all sync.WaitGroup
 	began := time.Now()
 	for range clients {
 		ask := asker(dial(t, p.Addr))
 		all.Go(func() { // ends with its requests
 			for range each {
-				began := time.Now()
+				before := bytes.Load()
 				if err := ask(); err != nil {
 					t.Error(err)
 					return
 				}
-				for d := int64(time.Since(began)); ; {
+				for d := bytes.Load() - before; ; {
 					if old := slowest.Load(); d <= old || slowest.CompareAndSwap(old, d) {
 						break
 					}
@@ -181,11 +178,11 @@ func TestSomeStreamFiftyAsk(t *testing.T) {
 		})
 	}
 	all.Wait()
-	t.Logf("%d requests in %v, the slowest in %v, beside %d MB", clients*each,
-		time.Since(began), time.Duration(slowest.Load()), bytes.Load()>>20)
-	if d := time.Duration(slowest.Load()); d > longest || bytes.Load() == 0 {
-		t.Errorf("the slowest small request takes %v, want at most %v; %d bytes were streamed", d,
-			longest, bytes.Load())
+	t.Logf("%d requests in %v, the slowest during %d MB, all during %d MB", clients*each,
+		time.Since(began), slowest.Load()>>20, bytes.Load()>>20)
+	if d := slowest.Load(); d > most || bytes.Load() == 0 {
+		t.Errorf("during a small request %d MB are streamed, want at most %d; %d MB in all", d>>20,
+			most>>20, bytes.Load()>>20)
 	}
 }
 

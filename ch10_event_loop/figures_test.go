@@ -68,6 +68,7 @@ func quick(t *testing.T) string {
 func asker(conn net.Conn) func() error {
 	question, in := []byte(request), make([]byte, 1024)
 	return func() error {
+		conn.SetDeadline(time.Now().Add(2 * harness.Patience))
 		if _, err := conn.Write(question); err != nil {
 			return err
 		}
@@ -308,12 +309,12 @@ func TestCtrlCWhileTheyConnect(t *testing.T) {
 					switch {
 					case err == nil && r.StatusCode == 200:
 						answered.Add(1)
+					case err != nil && took > 40*time.Millisecond:
+						// It may have been accepted, and silent for so long that it is let go:
+						// this machine is busy.
+						silent.Add(1)
 					case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 						resets.Add(1)
-					case err != nil && took > 40*time.Millisecond:
-						// It was accepted, and silent for so long that it is let go: this
-						// machine is busy.
-						silent.Add(1)
 					case err != nil:
 						cut.Add(1)
 						t.Logf("cut: %v", err)

@@ -54,16 +54,13 @@ func TestNameWithAnAddressThatCannotBe(t *testing.T) {
 	if !ownNetwork(t, "/proc/sys/net/ipv6/conf/all/disable_ipv6") {
 		return
 	}
-	p := harness.Launch{Model: harness.Chapter(10), Flags: []string{"-backends", "dead.test:80"},
+	p := harness.Launch{Model: harness.Chapter(10), // who waits, waits longer than the client
+		Flags: []string{"-backends", "dead.test:80", "-connect-timeout", "10m"},
 		Under: naming(t, "/etc/hosts", "127.0.0.1 dead.test\n::1 dead.test\n")}.Start(t)
-	began := time.Now()
 	c := p.Dial(t)
 	c.Send(request)
 	if r, body, err := c.TryResponse("GET"); err != nil || r.StatusCode != 502 {
 		t.Errorf("it is answered with %+v, %q, %v, want 502", r, body, err)
-	}
-	if d := time.Since(began); d > 3*time.Second {
-		t.Errorf("it is answered after %v", d)
 	}
 }
 
@@ -133,13 +130,15 @@ func raiseLoopback(t *testing.T) {
 // To look a name up may take long. Nobody else waits for it, and it ends with the connect
 // timeout, or when the client leaves.
 func TestNameServerIsSilent(t *testing.T) {
+	t.Parallel()
+	const limit = 10 * time.Second
 	server, err := net.ListenPacket("udp", "127.0.0.99:53")
 	if err != nil {
 		t.Skip("no port for a name server: ", err)
 	}
 	defer server.Close()
-	p := harness.Launch{Model: harness.Chapter(10), Flags: []string{"-connect-timeout", "6s",
-		"-backends", "silent.test:80," + quick(t)},
+	p := harness.Launch{Model: harness.Chapter(10), Flags: []string{"-connect-timeout",
+		limit.String(), "-backends", "silent.test:80," + quick(t)},
 		Under: naming(t, "/etc/resolv.conf", "nameserver 127.0.0.99\n")}.Start(t)
 	began := time.Now()
 	slow := p.Dial(t)
@@ -150,7 +149,7 @@ func TestNameServerIsSilent(t *testing.T) {
 	if err := asker(dial(t, p.Addr))(); err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(began); d > 5*time.Second {
+	if d := time.Since(began); d >= limit {
 		t.Errorf("another client waits for %v", d)
 	}
 	if r, _, err := slow.TryResponse("GET"); err != nil || r.StatusCode != 504 {

@@ -513,7 +513,7 @@ func TestKilledUnderLoad(t *testing.T) {
 	all.Wait()
 	start := time.Now()
 	e := p.Interrupt(t)
-	if d := time.Since(start); d > 4*time.Second {
+	if d := time.Since(start); d > 4900*time.Millisecond { // one in flight gets 5 s
 		t.Errorf("the end takes %v: something is thought to be in flight", d)
 	}
 	conns, requests, failed := map[uint64]bool{}, 0, 0
@@ -556,7 +556,7 @@ func TestRefusedClientIsNotHeld(t *testing.T) {
 	}
 	start := time.Now()
 	p.WaitEvent(t, "its close", closed(2))
-	if d := time.Since(start); d > 4*time.Second {
+	if d := time.Since(start); d > 4900*time.Millisecond {
 		t.Errorf("its socket is held for %v more; it is silent, and 1 s is enough", d)
 	}
 	p.Interrupt(t)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"testing"
 
@@ -10,7 +11,10 @@ import (
 	"reverseproxy/internal/harness/kept"
 )
 
-func TestMain(m *testing.M) { harness.Main(m) }
+func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "8") // most tests wait, and need no processor meanwhile
+	harness.Main(m)
+}
 
 func TestKept(t *testing.T) { kept.Run(t, harness.KeepAlive) }
 

@@ -15,12 +15,25 @@ import (
 	"reverseproxy/internal/narrate"
 )
 
-// near reports whether something took as long as it should, on a busy machine.
-func near(took, want time.Duration) bool { return took >= want/2 && took < want+3*time.Second }
+// credit is how long a client may be as slow as it likes. How long things take to the
+// moment, package retry tests with a clock of its own.
+const credit = 5 * time.Second
+
+// ended waits until a request has failed for a reason, and wants no backend to be blamed.
+func ended(t *testing.T, p *harness.Proxy, why string) {
+	t.Helper()
+	e := p.WaitEvent(t, why, func(e narrate.Event) bool {
+		return e.Kind == narrate.KindRequest && strings.Contains(e.Err, why)
+	})
+	if e.Fault == "backend" {
+		t.Errorf("a backend is to blame: %+v", e)
+	}
+}
 
 // -total-timeout ends a request whatever its tries do, and no backend is to blame.
 func TestTotal(t *testing.T) {
-	const total = time.Second
+	t.Parallel()
+	const total = 2 * time.Second
 	pause := func(_ int, _ *http.Request, conn *net.TCPConn) bool {
 		conn.SetReadDeadline(time.Now().Add(time.Minute))
 		io.Copy(io.Discard, conn)
@@ -44,7 +57,7 @@ func TestTotal(t *testing.T) {
 	}{
 		{"no answer", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "", pause, "504"},
 		{"no answer, twice", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-			"-server-timeout 700ms -retry-on timeout", pause, "504"},
+			"-server-timeout 1500ms -retry-on timeout", pause, "504"},
 		{"the body does not come",
 			"PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9\r\n\r\nhalf",
 			"", pause, "504"},
@@ -59,7 +72,7 @@ func TestTotal(t *testing.T) {
 			c.Send(test.request)
 			b, err := io.ReadAll(c)
 			took, got := time.Since(began), string(b)
-			if !near(took, total) {
+			if ended(t, p, "-total-timeout"); took < total {
 				t.Errorf("it took %v", took)
 			}
 			if test.status == "" && err == nil || !strings.HasPrefix(got, "HTTP/1.1 "+test.status) {
@@ -72,11 +85,12 @@ func TestTotal(t *testing.T) {
 // A client that sends its body too slowly gets 408, one that takes its answer too
 // slowly is reset; one that sends and takes 1 kB a second is served.
 func TestMinRate(t *testing.T) {
+	t.Parallel()
 	eager := append(harness.Retries.Demo(1), "-min-rate", "1000000")
 	t.Run("it sends 1 B/s", func(t *testing.T) {
 		t.Parallel()
 		p := harness.Start(t, harness.Retries, "-backends", newFarm(t, breaks).flag())
-		sendsSlowly(t, p.Dial(t))
+		sendsSlowly(t, p, p.Dial(t))
 	})
 	t.Run("it sends 1 B/s, after much on the same connections", func(t *testing.T) {
 		t.Parallel()
@@ -88,7 +102,7 @@ func TestMinRate(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.WaitPooled(t, 1)
-		sendsSlowly(t, c)
+		sendsSlowly(t, p, c)
 	})
 	t.Run("it sends nothing before the backend says 100", func(t *testing.T) {
 		t.Parallel()
@@ -121,9 +135,10 @@ func TestMinRate(t *testing.T) {
 		c.Head()
 		r, _, err := c.TryResponse("PUT")
 		took := time.Since(began)
-		if err != nil || r.StatusCode != 408 || !near(took, 6*time.Second) {
+		if err != nil || r.StatusCode != 408 || took < credit {
 			t.Errorf("after %v: %v, %v", took, r, err)
 		}
+		ended(t, p, "comes too slowly")
 	})
 	t.Run("it takes 1 B/s", func(t *testing.T) {
 		t.Parallel()
@@ -157,15 +172,16 @@ func TestMinRate(t *testing.T) {
 
 // sendsSlowly sends a request's body at 1 B/s, and wants 408 when the credit of 5
 // seconds is used up.
-func sendsSlowly(t *testing.T, c *harness.Conn) {
+func sendsSlowly(t *testing.T, p *harness.Proxy, c *harness.Conn) {
 	t.Helper()
+	began := time.Now()
 	c.Send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
 	go drip(c, ".", time.Second) // ends with the connection
-	began := time.Now()
 	r, _, err := c.TryResponse("POST")
-	if took := time.Since(began); err != nil || r.StatusCode != 408 || !near(took, 6*time.Second) {
+	if took := time.Since(began); err != nil || r.StatusCode != 408 || took < credit {
 		t.Errorf("after %v: %v, %v", took, r, err)
 	}
+	ended(t, p, "comes too slowly")
 }
 
 // takesSlowly takes an answer at 1 B/s, and wants a reset when the credit of 5
@@ -173,8 +189,8 @@ func sendsSlowly(t *testing.T, c *harness.Conn) {
 func takesSlowly(t *testing.T, p *harness.Proxy, c *harness.Conn) {
 	t.Helper()
 	c.SetReadBuffer(4 << 10)
-	c.Send("GET /bytes?n=100000000 HTTP/1.1\r\nHost: a\r\n\r\n")
 	began := time.Now()
+	c.Send("GET /bytes?n=100000000 HTTP/1.1\r\nHost: a\r\n\r\n")
 	go func() { // ends with the connection
 		for b := make([]byte, 1); ; time.Sleep(time.Second) {
 			if _, err := c.Read(b); err != nil {
@@ -182,10 +198,8 @@ func takesSlowly(t *testing.T, p *harness.Proxy, c *harness.Conn) {
 			}
 		}
 	}()
-	p.WaitEvent(t, "it is given up", func(e narrate.Event) bool {
-		return e.Step == narrate.SendResponse && e.Fault == "client"
-	})
-	if took := time.Since(began); !near(took, 6*time.Second) {
+	ended(t, p, "takes its answer too slowly")
+	if took := time.Since(began); took < credit {
 		t.Errorf("it is given up after %v", took)
 	}
 	if _, err := io.ReadAll(c); err == nil || !strings.Contains(err.Error(), "reset") {
@@ -193,12 +207,12 @@ func takesSlowly(t *testing.T, p *harness.Proxy, c *harness.Conn) {
 	}
 }
 
-// drip writes s again and again, until that fails.
+// drip writes s again and again, until that fails. It catches up if this machine is busy.
 func drip(w io.Writer, s string, pause time.Duration) {
-	for {
+	for due := time.Now(); ; due = due.Add(pause) {
+		time.Sleep(time.Until(due))
 		if _, err := io.WriteString(w, s); err != nil {
 			return
 		}
-		time.Sleep(pause)
 	}
 }

@@ -15,6 +15,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"reverseproxy/ch2_basic_proxy/forward"
+	"reverseproxy/ch4_threaded/workers"
+	"reverseproxy/ch6_keep_alive/keep"
+	"reverseproxy/ch7_timeouts_retries/retry"
+	"reverseproxy/internal/cli"
 	"reverseproxy/internal/harness"
 	"reverseproxy/internal/narrate"
 )
@@ -80,8 +85,8 @@ func (f *farm) serve(conn *net.TCPConn, addr string) {
 	in := bufio.NewReader(conn)
 	for {
 		r, err := http.ReadRequest(in)
-		if err != nil {
-			return
+		if err != nil || r.Host != "retry.test" && r.Host != "a" {
+			return // or it is for another program, whose port this was before
 		}
 		f.mu.Lock()
 		key := r.Method + " " + r.RequestURI
@@ -180,24 +185,26 @@ func TestDecisions(t *testing.T) {
 
 	farms, proxies := map[string]*farm{}, map[string]*harness.Proxy{}
 	for _, phase := range phases {
-		flags, f := off, newFarm(t, first(end))
+		f := newFarm(t, first(end))
+		farms[phase] = f
 		switch phase {
 		case notConnected: // two of three backends listen no more
 			f.does, f.addrs = serves, append(f.addrs[:1], harness.Refused(t), harness.Refused(t))
 		case nothing:
-			// The backend resets the connection before the request is written.
-			flags = append([]string{"-slow-motion", "200ms"}, flags...)
-			f.does, f.addrs = serves, append(f.addrs[:1], resets(t), resets(t))
+			f.does = serves
+			proxies[phase] = thatIsReset(t, f, off...)
+			continue
 		}
-		farms[phase] = f
-		proxies[phase] = harness.Start(t, harness.Retries, append(flags, "-backends", f.flag())...)
+		proxies[phase] = harness.Start(t, harness.Retries, append(off, "-backends", f.flag())...)
 	}
 	bodies := map[string]int{"none": 0, "64 KiB": 64 << 10, "larger": 64<<10 + 1}
 	for _, method := range strings.Fields("GET HEAD OPTIONS TRACE PUT DELETE POST PATCH") {
 		for _, phase := range phases {
 			for name, body := range bodies {
 				t.Run(method+", "+phase+", body "+name, func(t *testing.T) {
-					t.Parallel()
+					if phase != nothing {
+						t.Parallel()
+					}
 					p, f := proxies[phase], farms[phase]
 					target := "/" + strings.ReplaceAll(phase, " ", "%20") + "/" + name[:2]
 					wantTries, wantStatus := 2, 200
@@ -222,29 +229,49 @@ func TestDecisions(t *testing.T) {
 	}
 }
 
-// resets returns the address of a backend that resets each connection at once.
-func resets(t *testing.T) string {
+// thatIsReset runs the chapter in this process. The second and the third backend of the farm
+// reset each connection when the proxy has it and before it writes, which no other process
+// could be sure of. It serves one client at a time, and no program may be started meanwhile:
+// until that runs it holds the connections of this one, too, which are not reset so long.
+func thatIsReset(t *testing.T, f *farm, flags ...string) *harness.Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	listen := func() net.Listener {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return l
+	}
+	resetting := map[string]net.Listener{}
+	for i := range f.addrs[1:] {
+		l := listen()
+		f.addrs[1+i] = l.Addr().String()
+		resetting[f.addrs[1+i]] = l
+	}
+	app := cli.New(f.addrs...)
+	p := &proxy{app: app, settings: forward.Flags(app), slots: workers.Flags(app)}
+	p.pool, p.retry = keep.Flags(app, p.slots), retry.Flags(app)
+	if err := app.Flags.Parse(flags); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() { // ends with the listener
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
+	app.Log = narrate.New(narrate.All, func(e narrate.Event) { // step 7 waits for its return
+		if l := resetting[e.Peer]; e.Step == narrate.Connect && e.Err == "" && l != nil {
+			if conn, err := l.Accept(); err == nil {
+				reset(conn.(*net.TCPConn))
 			}
-			reset(conn.(*net.TCPConn))
 		}
-	}()
-	return l.Addr().String()
+	})
+	p.turns = retry.NewInTurn(f.addrs)
+	l := listen()
+	go p.serve(p.slots.Limit(l)) // ends with the listener
+	return &harness.Proxy{Model: harness.Retries, Addr: l.Addr().String()}
 }
 
 // -retries bounds the tries that a backend may have seen, -retry-on says after
 // which failures there are any.
 func TestHowOften(t *testing.T) {
+	t.Parallel()
 	hangs := func(_ int, r *http.Request, conn *net.TCPConn) bool {
 		conn.SetReadDeadline(time.Now().Add(time.Minute))
 		conn.Read(make([]byte, 1))
@@ -267,7 +294,7 @@ func TestHowOften(t *testing.T) {
 		{"after other failures", "-retry-on connect,timeout", breaks, 1, 502},
 		{"a timeout is not named", "-server-timeout 200ms", first(hangs), 1, 504},
 		{"the answer stands still", "-idle-timeout 200ms -retry-on timeout", stands, 1, 0},
-		{"a timeout is named", "-server-timeout 2s -retry-on timeout", first(hangs), 2, 200},
+		{"a timeout is named", "-server-timeout 5s -retry-on timeout", first(hangs), 2, 200},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -286,6 +313,7 @@ func TestHowOften(t *testing.T) {
 // When no further try is allowed, the client gets the last backend's own answer,
 // byte for byte; one that says when to come again is never tried again.
 func TestLastAnswer(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name, method, fields string
 		tries                int
@@ -324,6 +352,7 @@ func TestLastAnswer(t *testing.T) {
 
 // A full budget lets 49 requests that fail together be tried again, all of them.
 func TestBudget(t *testing.T) {
+	t.Parallel()
 	const clients = 60
 	var mu sync.Mutex
 	together, waiting := make(chan struct{}), 0

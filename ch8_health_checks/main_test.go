@@ -3,12 +3,16 @@
 package main
 
 import (
+	"flag"
 	"testing"
 
 	"reverseproxy/internal/harness"
 )
 
-func TestMain(m *testing.M) { harness.Main(m) }
+func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "8") // most tests wait, and need no processor meanwhile
+	harness.Main(m)
+}
 
 // brief keeps idle connections so briefly that each scenario finds none; and its
 // backends, which the test plays, are not asked how they are.

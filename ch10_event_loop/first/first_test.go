@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -65,19 +67,27 @@ func echoed(c net.Conn, text string) error {
 	return nil
 }
 
-// asleep waits until the program uses no CPU time.
+// asleep waits until no thread of the program runs or wants to: between two looks each one
+// slept, and was not switched to.
 func asleep(t *testing.T, run *proc.Process) {
 	t.Helper()
-	const look = 100 * time.Millisecond // for so long it is watched
-	var used time.Duration
-	for end := time.Now().Add(patience / 3); time.Now().Before(end); {
-		before := proc.CPU(run.PID())
-		time.Sleep(look)
-		if used = proc.CPU(run.PID()) - before; used < look/20 {
+	const look = 20 * time.Millisecond // for so long it is watched
+	last := ""
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(look) {
+		now, awake := "", false
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", run.PID()))
+		for _, thread := range threads {
+			text, _ := os.ReadFile(thread)
+			awake = awake || !strings.Contains(string(text), "(sleeping)")
+			_, switches, _ := strings.Cut(string(text), "voluntary_ctxt_switches")
+			now += thread + switches
+		}
+		if !awake && now == last {
 			return
 		}
+		last = now
 	}
-	t.Fatalf("%v of CPU time in %v while nothing happens", used, look)
+	t.Fatal("it does not sleep while nothing happens")
 }
 
 // A hundred clients at once, each with words of its own, many times; one of
@@ -175,20 +185,21 @@ func TestFewDescriptors(t *testing.T) {
 		t.Run(with, func(t *testing.T) {
 			run, addr := start(t, with, 20)
 			var served []net.Conn
-			for {
+			for got := make([]byte, 5); ; {
 				c := dial(t, addr)
-				c.SetDeadline(time.Now().Add(3 * time.Second))
-				if echoed(c, "hello") == nil {
-					c.SetDeadline(time.Now().Add(patience))
+				io.WriteString(c, "hello")
+				asleep(t, run)
+				c.SetReadDeadline(time.Now().Add(time.Second)) // what it has sent has come
+				if _, err := io.ReadFull(c, got); err == nil {
 					served = append(served, c)
 					continue
 				}
-				asleep(t, run)
+				if len(served) < 5 {
+					t.Fatalf("%d clients were served", len(served))
+				}
 				served[0].Close()
-				c.SetDeadline(time.Now().Add(patience))
-				if got := make([]byte, 5); len(served) < 5 {
-					t.Errorf("%d clients were served", len(served))
-				} else if _, err := io.ReadFull(c, got); string(got) != "hello" {
+				c.SetReadDeadline(time.Now().Add(patience))
+				if _, err := io.ReadFull(c, got); string(got) != "hello" {
 					t.Errorf("%q %v", got, err)
 				}
 				return

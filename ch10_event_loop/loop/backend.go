@@ -30,7 +30,7 @@ type backend struct {
 	tried      int           // of the name's addresses
 	first      error         // the first one's error
 
-	prompted bool // prompt has been called
+	sendsNow bool // sendAtOnce has been called
 
 	heard  bool  // a byte of the response has come
 	unsent error // why the request's header could not be written
@@ -133,6 +133,11 @@ func (b *backend) dial(addr netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
+	if b.loop.use.Piggyback && b.owner.x.read {
+		// The handshake's last packet waits for the request, which comes at once and whole:
+		// the backend is woken once, not twice.
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
+	}
 	for err = unix.EINTR; err == unix.EINTR; {
 		err = unix.Connect(fd, sa)
 	}
@@ -148,12 +153,12 @@ func (b *backend) dial(addr netip.AddrPort) error {
 	return nil
 }
 
-// prompt has the kernel send small pieces at once, where it would wait for more (Nagle's
+// sendAtOnce has the kernel send small pieces at once, where it would wait for more (Nagle's
 // algorithm). Only who writes twice before an answer needs it: a body, a tunnel.
-func (b *backend) prompt() {
-	if !b.prompted {
+func (b *backend) sendAtOnce() {
+	if !b.sendsNow {
 		unix.SetsockoptInt(b.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		b.prompted = true
+		b.sendsNow = true
 	}
 }
 

@@ -85,7 +85,6 @@ type exchange struct {
 	closing  bool          // the client is told "close" with it
 	whole    bool          // it has been written to its end
 	halfBy   time.Duration // until when a client that has sent FIN is waited for
-	halfSent int64         // what it had been sent then
 
 	// After 101.
 	lastByte           time.Duration // when a byte last came into the tunnel or left it
@@ -149,6 +148,11 @@ func (c *Conn) recover() {
 func (c *Conn) fail(err error) bool {
 	if c.failure == nil {
 		c.failure = err
+	}
+	if c.tunnels && c.backend != nil {
+		// The backend has left HTTP. Both are to see that something broke, no regular end.
+		c.client.setReset(true)
+		c.backend.setReset(true)
 	}
 	return false
 }
@@ -248,10 +252,12 @@ func (c *Conn) watch() {
 	case s.broken:
 		c.giveUp(forward.ClientGone(unix.ECONNRESET))
 	case !s.ended:
-	case x.halfBy == 0 || l.nano >= x.halfBy && (s.sent != x.halfSent || c.writing()):
-		x.halfBy, x.halfSent = l.nano+forward.HalfCloseGrace, s.sent
+	case x.halfBy == 0 || c.writing():
+		x.halfBy = l.nano + forward.HalfCloseGrace
 		s.by(x.halfBy)
-	case l.nano >= x.halfBy:
+	case l.nano < max(x.halfBy, s.sentAt+forward.HalfCloseGrace):
+		s.by(max(x.halfBy, s.sentAt+forward.HalfCloseGrace))
+	default:
 		c.giveUp(forward.ErrHalfClosed)
 	}
 }

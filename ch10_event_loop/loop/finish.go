@@ -213,6 +213,9 @@ func (c *Conn) unread() bool {
 	case x == nil || !x.parsed:
 		return c.failure != nil
 	}
+	if !c.client.readable {
+		c.client.look()
+	}
 	return len(c.client.held()) > 0 || c.client.readable || !x.read
 }
 

@@ -26,7 +26,7 @@ func Listen(s *Settings) (servers []int, err error) {
 	for i := range s.Loops {
 		// With SO_REUSEPORT another program's socket there would be no error. So the
 		// first is bound without it, and given it only then.
-		server, bound, err := listen(addr, i > 0, s.Loops > 1)
+		server, bound, err := s.listen(addr, i > 0, s.Loops > 1)
 		if err != nil {
 			return nil, err
 		}
@@ -36,7 +36,7 @@ func Listen(s *Settings) (servers []int, err error) {
 	return servers, nil
 }
 
-func listen(addr string, reuse, shared bool) (server int, bound string, err error) {
+func (s *Settings) listen(addr string, reuse, shared bool) (server int, bound string, err error) {
 	a, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {
 		return 0, "", err
@@ -59,7 +59,7 @@ func listen(addr string, reuse, shared bool) (server int, bound string, err erro
 	if err != nil {
 		return 0, "", os.NewSyscallError("socket", err)
 	}
-	// Clients inherit TCP_NODELAY from the socket that they came to.
+	// Clients inherit TCP_NODELAY and TCP_QUICKACK from the socket that they came to.
 	unix.SetsockoptInt(server, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	if every { // that of IPv6 is for IPv4, too, whatever the system's default
 		unix.SetsockoptInt(server, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)
@@ -76,6 +76,9 @@ func listen(addr string, reuse, shared bool) (server int, bound string, err erro
 	}
 	if err := unix.Listen(server, backlog); err != nil {
 		return 0, "", os.NewSyscallError("listen", err)
+	}
+	if s.Use.Piggyback { // listen would undo it; HAProxy calls it "option tcp-smart-accept"
+		unix.SetsockoptInt(server, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
 	}
 	return server, localAddr(server), nil
 }

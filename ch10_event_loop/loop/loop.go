@@ -344,8 +344,11 @@ func (f *freeLists) giveBackExchange(x *exchange) {
 	if max(cap(request), cap(response)) > mostFields {
 		return
 	}
-	clear(request[:cap(request)])
-	clear(response[:cap(response)])
+	if x.interims > 0 || x.tries > 1 { // one that came before may have had more fields
+		response = response[:cap(response)]
+	}
+	clear(request)
+	clear(response)
 	*x = exchange{}
 	x.request.Fields, x.response.Fields = request[:0], response[:0]
 	f.exchanges = append(f.exchanges, x)

@@ -34,7 +34,13 @@ func (p *pool) take(addr string, c *Conn) *backend {
 	}
 	for i := len(p.idle[addr]) - 1; i >= 0; i-- {
 		b := p.idle[addr][i]
-		if limits.MayShare(c.requests, b.requests, b.owner == c) && p.usable(b) {
+		if !limits.MayShare(c.requests, b.requests, b.owner == c) {
+			continue
+		}
+		if !c.x.read || !keep.Idempotent(c.x.request.Method) { // it could not be sent again
+			b.look()
+		}
+		if p.usable(b) {
 			p.idle[addr] = slices.Delete(p.idle[addr], i, i+1)
 			p.reused.Add(1)
 			b.conn, b.owner = c, c

@@ -6,9 +6,45 @@ import (
 	"slices"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"reverseproxy/ch6_keep_alive/keep"
 	"reverseproxy/internal/narrate"
 )
+
+// getRequest is one that may be sent again.
+func getRequest() *exchange {
+	x := &exchange{read: true}
+	x.request.Method = []byte("GET")
+	return x
+}
+
+// A request that could not be sent again does not go over a connection whose end epoll_wait
+// has not told of yet.
+func TestTakeLooks(t *testing.T) {
+	for _, c := range []struct {
+		method      string
+		read, taken bool
+	}{{"GET", true, true}, {"GET", false, false}, {"POST", true, false}} {
+		l := &Loop{settings: &Settings{Keep: &keep.Limits{Reuse: keep.Always}},
+			log: narrate.New(narrate.Off), sockets: make([]*socket, 1000)}
+		l.pool = pool{loop: l, open: 1, idle: map[string][]*backend{}}
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(fds[1])
+		b := &backend{addr: "a"}
+		b.init(l, fds[0])
+		l.pool.idle["a"] = []*backend{b}
+		x := getRequest()
+		x.request.Method, x.read = []byte(c.method), c.read
+		if taken := l.pool.take("a", &Conn{loop: l, x: x}) != nil; taken != c.taken {
+			t.Errorf("%+v: taken: %v", c, taken)
+		}
+		b.close()
+	}
+}
 
 // TestTake takes an idle connection from under others that have ended in the same moment.
 func TestTake(t *testing.T) {
@@ -23,7 +59,7 @@ func TestTake(t *testing.T) {
 			l.pool.idle["a"] = append(l.pool.idle["a"], b)
 		}
 		for n := range 4 {
-			got := l.pool.take("a", &Conn{loop: l, x: &exchange{}})
+			got := l.pool.take("a", &Conn{loop: l, x: getRequest()})
 			if want := n < 3-len(ended); (got != nil) != want || want && got.readable {
 				t.Errorf("%v have ended: the %d. is %+v", ended, n+1, got)
 			}
@@ -36,16 +72,32 @@ func TestTake(t *testing.T) {
 
 // What a connection needs no more and is kept for the next holds on to nothing that came.
 func TestGivenBack(t *testing.T) {
-	var f freeLists
-	header := []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-	x := f.exchange()
-	if err := x.request.Parse(header); err != nil {
-		t.Fatal(err)
-	}
-	f.giveBackExchange(x)
-	for _, field := range f.exchange().request.Fields[:1] {
-		if field.Name != nil {
-			t.Errorf("it holds on to a header: %q", field.Name)
+	const fields, none = "Link: </a>\r\nLink: </b>\r\n\r\n", "HTTP/1.1 204\r\n\r\n"
+	for _, test := range []struct {
+		tries, interims int
+		heads           []string // of the responses
+	}{
+		{1, 0, []string{"HTTP/1.1 204\r\n" + fields}},
+		{1, 1, []string{"HTTP/1.1 103\r\n" + fields, none}},
+		{2, 0, []string{"HTTP/1.1 408\r\n" + fields, none}},
+	} {
+		var f freeLists
+		x := f.exchange()
+		x.tries, x.interims = test.tries, test.interims
+		if err := x.request.Parse([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		for _, head := range test.heads {
+			if err := x.response.Parse([]byte(head), "GET"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.giveBackExchange(x)
+		x = f.exchange()
+		for _, field := range append(x.request.Fields[:1], x.response.Fields[:2]...) {
+			if field.Name != nil {
+				t.Errorf("%q: it holds on to a header: %q", test.heads, field.Name)
+			}
 		}
 	}
 }

@@ -5,11 +5,16 @@ package loop
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"reverseproxy/ch2_basic_proxy/forward"
 	"reverseproxy/ch6_keep_alive/keep"
 	"reverseproxy/internal/cli"
 )
+
+// forever is the longest timeout. A deadline is the time now, as nanoseconds since the loop's
+// start, and a timeout: their sum must have room, too (292 years).
+const forever = 100 * 365 * 24 * time.Hour
 
 // Settings are what all loops of a proxy have in common.
 type Settings struct {
@@ -42,6 +47,10 @@ func Flags(app *cli.App) *Settings {
 		}
 		if s.Loops > s.MaxConns {
 			return fmt.Errorf("-loops must not be more than -max-conns")
+		}
+		for _, d := range []*time.Duration{&s.Connect, &s.Request, &s.Server, &s.Idle,
+			&s.Keep.Timeout, &s.Keep.Age} {
+			*d = min(*d, forever)
 		}
 		return nil
 	})

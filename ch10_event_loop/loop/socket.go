@@ -45,9 +45,12 @@ type socket struct {
 	looked  int    // bytes of a header that have been looked at
 	skipped int    // bytes of empty lines before it
 	out     []byte // what the kernel has not taken yet
+	last    bool   // what is written now is the last: FIN follows at once
+	acks    bool   // the kernel acknowledges at once; see ackAtOnce
 	got     int64  // bytes read from it so far
 	sent    int64  // bytes written to it so far, and taken
 
+	sentAt                  time.Duration // when the last of them was taken
 	readBy, writeBy, restBy time.Duration // deadlines, since the loop's start; 0: none
 	fixed                   bool          // readBy is for a whole header, not for a byte
 	place                   int           // in the timers' heap, from 1; 0: it is not there
@@ -88,7 +91,7 @@ func (s *socket) late() bool { return s.readBy != 0 && s.loop.nano >= s.readBy }
 // long it may then take until something comes; 0: until by.
 func (s *socket) read(b []byte, idle time.Duration) (int, error) {
 	for s.readable && s.loop.myTurn(s.conn) {
-		n, err := unix.Read(s.fd, b)
+		n, err := s.loop.use.recv(s.fd, b)
 		switch {
 		case n > 0:
 			// Less than there was room for is all there is. What comes from now on is
@@ -118,6 +121,12 @@ func (s *socket) read(b []byte, idle time.Duration) (int, error) {
 		s.loop.timers.set(s)
 	}
 	return 0, errWait
+}
+
+// look asks the kernel whether something has come that epoll_wait has not told of yet.
+func (s *socket) look() {
+	_, err := recv(s.fd, s.loop.in[:1], unix.MSG_PEEK)
+	s.readable = s.readable || err != unix.EAGAIN && err != unix.EINTR
 }
 
 // held returns what has come and has not been used.
@@ -185,9 +194,13 @@ func (s *socket) header(refuse func(head []byte, from int) error) (head []byte, 
 			}
 			s.looked = len(held)
 		}
-		if err := s.fill(0); err == io.EOF && s.skipped+len(held) > 0 {
+		switch err := s.fill(0); {
+		case err == errWait:
+			s.ackAtOnce()
+			return nil, err
+		case err == io.EOF && s.skipped+len(held) > 0:
 			return nil, io.ErrUnexpectedEOF
-		} else if err != nil {
+		case err != nil:
 			return nil, err
 		}
 	}
@@ -214,11 +227,11 @@ func (s *socket) send(b []byte) (n int, err error) {
 		if !s.writable {
 			return n, errWait
 		}
-		k, err := unix.Write(s.fd, b[n:])
+		k, err := s.loop.use.send(s.fd, b[n:], s.last)
 		switch {
 		case err == nil:
 			n += k
-			s.sent += int64(k)
+			s.took(k)
 			s.writeBy = 0
 			s.writable = n == len(b) // all there was room for
 		case err == unix.EAGAIN:
@@ -228,6 +241,11 @@ func (s *socket) send(b []byte) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// took notes that the kernel has taken n bytes.
+func (s *socket) took(n int) {
+	s.sent, s.sentAt, s.acks = s.sent+int64(n), s.loop.nano, false
 }
 
 // flush sends what was kept by write; errWait: not all of it yet. The peer must take
@@ -258,6 +276,16 @@ func (s *socket) waitWrite(idle time.Duration) error {
 	return errWait
 }
 
+// ackAtOnce has the kernel acknowledge at once what comes, until something is sent. Without
+// that it waits for something to send, for 40 ms, and some senders wait for it before they
+// send the rest (Nagle's algorithm).
+func (s *socket) ackAtOnce() {
+	if s.loop.use.Piggyback && !s.acks {
+		unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
+		s.acks = true
+	}
+}
+
 // closeWrite ends the sending side: the peer reads end of file.
 func (s *socket) closeWrite() { unix.Shutdown(s.fd, unix.SHUT_WR) }
 
@@ -276,6 +304,9 @@ func (s *socket) close() {
 		return
 	}
 	s.loop.forget(s)
+	if s.last { // the kernel holds it, and would drop it if something has come unread
+		s.closeWrite()
+	}
 	unix.Close(s.fd)
 	s.r, s.w = 0, 0
 	s.rest()

@@ -82,7 +82,7 @@ func (t *transfer) splice() (handled bool, err error) {
 			return true, err
 		default:
 			p.held -= n
-			t.dst.sent += int64(n)
+			t.dst.took(int(n))
 			t.dst.writeBy = 0
 		}
 	}

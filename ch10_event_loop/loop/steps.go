@@ -124,7 +124,7 @@ func (c *Conn) leave(err error) {
 
 // tellRequest narrates step 5, and reports whether that is done.
 func (c *Conn) tellRequest(err error) bool {
-	e := narrate.Event{Calls: "read"}
+	e := narrate.Event{Calls: c.loop.use.readCall()}
 	if err != nil {
 		return c.stepFailed(narrate.ReadRequest, err, e)
 	}
@@ -189,19 +189,20 @@ func (c *Conn) WriteRequest() bool {
 		switch err := b.flush(l.settings.Idle); err {
 		case nil:
 		case errWait:
+			b.sendAtOnce()
 			return false
 		case errLate:
 			return c.stepFailed(narrate.ForwardRequest, c.failed(forward.ErrNotTaken),
-				narrate.Event{Calls: "write", Bytes: b.sent})
+				narrate.Event{Calls: c.loop.use.writeCall(), Bytes: b.sent})
 		default:
 			b.unsent = err
 		}
 	}
-	c.log.Step(narrate.ForwardRequest, narrate.Event{Calls: "write", Bytes: b.sent})
+	c.log.Step(narrate.ForwardRequest, narrate.Event{Calls: c.loop.use.writeCall(), Bytes: b.sent})
 	x.began = l.nano
 	if b.unsent == nil && !x.read {
 		x.up.dst, x.owed, x.upload = &b.socket, true, sending
-		b.prompt()
+		b.sendAtOnce()
 		b.by(0)
 		return true
 	}
@@ -225,7 +226,7 @@ func (c *Conn) ReadResponse() bool {
 		return false // slow motion: it is told later
 	}
 	err := c.x.err
-	e := narrate.Event{Calls: "read"}
+	e := narrate.Event{Calls: c.loop.use.readCall()}
 	if err != nil {
 		if b.unsent != nil && !b.heard {
 			err = b.unsent
@@ -272,6 +273,7 @@ func (c *Conn) readResponse() error {
 			return err
 		}
 		c.begins(false)
+		b.ackAtOnce() // of what follows
 		if x.request.Minor == 0 {
 			continue // HTTP/1.0 knows no interim responses
 		}
@@ -373,6 +375,10 @@ func (c *Conn) writeHeader() error {
 	if r.Status == 101 {
 		c.beginTunnel()
 	}
+	// If nothing but the connection's end follows, and at once, which is not so in slow motion,
+	// it goes in the same packet.
+	whole := x.down.out == http1.NoBody || x.down.out == http1.Length && x.down.left == 0
+	c.client.last = l.use.Piggyback && whole && x.closing && x.read && l.log.Pause() == 0
 	_, err := c.client.write(head)
 	return err
 }
@@ -381,11 +387,12 @@ func (c *Conn) writeHeader() error {
 func (c *Conn) responded() {
 	x := c.x
 	x.whole, c.backend.whole = true, true
-	c.log.Step(narrate.SendResponse, narrate.Event{Calls: "write",
+	c.log.Step(narrate.SendResponse, narrate.Event{Calls: c.loop.use.writeCall(),
 		Bytes: c.client.sent - c.before, Status: x.response.Status})
 }
 
 func (c *Conn) responseFailed(err *forward.Error) bool {
-	return c.stepFailed(narrate.SendResponse, c.failed(err), narrate.Event{Calls: "write",
-		Bytes: c.client.sent - c.before, Status: c.x.response.Status})
+	return c.stepFailed(narrate.SendResponse, c.failed(err),
+		narrate.Event{Calls: c.loop.use.writeCall(), Bytes: c.client.sent - c.before,
+			Status: c.x.response.Status})
 }

@@ -14,6 +14,8 @@ type Techniques struct {
 	ShortRead bool // a read that brings less than it could is the last until more is told of
 	Join      bool // a header and what is there of its body are one write
 	Splice    bool // a long body stays in the kernel
+	Recv      bool // sockets are read and written as sockets, not as files
+	Piggyback bool // an acknowledgement travels with what is sent next, FIN with the last answer
 	Yield     bool // the Go runtime is given the thread back before it asks for it
 
 	all []technique
@@ -27,8 +29,8 @@ type technique struct {
 // newTechniques returns all techniques, switched on.
 func newTechniques() *Techniques {
 	t := &Techniques{}
-	t.all = []technique{{"short-read", &t.ShortRead}, {"join", &t.Join},
-		{"splice", &t.Splice}, {"yield", &t.Yield}}
+	t.all = []technique{{"short-read", &t.ShortRead}, {"join", &t.Join}, {"splice", &t.Splice},
+		{"recv", &t.Recv}, {"piggyback", &t.Piggyback}, {"yield", &t.Yield}}
 	for _, one := range t.all {
 		*one.on = true
 	}

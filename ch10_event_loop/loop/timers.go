@@ -2,7 +2,10 @@
 
 package loop
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // timers are the deadlines of all sockets, a binary heap: the earliest is first.
 //
@@ -68,12 +71,14 @@ func (t *timers) due(now time.Duration) []*socket {
 	return t.late
 }
 
-// wait returns for how many milliseconds epoll_wait may wait; -1 means for ever.
+// wait returns for how many milliseconds epoll_wait may wait; -1 means for ever. It is an int
+// in C: what is more than 24 days away is waited for again and again.
 func (t *timers) wait(now time.Duration) int {
 	if len(t.heap) == 0 {
 		return -1
 	}
-	return int((max(t.heap[0].queued-now, 0) + time.Millisecond - 1) / time.Millisecond)
+	ms := (max(t.heap[0].queued-now, 0) + time.Millisecond - 1) / time.Millisecond
+	return int(min(ms, math.MaxInt32))
 }
 
 // up moves the one at a place, from 1, towards the first until its turn is right.

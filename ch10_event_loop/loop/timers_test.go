@@ -3,6 +3,7 @@
 package loop
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -41,6 +42,8 @@ func TestTimers(t *testing.T) {
 		{"none, and one again", []time.Duration{10, 0, 15}, 0, 15, 1, -1},
 		{"removed", []time.Duration{10, none}, 20, 10, 0, 10},
 		{"removed, and back", []time.Duration{10, none, 30}, 20, 20, 1, 10},
+		// epoll_wait takes no more than 31 bits: less than 25 days.
+		{"in 50 days", []time.Duration{50 * 24 * 3600 * 1000}, 0, 0, 0, math.MaxInt32},
 	} {
 		l, s := clock(2)
 		for _, by := range test.moves {

@@ -55,6 +55,9 @@ func (t *transfer) run() error {
 		default:
 			t.ended = true
 		}
+		if err == errWait && !t.writes {
+			t.src.ackAtOnce()
+		}
 		if err != nil {
 			return err
 		}

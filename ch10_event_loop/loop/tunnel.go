@@ -14,7 +14,7 @@ import (
 func (c *Conn) beginTunnel() {
 	x, idle := c.x, c.loop.settings.Idle
 	c.tunnels = true
-	c.backend.prompt()
+	c.backend.sendAtOnce()
 	x.down = transfer{src: &c.backend.socket, dst: &c.client, message: &untilTheEnd,
 		out: http1.UntilClose, idle: idle}
 	x.lastByte = c.loop.nano
@@ -42,9 +42,7 @@ func (c *Conn) tunnel() bool {
 	if e := c.pipe(&x.down, &x.downEnded, forward.ByClient, forward.ByBackend); err == nil {
 		err = e
 	}
-	if err != nil { // both are to see that something broke
-		c.client.setReset(true)
-		b.setReset(true)
+	if err != nil {
 		return c.responseFailed(err)
 	}
 	if !x.upEnded || !x.downEnded {

@@ -376,10 +376,9 @@ func TestHalfClosedClient(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, generous())
 			client := r.send(c.in)
-			client.CloseWrite()
 			backend := r.accept()
 			backend.expect(c.out)
-			time.Sleep(HalfCloseGrace / 5)
+			client.CloseWrite()
 			backend.send(ok)
 			client.end(okOut)
 			r.wantSuccess()
@@ -399,7 +398,6 @@ func TestHalfClosedSlowReader(t *testing.T) {
 			client := r.dial()
 			client.SetReadBuffer(8 << 10)
 			client.send(get)
-			client.CloseWrite()
 			backend := r.accept()
 			backend.expect(getOut)
 			go func() { // ends with the body
@@ -408,6 +406,7 @@ func TestHalfClosedSlowReader(t *testing.T) {
 				backend.CloseWrite()
 			}()
 			client.until("\r\n\r\n")
+			client.CloseWrite()
 			time.Sleep(HalfCloseGrace*2 + HalfCloseGrace/2) // it is busy elsewhere
 			got, err := io.Copy(io.Discard, client)
 			if got < 400_000 || err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"strings"
 	"testing"
 	"time"
@@ -79,7 +80,7 @@ func TestKeep(t *testing.T) {
 			addrs := backends(t,
 				func(w *wire) {
 					w.until("\r\n\r\n")
-					w.expect(early)
+					w.expectBody(body[:test.early], test.chunked, test.ended)
 					w.reset()
 				},
 				func(w *wire) {
@@ -123,6 +124,27 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// expectBody reads a body's beginning, in as many chunks as it comes, and its end too if
+// it is whole.
+func (w *wire) expectBody(want string, chunked, whole bool) {
+	w.t.Helper()
+	in := io.Reader(w)
+	if chunked {
+		in = httputil.NewChunkedReader(in)
+	}
+	got := make([]byte, len(want))
+	n, err := io.ReadFull(in, got)
+	if diff := cmp.Diff(want, string(got[:n])); diff != "" {
+		w.t.Errorf("%s read (%v), -want +got:\n%s", w.who, err, diff)
+	}
+	if !whole {
+		return
+	}
+	if _, err := in.Read(make([]byte, 1)); err != io.EOF {
+		w.t.Errorf("%s: %v behind the body, want its end", w.who, err)
+	}
+}
+
 // chunk returns a body as one chunk; none, if it is empty.
 func chunk(body string) string {
 	if body == "" {
@@ -141,25 +163,26 @@ func TestAbandon(t *testing.T) {
 		request string
 		backend func(w *wire)
 		reset   bool
+		full    bool // the client takes no more
 	}{
-		{"it does not answer", get, func(w *wire) { w.gone() }, false},
+		{"it does not answer", get, func(w *wire) { w.gone() }, false, false},
 		{"it does not take the body",
 			"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n",
-			func(w *wire) { time.Sleep(time.Second) }, false},
-		{"the client does not send the body", postTen, func(w *wire) { w.gone() }, false},
-		{"half a header", get, func(w *wire) { w.send("HTTP/1.1 200"); w.gone() }, false},
-		{"half an answer", get, func(w *wire) { w.send(large); w.gone() }, true},
+			func(w *wire) {}, false, false},
+		{"the client does not send the body", postTen, func(w *wire) { w.gone() }, false, false},
+		{"half a header", get, func(w *wire) { w.send("HTTP/1.1 200"); w.gone() }, false, false},
+		{"half an answer", get, func(w *wire) { w.send(large); w.gone() }, true, false},
 		{"the client does not take interim responses", get, func(w *wire) {
 			hint := "HTTP/1.1 103 Early Hints\r\nLink: " + strings.Repeat("x", 60000) + "\r\n\r\n"
 			for err := error(nil); err == nil; {
 				_, err = io.WriteString(w, hint)
 			}
-		}, true},
+		}, true, true},
 		{"the client does not take the answer", get, func(w *wire) {
 			w.send(large)
 			for w.writeZeros() == nil {
 			}
-		}, true},
+		}, true, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -176,9 +199,12 @@ func TestAbandon(t *testing.T) {
 			addrs := backends(t, test.backend)
 			go func() { // ends when the client has been sent all that it takes
 				before := int64(-1)
-				for before != client.sent.Load() || test.reset && before == 0 {
-					before = client.sent.Load()
-					time.Sleep(100 * time.Millisecond)
+				for same := 0; same < 10; time.Sleep(10 * time.Millisecond) {
+					sent, waits := client.sent.Load(), client.writing.Load()
+					same++
+					if sent != before || waits != test.full || test.reset && !waits && sent == 0 {
+						before, same = sent, 0
+					}
 				}
 				request.Abandon(why)
 			}()
@@ -266,7 +292,6 @@ func (w *wire) writeZeros() error {
 // goroutine that has sent that has come to say so. The request was whole all the
 // same: the connection goes on, and the request may be written once more.
 func TestAnswerAtTheLastByte(t *testing.T) {
-	const requests = 1000
 	large := strings.Repeat("x", 300000) // through the kernel alone
 	for name, test := range map[string]struct{ fields, body string }{
 		"length":  {"Content-Length: 4", "body"},
@@ -274,6 +299,10 @@ func TestAnswerAtTheLastByte(t *testing.T) {
 		"large":   {"Content-Length: 300000", large},
 	} {
 		t.Run(name, func(t *testing.T) {
+			requests := 1000
+			if name == "large" {
+				requests = 300 // each takes ten times as long
+			}
 			end, client, request := read(t, "PUT / HTTP/1.1\r\nHost: a\r\n"+test.fields+"\r\n\r\n")
 			client.Connection = ""
 			backend, err := Connect(backends(t, func(w *wire) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"runtime"
@@ -180,9 +181,13 @@ func TestPanic(t *testing.T) {
 // The proxy in front of itself: the circle ends by itself, with 508.
 func TestLoop(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, generous(), func(r *rig) { r.target = r.proxy.Addr().String() })
+	limits := generous() // for many exchanges, of which each waits for the next
+	limits.Server = maxHops * patience
+	r := newRig(t, limits, func(r *rig) { r.target = r.proxy.Addr().String() })
 	client := r.send(get)
-	got := client.untilEnd()
+	client.SetReadDeadline(time.Now().Add(limits.Server))
+	b, _ := io.ReadAll(client.TCPConn)
+	got := string(b)
 	if !strings.HasPrefix(got, "HTTP/1.1 508 Loop Detected\r\n") {
 		t.Errorf("%q", got)
 	}
@@ -209,6 +214,8 @@ func TestMaxForwards(t *testing.T) {
 // Exchanges of every kind leave no goroutine and no descriptor behind.
 func TestNothingIsLeft(t *testing.T) {
 	round := func() {
+		var backends sync.WaitGroup
+		defer backends.Wait()
 		t.Run("", func(t *testing.T) { // a test of its own, so that its clean-up has run
 			limits := generous()
 			limits.Idle = short
@@ -221,14 +228,15 @@ func TestNothingIsLeft(t *testing.T) {
 					one(r, i)
 				}()
 			}
-			for range 40 {
-				backend := r.accept()
-				all.Add(1)
-				go func() { // ends with what the backend does
-					defer all.Done()
-					answer(backend)
-				}()
-			}
+			backends.Go(func() { // ends when the listener is closed, by the clean-up
+				for {
+					conn, err := r.backend.Accept()
+					if err != nil {
+						return
+					}
+					backends.Go(func() { answer(conn) }) // ends with what the backend does
+				}
+			})
 			all.Wait()
 			for range 40 {
 				r.result()
@@ -286,7 +294,7 @@ func one(r *rig, kind int) {
 }
 
 // answer is a backend that does what the path says.
-func answer(b *wire) {
+func answer(b net.Conn) {
 	defer b.Close()
 	var head []byte
 	for one := make([]byte, 1); !bytes.HasSuffix(head, []byte("\r\n\r\n")); {
@@ -301,7 +309,7 @@ func answer(b *wire) {
 		io.CopyN(b, zeros{}, 10000000)
 	case bytes.Contains(head, []byte(" /reset ")):
 		io.WriteString(b, status+chunks+"\r\n5\r\nhello\r\n")
-		b.reset()
+		b.(*net.TCPConn).SetLinger(0)
 	case bytes.Contains(head, []byte(" /ws ")):
 		io.WriteString(b, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\nhi")
 		io.CopyN(io.Discard, b, 5)

@@ -17,7 +17,7 @@ import (
 func TestConnectTimeout(t *testing.T) {
 	t.Parallel()
 	limits := generous()
-	limits.Connect = 200 * time.Millisecond
+	limits.Connect = short / 5
 	r := newRig(t, limits, func(r *rig) { r.target = fullQueue(t) })
 	start := time.Now()
 	client := r.send(get)
@@ -49,9 +49,18 @@ func fullQueue(t *testing.T) string {
 	}
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(name.(*syscall.SockaddrInet4).Port))
 	for range 10 {
-		conn, err := net.DialTimeout("tcp", addr, 200*time.Millisecond)
+		// Of a listening socket the kernel tells how many connections wait to be accepted,
+		// and the number above which no more may.
+		queue, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
 		if err != nil {
+			t.Fatal(err)
+		}
+		if queue.Unacked > queue.Sacked {
 			return addr
+		}
+		conn, err := net.DialTimeout("tcp", addr, patience)
+		if err != nil {
+			t.Fatal(err)
 		}
 		t.Cleanup(func() { conn.Close() })
 	}
@@ -110,6 +119,7 @@ func TestConnectKeepsWhatComes(t *testing.T) {
 	if _, err := Connect(fullQueue(t), request); err == nil {
 		t.Fatal("it is connected")
 	}
+	client.settings.Connect = patience
 	time.AfterFunc(watchAfter, func() { <-second; end.send("789") })
 	addrs := backends(t, func(w *wire) {
 		w.expect(postTenOut + "0123456789")

@@ -68,7 +68,11 @@ func (p *peer) Read(b []byte) (int, error) {
 func (p *peer) read(b []byte) (n int, err error) {
 	slow := p.slow != nil
 	if slow {
-		if err := p.readBy(time.Now().Add(watchAfter)); err != nil {
+		soon := time.Now().Add(watchAfter)
+		if !p.by.IsZero() && p.by.Before(soon) {
+			soon = p.by
+		}
+		if err := p.readBy(soon); err != nil {
 			return 0, err
 		}
 		if n, err = p.take(b); n > 0 || !isTimeout(err) {
@@ -283,8 +287,8 @@ func rawConn(conn net.Conn) (syscall.RawConn, error) {
 
 // closeWrite ends the sending side: the peer reads end of file.
 func (p *peer) closeWrite() {
-	if tcp, ok := p.Conn.(*net.TCPConn); ok {
-		tcp.CloseWrite()
+	if c, ok := p.Conn.(interface{ CloseWrite() error }); ok {
+		c.CloseWrite()
 	}
 }
 

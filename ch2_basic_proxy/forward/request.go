@@ -16,9 +16,13 @@ import (
 // progress.
 const HalfCloseGrace = 1 * time.Second
 
-// endGrace is how long the write that ends a request is waited for, when the answer
-// is there already.
-const endGrace = 100 * time.Millisecond
+// The write that ends a request is waited for, when the answer is there already, for so
+// long and so many looks: on a busy machine it may have returned long ago, and its
+// goroutine not have run.
+const (
+	endGrace = 100 * time.Millisecond
+	endLooks = 100
+)
 
 // Request is one request, of which the header has been read. Its body is still
 // on the client's connection.
@@ -209,6 +213,7 @@ func (r *Request) Write(b *Backend) error {
 
 	b.broken = err
 	if err == nil && !r.read {
+		t.setSending(true) // now, for the backend may break off before sendBody runs
 		t.start(t.sendBody)
 		return nil
 	}
@@ -255,7 +260,6 @@ func (t *try) sendBody() {
 	r, c := t.request, t.client
 	r.taken, c.readIdle = true, c.settings.Idle
 	r.rest.last = t.end
-	t.setSending(true)
 	err := r.rest.copy(&t.backend.peer, &c.peer)
 	t.setSending(false)
 	switch {
@@ -304,13 +308,15 @@ func (t *try) await(complete bool) (switching bool) {
 // its last byte, and answered, before the goroutine that wrote that has come to say
 // so: it is waited for.
 func (t *try) sent() bool {
-	for until := time.Now().Add(endGrace); ; time.Sleep(endGrace / 1000) {
+	until := time.Now().Add(endGrace)
+	for looks := 0; ; looks++ {
 		t.mu.Lock()
 		complete, waits := t.complete, t.ending && t.err == nil
 		t.mu.Unlock()
-		if !waits || time.Now().After(until) {
+		if !waits || looks > endLooks && time.Now().After(until) {
 			return complete
 		}
+		time.Sleep(endGrace / 1000)
 	}
 }
 
@@ -404,18 +410,18 @@ func (t *try) watchClient() {
 // taken to be gone after a second in which there was nothing to send to it; one
 // that is gone answers what is sent with RST.
 func (t *try) halfClosed() {
-	for {
-		before := t.client.sent.Load()
+	sent, since := t.client.sent.Load(), time.Now()
+	for time.Since(since) < HalfCloseGrace {
 		select {
 		case <-t.over:
 			return
-		case <-time.After(HalfCloseGrace):
+		case <-time.After(HalfCloseGrace / 10):
 		}
-		if t.client.sent.Load() == before && !t.client.writing.Load() {
-			t.abandon(ErrHalfClosed)
-			return
+		if n := t.client.sent.Load(); n != sent || t.client.writing.Load() {
+			sent, since = n, time.Now()
 		}
 	}
+	t.abandon(ErrHalfClosed)
 }
 
 // ErrHalfClosed is the error of a client that has ended its sending, and may be gone.

@@ -116,6 +116,11 @@ func TooManyInterim(n int, after time.Duration) error {
 // comes from the backend. After 101 it carries both directions until they end.
 func (r *Response) Write(c *Client) error {
 	err := r.write(c)
+	if err != nil && r.Status == http.StatusSwitchingProtocols {
+		// The backend has left HTTP. Both are to see that something broke, no regular end.
+		c.setReset(true)
+		r.backend.setReset(true)
+	}
 	e := narrate.Event{Calls: "write", Bytes: c.sent.Load() - c.before, Status: r.Status}
 	if err != nil {
 		return stepFailed(c.log, narrate.SendResponse, r.backend.try.failed(err), e)

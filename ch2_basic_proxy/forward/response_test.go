@@ -246,8 +246,7 @@ func TestUnusableBackends(t *testing.T) {
 	t.Parallel()
 	t.Run("refused", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, generous())
-		r.backend.Close()
+		r := newRig(t, generous(), func(r *rig) { r.target = refused(t) })
 		client := r.send(get)
 		client.end(page("502 Bad Gateway", "the backend refused the connection"))
 		e := r.wantBackendsFault(502)

@@ -58,12 +58,7 @@ func (t *try) tunnel() *Error {
 	if down != nil {
 		stopBoth(client, backend)
 	}
-	err := first(<-up, down)
-	if err != nil { // both are to see that something broke
-		client.setReset(true)
-		backend.setReset(true)
-	}
-	return err
+	return first(<-up, down)
 }
 
 func stopBoth(client, backend *peer) {

@@ -33,7 +33,7 @@ func TestTunnelThatIsNotTakenFrom(t *testing.T) {
 		t.Run(string(by), func(t *testing.T) {
 			t.Parallel()
 			limits := generous()
-			limits.Idle = 2 * short
+			limits.Idle = enough
 			r := newRig(t, limits)
 			client, backend := r.open()
 			from := client
@@ -66,6 +66,42 @@ func TestWhoIsToBlameForATunnel(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A client that resets its connection while the tunnel begins: the backend, which has
+// changed the protocol, sees no regular end.
+func TestResetWhileATunnelBegins(t *testing.T) {
+	t.Parallel()
+	begins := make(chan struct{})
+	r := newRig(t, generous(), func(r *rig) {
+		r.before = func(x *Request) error {
+			x.Client.Conn = held{x.Client.Conn, begins}
+			return nil
+		}
+	})
+	client := r.send(upgrade)
+	backend := r.accept()
+	backend.until("\r\n\r\n")
+	time.Sleep(2 * watchAfter) // the client is watched from now on
+	backend.send(switches)
+	client.until("\r\n\r\n")
+	client.reset()
+	time.Sleep(5 * watchAfter) // and the watch sees that
+	close(begins)
+	backend.endsInReset()
+	r.wantClientsFault()
+}
+
+// held is a connection that is written to, and then stands still until the channel is closed.
+type held struct {
+	net.Conn
+	until chan struct{}
+}
+
+func (h held) Write(b []byte) (int, error) {
+	n, err := h.Conn.Write(b)
+	<-h.until
+	return n, err
 }
 
 // A fault in the code that one direction of a tunnel meets ends that tunnel, not

@@ -143,7 +143,7 @@ func TestSweep(t *testing.T) {
 	b := fresh(t, p, listen(t), log)
 	p.Timeout = 20 * time.Millisecond
 	p.Put(b, the(1, log), log)
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		p.mu.Lock()
 		open, sweeping := p.open, p.sweeping
 		p.mu.Unlock()

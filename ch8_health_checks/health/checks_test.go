@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"reverseproxy/internal/narrate"
+	"reverseproxy/internal/proc"
 )
 
 // TestDetection: a death is known within fall × inter + timeout, a return within
@@ -231,7 +232,7 @@ func TestAsk(t *testing.T) {
 			io.WriteString(c, answer)
 		}
 	}
-	free, _ := net.Listen("tcp", "127.0.0.1:0")
+	free := proc.FreeAddr()
 	forever := make(chan bool)
 	defer close(forever)
 	tests := []struct {
@@ -250,11 +251,10 @@ func TestAsk(t *testing.T) {
 		{"closed", "/", play(t, says("")), broken},
 		{"nonsense", "/", play(t, says("hello\r\n\r\n")), broken},
 		{"silent", "/", play(t, func(net.Conn) { <-forever }), slow},
-		{"refused", "/", free.Addr().String(), refused},
+		{"refused", "/", free, refused},
 		{"tcp", "tcp", play(t, func(net.Conn) {}), passed},
-		{"tcp, refused", "tcp", free.Addr().String(), refused},
+		{"tcp, refused", "tcp", free, refused},
 	}
-	free.Close() // now that none of the others can get its port
 	for _, c := range tests {
 		r := newRig(t, 1, "-check", c.path)
 		limit := 20 * time.Second

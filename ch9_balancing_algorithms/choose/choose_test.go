@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"reverseproxy/internal/harness"
 )
 
 // group returns a group of n backends with the weights given, or of weight 1.
@@ -172,7 +174,11 @@ func TestTwoChoicesOfTwo(t *testing.T) {
 // for ties it is left to chance.
 func TestTwoChoicesOnAnIdleFarm(t *testing.T) {
 	const n, requests = 1600, 1_000_000
-	for seed := range uint64(3) {
+	seeds := uint64(3)
+	if harness.Race { // which makes it take long; there is only one goroutine here
+		seeds = 1
+	}
+	for seed := range seeds {
 		for _, rule := range []bool{true, false} {
 			g := group(seed+1, n)
 			a, _ := New("two-choices", g)
@@ -471,7 +477,10 @@ func TestSticky(t *testing.T) {
 // without a share, only a part to one in its slow start, and no key moves that need
 // not.
 func TestShares(t *testing.T) {
-	const n = 100_000
+	n := 100_000
+	if harness.Race {
+		n /= 5
+	}
 	hashing := map[string]bool{"ring-hash": true, "rendezvous": true, "maglev": true,
 		"jump-hash": true}
 	for _, k := range Kinds {
@@ -509,7 +518,8 @@ func TestShares(t *testing.T) {
 			case "least-time", "hot-cold": // by time alone
 				return
 			}
-			if got[1] == 0 || float64(got[1]) > .14*n/4.1 && float64(got[1]) > .6*float64(got[0]) {
+			if tenth := float64(got[1]); tenth == 0 || tenth > .14*float64(n)/4.1 &&
+				tenth > .6*float64(got[0]) {
 				t.Errorf("with a tenth of a share: %v", got)
 			}
 			g.shares(0, 0, .1, 0, 0)

@@ -14,6 +14,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -48,6 +49,7 @@ type backend struct {
 
 	mu     sync.Mutex // guards what follows
 	life   *life      // nil while stopped
+	held   *os.File   // keeps its port meanwhile; or nil
 	closed bool       // Close was called: no restart any more
 }
 
@@ -180,7 +182,8 @@ func (g *Group) SetLatency(i int, d time.Duration) {
 
 // Stop ends backend i as if its process had been killed: new connections are
 // refused, existing ones break, also in the middle of a response. When Stop
-// returns, none of its handlers is left. Stopping a stopped backend does nothing.
+// returns, none of its handlers is left. It keeps its port, where the system allows that.
+// Stopping a stopped backend does nothing.
 func (g *Group) Stop(i int) error {
 	b, err := g.at(i)
 	if err != nil {
@@ -188,13 +191,16 @@ func (g *Group) Stop(i int) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.stop()
+	if b.life != nil {
+		b.stop()
+		b.held = hold(b.addr)
+	}
 	return nil
 }
 
 // Restart starts backend i again on the same port; one that runs is stopped
 // first. Its count for /api/data begins at 1 again. The error is a *ListenError
-// if another program has taken the port meanwhile.
+// if another program has taken the port all the same.
 func (g *Group) Restart(i int) error {
 	b, err := g.at(i)
 	if err != nil {
@@ -206,6 +212,7 @@ func (g *Group) Restart(i int) error {
 		return fmt.Errorf("demo backend %s has been closed and stays so", b.addr)
 	}
 	b.stop()
+	b.held.Close() // of nil it is an error, which is fine
 	listener, err := listen(b.addr)
 	if err != nil {
 		return err
@@ -220,6 +227,7 @@ func (g *Group) Close() {
 		b.mu.Lock()
 		b.closed = true
 		b.stop()
+		b.held.Close() // the same
 		b.mu.Unlock()
 	}
 }

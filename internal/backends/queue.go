@@ -30,7 +30,7 @@ func newQueue(perSecond int, gate *sync.RWMutex) *queue {
 
 // work serves what is in the queue. It ends with the context.
 func (q *queue) work(ctx context.Context) {
-	var end time.Time // of the last one's service
+	end := time.Now() // of the last one's service
 	for ctx.Err() == nil {
 		var job chan struct{}
 		select {

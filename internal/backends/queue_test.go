@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -31,35 +32,43 @@ func limited(t *testing.T, perSecond int) (g *Group, ask func(context.Context) i
 
 // Those whose clients have left are served before one that comes after them.
 func TestAbandonedRequestsCostTheirTime(t *testing.T) {
-	const n, rate = 20, 100
-	g, ask := limited(t, rate)
-	ctx, leave := context.WithCancel(t.Context())
-	var gone sync.WaitGroup
-	for range n {
-		gone.Go(func() { ask(ctx) })
-	}
-	for g.Requests(0) < n {
-		time.Sleep(time.Millisecond)
-	}
-	began := time.Now()
-	leave()
-	gone.Wait()
-	if status := ask(t.Context()); status != http.StatusOK {
-		t.Fatalf("status %d", status)
-	}
-	// Those that were served while the rest arrived are left out generously.
-	if took := time.Since(began); took < n/2*time.Second/rate {
-		t.Errorf("answered after %v, behind %d abandoned requests of 10 ms", took, n)
-	}
+	synctest.Test(t, func(t *testing.T) { // time passes at once
+		const n, rate = 20, 100
+		q := newQueue(rate, &sync.RWMutex{})
+		working, end := context.WithCancel(t.Context())
+		go q.work(working) // ends with its context
+		ctx, leave := context.WithCancel(t.Context())
+		began := time.Now()
+		var gone sync.WaitGroup
+		for range n {
+			gone.Go(func() {
+				if err := q.wait(ctx); err == nil {
+					t.Error("one whose client has left is served at once")
+				}
+			})
+		}
+		synctest.Wait()
+		leave()
+		gone.Wait()
+		if err := q.wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if took, want := time.Since(began), (n+1)*time.Second/rate; took != want {
+			t.Errorf("answered after %v, behind %d abandoned requests of 10 ms, want %v", took, n,
+				want)
+		}
+		end()
+	})
 }
 
 // After a freeze all come at once: the queue takes its 200, and one is served.
 func TestFullQueue(t *testing.T) {
+	const n = queueLength + 300 // which take 3 s to be served
 	g, ask := limited(t, 100)
 	g.Freeze()
 	var ok, full atomic.Int64
 	var all sync.WaitGroup
-	for range queueLength + 60 {
+	for range n {
 		all.Go(func() {
 			switch ask(t.Context()) {
 			case http.StatusOK:
@@ -69,7 +78,7 @@ func TestFullQueue(t *testing.T) {
 			}
 		})
 	}
-	for g.Requests(0) < queueLength+60 {
+	for g.Requests(0) < n {
 		time.Sleep(time.Millisecond)
 	}
 	if ok.Load()+full.Load() > 0 {
@@ -77,7 +86,7 @@ func TestFullQueue(t *testing.T) {
 	}
 	g.Thaw()
 	all.Wait()
-	if ok.Load() < queueLength || full.Load() == 0 || ok.Load()+full.Load() != queueLength+60 {
-		t.Errorf("%d were served and %d turned away, of %d", ok.Load(), full.Load(), queueLength+60)
+	if ok.Load() < queueLength || full.Load() == 0 || ok.Load()+full.Load() != n {
+		t.Errorf("%d were served and %d turned away, of %d", ok.Load(), full.Load(), n)
 	}
 }

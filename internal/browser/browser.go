@@ -15,6 +15,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 )
 
@@ -65,6 +68,26 @@ func Start(ctx context.Context) (tab context.Context, cancel func(), err error) 
 		return nil, nil, fmt.Errorf("cannot start %s: %w", path, err)
 	}
 	return tab, cancel, nil
+}
+
+// Window opens a window of its own, with a profile of its own, in the browser that drives tab:
+// what is done there at the same time disturbs nobody, and it draws its frames, which a tab
+// behind another does not. cancel closes it.
+func Window(tab context.Context) (window context.Context, cancel func(), err error) {
+	in := cdp.WithExecutor(tab, chromedp.FromContext(tab).Browser)
+	profile, err := target.CreateBrowserContext().WithDisposeOnDetach(true).Do(in)
+	if err != nil {
+		return nil, nil, err
+	}
+	id, err := target.CreateTarget("about:blank").WithBrowserContextID(profile).
+		WithNewWindow(true).Do(in)
+	if err != nil {
+		return nil, nil, err
+	}
+	window, cancel = chromedp.NewContext(tab, chromedp.WithTargetID(id))
+	chromedp.FromContext(window).BrowserContextID = profile
+	return window, cancel, chromedp.Run(window, chromedp.EmulateViewport(Width, Height),
+		emulation.SetFocusEmulationEnabled(true)) // as if the keyboard were its alone
 }
 
 // Reduce rewrites a PNG with the 256 colours that it uses most; for pictures of

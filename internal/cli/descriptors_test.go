@@ -22,6 +22,10 @@ import (
 // left for its backend, would be told 503 or 504.
 func TestDescriptorsAreReserved(t *testing.T) {
 	const clients, size = 660, 64 << 10 // bytes
+	connect, work := "4s", 4500*time.Millisecond
+	if harness.Race { // everything takes ten times as long: only the counts are looked at
+		connect, work = "60s", 2500*time.Millisecond
+	}
 	for _, test := range []struct {
 		m    harness.Model
 		demo bool
@@ -30,23 +34,21 @@ func TestDescriptorsAreReserved(t *testing.T) {
 		{harness.Chapter(3, "-max-children", "660"), false},
 	} {
 		t.Run(fmt.Sprintf("%s demo %t", test.m.Name, test.demo), func(t *testing.T) {
-			connect := "2s"
-			if harness.Race {
-				connect = "20s" // everything takes ten times as long: only the counts are looked at
-			}
+			t.Parallel()
 			l := harness.Launch{Model: test.m, Plain: true,
 				Flags: []string{"-connect-timeout", connect, "-log", "off",
 					// however slow this machine is
-					"-request-timeout", "60s", "-server-timeout", "60s"},
+					"-request-timeout", "200s", "-server-timeout", "200s"},
 				Under: []string{"sh", "-c", `ulimit -n 1024; exec "$0" "$@"`}}
 			var p *harness.Proxy
 			target, endless := "/", "/endless"
 			if test.demo {
 				l.Flags = append(l.Flags, test.m.Demo(1)...)
-				p, target, endless = l.Start(t), "/slow?ms=2500", "/bytes?n=1000000000"
+				p, endless = l.Start(t), "/bytes?n=1000000000"
+				target = fmt.Sprint("/slow?ms=", work.Milliseconds())
 			} else {
 				p = l.StartWithBackend(t)
-				p.Backend.Serve(t, slowAndLarge(size))
+				p.Backend.Serve(t, slowAndLarge(work, size))
 			}
 			for range 100 { // who read nothing of it keep a pipe, while there are some
 				c := p.Dial(t)
@@ -75,7 +77,8 @@ func TestDescriptorsAreReserved(t *testing.T) {
 // post sends a body on a connection of its own and returns the status, with the
 // reason if it is not 200, or why there is none.
 func post(url string, size int) string {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true},
+		Timeout: 3 * time.Minute}
 	response, err := client.Post(url, "text/plain", strings.NewReader(strings.Repeat("x", size)))
 	if err != nil {
 		return err.Error()
@@ -91,7 +94,7 @@ func post(url string, size int) string {
 	return "200"
 }
 
-func slowAndLarge(size int) http.HandlerFunc {
+func slowAndLarge(work time.Duration, size int) http.HandlerFunc {
 	body := bytes.Repeat([]byte("x"), size)
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/endless" {
@@ -103,7 +106,7 @@ func slowAndLarge(size int) http.HandlerFunc {
 			}
 		}
 		io.Copy(io.Discard, r.Body)
-		time.Sleep(2500 * time.Millisecond) // so that clients pile up
+		time.Sleep(work) // so that clients pile up
 		w.Write(body)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 
@@ -28,7 +29,12 @@ type program struct {
 // Main runs a package's tests and removes what Build has made. Each package
 // that builds a program calls it: func TestMain(m *testing.M) { harness.Main(m) }
 // after are called when the tests have ended.
+//
+// A program with the race detector sleeps for a second before it exits, in case that what
+// still runs meets a race. Here hundreds of processes end, and no lesson is about that
+// second: it is taken away.
 func Main(m *testing.M, after ...func()) {
+	os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 	code := m.Run()
 	for _, f := range after {
 		f()

@@ -63,6 +63,6 @@ func resetsBeforeAccept(t T, p *Proxy) {
 		t.Errorf("the standing children were %s, are %s", children, now)
 	}
 	if p.Backend != nil {
-		p.Backend.drain()
+		p.Backend.drain(t)
 	}
 }

@@ -56,6 +56,7 @@ var Scenarios = []Scenario{
 	{"backend that keeps its connection", Played, keepAliveBackend},
 	{"response before the upload has ended", Played, earlyResponse},
 	{"client that resets in a download", Played, clientResets},
+	{"client that resets as its tunnel begins", Played, resetsAsTunnelBegins},
 	{"client that leaves before the response", Played, clientLeaves},
 	{"client that says nothing and leaves", Played, clientSilentLeaves},
 	{"clients that reset before they are accepted", Played, resetsBeforeAccept},
@@ -111,7 +112,7 @@ func runStage(t *testing.T, m Model, stage Stage) {
 func (s Scenario) Check(t T, p *Proxy) {
 	t.Helper()
 	if p.Backend != nil {
-		p.Backend.drain()
+		p.Backend.drain(t)
 	}
 	s.Run(t, p)
 	if !t.Failed() {
@@ -236,6 +237,8 @@ func largeDownload(t T, p *Proxy) {
 	c.Send("GET /large HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
 	b := p.Backend.Accept(t)
 	b.Request()
+	c.mayTake(10 * Patience)
+	b.mayTake(10 * Patience)
 	received := make(chan error, 1)
 	// Ends at the end of the body.
 	go func() { received <- c.verifyBody(n) }()
@@ -258,6 +261,7 @@ func largeUpload(t T, p *Proxy) {
 	const n = 100 << 20
 	c := p.Dial(t)
 	defer c.Close()
+	c.mayTake(10 * Patience)
 	sent := make(chan error, 1)
 	// Ends when the proxy has taken the whole body, or breaks off.
 	go func() {
@@ -269,6 +273,7 @@ func largeUpload(t T, p *Proxy) {
 		sent <- err
 	}()
 	b := p.Backend.Accept(t)
+	b.mayTake(10 * Patience)
 	b.Head()
 	if err := backends.Verify(io.LimitReader(b.R, n), n); err != nil {
 		t.Fatalf("the upload at the backend: %v", err)
@@ -505,6 +510,24 @@ func clientResets(t T, p *Proxy) {
 	c.Reset()
 	if err := <-sent; err == nil {
 		t.Errorf("the backend could send 1 GiB to a client that has gone")
+	}
+}
+
+// resetsAsTunnelBegins resets its connection just when the backend has changed the protocol.
+// The backend is to see no regular end, wherever the proxy learns of it.
+func resetsAsTunnelBegins(t T, p *Proxy) {
+	for range 20 {
+		c := p.Dial(t)
+		c.Send("GET /chat HTTP/1.1\r\nHost: proxy.test\r\n" +
+			"Connection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		b := p.Backend.Accept(t)
+		b.Request()
+		b.Send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		c.Reset()
+		if how := b.End(); how != "reset" {
+			t.Fatalf("the backend, which speaks another protocol, sees this end: %s", how)
+		}
+		b.Close()
 	}
 }
 

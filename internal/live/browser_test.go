@@ -20,18 +20,19 @@ import (
 	cdpbrowser "github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
-	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/google/go-cmp/cmp"
 
 	"reverseproxy/internal/book"
+	webbrowser "reverseproxy/internal/browser"
 	"reverseproxy/internal/live/browser"
 	"reverseproxy/internal/narrate"
 )
 
 const (
-	pageTimeout = 60 * time.Second // for the page to show what is waited for
+	pageTimeout = 2 * time.Minute  // for the page to show what is waited for
+	tabTimeout  = 10 * time.Minute // for all that is done with one tab
 	root        = "../.."
 )
 
@@ -61,39 +62,51 @@ func TestInBrowser(t *testing.T) {
 	}
 	t.Cleanup(cancel)
 	b := &bench{window: window, bin: bin}
-	t.Run("ch1", b.testOneClient)
-	for _, chapter := range book.Proxies() {
-		t.Run(chapter.Short(), func(t *testing.T) { b.testTenClients(t, chapter.Dir) })
+	for name, test := range map[string]func(*testing.T){ // those that need the machine
+		"ManyRequests": b.testManyRequests,
+		"ManyChildren": b.testManyChildren,
+		"ManyKept":     b.testManyKept,
+		"Runs":         b.testRuns,
+	} {
+		t.Run(name, test)
 	}
-	t.Run("StopBackend", b.testStopBackend)
-	t.Run("BrokenClients", b.testBrokenClients)
-	t.Run("Recording", b.testRecording)
-	t.Run("PauseAndReplay", b.testPauseAndReplay)
-	t.Run("TwoViewers", b.testTwoViewers)
-	t.Run("SlowMotion", b.testSlowMotion)
-	t.Run("ManyRequests", b.testManyRequests)
-	t.Run("Layout", b.testLayout)
-	t.Run("OneClock", b.testOneClock)
-	t.Run("ManyChildren", b.testManyChildren)
-	t.Run("Requests", b.testRequests)
-	t.Run("Keys", b.testKeys)
-	t.Run("ReplayFromTheFirst", b.testReplayFromTheFirst)
-	t.Run("NothingIsCovered", b.testNothingIsCovered)
-	t.Run("Contrast", b.testContrast)
-	t.Run("Kept", b.testKept)
-	t.Run("NoPool", b.testNoPool)
-	t.Run("ManyKept", b.testManyKept)
-	t.Run("Lane", b.testLane)
-	t.Run("Tries", b.testTries)
-	t.Run("Retried", b.testRetried)
-	t.Run("LongRun", b.testLongRun)
-	t.Run("KeepSending", b.testKeepSending)
-	t.Run("KeepSendingKept", b.testKeepSendingKept)
-	t.Run("Runs", b.testRuns)
-	t.Run("Health", b.testHealth)
-	t.Run("Unwell", b.testUnwell)
-	t.Run("Algorithm", b.testAlgorithm)
-	t.Run("OneThread", b.testOneThread)
+	tests := map[string]func(*testing.T){
+		"ch1":                b.testOneClient,
+		"StopBackend":        b.testStopBackend,
+		"BrokenClients":      b.testBrokenClients,
+		"Recording":          b.testRecording,
+		"PauseAndReplay":     b.testPauseAndReplay,
+		"TwoViewers":         b.testTwoViewers,
+		"SlowMotion":         b.testSlowMotion,
+		"Layout":             b.testLayout,
+		"OneClock":           b.testOneClock,
+		"Requests":           b.testRequests,
+		"Keys":               b.testKeys,
+		"ReplayFromTheFirst": b.testReplayFromTheFirst,
+		"NothingIsCovered":   b.testNothingIsCovered,
+		"Contrast":           b.testContrast,
+		"Kept":               b.testKept,
+		"NoPool":             b.testNoPool,
+		"Lane":               b.testLane,
+		"Tries":              b.testTries,
+		"Retried":            b.testRetried,
+		"LongRun":            b.testLongRun,
+		"KeepSending":        b.testKeepSending,
+		"KeepSendingKept":    b.testKeepSendingKept,
+		"Health":             b.testHealth,
+		"Unwell":             b.testUnwell,
+		"Algorithm":          b.testAlgorithm,
+		"OneThread":          b.testOneThread,
+	}
+	for _, chapter := range book.Proxies() {
+		tests[chapter.Short()] = func(t *testing.T) { b.testTenClients(t, chapter.Dir) }
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t)
+		})
+	}
 }
 
 // missing skips a test that cannot run here, but fails it where it must.
@@ -139,16 +152,19 @@ type tab struct {
 	errors []string // exceptions and console errors
 }
 
-// open opens a tab on an address. At the test's end, a request to elsewhere or
-// an error of the page's script fails the test.
+// open opens a tab on an address, in a window of its own: what is hidden behind another draws
+// no frames. At the test's end, a request to elsewhere or an error of the page's script fails
+// the test.
 func (b *bench) open(t *testing.T, address string) *tab {
 	t.Helper()
-	ctx, cancel := chromedp.NewContext(b.window)
-	ctx, stop := context.WithTimeout(ctx, 3*pageTimeout)
+	ctx, cancel, err := webbrowser.Window(b.window)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(ctx, tabTimeout)
 	o := &tab{t: t, ctx: ctx}
 	chromedp.ListenTarget(ctx, o.listen)
-	if err := chromedp.Run(ctx, network.Enable(), log.Enable(),
-		chromedp.EmulateViewport(1280, 720), chromedp.Navigate(address),
+	if err := chromedp.Run(ctx, network.Enable(), log.Enable(), chromedp.Navigate(address),
 		chromedp.Evaluate(probes, nil)); err != nil {
 		t.Fatalf("open %s: %v", address, err)
 	}
@@ -203,10 +219,9 @@ func (o *tab) until(expression string) {
 	o.t.Helper()
 	ctx, cancel := context.WithTimeout(o.ctx, pageTimeout)
 	defer cancel()
-	front := page.BringToFront() // a hidden tab draws no frames
 	poll := chromedp.Poll(expression, nil,
 		chromedp.WithPollingInterval(20*time.Millisecond), chromedp.WithPollingTimeout(0))
-	if err := chromedp.Run(ctx, front, poll); err != nil {
+	if err := chromedp.Run(ctx, poll); err != nil {
 		var shown string
 		chromedp.Run(o.ctx, chromedp.Evaluate(`document.body.innerText.replace(/\s+/g, " ")`,
 			&shown))
@@ -562,7 +577,8 @@ func (o *tab) save() string {
 		}
 	})
 	allow := cdpbrowser.SetDownloadBehavior(cdpbrowser.SetDownloadBehaviorBehaviorAllowAndName).
-		WithDownloadPath(dir).WithEventsEnabled(true)
+		WithDownloadPath(dir).WithEventsEnabled(true).
+		WithBrowserContextID(chromedp.FromContext(o.ctx).BrowserContextID)
 	if err := chromedp.Run(o.ctx, allow); err != nil {
 		o.t.Fatal(err)
 	}
@@ -661,8 +677,7 @@ func (b *bench) testSlowMotion(t *testing.T) {
 func (b *bench) testManyRequests(t *testing.T) {
 	p := b.run(t, "ch4_threaded")
 	o := b.watch(t, p)
-	o.read(`window.frames_ = 0, (function f() { window.frames_++; requestAnimationFrame(f); })()`,
-		nil)
+	o.countFrames()
 	seen := o.eachFrame("sameConnection")
 	const total, clients = 3000, 8
 	began := time.Now()
@@ -677,24 +692,57 @@ func (b *bench) testManyRequests(t *testing.T) {
 			}
 		})
 	}
-	o.until(`document.querySelector("#lanes-note").dataset.sampled === "true"`)
+	const sampled = `document.querySelector("#lanes-note").dataset.sampled === "true"`
+	o.until(sampled + " || " + counter("connections", total))
+	var said bool
+	o.read(sampled, &said)
 	all.Wait()
 	took := time.Since(began)
-	var frames float64
-	o.read(`window.frames_`, &frames)
+	o.keptDrawing(t, total, took)
+	// A machine that is busy with other things may be too slow for a sample.
+	if took < total/(2*drawnPerSecond)*time.Second && !said {
+		t.Errorf("%d connections in %v, and the page does not say that it samples", total, took)
+	}
 	o.until(counter("connections", total) + " && " + counter("inFlight", 0) + " && " +
 		counter("failed", 0))
 	o.until(fmt.Sprintf(`card(0).requests === "%d"`, total))
-	perSecond := frames / took.Seconds()
-	t.Logf("%.0f requests a second, %.0f frames a second", total/took.Seconds(), perSecond)
-	if perSecond < 2 {
-		t.Errorf("%.1f frames a second under load", perSecond)
-	}
 	seen(t)
-	var lost string
-	o.read(`document.querySelector("#status").dataset.lost`, &lost)
-	if lost != "0" {
-		t.Errorf("the page lost %s events", lost)
+	o.lostLittle(t)
+}
+
+// drawnPerSecond is how many connections a second the page draws, if more come.
+const drawnPerSecond = 90
+
+// countFrames begins to count the frames that the page draws.
+func (o *tab) countFrames() {
+	o.t.Helper()
+	o.read(`window.frames_ = 0, (function f() { window.frames_++; requestAnimationFrame(f); })()`,
+		nil)
+}
+
+// keptDrawing fails the test if the page stood still while so many requests were made. A
+// machine that is busy with other things draws less in a second, and makes fewer requests.
+func (o *tab) keptDrawing(t *testing.T, requests int, took time.Duration) {
+	t.Helper()
+	var frames int
+	o.read(`window.frames_`, &frames)
+	t.Logf("%d requests and %d frames in %v", requests, frames, took)
+	if frames < 10 {
+		t.Errorf("%d frames while there were %d requests", frames, requests)
+	}
+}
+
+// mostLost is what a page may lose of its events when the machine stops it for some seconds:
+// about three of those that it gets in a second under load. One that is too slow for them
+// loses on and on.
+const mostLost = 3 * 8 * drawnPerSecond
+
+func (o *tab) lostLittle(t *testing.T) {
+	t.Helper()
+	var lost int
+	o.read(`Number(document.querySelector("#status").dataset.lost)`, &lost)
+	if lost > mostLost {
+		t.Errorf("the page lost %d events", lost)
 	}
 }
 

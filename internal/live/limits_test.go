@@ -189,8 +189,10 @@ func TestUnreadRecordingIsCutOff(t *testing.T) {
 			s := startBusy(t, lim)
 			c := request(t, s, "GET", "/recording.html", "Host: OWN\r\n", "")
 			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-			if err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatal(err)
+			} else if err != nil {
+				return // cut off before it began: the machine has stood still for so long
 			}
 			waitForRecordings(t, s, 0)
 			c.SetDeadline(time.Now().Add(patience)) // small buffers drain slowly

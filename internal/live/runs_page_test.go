@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"reverseproxy/internal/book"
@@ -12,10 +13,12 @@ import (
 const mostBytes = 300_000 // of a recorded run
 
 // testRuns: each chapter's recorded run replays to its end without the program,
-// shows what the run was about, and its page links to it.
+// shows what the run was about, and its page links to it. All replay at once: a replay takes
+// as long as the run has taken.
 func (b *bench) testRuns(t *testing.T) {
+	var all sync.WaitGroup
 	for _, chapter := range book.Chapters {
-		t.Run(chapter.Short(), func(t *testing.T) {
+		run := func(t *testing.T) {
 			name := chapter.Short() + ".html"
 			file, err := filepath.Abs(filepath.Join(root, "docs/runs", name))
 			if err != nil {
@@ -56,6 +59,8 @@ func (b *bench) testRuns(t *testing.T) {
 			if shown != chapter.Dir {
 				t.Errorf("it shows %s", shown)
 			}
-		})
+		}
+		all.Go(func() { t.Run(chapter.Short(), run) }) // ends with its replay
 	}
+	all.Wait()
 }

@@ -65,17 +65,15 @@ func (b *bench) testKeepSending(t *testing.T) {
 	o.until(`card(1).running === "false" && Number(card(1).failures) >= 3`)
 	o.press("2")
 	o.until(`card(1).running === "true"`)
-	o.read(`window.before = { failures: card(1).failures,
-		requests: Number(card(1).requests) }`, nil)
-	o.until(`Number(card(1).requests) > window.before.requests + 3`)
-	var failures bool
-	o.read(`Number(card(1).failures) > Number(window.before.failures) + 1`, &failures)
-	if failures { // one may have been under way
-		t.Error("requests fail after the backend's return")
-	}
+	// No further request fails, but for those that were under way.
+	o.until(`(() => {
+		const { failures, requests } = card(1);
+		if (failures !== window.last?.failures) window.last = { failures, requests };
+		return Number(requests) > Number(window.last.requests) + 5;
+	})()`)
 	other.press("p")
 	other.until(sending(false) + " && " + counter("inFlight", 0))
-	o.until(sending(false)) // and it is in front: a hidden tab is not drawn
+	o.until(sending(false))
 	// What the program tells comes on another way than what the page shows.
 	for end := time.Now().Add(pageTimeout); ; time.Sleep(20 * time.Millisecond) {
 		var shown int

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"regexp"
 	"strings"
 	"sync"
@@ -57,7 +58,7 @@ func New(args ...string) *Process {
 	return p
 }
 
-// Start starts the program.
+// Start starts the program, which does not ignore Ctrl+C, though this one may.
 func (p *Process) Start() error {
 	if p.Cmd.Stdout == nil {
 		p.Cmd.Stdout = &p.Stdout
@@ -68,6 +69,11 @@ func (p *Process) Start() error {
 	p.mark = fmt.Sprint(ourMark, runs.Add(1), "=1")
 	p.Cmd.Env = append(p.Cmd.Environ(), p.mark)
 	ownGroup(p.Cmd)
+	if signal.Ignored(os.Interrupt) {
+		// So does all that a script starts in the background, and what that starts. Whoever
+		// waits for a signal does not ignore it, and its children begin anew.
+		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	}
 	if p.err = p.Cmd.Start(); p.err != nil {
 		close(p.done)
 		return p.err
@@ -97,15 +103,32 @@ func Build(dir, output string, args ...string) error {
 	return nil
 }
 
+// FreeAddr takes one of these ports after the other, from a random one on.
+const (
+	leastPort = 18000
+	ports     = 14000
+)
+
+var (
+	startPort = rand.Int64N(ports)
+	looked    atomic.Int64 // how many it has looked at
+)
+
 // FreeAddr returns an address on which nothing listens, for a program that is told where
 // to listen. It is below the range from which the kernel takes ports, for connections and
-// where port 0 is asked for: one of those could occupy it before the program does.
+// where port 0 is asked for: one of those could occupy it before the program does. Nor
+// does another caller in this process get it.
 func FreeAddr() string {
 	for {
-		addr := fmt.Sprintf("127.0.0.1:%d", 18000+rand.IntN(14000))
+		addr := fmt.Sprintf("127.0.0.1:%d", leastPort+(startPort+looked.Add(1))%ports)
 		l, err := net.Listen("tcp", addr)
 		if err == nil {
 			l.Close()
+			// Another program that is just being started holds the listener, too, until it runs.
+			for conn, err := net.Dial("tcp", addr); err == nil; conn, err = net.Dial("tcp", addr) {
+				conn.Close()
+				time.Sleep(time.Millisecond)
+			}
 			return addr
 		}
 	}
@@ -246,7 +269,7 @@ func (p *Process) Stop(limit time.Duration) error {
 
 // killTime is how long Kill waits for the end of what it has killed, twice at most: the
 // kernel does not end a program in the middle of a disk operation.
-const killTime = 5 * time.Second
+const killTime = 20 * time.Second
 
 // Kill ends the program and all that it has started, and waits for it.
 func (p *Process) Kill() {

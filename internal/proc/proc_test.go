@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -21,8 +23,13 @@ func TestMain(m *testing.M) {
 	if os.Getenv(holderEnv) == "" {
 		os.Exit(m.Run())
 	}
-	held := make([]byte, 256<<20)
-	for i := range held {
+	// Not by make: the race detector would note who has each byte, in much more memory.
+	held, err := syscall.Mmap(-1, 0, 256<<20, syscall.PROT_READ|syscall.PROT_WRITE,
+		syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		panic(err)
+	}
+	for i := 0; i < len(held); i += 4096 { // each page
 		held[i] = 1
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -148,6 +155,23 @@ func TestStop(t *testing.T) {
 	p.Await(patience, func() bool { return p.Stdout.String() != "" })
 	if err := p.Stop(50 * time.Millisecond); err == nil || p.Code() != -1 {
 		t.Errorf("one that does not obey: %v, %d", err, p.Code())
+	}
+}
+
+// A tool that a script has started in the background ignores Ctrl+C (sh: "tool &"). What it
+// starts is to be ended by it all the same.
+func TestInterruptBehindOneWhoIgnoresIt(t *testing.T) {
+	signal.Ignore(os.Interrupt)
+	// Not Reset, which would have it ignored again.
+	defer signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	p := New("sleep", "60")
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Kill()
+	p.Interrupt()
+	if !p.Wait(20 * time.Second) {
+		t.Error("it is still running")
 	}
 }
 

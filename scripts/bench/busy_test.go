@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"reverseproxy/internal/harness"
 	"reverseproxy/internal/proc"
@@ -37,7 +38,8 @@ func TestBusyRoundsAreDiscarded(t *testing.T) {
 		take("HAProxy", 1, 12, 0.2), take(nullRelay, 1, 10, 0.2)}
 	r := b.collect(false)
 	x := r.find("b64", "ch10")
-	if d := cmp.Diff(stat.Spread{Median: 10, Min: 9, Max: 11, N: 2}, x.CPU); d != "" {
+	if d := cmp.Diff(stat.Spread{Median: 10, Min: 9, Max: 11, N: 2}, x.CPU,
+		cmpopts.IgnoreUnexported(stat.Spread{})); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
 	if x.Note != "machine busy in 1 of 3 rounds" || x.Discarded != 1 || x.Requests != 20 {

@@ -128,22 +128,24 @@ func (r *results) goal(a aim, id, cell string) goal {
 	g := goal{What: fmt.Sprintf("%s: %s, %s", id, a.figure.name, r.title(cell)), Against: "-",
 		Goal: fmt.Sprintf("%s %g%s", sign, a.limit, a.figure.unit), Verdict: notMeasured}
 	mine := r.measured(a.figure, cell, id)
-	other := stat.Spread{Median: math.NaN()}
 	if a.against != nil {
 		g.Against, g.Goal = a.against[0], fmt.Sprintf("%s %g ×", sign, a.limit)
+		g.Value = math.NaN()
 		for _, id := range a.against {
-			s := r.measured(a.figure, cell, id)
-			better := s.Median > other.Median == a.atLeast
-			if s.N > 0 && (math.IsNaN(other.Median) || better) {
-				g.Against, other = id, s
+			other := r.measured(a.figure, cell, id)
+			ratio := mine.Ratio(other)
+			harder := math.IsNaN(g.Value) || ratio < g.Value == a.atLeast
+			if math.IsNaN(ratio) || !harder {
+				continue
 			}
+			g.Against, g.Value = id, ratio
+			g.Figure = fmt.Sprintf("%.2f × (%s against %s%s)", g.Value,
+				number(mine.Median*a.figure.scale), number(other.Median*a.figure.scale),
+				a.figure.unit)
 		}
-		g.Value = mine.Ratio(other)
-		g.Figure = fmt.Sprintf("%.2f × (%s against %s%s)", g.Value, number(mine.Median),
-			number(other.Median), a.figure.unit)
 	} else {
-		g.Value = mine.Median
-		g.Figure = strings.TrimSuffix(number(mine.Median), ".00") + a.figure.unit
+		g.Value = mine.Median * a.figure.scale
+		g.Figure = strings.TrimSuffix(number(g.Value), ".00") + a.figure.unit
 	}
 	switch {
 	case r.anyBusy(cell, append([]string{id}, a.against...)):
@@ -179,7 +181,5 @@ func (r *results) measured(f figure, cell, id string) stat.Spread {
 	if x == nil || x.Requests == 0 {
 		return stat.Spread{}
 	}
-	s := f.of(x)
-	return stat.Spread{Median: s.Median * f.scale, Min: s.Min * f.scale, Max: s.Max * f.scale,
-		N: s.N}
+	return f.of(x)
 }

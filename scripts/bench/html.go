@@ -144,7 +144,7 @@ func (r *results) table(w *cell) *table {
 		}
 		t.Rows = append(t.Rows, append(line, x.Note))
 		if x.Base != "" && !strings.Contains("cf", w.Workload) { // these have no ratio columns
-			t.Note = "Ratios against " + x.Base + "."
+			t.Note = "Ratios against " + x.Base + ": the median of those of each round."
 		}
 	}
 	return t

@@ -59,22 +59,24 @@ func parse(args []string) (*options, error) {
 		"`directory` for report.html, results.json and the plots")
 	fs.StringVar(&o.cdir, "c", "",
 		"`directory` with the C originals; they are compiled with cc -O2")
-	fs.IntVar(&o.rounds, "rounds", 0, "`rounds` over all contestants (default 3, with -quick 1)")
+	fs.IntVar(&o.rounds, "rounds", 0, "`rounds` over all contestants (default 3, with -quick 1, "+
+		"-loop 11, -techniques 7)")
 	fs.StringVar(&o.workloads, "workloads", "",
 		"`letters` of the workloads, of abcdefr (default: all)")
 	fs.BoolVar(&o.quick, "quick", false, "a first impression in less than a minute")
-	fs.DurationVar(&o.budget, "budget", 0, "`time` to measure in (default 9m20s, with -quick 45s)")
+	fs.DurationVar(&o.budget, "budget", 0, "`time` to measure in (default 9m20s, with -quick 45s, "+
+		"-loop and -techniques 6m)")
 	fs.StringVar(&o.backend, "backend", "own", "backend of the small answers: `own` or nginx")
 	fs.Float64Var(&o.rate, "rate", 2000, "requests a `second` of workload r")
 	fs.BoolVar(&o.selfcheck, "selfcheck", false, "compare the load generator with wrk, and end")
 	fs.BoolVar(&o.loop, "loop", false, "race the event loops only: ch10, nginx, HAProxy and the "+
-		"null relay, with ch6 beside them; 5 rounds of a and b with 64 and 256 clients, and of e")
+		"null relay, with ch6 beside them; 11 rounds of a and b with 64 and 256 clients, and of e")
 	fs.BoolVar(&o.syscalls, "syscalls", false,
 		"count the system calls a request of the same (strace), and end")
 	fs.BoolVar(&o.profiles, "profile", false,
 		"show where the CPU time of ch4, ch6, ch10, nginx and HAProxy goes (perf), and end")
 	fs.BoolVar(&o.tricks, "techniques", false,
-		"compare ch10 with itself without one of its techniques: 5 rounds")
+		"compare ch10 with itself without one of its techniques: 7 rounds")
 	fs.StringVar(&o.from, "from", "",
 		"measure nothing; make the report of this results.json `file` anew")
 	fs.StringVar(&o.docs, "docs", "",
@@ -124,12 +126,13 @@ func (o *options) page() string {
 
 func (o *options) defaults() {
 	if o.rounds <= 0 {
-		o.rounds = 3
-		if o.quick {
+		switch o.rounds = 3; {
+		case o.quick:
 			o.rounds = 1
-		}
-		if o.loop || o.tricks {
-			o.rounds = 5
+		case o.loop:
+			o.rounds = 11
+		case o.tricks:
+			o.rounds = 7
 		}
 	}
 	if o.workloads == "" {
@@ -139,9 +142,11 @@ func (o *options) defaults() {
 		}
 	}
 	if o.budget <= 0 {
-		o.budget = 9*time.Minute + 20*time.Second
-		if o.quick {
+		switch o.budget = 9*time.Minute + 20*time.Second; {
+		case o.quick:
 			o.budget = 45 * time.Second
+		case o.loop, o.tricks:
+			o.budget = 6 * time.Minute
 		}
 	}
 }

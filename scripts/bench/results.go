@@ -21,7 +21,7 @@ import (
 )
 
 // schemaVersion changes when a field of results.json changes its meaning.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // busyShare of all cores used by others spoils a run.
 const busyShare = 0.15
@@ -109,9 +109,9 @@ func summarize(cells []*cell, cs []*contestant, samples []*sample) []*row {
 
 func newRow(w *cell, c *contestant, all []*sample) *row {
 	r := &row{Cell: w.ID, Contestant: c.ID, Latency: load.NewHistogram()}
-	var good []*sample
+	var good []*sample // by round; nil: none
 	failures := map[string]int64{}
-	for _, s := range all {
+	for i, s := range all {
 		if s.Error != "" {
 			r.Note = s.Error
 			continue
@@ -120,7 +120,10 @@ func newRow(w *cell, c *contestant, all []*sample) *row {
 			r.Discarded++
 			continue
 		}
-		good = append(good, s)
+		for len(good) < max(s.Round, i+1) { // it may have missed one
+			good = append(good, nil)
+		}
+		good[len(good)-1] = s
 		r.Requests += s.Requests
 		r.Failed += s.Failed
 		for k, n := range s.Failures {
@@ -144,7 +147,7 @@ func newRow(w *cell, c *contestant, all []*sample) *row {
 		r.Note = strings.TrimPrefix(r.Note+"; "+note, "; ")
 	}
 	for _, s := range good {
-		if s.Seconds == r.Seconds.Median || r.Timeline == nil {
+		if s != nil && (s.Seconds == r.Seconds.Median || r.Timeline == nil) {
 			r.Timeline = s.Timeline
 		}
 	}
@@ -155,10 +158,10 @@ func newRow(w *cell, c *contestant, all []*sample) *row {
 // CPU time a request.
 func (r *row) spreads(ss []*sample) {
 	of := func(get func(*sample) float64) stat.Spread {
-		var v []float64
-		for _, s := range ss {
-			if x := get(s); !math.IsNaN(x) {
-				v = append(v, x)
+		v := make([]float64, len(ss))
+		for i, s := range ss {
+			if v[i] = math.NaN(); s != nil {
+				v[i] = get(s)
 			}
 		}
 		return stat.Of(v...)

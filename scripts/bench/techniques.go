@@ -21,6 +21,8 @@ var variants = []struct {
 	{"without short-read", []string{"-without", "short-read"}},
 	{"without join", []string{"-without", "join"}},
 	{"without splice", []string{"-without", "splice"}},
+	{"without recv", []string{"-without", "recv"}},
+	{"without piggyback", []string{"-without", "piggyback"}},
 	{"without yield", []string{"-without", "yield"}},
 	{"read-buffer 16 KiB", []string{"-read-buffer", "16384"}},
 }
@@ -45,8 +47,8 @@ func onlyTechniqueCells(cells []*cell) []*cell {
 
 // printTechniques prints what each costs, in ratio to ch10 as it is.
 func (b *bench) printTechniques(r *results) error {
-	lines := [][]string{{"", "CPU a request, keep-alive", "requests/s",
-		"CPU a request, one a connection", "CPU, 1 GiB", ""}}
+	lines := [][]string{{"", "CPU a request, keep-alive", "requests/s, keep-alive",
+		"CPU a request, one a connection", "requests/s, one a connection", "CPU, 1 GiB", ""}}
 	for _, v := range variants {
 		line := []string{v.id}
 		for _, column := range []struct {
@@ -56,6 +58,7 @@ func (b *bench) printTechniques(r *results) error {
 			{"b64", func(x *row) stat.Spread { return x.CPU }},
 			{"b64", func(x *row) stat.Spread { return x.RPS }},
 			{"a64", func(x *row) stat.Spread { return x.CPU }},
+			{"a64", func(x *row) stat.Spread { return x.RPS }},
 			{"e", func(x *row) stat.Spread { return x.CPUSeconds }},
 		} {
 			x, base := r.find(column.cell, v.id), r.find(column.cell, variants[0].id)

@@ -134,7 +134,7 @@ func (o *options) idleCells() []*cell {
 	few := &cell{ID: "d1000", Workload: "d", Title: "1,000 silent clients", Clients: 1, Idle: 1000,
 		fixed: 700, job: one}
 	if o.quick {
-		few.job.IdleMS, few.job.RunMS = 1500, 200
+		few.job.IdleMS, few.job.RunMS = 1500, 1000
 		return []*cell{few}
 	}
 	one.IdleMS, one.TimeoutMS = 12_000, 2*blockingMS

@@ -26,12 +26,23 @@ func needs(t *testing.T, have bool, what string) {
 	t.Skipf("%s is missing", what)
 }
 
+// gaps are the cases that fail of a chapter, as its named gaps list them.
+func gaps(chapter book.Chapter) []string {
+	ids := []string{}
+	for _, g := range chapter.Gaps {
+		ids = append(ids, g.Cases...)
+	}
+	sort.Strings(ids)
+	return ids
+}
+
 // TestChaptersAgainstTheirGaps runs the whole suite on each chapter: every
 // must passes, and the other cases that fail are exactly those its named gaps list.
 func TestChaptersAgainstTheirGaps(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes about ten seconds a chapter")
 	}
+	t.Parallel()
 	turn := make(chan struct{}, 2) // two chapters at a time
 	for _, chapter := range book.Proxies() {
 		name := chapter.Dir
@@ -52,11 +63,7 @@ func TestChaptersAgainstTheirGaps(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := []string{}
-			for _, g := range chapter.Gaps {
-				want = append(want, g.Cases...)
-			}
-			got := []string{}
+			want, got := gaps(chapter), []string{}
 			for _, r := range rep.Results {
 				if r.Outcome != suite.Failed {
 					continue
@@ -70,7 +77,6 @@ func TestChaptersAgainstTheirGaps(t *testing.T) {
 					}
 				}
 			}
-			sort.Strings(want)
 			sort.Strings(got)
 			if d := cmp.Diff(want, got); d != "" {
 				t.Errorf("failing cases and named gaps differ (-gap closed +gap opened):\n%s", d)

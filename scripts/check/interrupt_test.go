@@ -7,21 +7,19 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
 
+	"reverseproxy/internal/harness"
 	"reverseproxy/internal/proc"
 )
 
 // TestInterruptLeavesNothing: a checker that is ended in the middle takes the
 // program with it, which would else hold its port.
 func TestInterruptLeavesNothing(t *testing.T) {
-	bin := filepath.Join(t.TempDir(), "check")
-	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	t.Parallel()
+	bin := harness.BuildPlain(t, "scripts/check")
 	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
 		proxy, backend := proc.FreeAddr(), proc.FreeAddr()
 		command := fmt.Sprintf("%s -listen %s -backends %s", standard(t), proxy, backend)
@@ -46,10 +44,8 @@ func TestInterruptLeavesNothing(t *testing.T) {
 
 // TestReaderHasEnough: a checker whose output nobody reads any more ends its program, too.
 func TestReaderHasEnough(t *testing.T) {
-	bin := filepath.Join(t.TempDir(), "check")
-	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	t.Parallel()
+	bin := harness.BuildPlain(t, "scripts/check")
 	proxy, backend := proc.FreeAddr(), proc.FreeAddr()
 	cmd := exec.Command(bin, "-v", "-run", "^basics$", "-proxy", proxy, "-backends", backend,
 		"-cmd", fmt.Sprintf("%s -listen %s -backends %s", standard(t), proxy, backend))

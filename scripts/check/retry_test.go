@@ -2,13 +2,12 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"reverseproxy/internal/proc"
+	"reverseproxy/internal/harness"
 	"reverseproxy/scripts/check/cases"
 	"reverseproxy/scripts/check/suite"
 )
@@ -20,10 +19,8 @@ func TestRetryCasesAfterManyIdle(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")
 	}
-	program := filepath.Join(t.TempDir(), "ch9.exe")
-	if err := proc.Build("../../ch9_balancing_algorithms", program, "."); err != nil {
-		t.Fatal(err)
-	}
+	t.Parallel()
+	program := harness.BuildPlain(t, "ch9_balancing_algorithms")
 	const many = 210
 	leave := suite.Case{ID: "leaves-idle", Level: suite.Should, Mode: suite.Alone,
 		Run: func(t *suite.T) {

@@ -33,7 +33,8 @@ func TestChaptersOnThePath(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes up to a minute a chapter")
 	}
-	turn := make(chan struct{}, 3) // three at a time: they mostly wait
+	t.Parallel()
+	turn := make(chan struct{}, 4) // four at a time: they mostly wait
 	for _, c := range []struct {
 		chapter, args string
 		stops         int
@@ -103,6 +104,7 @@ func program(t *testing.T, source string) (bin string) {
 
 // TestReports reads what -junit and -points write: of a proxy that stops at stage 2.
 func TestReports(t *testing.T) {
+	t.Parallel()
 	bin := program(t, fmt.Sprintf(fixedPage, ""))
 	proxy, dir := proc.FreeAddr(), t.TempDir()
 	junit, points := filepath.Join(dir, "junit.xml"), filepath.Join(dir, "results.json")
@@ -178,6 +180,7 @@ func TestReports(t *testing.T) {
 // TestStagePassed: a program that serves one client and exits passes stage 1, and is
 // told of stage 2; no stage is remembered.
 func TestStagePassed(t *testing.T) {
+	t.Parallel()
 	bin := program(t, fmt.Sprintf(fixedPage, "return"))
 	for range 2 {
 		proxy := proc.FreeAddr()
@@ -220,6 +223,7 @@ func main() {
 // TestDeathIsNotForgiven: a program that a client has ended is started again for the
 // next one, and that one's answer hides nothing.
 func TestDeathIsNotForgiven(t *testing.T) {
+	t.Parallel()
 	bin := program(t, fragile)
 	proxy, backend := proc.FreeAddr(), proc.FreeAddr()
 	p, err := suite.NewPath(&suite.Subject{Name: "fragile", Proxy: proxy,
@@ -290,6 +294,7 @@ func TestUsualAddresses(t *testing.T) {
 // TestOwnWork: a Go program that has net/http, itself or through what it imports, is told
 // so kindly; one that has not is not.
 func TestOwnWork(t *testing.T) {
+	t.Parallel()
 	const own = "package main\n\nimport (\n\t_ \"net\"\n\t%s\n)\n\nfunc main() {}\n"
 	for name, c := range map[string]struct {
 		imports string // of main.go
@@ -304,6 +309,7 @@ func TestOwnWork(t *testing.T) {
 		"other helper": {`_ "mine/helper"`, `import _ "net"`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			files := map[string]string{"go.mod": "module mine\n\ngo 1.25\n",
 				"main.go":          fmt.Sprintf(own, c.imports),

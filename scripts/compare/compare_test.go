@@ -16,7 +16,7 @@ import (
 	"reverseproxy/internal/browser"
 )
 
-const patience = 90 * time.Second // for programs to be built, and for what a page must show
+const patience = 3 * time.Minute // for programs to be built, and for what a page must show
 
 // start runs the command and returns the page's address.
 func start(t *testing.T, sides ...string) string {
@@ -97,21 +97,21 @@ func TestStaircaseBesideWall(t *testing.T) {
 	}
 	page := tab(t, start(t, "./ch2_basic_proxy", "./ch4_threaded"))
 	do(t, page, both(isLive), chromedp.Click(`[data-key="t"]`), both(ten))
-	var span [2]float64
-	const spans = `[...document.querySelectorAll("iframe")].map((f) => {
+	var most [2]int // of how many were served at once
+	const served = `[...document.querySelectorAll("iframe")].map((f) => {
+		const at = (row, name) => Number(row.getAttribute(name));
 		const rows = [...f.contentDocument.querySelectorAll(".row[data-end]:not([display])")];
-		const times = (name) => rows.map((r) => Number(r.getAttribute(name)));
-		return (Math.max(...times("data-end")) - Math.min(...times("data-start"))) / 1e6; })`
-	do(t, page, chromedp.Evaluate(spans, &span))
-	if span[0] < 2 || span[1] > span[0]/2 {
-		t.Errorf("ten clients of 200 ms took %.2f s one at a time and %.2f s together", span[0],
-			span[1])
+		return Math.max(...rows.map((row) => at(row, "data-accepted")).map((now) => rows.filter(
+			(r) => at(r, "data-accepted") <= now && now < at(r, "data-end")).length)); })`
+	do(t, page, chromedp.Evaluate(served, &most))
+	if most[0] != 1 || most[1] < 3 { // a busy machine lets them begin one after the other
+		t.Errorf("of ten clients of 200 ms %d are served at once, beside that %d", most[0], most[1])
 	}
 	const axis = `[...page.querySelectorAll(".axis text")].filter((n) =>
 		!n.parentNode.hasAttribute("display")).map((n) => n.textContent).join()`
 	do(t, page, chromedp.Poll(`(() => { const read = (f) => { const page = f.contentDocument;
 			return `+axis+`; }; const [a, b] = [...document.querySelectorAll("iframe")].map(read);
-			return a !== "" && a === b; })()`, nil))
+			return a !== "" && a === b; })()`, nil, chromedp.WithPollingTimeout(0)))
 
 	// A key that is pressed in one frame is pressed in the other too, and once.
 	do(t, page, chromedp.Evaluate(`document.querySelector("iframe").contentWindow.focus()`, nil),

@@ -51,8 +51,10 @@
 //
 // Each command runs in sh, in the root of the repository. One that ends in "&"
 // runs in the background: a program of this repository is waited for until its
-// readiness line, any other for a moment. What a foreground command prints comes
-// directly under it, then what background commands printed meanwhile. "^C" interrupts
+// readiness line, any other until it waits for something itself. It has no ";", after which
+// alone a shell would run in the background. What a foreground command prints comes
+// directly under it, then what background commands print until they stand still, and as many
+// lines as the page shows have come: how long that takes is the machine's business. "^C" interrupts
 // the last background command that still runs and waits for it. "$ wait" waits for
 // all background commands but the programs of this repository. In a command "$!" is
 // the pid of the last background command. A line that ends in a backslash is
@@ -87,7 +89,7 @@
 //	-unordered       compare the lines under each command in any order
 //	-mask REGEXP     what it matches is not compared (no blanks in it; may be repeated)
 //	-needs A,B       skip, with a note, when program A or B is not installed (fail when CI=true)
-//	-timeout 60s     for each foreground command; 20s if not given
+//	-timeout 5m      for each foreground command; 2m if not given
 //
 // A block that shows a command, "$ ", has a directive; without one nobody would know
 // whether it is true. One that cannot be run says so: the line above it is

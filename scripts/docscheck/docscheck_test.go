@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"reverseproxy/internal/harness"
 
@@ -202,6 +201,7 @@ func TestMalformedPages(t *testing.T) {
 		"<!-- run -timeout 50ms sleep 5 -->\n```\n```\n": "took longer than 50ms",
 		"```\n$ ls\n```\n":                               "no run comment stands before it",
 		"*Not run by docscheck:*\n```\n$ ls\n```\n":      "no run comment stands before it",
+		"<!-- run -->\n```\n$ sleep 1; true &\n```\n":    "write two commands",
 		"<!-- run cat DIR/none.c -->\n```\n```\n":        "none.c",
 	} {
 		root := repository(t, map[string]string{"README.md": page})
@@ -301,9 +301,6 @@ func TestTranscript(t *testing.T) {
 			"<!-- run -needs no-such-tool no-such-tool -->\n```\nleft alone\n```\n",
 	})
 	t.Setenv("CI", "")
-	quiet := longQuiet
-	defer func() { longQuiet = quiet }()
-	longQuiet = 300 * time.Millisecond
 	if ok, out := check(t, root, true); !ok ||
 		!strings.Contains(out, "no-such-tool is not installed") {
 		t.Fatalf("update failed:\n%s", out)
@@ -335,6 +332,21 @@ func TestTranscript(t *testing.T) {
 	}
 	if strings.Count(out, "prints something else") != 1 {
 		t.Errorf("... does not stand for any line:\n%s", out)
+	}
+}
+
+// However late a line comes that the page shows, it is waited for; and a command is not typed
+// before the one in the background has done its work, however long it has to wait for a core.
+func TestTranscriptTakesItsTime(t *testing.T) {
+	harness.Need(t, "sh")
+	root := repository(t, map[string]string{
+		"README.md": "<!-- run -->\n```console\n$ (sleep 2; echo late) &\n$ true\nlate\n```\n\n" +
+			"<!-- run -->\n```console\n" +
+			"$ (while [ $((i+=1)) -lt 300000 ]; do :; done; touch done; sleep 9) &\n" +
+			"$ ls done; rm done\ndone\n```\n",
+	})
+	if ok, out := check(t, root, false); !ok {
+		t.Error(out)
 	}
 }
 

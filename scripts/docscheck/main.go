@@ -224,7 +224,7 @@ func (c *checker) transcript(b block) (want []string, drift string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	return c.runner.check(s, c.update)
+	return c.runner.check(s)
 }
 
 // indent sets a difference off from the line that announces it.

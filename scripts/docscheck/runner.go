@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -51,9 +52,9 @@ func newRunner(root, cdir string) (*runner, error) {
 
 func (r *runner) close() { os.RemoveAll(r.dir) }
 
-// check runs a script and compares. A script that disagrees is run once more
-// before that counts, with more patience.
-func (r *runner) check(s script, update bool) (want []string, drift string, err error) {
+// check runs a script and compares. A script that disagrees is run once more, alone and with
+// more patience, before that counts.
+func (r *runner) check(s script) (want []string, drift string, err error) {
 	if runtime.GOOS == "windows" {
 		return nil, "", skip{"transcripts are run by sh, which Windows does not have"}
 	}
@@ -67,11 +68,11 @@ func (r *runner) check(s script, update bool) (want []string, drift string, err 
 		}
 	}
 	r.alone.RLock()
-	printed, err := r.play(s, true)
+	printed, err := r.play(s, quiet)
 	r.alone.RUnlock()
 	if err != nil || !s.agrees(printed) {
 		r.alone.Lock()
-		printed, err = r.play(s, false)
+		printed, err = r.play(s, longQuiet)
 		r.alone.Unlock()
 	}
 	if err != nil {
@@ -95,9 +96,13 @@ func (r *runner) check(s script, update bool) (want []string, drift string, err 
 		nil
 }
 
-// play runs the commands and returns what each printed. If quick, what the block
-// expects tells when background programs have printed everything.
-func (r *runner) play(s script, quick bool) (printed [][]string, err error) {
+// play runs the commands and returns what each printed. What the block expects tells when
+// background programs have printed everything; where it tells nothing they are to stand
+// still for longer.
+func (r *runner) play(s script, still time.Duration) (printed [][]string, err error) {
+	if s.hidden {
+		still = longQuiet
+	}
 	p := &player{runner: r, timeout: s.timeout}
 	if p.ports, err = r.freePorts(); err != nil {
 		return nil, err
@@ -112,11 +117,11 @@ func (r *runner) play(s script, quick bool) (printed [][]string, err error) {
 		beside.awaitReady()
 	}
 	for _, c := range s.commands {
-		expect := -1
-		if quick && !s.hidden && !slices.Contains(c.want, ellipsis) {
-			expect = len(c.want)
+		p.still = still
+		if slices.Contains(c.want, ellipsis) {
+			p.still = longQuiet
 		}
-		lines, err := p.command(c, expect)
+		lines, err := p.command(c, c.expects())
 		if err != nil {
 			return nil, err
 		}
@@ -178,11 +183,13 @@ type player struct {
 	ports      map[string]string // documented to free
 	background []*process
 	timeout    time.Duration
+	still      time.Duration // for which all must stand still before a command's output is whole
 }
 
 // process is a command that runs in the background.
 type process struct {
 	*proc.Process
+	text    string
 	program bool // of this repository
 	simple  bool // nothing but "go run ..."
 	given   int  // bytes of its output that are already in the transcript
@@ -195,7 +202,8 @@ var (
 	cSource  = regexp.MustCompile(`\bDIR/(\w+\.c)\b`)
 )
 
-// command runs one command and returns what it and the background printed.
+// command runs one command and returns what it and the background printed; expect is how
+// many lines that is at least.
 func (p *player) command(c command, expect int) ([]string, error) {
 	switch {
 	case c.text == "":
@@ -226,10 +234,7 @@ func (p *player) command(c command, expect int) ([]string, error) {
 		return nil, fmt.Errorf("%q took longer than %v (-timeout gives it more)", c.text, p.timeout)
 	}
 	lines := append(linediff.Split(p.documentedPorts(r.Stdout.String())), r.exitLine()...)
-	if expect >= 0 {
-		expect = max(expect-len(lines), 0)
-	}
-	return append(lines, p.settle(expect)...), nil
+	return append(lines, p.settle(expect-len(lines))...), nil
 }
 
 // start starts a command in sh, in a process group of its own.
@@ -243,8 +248,9 @@ func (p *player) start(text string) (*process, error) {
 			ready = "exec " + ready // so that its pid is $!
 		}
 	}
-	r := &process{Process: proc.New("sh", "-c", ready), program: goRun.MatchString(text),
-		simple: strings.HasPrefix(text, "go run ") && !strings.ContainsAny(text, "|;&<>")}
+	r := &process{Process: proc.New("sh", "-c", ready), text: text,
+		program: goRun.MatchString(text),
+		simple:  strings.HasPrefix(text, "go run ") && !strings.ContainsAny(text, "|;&<>")}
 	r.Cmd.Dir = p.root
 	r.Cmd.Env = append(os.Environ(), "NO_COLOR=1", "TERM=dumb", "TZ=UTC", "LC_ALL=C.UTF-8",
 		"CURL_HOME="+p.dir, "CPATH="+p.cdir)
@@ -337,48 +343,98 @@ func (r *process) exitLine() []string {
 
 // How long to wait for what a background command prints.
 const (
-	readyTimeout = 5 * time.Second        // for the readiness line
-	startPause   = 100 * time.Millisecond // for a command that has none
-	shortQuiet   = 100 * time.Millisecond // with all expected lines there
-	settleLimit  = 5 * time.Second        // for one that never stops printing
+	quiet        = 100 * time.Millisecond // of commands that do nothing: is it so?
+	longQuiet    = 700 * time.Millisecond // the same, where more lines may come than one knows
+	patience     = 20 * time.Second       // for what is expected
+	settleLimit  = 5 * time.Second        // for commands that never stand still
 	stopTimeout  = 8 * time.Second        // after Ctrl+C, before it is killed
-	pollInterval = 5 * time.Millisecond
+	pollInterval = 10 * time.Millisecond
 )
 
-// longQuiet is how long it must be quiet with less than the expected lines there,
-// or nothing expected.
-var longQuiet = 700 * time.Millisecond
-
-// awaitReady waits for a program's readiness line.
+// awaitReady waits for a program's readiness line, and for any other command, or one whose
+// output goes elsewhere, until it waits for something itself.
 func (r *process) awaitReady() {
-	limit := startPause
-	if r.program {
-		limit = readyTimeout
+	if r.program && !strings.Contains(r.text, ">") {
+		_, _ = r.Ready(patience, proc.ReadyLine, 1)
+		return
 	}
-	_, _ = r.Ready(limit, proc.ReadyLine, 1)
+	look := &watch{of: []*process{r}}
+	for start := time.Now(); look.still() < quiet && time.Since(start) < settleLimit; {
+		if r.Wait(pollInterval) {
+			return
+		}
+	}
 }
 
-// settle waits until the background has printed the expected number of lines and
-// nothing more for a while, and returns them, command after command.
-func (p *player) settle(expect int) []string {
-	if len(p.background) == 0 {
-		return nil
+// watch tells for how long commands have stood still.
+type watch struct {
+	of     []*process
+	did    string    // what they had done when looked at
+	latest time.Time // when that was found to have changed
+}
+
+// still returns for how long all the processes of the commands have been waiting, and have
+// printed nothing. A machine that is busy with other things makes them do everything later,
+// but a process that waits for a core does not count as waiting.
+func (w *watch) still() time.Duration {
+	did, asleep := activity(w.of)
+	if did != w.did || !asleep || w.latest.IsZero() {
+		w.did, w.latest = did, time.Now()
 	}
-	start := time.Now()
-	for {
-		count, quiet := 0, time.Since(start)
+	printed := w.latest
+	for _, r := range w.of {
+		if at := r.Stdout.Last(); at.After(printed) {
+			printed = at
+		}
+	}
+	return time.Since(printed)
+}
+
+// activity returns how often each thread of the commands has given up its core, and whether
+// all of them wait. Where there is no /proc nothing happens.
+func activity(of []*process) (did string, asleep bool) {
+	var b strings.Builder
+	for _, r := range of {
+		if r.Ended() {
+			continue // its number may be another's
+		}
+		for _, s := range proc.Tree(r.PID()) {
+			threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", s.PID))
+			for _, file := range threads {
+				text, _ := os.ReadFile(file)
+				if m := running.FindSubmatch(text); m != nil {
+					return "", false
+				}
+				fmt.Fprintf(&b, "%s %s\n", file, bytes.Join(switches.FindAll(text, -1), nil))
+			}
+		}
+	}
+	return b.String(), true
+}
+
+// In /proc/PID/task/TID/status: that a thread runs or would if it had a core, waits for a disk
+// or is being traced; and how often it has given up its core.
+var (
+	running  = regexp.MustCompile(`(?m)^State:\s+[RDt]`)
+	switches = regexp.MustCompile(`ctxt_switches:\s+\d+`)
+)
+
+// settle waits until the background has printed the expected number of lines, and stands
+// still, and returns the lines, command after command.
+func (p *player) settle(expect int) []string {
+	look := &watch{of: p.background}
+	for start := time.Now(); ; time.Sleep(pollInterval) {
+		missing, limit, over := expect, settleLimit, true
 		for _, r := range p.background {
-			count += strings.Count(r.Stdout.From(r.given), "\n")
-			quiet = min(quiet, time.Since(r.Stdout.Last()))
+			missing -= strings.Count(r.Stdout.From(r.given), "\n")
+			over = over && r.Ended()
 		}
-		enough := longQuiet
-		if expect >= 0 && count >= expect {
-			enough = shortQuiet
+		if missing > 0 {
+			limit = patience
 		}
-		if quiet >= enough || time.Since(start) > settleLimit {
+		if over || missing <= 0 && look.still() >= p.still || time.Since(start) > limit {
 			return p.take()
 		}
-		time.Sleep(pollInterval)
 	}
 }
 

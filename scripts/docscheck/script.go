@@ -28,12 +28,22 @@ type command struct {
 	want  []string
 }
 
+// expects is how many lines it prints at least, for all that the block says.
+func (c command) expects() (lines int) {
+	for _, line := range c.want {
+		if line != ellipsis {
+			lines++
+		}
+	}
+	return lines
+}
+
 // interrupt is how a transcript writes Ctrl+C.
 const interrupt = "^C"
 
 // parseScript reads the arguments and the block of a run directive.
 func parseScript(args string, text []string) (script, error) {
-	s := script{timeout: 20 * time.Second}
+	s := script{timeout: 2 * time.Minute}
 	rest, err := s.options(args)
 	if err != nil {
 		return s, err
@@ -55,7 +65,9 @@ func parseScript(args string, text []string) (script, error) {
 		if line = strings.TrimSpace(line); line != "" {
 			typed = append(typed, line)
 			if !strings.HasSuffix(line, `\`) {
-				s.add(typed)
+				if err := s.add(typed); err != nil {
+					return s, err
+				}
 				typed = nil
 			}
 		}
@@ -114,16 +126,16 @@ func (s *script) parseShown(text []string) error {
 	for i := 0; i < len(text); i++ {
 		line := text[i]
 		switch {
-		case strings.HasPrefix(line, "$ "):
+		case strings.HasPrefix(line, "$ "), line == interrupt:
 			typed := []string{line}
 			for strings.HasSuffix(line, `\`) && i+1 < len(text) {
 				i++
 				line = text[i]
 				typed = append(typed, line)
 			}
-			s.add(typed)
-		case line == interrupt:
-			s.add([]string{line})
+			if err := s.add(typed); err != nil {
+				return err
+			}
 		case len(s.commands) == 0:
 			return fmt.Errorf("%q stands before the first command", line)
 		default:
@@ -134,8 +146,12 @@ func (s *script) parseShown(text []string) error {
 	return nil
 }
 
+// grouped is what holds a ";" and is one command all the same: a quoted word, a loop, what
+// stands in parentheses.
+var grouped = regexp.MustCompile(`'[^']*'|"[^"]*"|\b(for|while)\b.*\bdone\b|\(.*\)`)
+
 // add takes a command in as it is typed.
-func (s *script) add(typed []string) {
+func (s *script) add(typed []string) error {
 	c := command{typed: typed}
 	var parts []string
 	for i, line := range typed {
@@ -151,8 +167,13 @@ func (s *script) add(typed []string) {
 	if strings.HasSuffix(c.text, "&") && !strings.HasSuffix(c.text, "&&") {
 		c.back = true
 		c.text = strings.TrimSpace(strings.TrimSuffix(c.text, "&"))
+		if strings.Contains(grouped.ReplaceAllString(c.text, ""), ";") {
+			return fmt.Errorf("%q: a shell runs only what follows the last \";\" in the "+
+				"background; write two commands", typed[0])
+		}
 	}
 	s.commands = append(s.commands, c)
+	return nil
 }
 
 // compose puts the commands and what they printed together as the block shows them.

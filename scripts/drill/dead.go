@@ -25,6 +25,8 @@ const (
 
 // dead is one run of the drill -dead. It is what its backends do.
 type dead struct {
+	motion slowMotion
+
 	began time.Time
 	seen  []atomic.Int32 // by number: how often a backend got the request
 	hangs atomic.Pointer[server]
@@ -65,7 +67,7 @@ func (d *dead) answer(c *session, r *http.Request) error {
 		return err
 	}
 	d.mu.Lock()
-	d.tries[c.server] = append(d.tries[c.server], time.Since(d.began).Seconds())
+	d.tries[c.server] = append(d.tries[c.server], d.motion.seconds(d.began))
 	d.mu.Unlock()
 	if _, err := io.Copy(io.Discard, r.Body); err != nil {
 		return err
@@ -74,7 +76,7 @@ func (d *dead) answer(c *session, r *http.Request) error {
 	if d.hangs.Load() == c.server {
 		return d.hang(c)
 	}
-	time.Sleep(deadWork)
+	time.Sleep(d.motion.of(deadWork))
 	return usual(c, q, r)
 }
 
@@ -93,7 +95,7 @@ func (d *dead) run(ctx context.Context, s *subject, rate int) (*deadResult, erro
 	}
 	defer killAll(servers)
 	p, err := s.start(ctx, addrsOf(servers), "-log", "off", "-server-timeout",
-		deadLimit.String(), "-retry-on", "connect,broken,timeout")
+		d.motion.of(deadLimit).String(), "-retry-on", "connect,broken,timeout")
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +105,7 @@ func (d *dead) run(ctx context.Context, s *subject, rate int) (*deadResult, erro
 	failed := make(chan error, 1)
 	go func() { failed <- d.fail(servers) }() // ends at unhangAt
 	l := &load{addr: p.addr, rate: rate, last: deadLast, patience: tooLong,
-		query: func(id int) *query {
+		motion: d.motion, query: func(id int) *query {
 			q := &query{id: id, method: "GET", shape: "length", size: 100}
 			if id%2 == 0 {
 				q.method, q.body = "POST", 100
@@ -142,7 +144,7 @@ func (d *dead) run(ctx context.Context, s *subject, rate int) (*deadResult, erro
 
 // fail makes the backends fail.
 func (d *dead) fail(servers []*server) error {
-	wait := func(at time.Duration) { time.Sleep(at - time.Since(d.began)) }
+	wait := func(at time.Duration) { time.Sleep(d.motion.of(at) - time.Since(d.began)) }
 	wait(killAt)
 	servers[1].kill()
 	wait(backAt)

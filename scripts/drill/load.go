@@ -17,6 +17,19 @@ type load struct {
 	last     time.Duration // how long
 	patience time.Duration // of a client
 	query    func(id int) *query
+	motion   slowMotion
+}
+
+// slowMotion is how many times slower a drill is run than it says, with fewer requests a second
+// for longer: the same requests, which need less of the machine at a time. 0 is 1.
+type slowMotion int
+
+// of is how long something takes.
+func (m slowMotion) of(d time.Duration) time.Duration { return d * time.Duration(max(m, 1)) }
+
+// seconds are those of the drill since it began.
+func (m slowMotion) seconds(began time.Time) float64 {
+	return (time.Since(began) / time.Duration(max(m, 1))).Seconds()
 }
 
 // sample is what became of one request.
@@ -41,11 +54,11 @@ func (l *load) run(ctx context.Context) []sample {
 	for i := range all {
 		due := time.Duration(i) * time.Second / time.Duration(l.rate)
 		select {
-		case <-time.After(due - time.Since(began)):
+		case <-time.After(l.motion.of(due) - time.Since(began)):
 		case <-ctx.Done():
 			return nil
 		}
-		c := &client{addr: l.addr, patience: l.patience}
+		c := &client{addr: l.addr, patience: l.motion.of(l.patience)}
 		mu.Lock()
 		if n := len(idle); n > 0 {
 			c, idle = idle[n-1], idle[:n-1]
@@ -54,8 +67,8 @@ func (l *load) run(ctx context.Context) []sample {
 		sent.Go(func() { // ends with its client's patience
 			q := l.query(i + 1)
 			o := c.ask(q)
-			s := sample{ID: q.id, At: due.Seconds(), Took: (time.Since(began) - due).Seconds(),
-				Method: q.method, Status: o.status}
+			s := sample{ID: q.id, At: due.Seconds(), Method: q.method, Status: o.status,
+				Took: l.motion.seconds(began) - due.Seconds()}
 			if o.err != nil || o.foreign != "" {
 				s.Status = 0
 			}

@@ -17,11 +17,11 @@ import (
 const (
 	backendsOfPool = 3
 	leaveShare     = 0.005 // of the requests: their clients leave
-	breathTime     = 100 * time.Millisecond
-	strayAfter     = 50 * time.Millisecond // of an idle connection
-	onTheWay       = 20 * time.Millisecond // from one socket to another, on a busy machine
-	idleTime       = 5 * time.Second       // that proxies keep connections
-	leastReuse     = 10                    // requests a backend connection
+	breathTime     = 200 * time.Millisecond
+	strayAfter     = 50 * time.Millisecond  // of an idle connection
+	onTheWay       = 100 * time.Millisecond // from one socket to another, on a busy machine
+	idleTime       = 5 * time.Second        // that proxies keep connections
+	leastReuse     = 10                     // requests a backend connection
 )
 
 // pool is one run of the drill -pool. Each request has a number and each answer

@@ -17,6 +17,7 @@ const (
 	freezeAt      = 5 * time.Second
 	thawAt        = 7 * time.Second
 	stormLast     = 22 * time.Second
+	stormLimit    = 1 * time.Second // -server-timeout
 	stormPatience = 4 * time.Second
 	calm          = 3 * time.Second // after the thaw, until all should be well
 )
@@ -34,21 +35,21 @@ type stormResult struct {
 }
 
 // storm drills one proxy.
-func storm(ctx context.Context, s *subject) (*stormResult, error) {
-	group, err := backends.StartLimited(s.addrs(3), stormCapacity)
+func storm(ctx context.Context, s *subject, motion slowMotion) (*stormResult, error) {
+	group, err := backends.StartLimited(s.addrs(3), stormCapacity/max(int(motion), 1))
 	if err != nil {
 		return nil, err
 	}
 	defer group.Close()
-	p, err := s.start(ctx, group.Addrs(), "-log", "off", "-server-timeout", "1s",
-		"-retry-on", "connect,broken,timeout")
+	p, err := s.start(ctx, group.Addrs(), "-log", "off", "-server-timeout",
+		motion.of(stormLimit).String(), "-retry-on", "connect,broken,timeout")
 	if err != nil {
 		return nil, err
 	}
 	defer p.stop()
 
 	l := &load{addr: p.addr, rate: stormRate, last: stormLast, patience: stormPatience,
-		query: func(id int) *query {
+		motion: motion, query: func(id int) *query {
 			return &query{id: id, method: "GET", path: "/bytes?n=1000"}
 		}}
 	r := &stormResult{Name: s.Name}
@@ -65,7 +66,7 @@ func storm(ctx context.Context, s *subject) (*stormResult, error) {
 					group.Thaw()
 				}
 			}
-			time.Sleep(at + 100*time.Millisecond - time.Since(began))
+			time.Sleep(motion.of(at+100*time.Millisecond) - time.Since(began))
 			sum := group.Requests(0) + group.Requests(1) + group.Requests(2)
 			r.Tries = append(r.Tries, float64(sum-before))
 			before = sum
@@ -117,7 +118,7 @@ func (o *options) drillStorm(ctx context.Context, subjects []*subject, say progr
 	var strips []plots.Strip
 	for _, s := range subjects {
 		say("%s: %v at %d requests a second", s.Name, stormLast, stormRate)
-		one, err := storm(ctx, s)
+		one, err := storm(ctx, s, 1)
 		if err != nil {
 			return nil, err
 		}

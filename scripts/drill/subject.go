@@ -14,8 +14,8 @@ import (
 
 // How long a proxy may take to listen, to list its flags, and to end.
 const (
-	startTime = 10 * time.Second
-	helpTime  = 5 * time.Second
+	startTime = 30 * time.Second
+	helpTime  = 30 * time.Second
 	stopTime  = 2 * time.Second
 )
 

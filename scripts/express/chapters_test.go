@@ -25,6 +25,7 @@ func TestChaptersBeforeExpress(t *testing.T) {
 			n := len(model.Backends)
 			express := start(t, n)
 			proxy := harness.Start(t, model, model.BackendFlag(), strings.Join(express.addrs, ","))
+			fastest := time.Hour // a busy machine may hold one up, a waiting proxy holds all
 			for i := range 2 * n {
 				begun := time.Now()
 				var got, want map[string]any
@@ -37,9 +38,10 @@ func TestChaptersBeforeExpress(t *testing.T) {
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("answer %d, -want +got:\n%s", i, diff)
 				}
-				if took := time.Since(begun); took > held {
-					t.Errorf("answer %d took %v: was it held until the backend closed?", i, took)
-				}
+				fastest = min(fastest, time.Since(begun))
+			}
+			if fastest > held {
+				t.Errorf("each answer took %v: was it held until the backend closed?", fastest)
 			}
 
 			promise.CheckBehind(t, proxy.Addr)

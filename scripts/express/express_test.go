@@ -169,44 +169,6 @@ func refused(t *testing.T, addrs []string) {
 	}
 }
 
-// A backend that dies is reported, and the others go on.
-func TestKilledBackend(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("finds the process of a backend in /proc")
-	}
-	p := start(t, 2)
-	child, err := os.FindProcess(proc.Children(p.PID())[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = child.Kill()
-	// Which one it was shows when its port is closed: numbers of processes begin anew.
-	killed := 0
-	for end := time.Now().Add(patience); ; killed = 1 - killed {
-		conn, err := net.Dial("tcp", p.addrs[killed])
-		if err != nil {
-			break
-		}
-		conn.Close()
-		if time.Now().After(end) {
-			t.Fatal("both backends still listen")
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	promise.Get(t, p.addrs[1-killed], "/api/data")
-	_ = p.Cmd.Process.Signal(os.Interrupt)
-	out, code := p.end(t)
-	lines := []string{"", ""}
-	lines[killed] = " ended before it could say how many requests it received\n"
-	lines[1-killed] = " received 1 request\n"
-	want := p.addrs[0] + lines[0] + p.addrs[1] + lines[1]
-	report := "port " + port(p.addrs[killed]) + " has ended (SIGKILL)"
-	if code != 0 || out != want || !strings.Contains(p.Stderr.String(), report) {
-		t.Errorf("exit code %d, stdout %q, stderr %q; want 0 and %q", code, out, p.Stderr.String(),
-			want)
-	}
-}
-
 // Backends must not outlive a launcher that was killed.
 func TestChildrenEndWithLauncher(t *testing.T) {
 	p := start(t, 2)

@@ -60,7 +60,7 @@ function launch(args) {
     process.exitCode = 1;
     return;
   }
-  const backends = ports.map((port) => ({ port, requests: 0, ready: false }));
+  const backends = ports.map((port) => ({ port, ready: false }));
   let stopping = false;
 
   const announce = () => {
@@ -77,18 +77,17 @@ function launch(args) {
   };
   const ended = (b, code, signal) => {
     b.ended = true;
-    b.early = !stopping;
-    if (b.early) {
+    if (b.requests === undefined && !process.exitCode) {
       console.error(`express: the backend on port ${b.port} has ended ` +
         `(${signal ?? `exit code ${code}`})`);
     }
     if (!backends.every((other) => other.ended)) return;
     if (!stopping) process.exitCode = 1;
     if (process.exitCode) return;
-    for (const other of backends) {
-      const tally = other.early ? 'ended before it could say how many requests it received'
-        : `received ${other.requests} request${other.requests === 1 ? '' : 's'}`;
-      console.log(`${HOST}:${other.port} ${tally}`);
+    for (const { port, requests } of backends) {
+      const tally = requests === undefined ? 'ended before it could say how many requests it received'
+        : `received ${requests} request${requests === 1 ? '' : 's'}`;
+      console.log(`${HOST}:${port} ${tally}`);
     }
   };
 
@@ -105,7 +104,8 @@ function launch(args) {
         b.requests = message.requests;
       }
     });
-    b.process.on('exit', (code, signal) => ended(b, code, signal));
+    // Close, not exit: then its last message has been read.
+    b.process.on('close', (code, signal) => ended(b, code, signal));
   }
   for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => stop(0));
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -9,21 +8,16 @@ import (
 
 	"reverseproxy/internal/browser"
 	"reverseproxy/internal/harness"
-	"reverseproxy/scripts/reader/cfiles"
-	"reverseproxy/scripts/reader/site"
 )
 
 // axe-core finds nothing serious on a page of each kind.
 func TestNoBarriers(t *testing.T) {
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	axe, err := browser.FindAxe(root)
+	axe, err := browser.FindAxe(harness.Root())
 	if err != nil {
 		harness.Missing(t, err.Error())
 	}
-	base := "http://" + startServer(t, site.Options{Root: root, CDir: cfiles.Dir(t)}) + "/"
+	t.Parallel()
+	_, base := thisBook(t)
 	w := openTab(t)
 	for _, page := range []string{"index.html", "chapters.html", "docs/working_mechanism.html",
 		"docs/models_compared.html", "docs/ch9_balancing_algorithms.html",

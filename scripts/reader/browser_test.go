@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -33,19 +34,41 @@ type watched struct {
 	errors []string
 }
 
-// openTab starts Chromium, or skips the test if there is none.
+const (
+	patience = 2 * time.Minute  // for what a page must show
+	tabTime  = 10 * time.Minute // for all that a test does in its window
+)
+
+// chromium is the browser of all tests.
+var chromium struct {
+	once sync.Once
+	tab  context.Context
+	err  error
+}
+
+// openTab opens a window of the test's own, or skips the test if there is no browser.
 func openTab(t *testing.T) *watched {
 	t.Helper()
 	if _, err := browser.Find(); err != nil {
 		harness.Missing(t, err.Error())
 	}
-	ctx, stop := context.WithTimeout(context.Background(), 5*time.Minute)
-	t.Cleanup(stop)
-	tab, cancel, err := browser.Start(ctx)
+	chromium.once.Do(func() {
+		var stop func()
+		chromium.tab, stop, chromium.err = browser.Start(context.Background())
+		if chromium.err == nil {
+			atTheEnd = append(atTheEnd, stop)
+		}
+	})
+	if chromium.err != nil {
+		t.Fatal(chromium.err)
+	}
+	tab, cancel, err := browser.Window(chromium.tab)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cancel)
+	tab, stop := context.WithTimeout(tab, tabTime)
+	t.Cleanup(stop)
 	w := &watched{Context: tab}
 	chromedp.ListenTarget(tab, func(event any) {
 		w.mu.Lock()
@@ -72,6 +95,11 @@ func (w *watched) run(t *testing.T, actions ...chromedp.Action) {
 	if err := chromedp.Run(w.Context, actions...); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// until waits until a script returns what is true.
+func until(script string) chromedp.Action {
+	return chromedp.Poll(script, nil, chromedp.WithPollingTimeout(patience))
 }
 
 // eval evaluates a script that returns text.
@@ -315,16 +343,8 @@ const pale = `(() => {
 // Every page fits 500 pixels, too; what is wider scrolls, by keyboard as well; and all
 // text can be read in light and in dark.
 func TestNarrowAndReadable(t *testing.T) {
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := site.Options{Root: root, CDir: cfiles.Dir(t)}
-	built, err := site.Build(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	base := "http://" + startServer(t, o) + "/"
+	t.Parallel()
+	built, base := thisBook(t)
 	w := openTab(t)
 	for _, name := range slices.Sorted(maps.Keys(built.Files)) {
 		kind, _, _ := strings.Cut(name, "/")
@@ -368,8 +388,7 @@ func TestTableByKeyboard(t *testing.T) {
 	table := `document.querySelector("main table").parentElement`
 	w.run(t, chromedp.Evaluate(`document.querySelector("main a[href*=mechanism]").focus()`, nil),
 		chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.ArrowRight))
-	w.run(t, chromedp.Poll(table+`.scrollLeft > 0`, nil,
-		chromedp.WithPollingTimeout(10*time.Second)))
+	w.run(t, until(table+`.scrollLeft > 0`))
 	w.check(t, base)
 }
 
@@ -381,7 +400,7 @@ func TestBack(t *testing.T) {
 	// A page that Back brings is not loaded anew, so there is no event to wait for.
 	until := func(script string) chromedp.Action {
 		return chromedp.ActionFunc(func(ctx context.Context) error {
-			for range 400 {
+			for end := time.Now().Add(patience); time.Now().Before(end); {
 				var ok bool
 				if chromedp.Evaluate(script, &ok).Do(ctx) == nil && ok {
 					return nil
@@ -410,16 +429,18 @@ const folded = `Array.from(document.querySelectorAll(".cell.go .ln"))
 
 // Every page of this repository's book fits a projector's 1280 by 720.
 func TestNothingOverlaps(t *testing.T) {
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
+	t.Parallel()
+	with, base := thisBook(t)
+	outlined := []string{"ch3_process_model", "ch5_load_balancer"}
+	some := t.TempDir() // without the C files
+	for _, chapter := range outlined {
+		src, err := os.ReadFile(filepath.Join(harness.Root(), chapter, "main.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfiles.Write(t, some, chapter+"/main.go", string(src))
 	}
-	with, err := site.Build(site.Options{Root: root, CDir: cfiles.Dir(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := startServer(t, site.Options{Root: root, CDir: cfiles.Dir(t)})
-	outline := startServer(t, site.Options{Root: root})
+	outline := startServer(t, site.Options{Root: some})
 	w := openTab(t)
 	look := func(url string) {
 		t.Helper()
@@ -438,7 +459,7 @@ func TestNothingOverlaps(t *testing.T) {
 		case kind == "diff" && name != "diff/ch2_basic_proxy--ch4_threaded.html":
 		case few && name != "index.html" && name != "side-by-side/ch3_process_model.html":
 		case kind == "side-by-side":
-			look("http://" + addr + "/" + name)
+			look(base + name)
 			chapter, _ := book.Find(strings.TrimSuffix(path.Base(name), ".html"))
 			// Go beside Go has no room for lines of 76 columns.
 			if lines := w.eval(t, folded); lines != "" && chapter.C != nil {
@@ -450,14 +471,14 @@ func TestNothingOverlaps(t *testing.T) {
 			}
 			w.run(t, chromedp.KeyEvent("x"))
 		default:
-			look("http://" + addr + "/" + name)
+			look(base + name)
 		}
 	}
-	for _, chapter := range []string{"ch3_process_model", "ch5_load_balancer"} {
+	for _, chapter := range outlined {
 		look("http://" + outline + "/side-by-side/" + chapter + ".html")
 	}
 	// The largest text leaves the bar where it is and cuts nothing off.
-	w.run(t, chromedp.Navigate("http://"+addr+"/side-by-side/ch4_threaded.html"),
+	w.run(t, chromedp.Navigate(base+"side-by-side/ch4_threaded.html"),
 		chromedp.WaitReady("#side"),
 		chromedp.KeyEvent("++++++++++"))
 	if got := w.eval(t, `getComputedStyle(document.documentElement).fontSize`); got != "28.8px" {

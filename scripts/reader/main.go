@@ -118,22 +118,30 @@ func write(s settings, stdout io.Writer) error {
 		return err
 	}
 	report(built, stdout)
-	if err := clear(s.out); err != nil {
+	if err := save(built, s.out); err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "%d files in %s: open %s\n", len(built.Files), s.out,
+		filepath.Join(s.out, "index.html"))
+	if n := len(built.Problems); n > 0 {
+		return fmt.Errorf("%d problems, listed above", n)
+	}
+	return nil
+}
+
+// save writes the pages into a directory, in the place of those of an earlier run.
+func save(built *site.Site, dir string) error {
+	if err := clear(dir); err != nil {
 		return err
 	}
 	for name, body := range built.Files {
-		file := filepath.Join(s.out, filepath.FromSlash(name))
+		file := filepath.Join(dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return fmt.Errorf("cannot write the site: %w", err)
 		}
 		if err := os.WriteFile(file, body, 0o644); err != nil {
 			return fmt.Errorf("cannot write the site: %w", err)
 		}
-	}
-	fmt.Fprintf(stdout, "%d files in %s: open %s\n", len(built.Files), s.out,
-		filepath.Join(s.out, "index.html"))
-	if n := len(built.Problems); n > 0 {
-		return fmt.Errorf("%d problems, listed above", n)
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
@@ -19,14 +18,11 @@ import (
 	"reverseproxy/scripts/reader/site"
 )
 
-// openPlayground opens the page, served, in a window of a size.
+// openPlayground opens the page, served.
 func openPlayground(t *testing.T, still bool) (w *watched, base string) {
 	t.Helper()
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	base = "http://" + startServer(t, site.Options{Root: root}) + "/"
+	t.Parallel()
+	_, base = thisBook(t)
 	w = openTab(t)
 	motion := "no-preference"
 	if still {
@@ -89,7 +85,7 @@ func TestPlaygroundHasGosNumbers(t *testing.T) {
 			set("#work", tt.work), set("#jobs", fmt.Sprint(jobs)),
 			set("#seed", fmt.Sprint(tt.seed)), set(algorithmA, tt.a), set(algorithmB, tt.b),
 			chromedp.Click("#reset"), chromedp.Click("#end"),
-			chromedp.Poll(ended, nil, chromedp.WithPollingTimeout(2*time.Minute)))
+			until(ended))
 		got := w.figures(t)
 		for i, name := range []string{tt.a, tt.b} {
 			want := simulate.Run{New: simulate.Named(name), Servers: tt.servers,
@@ -114,7 +110,7 @@ func TestPlaygroundByKeyboard(t *testing.T) {
 	if got := w.eval(t, label); got != "Pause" {
 		t.Errorf("it does not run: the button says %q", got)
 	}
-	w.run(t, chromedp.Poll(`Number(`+arrived+`) > 3`, nil))
+	w.run(t, until(`Number(`+arrived+`) > 3`))
 	w.run(t, chromedp.KeyEvent("p"))
 	stopped := w.eval(t, arrived)
 	w.run(t, chromedp.KeyEvent("o"), chromedp.KeyEvent("o"))
@@ -128,7 +124,7 @@ func TestPlaygroundByKeyboard(t *testing.T) {
 	// A slow server: its turns pile up, and the other algorithm goes around it.
 	w.run(t, set("#slow", "5"), set("#load", "60"), set("#jobs", "10000"),
 		chromedp.KeyEvent("e"),
-		chromedp.Poll(ended, nil))
+		until(ended))
 	if runs := w.figures(t); runs[0].Longest < 10*runs[1].Longest {
 		t.Errorf("round robin's longest queue %d, two choices' %d", runs[0].Longest,
 			runs[1].Longest)
@@ -166,20 +162,17 @@ func TestPlaygroundByKeyboard(t *testing.T) {
 
 // The page works from a file, where no program may be loaded: it is in the page.
 func TestPlaygroundFromAFile(t *testing.T) {
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Chdir(root)
+	t.Parallel()
+	built, _ := thisBook(t)
 	out := filepath.Join(t.TempDir(), "site")
-	if status, stdout, stderr := reader(t.Context(), "-o", out); status != 0 {
-		t.Fatalf("exit %d: %s%s", status, stdout, stderr)
+	if err := save(built, out); err != nil {
+		t.Fatal(err)
 	}
 	w := openTab(t)
 	base := "file://" + out + "/"
 	w.run(t, chromedp.Navigate(base+"docs/ch9_balancing_algorithms.html"),
 		chromedp.Click(`.book a[href$="playground.html"]`), chromedp.WaitReady("[data-ready]"),
-		set("#jobs", "10000"), chromedp.Click("#end"), chromedp.Poll(ended, nil))
+		set("#jobs", "10000"), chromedp.Click("#end"), until(ended))
 	if runs := w.figures(t); !(runs[1].Mean > 1 && runs[1].Mean < runs[0].Mean) {
 		t.Errorf("two choices %v, round robin %v", runs[1].Mean, runs[0].Mean)
 	}

@@ -9,10 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"reverseproxy/internal/book"
+	"reverseproxy/internal/harness"
 	"reverseproxy/scripts/reader/cfiles"
 	"reverseproxy/scripts/reader/site"
 )
@@ -125,21 +127,73 @@ func TestCommandLine(t *testing.T) {
 // startServer serves a book on a free port until the test ends.
 func startServer(t *testing.T, o site.Options) string {
 	t.Helper()
+	s, stop := serveBook(t, o)
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s.addr()
+}
+
+// serveBook serves a book on a free port until it is stopped.
+func serveBook(t *testing.T, o site.Options) (s *server, stop func() error) {
+	t.Helper()
 	s, err := newServer(settings{site: o, listen: "127.0.0.1:0"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	// This goroutine ends when the test cancels ctx.
+	// This goroutine ends when ctx is cancelled.
 	go func() { done <- s.serve(ctx) }()
-	t.Cleanup(func() {
+	return s, func() error {
 		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
+		return <-done
+	}
+}
+
+// whole is the book of this repository, with the C files that cfiles makes up. It takes long
+// to make, with the race detector above all, so all tests look at the same one.
+var whole struct {
+	once   sync.Once
+	server *server
+}
+
+// atTheEnd is what remains to be done when all tests have run.
+var atTheEnd []func()
+
+func TestMain(m *testing.M) {
+	harness.Main(m, func() {
+		for _, f := range atTheEnd {
+			f()
 		}
 	})
-	return s.addr()
+}
+
+// thisBook returns the book of this repository, and where it is served.
+func thisBook(t *testing.T) (built *site.Site, base string) {
+	t.Helper()
+	whole.once.Do(func() {
+		c, err := os.MkdirTemp("", "cfiles-") // it outlives the test that asks first
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, chapter := range book.Originals() {
+			cfiles.Write(t, c, chapter.C.File, cfiles.Text(chapter))
+		}
+		s, stop := serveBook(t, site.Options{Root: harness.Root(), CDir: c})
+		whole.server = s
+		atTheEnd = append(atTheEnd, func() { stop(); os.RemoveAll(c) })
+	})
+	if whole.server == nil {
+		t.Fatal("the book could not be made")
+	}
+	built, err := whole.server.site()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return built, "http://" + whole.server.addr() + "/"
 }
 
 func TestServer(t *testing.T) {

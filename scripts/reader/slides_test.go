@@ -16,7 +16,6 @@ import (
 
 	"reverseproxy/internal/harness"
 	"reverseproxy/scripts/reader/cfiles"
-	"reverseproxy/scripts/reader/site"
 )
 
 // cutOff finds what of a slide cannot be read from the last row: what leaves the slide, what is
@@ -55,19 +54,11 @@ const number = `document.getElementById("at").textContent`
 
 // Every slide of every chapter can be read at a projector's 1024 by 768 pixels.
 func TestSlidesFit(t *testing.T) {
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := site.Options{Root: root, CDir: cfiles.Dir(t), Slides: true}
-	built, err := site.Build(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Parallel()
+	built, base := thisBook(t)
 	for _, p := range built.Problems {
 		t.Error(p)
 	}
-	base := "http://" + startServer(t, o) + "/"
 	w := openTab(t)
 	w.run(t, chromedp.EmulateViewport(1024, 768))
 	for _, name := range slices.Sorted(maps.Keys(built.Files)) {
@@ -106,11 +97,7 @@ func TestSlidesFit(t *testing.T) {
 // Keys, the address and Back lead from slide to slide, also from a file; printed, each slide
 // is a page.
 func TestSlidesByKeys(t *testing.T) {
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Chdir(root)
+	t.Chdir(harness.Root())
 	out := filepath.Join(t.TempDir(), "slides")
 	status, stdout, stderr := reader(t.Context(), "-slides", "-c", cfiles.Dir(t), "-o", out)
 	if status != 0 {

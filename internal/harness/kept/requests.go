@@ -138,7 +138,8 @@ func (k chapter) keepaliveRequests(t *testing.T) {
 // Between requests only -keepalive-timeout runs, whose end is silent; a request
 // has -request-timeout from its first byte on.
 func (k chapter) keepaliveTimeout(t *testing.T) {
-	p := k.start(t, "-keepalive-timeout", "3s", "-request-timeout", "800ms")
+	t.Parallel() // it mostly waits
+	p := k.start(t, "-keepalive-timeout", "6s", "-request-timeout", "2s")
 	c, slow := p.Dial(t), p.Dial(t)
 	for _, c := range []*harness.Conn{c, slow} {
 		c.Send(get("/"))
@@ -146,8 +147,8 @@ func (k chapter) keepaliveTimeout(t *testing.T) {
 		serves(t, b, "GET /", answer("x"))
 		wants(t, c, 200, "x")
 	}
-	time.Sleep(time.Second) // longer than -request-timeout
-	slow.Send("\r\n")       // begins no request
+	time.Sleep(2200 * time.Millisecond) // longer than -request-timeout
+	slow.Send("\r\n")                   // begins no request
 	slow.Send("G")
 	wants(t, slow, 408, "")
 	same(t, "and then", "closed", slow.End())
@@ -162,7 +163,8 @@ func (k chapter) keepaliveTimeout(t *testing.T) {
 
 // Empty lines behind a body begin no request: their sender is closed in silence.
 func (k chapter) emptyLinesAreNoRequest(t *testing.T) {
-	p := k.start(t, "-keepalive-timeout", "1500ms", "-request-timeout", "1s")
+	t.Parallel() // it mostly waits
+	p := k.start(t, "-keepalive-timeout", "4s", "-request-timeout", "3s")
 	c := p.Dial(t)
 	c.Send(request("POST /", "", "body") + "\r\n")
 	b := p.Backend.Accept(t)
@@ -185,7 +187,8 @@ func (k chapter) emptyLinesWithoutPause(t *testing.T) {
 }
 
 func (k chapter) keepaliveTime(t *testing.T) {
-	const most = 2 * time.Second
+	t.Parallel() // it mostly waits
+	const most = 4 * time.Second
 	p := k.start(t, "-keepalive-time", most.String())
 	c := p.Dial(t)
 	c.Send(get("/young"))
@@ -203,6 +206,7 @@ func (k chapter) keepaliveTime(t *testing.T) {
 
 // What the backend says of its patience is obeyed: a second less.
 func (k chapter) keepAliveHint(t *testing.T) {
+	t.Parallel() // it mostly waits
 	p := k.start(t, "-reuse", "always")
 	hinted := func(seconds string) *harness.Conn {
 		c := p.Dial(t)

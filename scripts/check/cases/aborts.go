@@ -78,8 +78,7 @@ var abortsCases = group("aborts",
 			c.Reset()
 			sent := int64(0)
 			p := pattern(14, 256<<10)
-			for until := time.Now().Add(t.Within(4 * time.Second)); time.Now().Before(until) &&
-				!x.Ended(); {
+			for left := t.Span(4 * time.Second); left() > 0 && !x.Ended(); {
 				if x.SendBytes(p) != nil {
 					return
 				}

@@ -29,6 +29,7 @@ const (
 	Timed        = suite.Timed
 	Alone        = suite.Alone
 	TimedAlone   = suite.TimedAlone
+	Plain        = suite.Plain
 	Checked      = suite.Checked
 	Last         = suite.Last
 	NeedsSeveral = suite.NeedsSeveral

@@ -68,11 +68,11 @@ var concurrencyCases = group("concurrency",
 )
 
 var crosstalkCases = group("crosstalk",
-	Case{ID: "crosstalk-100", Level: Must, RFC: "RFC 9112 §9", Mode: Alone,
+	Case{ID: "crosstalk-100", Level: Must, Limit: bigTime, RFC: "RFC 9112 §9", Mode: Alone,
 		Why: "A hundred clients at once: each gets its own answer, its own cookie and nobody " +
 			"else's.",
 		Run: func(t *T) { crowd(t, 100, 0, 3*time.Millisecond) }},
-	Case{ID: "crosstalk-uploads", Level: Must, RFC: "RFC 9112 §9", Mode: Alone,
+	Case{ID: "crosstalk-uploads", Level: Must, Limit: bigTime, RFC: "RFC 9112 §9", Mode: Alone,
 		Why: "Thirty uploads of 64 KiB at once arrive unmixed: a buffer shared between clients " +
 			"shows here.",
 		Run: func(t *T) { crowd(t, 30, 64<<10, 3*time.Millisecond) }},
@@ -167,7 +167,6 @@ func beside(id, why string, hold func(t *T) (release func())) Case {
 				limit = 5 * time.Second // a hundred processes take their time to start
 			}
 			t.SetSlow(limit)
-			limit = t.Within(limit)
 			r := &Response{}
 			r.Problem = "no answer within " + limit.String()
 			if err := c.Wait(limit, t.Done,
@@ -194,13 +193,14 @@ func notOneShot(t *T) {
 // parallel measures the wall or the staircase.
 func parallel(t *T) {
 	notOneShot(t)
-	think := t.Within(300 * time.Millisecond)
+	const think = 300 * time.Millisecond
 	t.Serve(func(x *Exchange) {
 		x.Request()
-		time.Sleep(think)
+		late, _ := t.Late(think)
+		<-late
 		x.Send(Reply(200, "ok"))
 	})
-	start := time.Now()
+	left := t.Span(6 * think)
 	var wg sync.WaitGroup
 	for i := 0; i < 8; i++ {
 		wg.Add(1)
@@ -212,9 +212,8 @@ func parallel(t *T) {
 		}()
 	}
 	wg.Wait()
-	if d := time.Since(start); d > 6*think {
-		t.Errorf("eight clients took %v, each answer %v", d.Round(10*time.Millisecond),
-			think.Round(10*time.Millisecond))
+	if d := 6*think - left(); d > 6*think {
+		t.Errorf("eight clients took %v, each answer %v", d.Round(10*time.Millisecond), think)
 	}
 }
 
@@ -281,7 +280,7 @@ func burst(t *T) {
 			inside <- struct{}{}
 			defer func() { <-inside }()
 			for try := 0; try < 3; try++ {
-				if quickly(t, t.Within(4*time.Second)) {
+				if quickly(t, 4*time.Second) {
 					return
 				}
 			}
@@ -407,7 +406,7 @@ func even(t *T, clients int) {
 func oneDown(t *T, hidden bool) {
 	farm := t.Lab.Farm
 	t.Answer(Reply(200, "ok"))
-	farm.Backends[0].Down()
+	t.Down(farm.Backends[0])
 	defer func() {
 		farm.Backends[0].Listen()
 		recovered(t)
@@ -415,7 +414,7 @@ func oneDown(t *T, hidden bool) {
 	good := 0
 	n := 2 * len(farm.Backends)
 	for i := 0; i < n; i++ {
-		start := time.Now()
+		left := t.Span(5 * time.Second)
 		r := t.Do(t.Get("d"), "GET")
 		switch {
 		case r.Status == 200:
@@ -425,8 +424,8 @@ func oneDown(t *T, hidden bool) {
 		case r.Status != 502 && r.Status != 503:
 			t.Fatalf("request %d got %q; %s", i+1, r.Start, r.Problem)
 		}
-		if d := time.Since(start); d > t.Within(5*time.Second) {
-			t.Errorf("request %d took %v", i+1, d.Round(time.Millisecond))
+		if left() <= 0 {
+			t.Errorf("request %d took more than 5 s", i+1)
 		}
 	}
 	if want := n - n/len(farm.Backends) - 1; good < want {
@@ -449,14 +448,14 @@ func comesBack(t *T) {
 		mu.Unlock()
 		x.Send(Reply(200, "ok"))
 	})
-	farm.Backends[0].Down()
+	t.Down(farm.Backends[0])
 	for i := 0; i < 2*len(farm.Backends); i++ {
 		t.Do(t.Get("away"), "GET")
 	}
 	if err := farm.Backends[0].Listen(); err != nil {
 		t.Fatalf("the checker cannot listen again: %v", err)
 	}
-	for until := time.Now().Add(12 * time.Second); time.Now().Before(until); {
+	for left := t.Span(12 * time.Second); left() > 0; {
 		for i := 0; i < len(farm.Backends); i++ {
 			t.Do(t.Get("back"), "GET")
 		}
@@ -505,23 +504,24 @@ func oneHangs(t *T) {
 		x.Send(Reply(200, "ok"))
 	})
 	n := 3 * len(t.Lab.Farm.Backends)
-	answered := make(chan time.Duration, n)
-	start := time.Now()
+	answered := make(chan bool, n)
 	for i := 0; i < n; i++ {
 		// Ends with its answer or with the case.
 		go func() {
 			defer t.Catch()
 			r := t.Do(t.Get("h"), "GET")
 			if r.Status == 200 {
-				answered <- time.Since(start)
+				answered <- true
 			}
 		}()
 	}
 	want := n - n/len(t.Lab.Farm.Backends)
 	for i := 0; i < want; i++ {
+		late, stop := t.Late(2 * time.Second)
 		select {
 		case <-answered:
-		case <-time.After(t.Within(2 * time.Second)):
+			stop()
+		case <-late:
 			t.Fatalf("while one backend hangs, only %d of %d requests to the others were "+
 				"answered within 2 s", i, want)
 		}

@@ -247,7 +247,7 @@ var responseFramingCases = group("response framing",
 				x := t.Expect(c)
 				x.Request()
 				x.Send(garbage)
-				c.Wait(t.Within(3*time.Second), t.Done,
+				c.Wait(3*time.Second, t.Done,
 					func(b []byte) bool { return suite.HeadEnd(b) >= 0 })
 				if n, _ := c.State(); !strings.HasPrefix(string(c.Take(n)), "HTTP/1.1 502 ") {
 					t.Errorf("3 s after the backend had sent %s and kept its connection open, "+

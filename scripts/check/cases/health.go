@@ -48,7 +48,7 @@ var healthCases = group("health",
 			for _, b := range f.t.Lab.Farm.Backends {
 				b.Checked.Store(503)
 			}
-			for end := time.Now().Add(f.t.Within(checkTime)); time.Now().Before(end); {
+			for left := f.t.Span(checkTime); left() > 0; {
 				f.ask()
 				time.Sleep(50 * time.Millisecond)
 			}
@@ -86,8 +86,8 @@ func healthCase(id string, l Level, why string, run func(*farmWatch)) Case {
 					x.Send(Reply(200, "for "+name))
 					return
 				}
-				x.Send(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(longBody),
-					longBody[:1]))
+				x.Send(fmt.Sprintf("HTTP/1.1 200 OK\r\nConnection: close\r\n"+
+					"Content-Length: %d\r\n\r\n%s", len(longBody), longBody[:1]))
 				sent := 1
 				if f.held <- x.Backend == 0; x.Backend == 0 {
 					sent = f.drip(x, sent)
@@ -145,7 +145,7 @@ func (f *farmWatch) says(status int64) { f.first.Checked.Store(status) }
 func (f *farmWatch) wait(until func() bool) bool { return f.within(noticeTime, until) }
 
 func (f *farmWatch) within(d time.Duration, until func() bool) bool {
-	for end := time.Now().Add(f.t.Within(d)); time.Now().Before(end); {
+	for left := f.t.Span(d); left() > 0; {
 		if until() {
 			return true
 		}
@@ -172,14 +172,14 @@ func (f *farmWatch) get(name string) string {
 func (f *farmWatch) avoided() {
 	if !f.wait(func() bool { return f.ask() == 0 }) {
 		f.t.Fatalf("backend 1 gets requests %v after its health checks began to say no",
-			f.t.Within(noticeTime))
+			noticeTime)
 	}
 }
 
 func (f *farmWatch) used() {
 	if !f.wait(func() bool { return f.ask() > 0 }) {
 		f.t.Errorf("backend 1 gets no requests %v after its health checks pass again",
-			f.t.Within(noticeTime))
+			noticeTime)
 	}
 }
 

@@ -208,13 +208,13 @@ var errorsCases = group("errors",
 		Run: func(t *T) {
 			withBackendsDown(t, t.Get("down"), "GET")
 			t.Answer(Reply(200, "back"))
-			until := time.Now().Add(12 * time.Second)
+			left := t.Span(12 * time.Second)
 			for {
 				r := t.Do(t.Get("up"), "GET")
 				if r.Status == 200 {
 					return
 				}
-				if time.Now().After(until) {
+				if left() <= 0 {
 					t.Fatalf("12 s after the backend came back the client still gets %q", r.Start)
 				}
 				time.Sleep(100 * time.Millisecond)
@@ -295,7 +295,7 @@ func wantAtOnce(t *T, opening string, status int) {
 	c := t.Dial()
 	defer c.Close()
 	c.Send(opening)
-	limit := t.Within(2 * time.Second)
+	const limit = 2 * time.Second
 	err := c.Wait(limit, t.Done, func(b []byte) bool { return suite.HeadEnd(b) >= 0 })
 	n, _ := c.State()
 	if n == 0 && err != nil && !errors.Is(err, suite.ErrStalled) && status == 0 {
@@ -320,7 +320,7 @@ func endlessLine(t *T, n int) {
 	c := t.Dial()
 	line := "GET " + t.Path("")
 	c.Send(line + strings.Repeat("a", n-len(line)))
-	limit := t.Within(2 * time.Second)
+	const limit = 2 * time.Second
 	c.Wait(limit, t.Done, func(b []byte) bool { return suite.HeadEnd(b) >= 0 })
 	got, _ := c.State()
 	if head := string(c.Take(got)); !strings.HasPrefix(head, "HTTP/1.1 4") {
@@ -345,7 +345,7 @@ func overhead(t *T, s suite.Reader) (sent int64) {
 			break // neither taken nor refused
 		}
 	}
-	err := s.Wait(t.Within(2*time.Second), t.Done, func(b []byte) bool { return len(b) > 0 })
+	err := s.Wait(2*time.Second, t.Done, func(b []byte) bool { return len(b) > 0 })
 	if err == nil || !errors.Is(err, suite.ErrStalled) {
 		return 0
 	}
@@ -427,7 +427,7 @@ func endlessHead(t *T) {
 	}
 	// It may have refused long ago, and read on only so that its answer is not lost. On a
 	// busy machine all this is quicker than the one who reads that.
-	err := c.Wait(t.Within(2*time.Second), t.Done, func(b []byte) bool { return len(b) > 0 })
+	err := c.Wait(2*time.Second, t.Done, func(b []byte) bool { return len(b) > 0 })
 	if errors.Is(err, suite.ErrStalled) {
 		t.Errorf("the proxy took %d MiB of a head that does not end", sent>>20)
 	}
@@ -479,9 +479,7 @@ func cutText(s string, n int) string {
 
 // downFor runs f while every backend refuses connections.
 func downFor(t *T, f func()) {
-	for _, b := range t.Lab.Farm.Backends {
-		b.Down()
-	}
+	t.Down(t.Lab.Farm.Backends...)
 	defer func() {
 		for _, b := range t.Lab.Farm.Backends {
 			if err := b.Listen(); err != nil {
@@ -499,7 +497,7 @@ func recovered(t *T) {
 	if t.Lab.Refresh() || t.Lab.OneShot {
 		return
 	}
-	for until := time.Now().Add(11 * time.Second); time.Now().Before(until); {
+	for left := t.Span(11 * time.Second); left() > 0; {
 		if t.Lab.Healthy(2*time.Second) == nil {
 			return
 		}

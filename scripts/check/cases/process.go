@@ -35,7 +35,7 @@ var processCases = group("process",
 				t.Whole(t.Do(t.Get("child"), "GET"), 200)
 			}
 			left := 0
-			for until := time.Now().Add(t.Within(2 * time.Second)); time.Now().Before(until); {
+			for span := t.Span(2 * time.Second); span() > 0; {
 				if left = proc.Mem(t.Lab.Proc.PID()).Zombies; left == 0 {
 					return
 				}
@@ -97,7 +97,7 @@ func descriptorLeak(t *T) {
 		c.Close()
 	}
 	left := 0
-	for until := time.Now().Add(t.Within(3 * time.Second)); time.Now().Before(until); {
+	for span := t.Span(3 * time.Second); span() > 0; {
 		if left = descriptors(t.Lab.Proc.PID()) - before; left <= 8 {
 			return
 		}

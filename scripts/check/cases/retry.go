@@ -70,8 +70,8 @@ var retryCases = group("retry",
 		Why: "While all backends but one refuse, every request is answered, POSTs too: nobody " +
 			"has seen anything of it, so it goes on to the next until one takes it.",
 		Run: mostRefuse},
-	// Mode TimedAlone, in these two: there a chapter is asked to retry on 503.
-	Case{ID: "retry-last-answer", Level: Must, RFC: "RFC 9110 §15.6.4", Mode: TimedAlone,
+	// Mode Plain, in these two: there a chapter is asked to retry on 503.
+	Case{ID: "retry-last-answer", Level: Must, RFC: "RFC 9110 §15.6.4", Mode: Plain,
 		Hurts: true,
 		Why: "A 503 is a backend's answer: if none has a better one, the client gets that of the " +
 			"last, with its fields and body.",
@@ -81,7 +81,7 @@ var retryCases = group("retry",
 			t.SameBody("the client", r.Body, []byte(fmt.Sprintf("try %d is too much", len(asked))))
 			sameFields(t, "the client", &r.Head, "X-Busy: yes")
 		}},
-	Case{ID: "retry-after", Level: Should, RFC: "RFC 9110 §10.2.3", Mode: TimedAlone,
+	Case{ID: "retry-after", Level: Should, RFC: "RFC 9110 §10.2.3", Mode: Plain,
 		Need: NeedsSeveral, Hurts: true,
 		Why: "A 503 with Retry-After says when to come again: a proxy that tries again after a " +
 			"503 passes this one on instead.",
@@ -236,14 +236,12 @@ func mostRefuse(t *T) {
 		x.Send(Reply(200, "ok"))
 	})
 	// The one that stays may still be out of service, for what the case before had it do.
-	for i, end := 0, time.Now().Add(11*time.Second); !asked.Load() && time.Now().Before(end); i++ {
+	for i, left := 0, t.Span(11*time.Second); !asked.Load() && left() > 0; i++ {
 		t.Do(t.Get(fmt.Sprintf("%d/d", i)), "GET")
 		time.Sleep(10 * time.Millisecond)
 	}
 	down := farm.Backends[:only]
-	for _, b := range down {
-		b.Down()
-	}
+	t.Down(down...)
 	defer func() {
 		for _, b := range down {
 			b.Listen()

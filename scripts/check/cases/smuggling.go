@@ -45,17 +45,20 @@ func attack(t *T, raw string) *outcome {
 	// Written beside the reading: the proxy may answer in the middle of it.
 	go c.Send(raw)
 	o.answer = c.Final("GET")
-	c.AwaitEnd(t.Within(quietClient))
+	c.AwaitEnd(quietClient)
 	c.Close()
 	// What is still on its way to the backend. An error that is not the client's, or
 	// none at all, says that something is.
-	late := time.Now().Add(t.Within(lateForward))
-	for time.Sleep(t.Within(quietClient)); busy.Load() > 0 || o.unexplained() &&
-		time.Now().Before(late); {
+	left := t.Span(lateForward)
+	for time.Sleep(t.Within(quietClient)); busy.Load() > 0 || o.unexplained() && left() > 0; {
 		time.Sleep(5 * time.Millisecond)
 	}
 	return o
 }
+
+// restTime is how long the rest of a request is waited for that need not come: of its head,
+// and of its body.
+const restTime = 800 * time.Millisecond
 
 // lateForward is how much later than the proxy's answer a backend may see the beginning
 // of the request.
@@ -71,7 +74,7 @@ func (o *outcome) unexplained() bool {
 // silence falls.
 func overhear(t *T, x *Exchange) (q *Request, whole bool) {
 	head := func(b []byte) bool { return suite.HeadEnd(b) >= 0 }
-	x.Wait(t.Within(quietBackend), t.Done, head)
+	x.Wait(restTime, t.Done, head)
 	if x.Wait(0, nil, head) != nil {
 		n, _ := x.State()
 		q = &Request{}
@@ -101,7 +104,7 @@ func overhear(t *T, x *Exchange) (q *Request, whole bool) {
 
 // overhearBody reads a body that may never end.
 func overhearBody(t *T, x *Exchange, q *Request, f suite.Framing) bool {
-	r := x.Impatient(t.Within(800 * time.Millisecond))
+	r := x.Impatient(restTime)
 	q.Odd = append(q.Odd, f.Faults...)
 	if f.Chunked {
 		r.ReadChunked(&q.Message)

@@ -67,13 +67,20 @@ var stageCases = group(OfStages,
 			t.Whole(t.Do(t.Get("hello"), "GET"), 200)
 		}},
 	Case{ID: "answer-pieces", Level: Must, RFC: "RFC 9112 §2.2",
-		Why: "The request has ended when its empty line has come, not when the client closes: " +
-			"the client keeps its connection open and waits for the answer.",
+		Why: "The request has ended when its empty line has come: not before, however many reads " +
+			"that takes, and not when the client closes: it keeps its connection open and waits " +
+			"for the answer.",
 		Run: func(t *T) {
 			t.Answer(Reply(200, "hello from the backend"))
 			c := t.Dial()
-			// Beside the reading; it ends with the request.
-			go c.SendPieces(t.Get("hello"), 40)
+			request := t.Get("hello")
+			end := len(request) - len("\r\n")
+			c.SendPieces(request[:end], 40)
+			c.Wait(quietClient, t.Done, func(b []byte) bool { return len(b) > 0 })
+			if n, _ := c.State(); n > 0 {
+				t.Fatalf("the answer came before the request's empty line")
+			}
+			c.Send(request[end:])
 			t.Whole(c.Final("GET"), 200)
 		}},
 )
@@ -197,7 +204,8 @@ var Stages = []Stage{
 			{"smuggle-cl-te smuggle-te-cl smuggle-te-unknown smuggle-te-not-final",
 				"Transfer-Encoding is exactly chunked, in any case, and there is no " +
 					"Content-Length beside it. Else 400 (or 501 for a coding you do not know)."},
-			{"smuggle-chunk-junk smuggle-chunk-minus smuggle-chunk-overrun smuggle-chunk-empty",
+			{"smuggle-chunk-junk smuggle-chunk-plus smuggle-chunk-minus smuggle-chunk-hex-prefix " +
+				"smuggle-chunk-overrun smuggle-chunk-empty",
 				"Read the chunks' sizes strictly: hexadecimal digits and nothing else (check it " +
 					"yourself: Python's int takes +5 and 0x5), and right after the data " +
 					`\r\n. Else answer 400, or close without the end of the body.`},

@@ -12,11 +12,12 @@ import (
 )
 
 var streamingCases = group("streaming",
-	streamed("stream-events", "HTTP/1.1 200 OK\r\nContent-Type: "+
+	streamed("stream-events", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: "+
 		"text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n", "chunked",
 		"The first server-sent event reaches the client at once, not when the stream ends: the "+
 			"page waits for it."),
-	streamed("stream-length", "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", "length",
+	streamed("stream-length",
+		"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 12\r\n\r\n", "length",
 		"The first bytes of a body with Content-Length pass before the rest is there."),
 	streamed("stream-close", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", "close",
 		"The first bytes of a body that ends with the connection pass before it ends."),
@@ -27,8 +28,8 @@ var streamingCases = group("streaming",
 			c.Send(t.Get("head"))
 			x := t.Expect(c)
 			x.Request()
-			x.Send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: " +
-				"chunked\r\n\r\n")
+			x.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/event-stream" +
+				"\r\nTransfer-Encoding: chunked\r\n\r\n")
 			if err := c.Await(func(b []byte) bool { return suite.HeadEnd(b) >= 0 }); err != nil {
 				t.Fatalf("the client waits for the head while the backend waits with the body")
 			}
@@ -451,7 +452,7 @@ func earlyEnds(t *T) {
 	c.Send("POST " + t.Path("e") + " HTTP/1.1\r\nHost: " + Host + "\r\nContent-Length: " +
 		strconv.Itoa(len(h)+5) + "\r\n\r\nstart")
 	// A proxy that waits for the whole body answers only after the rest.
-	c.Wait(t.Within(300*time.Millisecond), t.Done,
+	c.Wait(300*time.Millisecond, t.Done,
 		func(b []byte) bool { return suite.HeadEnd(b) >= 0 })
 	c.Send(h)
 	r := c.Final("POST")

@@ -32,14 +32,16 @@ type Mode int
 
 // Together: side by side with others. Timed: waits for a timeout of the proxy;
 // runs on a proxy with short timeouts where the checker can start one. Alone:
-// with no other on the same proxy. TimedAlone: both. Checked: alone, on a proxy that
-// often asks its backends how they are, where the checker can start one. Last: when
-// all is done.
+// with no other on the same proxy. TimedAlone: both. Plain: alone, on a proxy that uses
+// its backends' connections as it does by default, and tries again after a 503, where the
+// checker can start one. Checked: alone, on a proxy that often asks its backends how they
+// are, likewise. Last: when all is done.
 const (
 	Together Mode = iota
 	Timed
 	Alone
 	TimedAlone
+	Plain
 	Checked
 	Last
 )
@@ -138,15 +140,25 @@ func (t *T) Failed() bool {
 	return len(t.problems) > 0
 }
 
-// Patience is how long this case waits for the next byte.
+// Patience is how long this case waits for the next byte, by the checker's clock.
 func (t *T) Patience() time.Duration {
-	p := t.Lab.patience()
-	return max(p, t.Within(time.Duration(t.slow.Load())))
+	return max(t.Lab.patience(), time.Duration(t.slow.Load()))
 }
 
 // Within is how long a thing may take that takes d at most on a machine with
-// nothing else to do.
+// nothing else to do. Wait, AwaitEnd and Span need it not: they go by the checker's clock.
 func (t *T) Within(d time.Duration) time.Duration { return t.Lab.pulse.scale(d) }
+
+// Span starts a time of d by the checker's clock, in which a busy machine's seconds count
+// less; left says how much of it is left.
+func (t *T) Span(d time.Duration) (left func() time.Duration) { return t.Lab.pulse.span(d) }
+
+// Late returns a channel that is closed when d has passed by the checker's clock, unless
+// stop is called before.
+func (t *T) Late(d time.Duration) (late <-chan struct{}, stop func()) {
+	c := make(chan struct{})
+	return c, after(t.Span(d), func() { close(c) })
+}
 
 // SetSlow gives the case at least that much patience.
 func (t *T) SetSlow(d time.Duration) { t.slow.Store(max(t.slow.Load(), int64(d))) }

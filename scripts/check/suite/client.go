@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 )
 
@@ -98,11 +99,18 @@ func (r Reader) Send(s string) error { return r.SendBytes([]byte(s)) }
 // SendBytes writes p; each part of 256 KiB has the case's patience.
 func (r Reader) SendBytes(p []byte) error {
 	for len(p) > 0 {
-		n, err := r.WriteWithin(p[:min(len(p), 256<<10)], r.t.Patience())
-		if err != nil {
-			return err
+		part, left := p[:min(len(p), 256<<10)], r.t.Span(r.t.Patience())
+		p = p[len(part):]
+		for {
+			n, err := r.WriteWithin(part, max(left(), time.Millisecond))
+			part = part[n:]
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, os.ErrDeadlineExceeded) || left() <= 0 {
+				return err
+			}
 		}
-		p = p[n:]
 	}
 	return nil
 }
@@ -153,13 +161,9 @@ func (c *Client) Final(method string) *Response {
 const maxInterim = 1 << 20
 
 // AwaitEnd waits until the proxy ends the connection and returns the first bytes
-// of what came before that. A wait of a second or more is for something that must
-// happen: on a busy machine it is longer.
+// of what came before that.
 func (r Reader) AwaitEnd(d time.Duration) (rest string, ended bool) {
-	if d >= time.Second {
-		d = r.t.Within(d)
-	}
-	until := time.Now().Add(d)
+	left := r.t.Span(d)
 	var all []byte
 	for {
 		n, err := r.State()
@@ -168,11 +172,10 @@ func (r Reader) AwaitEnd(d time.Duration) (rest string, ended bool) {
 		if n == 0 && err != nil {
 			return string(all), !errors.Is(err, net.ErrClosed)
 		}
-		left := time.Until(until)
-		if left <= 0 {
+		if left() <= 0 {
 			return string(all), false
 		}
-		r.stream.Wait(left, r.t.Done, func(b []byte) bool { return len(b) > 0 })
+		r.Wait(left(), r.t.Done, func(b []byte) bool { return len(b) > 0 })
 	}
 }
 

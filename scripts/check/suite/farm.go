@@ -2,9 +2,12 @@ package suite
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"regexp"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,7 +79,9 @@ func (f *Farm) Addrs() []string {
 func (f *Farm) Close() {
 	close(f.closed)
 	for _, b := range f.Backends {
-		b.Down()
+		for _, s := range b.shut() {
+			s.close()
+		}
 	}
 }
 
@@ -137,18 +142,79 @@ func (b *Backend) accept(ln net.Listener) {
 	}
 }
 
-// Down stops listening and cuts every connection, so that the proxy is
-// refused from now on.
-func (b *Backend) Down() {
+// shut stops listening and returns the connections that are left.
+func (b *Backend) shut() []*stream {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.ln != nil {
 		b.ln.Close()
 		b.ln = nil
 	}
-	for s := range b.conns {
+	return slices.Collect(maps.Keys(b.conns))
+}
+
+// Down has backends stop listening and end every connection, so that the proxy is
+// refused from now on.
+func (t *T) Down(backends ...*Backend) {
+	var left []*stream
+	for _, b := range backends {
+		left = append(left, b.shut()...)
+	}
+	t.part(left, nil)
+}
+
+// endNotice is how long a proxy has to notice that a connection which it keeps has
+// ended. A request that it sends before that is lost, and need not be sent again
+// (RFC 9112 §9.3.1): so no request of the checker comes before that. One that ends such
+// connections itself has noticedTime: it may be late, as others use the machine.
+const (
+	endNotice   = 100 * time.Millisecond
+	noticedTime = time.Second
+)
+
+// part ends connections: those that the proxy may have kept for further requests, and
+// others. It waits until the proxy has ended the kept ones too. One that looks at a
+// connection only when it is to be used again does not: for that, the time is limited.
+func (t *T) part(kept, others []*stream) {
+	kept = slices.DeleteFunc(slices.Clone(kept), func(s *stream) bool {
+		ended := s.Ended()
+		if ended {
+			s.close()
+		}
+		return ended
+	})
+	for _, s := range slices.Concat(kept, others) {
+		s.CloseWrite()
+	}
+	if len(kept) > 0 {
+		t.Lab.lazy.Store(!over(t, t.Lab.notice(), kept))
+	}
+	over(t, endNotice, others)
+	for _, s := range slices.Concat(kept, others) {
 		s.close()
 	}
+}
+
+// notice is how long the proxy may take to notice the end of a connection.
+func (l *Lab) notice() time.Duration {
+	if l.lazy.Load() {
+		return endNotice
+	}
+	return noticedTime
+}
+
+// over waits until all connections have ended, and reports whether they have.
+func over(t *T, limit time.Duration, conns []*stream) bool {
+	late, stop := t.Late(limit)
+	defer stop()
+	for _, s := range conns {
+		select {
+		case <-s.over:
+		case <-late:
+			return false
+		}
+	}
+	return true
 }
 
 // open returns how many connections of the proxy are open.
@@ -299,6 +365,20 @@ func (x *Exchange) Reset() {
 	})
 }
 
+// Noticed waits until the proxy ends a connection on which something has come while it
+// was idle, or has had the time to notice. What it does behind a reset is not seen.
+func (x *Exchange) Noticed() {
+	limit := endNotice // for bytes that nobody has asked for
+	if x.finished.Load() {
+		limit = x.t.Lab.notice()
+	}
+	over(x.t, limit, []*stream{x.stream})
+	if _, err := x.State(); errors.Is(err, net.ErrClosed) {
+		late, _ := x.t.Late(endNotice)
+		<-late
+	}
+}
+
 // Keep leaves the connection open for the proxy's next request.
 func (x *Exchange) Keep() {
 	x.once.Do(func() { x.back <- true })
@@ -307,15 +387,18 @@ func (x *Exchange) Keep() {
 // Lend is Keep for a connection that no further case may meet: it is closed at
 // the end of this one.
 func (x *Exchange) Lend() {
-	x.t.mu.Lock()
-	x.t.lent = append(x.t.lent, x.stream)
-	x.t.mu.Unlock()
-	x.Keep()
+	x.once.Do(func() {
+		x.t.mu.Lock()
+		x.t.lent = append(x.t.lent, x.stream)
+		x.t.mu.Unlock()
+		x.back <- true
+	})
 }
 
 // finish ends an exchange at the end of its case. One that has not been
-// answered is, so that the proxy does not take the backend for broken.
-func (x *Exchange) finish() {
+// answered is, so that the proxy does not take the backend for broken. open says that
+// the connection is still to be ended, and then to be given back.
+func (x *Exchange) finish() (open bool) {
 	x.once.Do(func() {
 		if x.out.size() == 0 && !x.Ended() {
 			x.conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
@@ -323,9 +406,9 @@ func (x *Exchange) finish() {
 			x.CloseWrite()
 			x.Wait(100*time.Millisecond, nil, func([]byte) bool { return false })
 		}
-		x.stream.close()
-		x.back <- false
+		open = true
 	})
+	return open
 }
 
 // Drop closes the connection at the end of the case.
@@ -336,30 +419,31 @@ func (x *Exchange) Drop() {
 	})
 }
 
+// behindTime is how much later than the proxy's own answer a request may be at a backend.
+const behindTime = 15 * time.Millisecond
+
 // Accept waits for the case's next request at a backend. It returns nil when
 // none comes, or when one of the clients given gets an answer before it.
 func (t *T) Accept(watch ...*Client) *Exchange {
-	timer := time.NewTimer(t.Patience())
-	defer timer.Stop()
+	left := t.Span(t.Patience())
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	answered := 0
+	var behind func() time.Duration // what is left since a client was answered
 	for {
 		select {
 		case x := <-t.incoming:
 			return x
-		case <-timer.C:
-			t.NoteStall()
-			return nil
 		case <-t.Done:
 			return nil
 		case <-tick.C:
-			for _, c := range watch {
-				if c.answered() {
-					answered++
-				}
+			if left() <= 0 {
+				t.NoteStall()
+				return nil
 			}
-			if answered > 3 { // the request could be a hair's breadth behind
+			if behind == nil && slices.ContainsFunc(watch, (*Client).answered) {
+				behind = t.Span(behindTime)
+			}
+			if behind != nil && behind() <= 0 {
 				return nil
 			}
 		}

@@ -56,13 +56,18 @@ type Reader struct {
 
 // Impatient is the reader with d left for all that it reads.
 func (r Reader) Impatient(d time.Duration) Reader {
-	lab := &Lab{stalls: &atomic.Int64{}, deadline: time.Now().Add(d)}
+	lab := &Lab{stalls: &atomic.Int64{}, pulse: r.t.Lab.pulse, left: r.t.Span(d)}
 	return Reader{r.stream, &T{Lab: lab, c: r.t.c, Done: r.t.Done}}
+}
+
+// Wait is that of the stream, by the checker's clock.
+func (r Reader) Wait(timeout time.Duration, stop <-chan struct{}, ready func([]byte) bool) error {
+	return r.stream.wait(func() func() time.Duration { return r.t.Span(timeout) }, stop, ready)
 }
 
 // Await waits for ready with the case's patience and notes a stall.
 func (r Reader) Await(ready func([]byte) bool) error {
-	err := r.stream.Wait(r.t.Patience(), r.t.Done, ready)
+	err := r.Wait(r.t.Patience(), r.t.Done, ready)
 	if errors.Is(err, ErrStalled) {
 		r.t.NoteStall()
 	}

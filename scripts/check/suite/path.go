@@ -24,14 +24,19 @@ const pathTime = 30 * time.Minute
 
 // NewPath starts the proxy. Close ends it.
 func NewPath(s *Subject, o Options) (*Path, error) {
-	labs, err := s.open(time.Now().Add(pathTime))
-	if err != nil {
+	if err := s.Build(); err != nil {
 		return nil, err
 	}
-	p := &Path{labs: labs, runner: &runner{o: o}, pooled: map[*Lab]bool{}}
-	p.pulse, _ = startPulse()
+	pulse, _ := startPulse(pathTime)
+	labs, err := s.open(pulse)
+	if err != nil {
+		pulse.stop()
+		return nil, err
+	}
+	p := &Path{labs: labs, pulse: pulse, runner: &runner{o: o, pulse: pulse},
+		pooled: map[*Lab]bool{}}
 	for _, l := range labs {
-		l.first, l.pulse, l.Uneven = o.Patience, p.pulse, s.Uneven
+		l.first, l.Uneven = o.Patience, s.Uneven
 	}
 	return p, nil
 }
@@ -88,7 +93,7 @@ func (p *Path) together(cases []Case) map[string]Result {
 	for i := range cases {
 		if c := &cases[i]; c.Mode == Timed {
 			wg.Go(func() {
-				res := p.runner.one(p.lab(c), c)
+				res := p.runner.one(labFor(p.labs, c), c)
 				mu.Lock()
 				defer mu.Unlock()
 				results[c.ID] = res
@@ -107,7 +112,7 @@ const lastTime = 200 * time.Millisecond
 // fails on a busy machine may be the machine's fault, and is run twice more. That the
 // program ended is the fault of neither.
 func (p *Path) one(c *Case) (res Result) {
-	l := p.lab(c)
+	l := labFor(p.labs, c)
 	p.look(l, c)
 	for try := 1; ; try++ {
 		res = p.runner.one(l, c)
@@ -126,17 +131,6 @@ func (p *Path) one(c *Case) (res Result) {
 		l.probeEnd()
 	}
 	return res
-}
-
-// lab is where a case is run: as in Run.
-func (p *Path) lab(c *Case) *Lab {
-	switch {
-	case c.Mode == Checked:
-		return p.labs[len(p.labs)-1]
-	case len(p.labs) > 1 && (c.Mode == Timed || c.Mode == TimedAlone):
-		return p.labs[1]
-	}
-	return p.labs[0]
 }
 
 // look finds out about the proxy what the case depends on.

@@ -108,11 +108,11 @@ const wordsKept = 400
 const startTime = 10 * time.Second
 
 // start runs the program and waits until it listens; it gives up startTime
-// later, or two seconds after the deadline.
-func (p *Process) start(deadline time.Time) error {
-	until := time.Now().Add(min(startTime, max(2*time.Second, time.Until(deadline))))
+// later, or two seconds after the time for the whole run.
+func (p *Process) start(clock *pulse) error {
+	left := clock.span(min(startTime, max(2*time.Second, clock.left())))
 	for {
-		err := p.startOnce(until)
+		err := p.startOnce(left)
 		if err == nil || p.addr == "" || !strings.Contains(err.Error(), "in use") {
 			return err
 		}
@@ -122,7 +122,7 @@ func (p *Process) start(deadline time.Time) error {
 			}
 			p.Kill()
 		}
-		if time.Now().After(until) {
+		if left() <= 0 {
 			return fmt.Errorf("%w (a program without SO_REUSEADDR cannot bind its port for 60 s "+
 				"after traffic: wait a minute)", err)
 		}
@@ -130,11 +130,11 @@ func (p *Process) start(deadline time.Time) error {
 	}
 }
 
-func (p *Process) startOnce(until time.Time) error {
+func (p *Process) startOnce(left func() time.Duration) error {
 	if err := p.launch(tailKept); err != nil {
 		return err
 	}
-	return p.awaitReady(until)
+	return p.awaitReady(left)
 }
 
 // heldTime is how long a child may hold the output of a program that has ended
@@ -159,9 +159,8 @@ func (p *Process) launch(keep int) error {
 }
 
 // awaitReady waits for the readiness line or, without one, for the port.
-func (p *Process) awaitReady(until time.Time) error {
+func (p *Process) awaitReady(left func() time.Duration) error {
 	began := time.Now()
-	late := time.After(time.Until(until))
 	tick := time.NewTicker(4 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -179,7 +178,13 @@ func (p *Process) awaitReady(until time.Time) error {
 				said = Visible(last, wordsKept)
 			}
 			return fmt.Errorf("%s ended at once (%s): %s", p.name(), p.state(), said)
-		case <-late:
+		case <-tick.C:
+			if p.ready == nil && proc.Listening(p.addr) {
+				return nil
+			}
+			if left() > 0 {
+				continue
+			}
 			p.Kill()
 			what := "does not listen on " + p.addr + " (-proxy is for another address)"
 			if p.ready != nil {
@@ -191,10 +196,6 @@ func (p *Process) awaitReady(until time.Time) error {
 			}
 			return fmt.Errorf("%s %s after %.0f s; %s", p.name(), what, time.Since(began).Seconds(),
 				said)
-		case <-tick.C:
-			if p.ready == nil && proc.Listening(p.addr) {
-				return nil
-			}
 		}
 	}
 }

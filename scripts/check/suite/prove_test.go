@@ -3,9 +3,11 @@ package suite_test
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,8 +27,13 @@ func TestMain(m *testing.M) {
 	}
 	// These tests mostly wait: more of them at once than there are cores.
 	flag.Parse()
-	flag.Set("test.parallel", "4")
+	flag.Set("test.parallel", "8")
 	os.Exit(m.Run())
+}
+
+// byBusy is d on a machine that was as busy as it was during a run.
+func byBusy(d time.Duration, rep *suite.Report) time.Duration {
+	return time.Duration(float64(d) * max(1, rep.Busy))
 }
 
 // failures returns the ids of the cases that failed.
@@ -63,6 +70,43 @@ func TestCorrectProxyPassesEverything(t *testing.T) {
 				t.Errorf("not complete after %d ms", rep.Millis)
 			}
 		})
+	}
+}
+
+// TestKeptConnectionsMayEnd: a request is lost, and must not be sent again, when it goes
+// over a connection that has ended just before. A proxy that notices such an end a
+// little late, keeps connections for POSTs too, and never tries again breaks no MUST.
+func TestKeptConnectionsMayEnd(t *testing.T) {
+	t.Parallel()
+	run := func() map[string][]string {
+		rep, err := suite.Run(
+			suite.RefSubject(t, 3, "notices-late", "posts-on-kept", "tries-once"),
+			cases.All(),
+			suite.Options{Budget: 2 * time.Minute,
+				Only: regexp.MustCompile("^(keep-alive|pool|retry)$")},
+		)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return failures(rep)
+	}
+	// These need another try.
+	allowed := strings.Fields("pool-race-close pool-race-reset pool-race-408 retry-broken")
+	failed := run()
+	for tries := 1; tries < 3; tries++ {
+		maps.DeleteFunc(failed, func(id string, _ []string) bool {
+			return slices.Contains(allowed, id)
+		})
+		if len(failed) == 0 {
+			return
+		}
+		// On a busy machine the proxy may have noticed an end later than anybody waits; but
+		// not in the same case again and again.
+		again := run()
+		maps.DeleteFunc(failed, func(id string, _ []string) bool { return again[id] == nil })
+	}
+	for id, problems := range failed {
+		t.Errorf("%s, in three runs: %v", id, problems)
 	}
 }
 
@@ -181,27 +225,18 @@ func TestBrokenProxiesAreCaught(t *testing.T) {
 	t.Parallel()
 	for _, b := range broken {
 		t.Run(b.fault, func(t *testing.T) {
-			if b.fault != "delays" { // it measures: so not beside the others
-				t.Parallel()
-			}
+			t.Parallel()
 			ids := strings.Fields(b.cases)
 			only := regexp.MustCompile("^(" + strings.Join(ids, "|") + ")$")
-			var rep *suite.Report
-			var got map[string][]string
-			for range 3 { // a busy machine may hide a delay, but not three times
-				var err error
-				rep, err = suite.Run(
-					suite.RefSubject(t, 3, strings.Fields(b.fault)...),
-					cases.All(),
-					suite.Options{Only: only, Patience: time.Second, Once: true},
-				)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if got = failures(rep); b.fault != "delays" || len(got) > 0 {
-					break
-				}
+			rep, err := suite.Run(
+				suite.RefSubject(t, 3, strings.Fields(b.fault)...),
+				cases.All(),
+				suite.Options{Only: only, Patience: time.Second, Once: true},
+			)
+			if err != nil {
+				t.Fatal(err)
 			}
+			got := failures(rep)
 			for _, id := range ids {
 				if got[id] == nil {
 					t.Errorf("case %s passed, although the proxy %s", id, b.fault)
@@ -269,7 +304,7 @@ func TestHopelessProxies(t *testing.T) {
 			if s := rep.Score(); s.All.Passed != 0 || len(rep.Results) != len(cases.All()) {
 				t.Errorf("%d cases reported, %d passed", len(rep.Results), s.All.Passed)
 			}
-			if d := time.Since(start); d > 45*time.Second {
+			if d := time.Since(start); d > byBusy(45*time.Second, rep) {
 				t.Errorf("took %v", d)
 			}
 		})
@@ -289,7 +324,7 @@ func TestHangsInAllElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(start); d > 24*time.Second {
+	if d := time.Since(start); d > byBusy(24*time.Second, rep) {
 		t.Errorf("took %v", d)
 	}
 	if len(rep.Results) != len(cases.All()) {

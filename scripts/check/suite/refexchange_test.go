@@ -114,15 +114,23 @@ func (p *refProxy) addFraming(s *strings.Builder, q *refReq) {
 var errChunk = errors.New("bad chunk")
 
 // copyBody reads a body from s and gives its pieces to emit; the trailers go
-// into m. It is strict with chunks.
-func (p *refProxy) copyBody(s *stream, f Framing, minor int, emit func([]byte) error,
+// into m. It is strict with chunks. waits is true while nothing comes.
+func (p *refProxy) copyBody(s *stream, f Framing, waits *atomic.Bool, emit func([]byte) error,
 	m *Message) error {
 	idle := p.to.Idle
 	if p.fault["no-timeouts"] {
 		idle = time.Hour
 	}
+	wait := func(ready func([]byte) bool) error {
+		defer waits.Store(false)
+		return s.Wait(idle, nil, func(b []byte) bool {
+			yes := ready(b)
+			waits.Store(!yes)
+			return yes
+		})
+	}
 	some := func(n int64) ([]byte, error) {
-		if err := s.Wait(idle, nil, func(b []byte) bool { return len(b) > 0 }); err != nil {
+		if err := wait(func(b []byte) bool { return len(b) > 0 }); err != nil {
 			return nil, err
 		}
 		have, _ := s.State()
@@ -130,7 +138,7 @@ func (p *refProxy) copyBody(s *stream, f Framing, minor int, emit func([]byte) e
 	}
 	line := func() (string, error) {
 		end := -1
-		err := s.Wait(idle, nil, func(b []byte) bool {
+		err := wait(func(b []byte) bool {
 			end = bytes.IndexByte(b, '\n')
 			return end >= 0 || len(b) > 16<<10
 		})
@@ -240,9 +248,23 @@ func (p *refProxy) lastChunk(to *stream, m *Message) error {
 
 // upload copies the request's body to the backend.
 type upload struct {
-	done atomic.Bool // all of it is sent
-	err  atomic.Value
-	end  chan struct{}
+	done  atomic.Bool // all of it is sent
+	err   atomic.Value
+	end   chan struct{}
+	waits atomic.Bool // for the client's next bytes
+}
+
+// settle waits for an upload that is sent: it is done in a moment, which may be long on a
+// busy machine. One that the client keeps waiting is not; nor, perhaps, one that the
+// backend does.
+func (u *upload) settle() {
+	for tries := 0; tries < 1000 && !u.waits.Load(); tries++ {
+		select {
+		case <-u.end:
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 func (p *refProxy) startUpload(c, b *stream, q *refReq, buffered []byte) *upload {
@@ -268,7 +290,7 @@ func (p *refProxy) startUpload(c, b *stream, q *refReq, buffered []byte) *upload
 			err = send(buffered)
 		} else if !p.fault["buffers-request"] {
 			inner := send
-			err = p.copyBody(c, q.frame, q.minor, func(d []byte) error {
+			err = p.copyBody(c, q.frame, &u.waits, func(d []byte) error {
 				q.kept.add(d, !p.fault["no-retry-body"], p.fault["retries-cut-body"])
 				return inner(d)
 			}, m)
@@ -342,10 +364,7 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, kept,
 			}
 		}
 		if status == 0 {
-			select { // an upload that is sent is done in a moment
-			case <-up.end:
-			case <-time.After(50 * time.Millisecond):
-			}
+			up.settle()
 			q.kept.get(!up.done.Load())
 			return false, true
 		}
@@ -370,10 +389,7 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, kept,
 		p.linger(c)
 		return false, false
 	}
-	select { // an upload that is sent is done in a moment
-	case <-up.end:
-	case <-time.After(50 * time.Millisecond):
-	}
+	up.settle()
 	whole, again := p.respond(c, q, b, addr, r, up, &keep, unwatch)
 	return again, !whole && p.fault["retries-begun"]
 }
@@ -531,8 +547,8 @@ func (p *refProxy) sendResponse(c *stream, q *refReq, b *stream, r *Response, up
 	if p.fault["closes-silently"] {
 		q.close = true
 	}
-	if p.fault["delays"] {
-		time.Sleep(200 * time.Millisecond)
+	if p.fault["delays"] && te { // such as resp-held-latency has
+		time.Sleep(900 * time.Millisecond) // a busy machine hides less
 	}
 	head := s.String()
 	reusable = r.Version == "HTTP/1.1" && !r.Names("Connection", "close") && !toClose
@@ -589,9 +605,9 @@ func (p *refProxy) sendResponseBody(c, b *stream, head string, f Framing, toClos
 func (p *refProxy) download(b *stream, f Framing, toClose bool, send func([]byte) error,
 	m *Message) error {
 	if !toClose {
-		return p.copyBody(b, f, 1, send, m)
+		return p.copyBody(b, f, &atomic.Bool{}, send, m)
 	}
-	err := p.copyBody(b, Framing{Length: 1 << 60}, 1, send, m)
+	err := p.copyBody(b, Framing{Length: 1 << 60}, &atomic.Bool{}, send, m)
 	if errors.Is(err, io.EOF) {
 		return nil
 	}

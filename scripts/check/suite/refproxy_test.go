@@ -109,6 +109,7 @@ func (k *refBody) get(more bool) (body []byte, lost bool) {
 }
 
 var (
+	emptyLine      = regexp.MustCompile(`\n\r?\n`)
 	hostPattern    = regexp.MustCompile(`^[A-Za-z0-9._~%:\[\]-]*$`)
 	upgradePattern = regexp.MustCompile(`^[\w!#$%&'*+.^|~-]+(/[\w!#$%&'*+.^|~-]+)?$`)
 )
@@ -155,8 +156,13 @@ func (p *refProxy) readRequest(c *stream) (*refReq, int) {
 		limit = 64 << 20
 	}
 	c.setWant(limit)
+	seen := 0
 	err := c.Wait(time.Hour, stop, func(b []byte) bool {
-		end = HeadEnd(b)
+		from := max(0, seen-len("\r\n\r"))
+		seen = len(b)
+		if from < 4 || emptyLine.Match(b[from:]) { // else a long head would take very long
+			end = HeadEnd(b)
+		}
 		if status = 0; limit == 64<<10 && !p.fault["waits-for-lines"] {
 			status = p.hopeless(b)
 		}
@@ -358,15 +364,18 @@ func (p *refProxy) backendFor(q *refReq, tried map[string]bool) (b *stream, addr
 	if p.fault["first-only"] {
 		first = 0
 	}
-	safe := q.method == "GET" || q.method == "HEAD"
+	safe := (q.method == "GET" || q.method == "HEAD" || p.fault["posts-on-kept"] ||
+		p.fault["replays"]) && q.upgrade == ""
 	err = errors.New("none left")
 	for i := 0; i < n; i++ {
 		addr = p.backends[(first+i)%n]
 		if p.fault["never-returns"] && p.isGone(addr) || tried[addr] {
 			continue
 		}
-		if b := p.kept(addr); b != nil && (safe || p.fault["replays"]) && q.upgrade == "" {
-			return b, addr, true, nil
+		if safe {
+			if b := p.kept(addr); b != nil {
+				return b, addr, true, nil
+			}
 		}
 		var conn net.Conn
 		conn, err = net.DialTimeout("tcp", addr, p.to.Connect)
@@ -397,8 +406,8 @@ func (p *refProxy) kept(addr string) *stream {
 		b := l[len(l)-1]
 		p.pool[key] = l[:len(l)-1]
 		n, err := b.State()
-		if (err == nil || p.fault["keeps-dead"]) && (n == 0 || p.fault["keeps-poison"]) &&
-			time.Now().Before(b.until) {
+		if (err == nil || p.fault["keeps-dead"] || p.fault["notices-late"]) &&
+			(n == 0 || p.fault["keeps-poison"]) && time.Now().Before(b.until) {
 			return b.stream
 		}
 		b.close()
@@ -414,13 +423,6 @@ func (p *refProxy) keep(addr string, b *stream, r *Response) {
 		return
 	}
 	key := p.key(addr)
-	p.pool[key] = slices.DeleteFunc(p.pool[key], func(i idleRef) bool {
-		dead := i.Ended() && !p.fault["keeps-dead"]
-		if dead {
-			i.close()
-		}
-		return dead
-	})
 	if len(p.pool[key]) >= 4 || p.fault["no-reuse"] {
 		b.close()
 		return
@@ -432,6 +434,26 @@ func (p *refProxy) keep(addr string, b *stream, r *Response) {
 		until = time.Now().Add(time.Duration(n-1) * time.Second)
 	}
 	p.pool[key] = append(p.pool[key], idleRef{b, until})
+	if !p.fault["keeps-dead"] {
+		go p.watch(key, b) // ends with the connection
+	}
+}
+
+// watch takes a connection that has ended while it was idle out of the pool, and then
+// ends the proxy's side.
+func (p *refProxy) watch(key string, b *stream) {
+	<-b.over
+	if p.fault["notices-late"] { // as on a busy machine
+		time.Sleep(250 * time.Millisecond)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pool[key] = slices.DeleteFunc(p.pool[key], func(i idleRef) bool {
+		if i.stream == b {
+			b.close()
+		}
+		return i.stream == b
+	})
 }
 
 // key is where a backend's idle connections are.
@@ -451,8 +473,10 @@ func (p *refProxy) exchange(c *stream, q *refReq) (again bool) {
 	var buffered []byte
 	if p.fault["buffers-request"] {
 		m := &Message{}
-		if err := p.copyBody(c, q.frame, q.minor, func(b []byte) error { m.add(b); return nil },
-			m); err != nil {
+		if err := p.copyBody(c, q.frame, &atomic.Bool{}, func(b []byte) error {
+			m.add(b)
+			return nil
+		}, m); err != nil {
 			return false
 		}
 		buffered = m.Body

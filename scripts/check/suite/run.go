@@ -59,6 +59,7 @@ type Report struct {
 	Results  []Result `json:"results"`
 	Millis   int64    `json:"ms"`
 	Complete bool     `json:"complete"` // false when the run was cut short
+	Busy     float64  `json:"-"`        // how much slower than usual the machine was, at most 4
 }
 
 // Options of a run.
@@ -106,9 +107,10 @@ func (l *Lab) runOnce(c *Case, o *Options) Result {
 	if c.ID == Gate {
 		limit = gateTime
 	}
-	limit = l.pulse.scale(max(limit, c.Limit))
-	limit = max(100*time.Millisecond, min(limit, time.Until(l.deadline)))
-	timer := time.AfterFunc(limit, func() { over(); t.cut() })
+	limit = max(100*time.Millisecond, min(max(limit, c.Limit), l.left()))
+	stopTimer := after(t.Span(limit), func() { over(); t.cut() })
+	late, stopLate := t.Late(limit + afterCut)
+	defer stopLate()
 	ran := make(chan struct{})
 	// Ends with the case; what waits for something else than a connection may
 	// be some seconds later than its verdict.
@@ -125,11 +127,11 @@ func (l *Lab) runOnce(c *Case, o *Options) Result {
 	}()
 	select {
 	case <-ran:
-	case <-time.After(limit + afterCut):
+	case <-late:
 		t.Errorf("the case was not over %v after its time", afterCut)
 		t.NoteStall()
 	}
-	timer.Stop()
+	stopTimer()
 	keep := o != nil && o.Keep
 	if keep || t.Failed() {
 		res.Wires = t.seen() // before what finish sends
@@ -145,13 +147,24 @@ func (t *T) finish() {
 	t.Lab.Farm.unregister(t)
 	t.mu.Lock()
 	t.ended = true
-	clients, served, lent := t.clients, t.served, t.lent
+	clients, served := t.clients, t.served
 	t.mu.Unlock()
+	var open []*Exchange
 	for _, x := range served {
-		x.finish()
+		if x.finish() {
+			open = append(open, x)
+		}
 	}
-	for _, s := range lent {
-		s.close()
+	t.mu.Lock()
+	lent := t.lent // complete, as each exchange is over
+	t.mu.Unlock()
+	var others []*stream
+	for _, x := range open {
+		others = append(others, x.stream)
+	}
+	t.part(lent, others)
+	for _, x := range open {
+		x.back <- false
 	}
 	for _, c := range clients {
 		c.Close()
@@ -217,6 +230,7 @@ func notApplicable(c *Case, reason string) Result {
 type runner struct {
 	cases   []Case
 	o       Options
+	pulse   *pulse
 	mu      sync.Mutex
 	results map[string]Result
 }
@@ -242,17 +256,16 @@ func Run(s *Subject, cases []Case, o Options) (*Report, error) {
 	if o.Workers == 0 {
 		o.Workers = 8
 	}
-	r := &runner{cases: cases, o: o, results: map[string]Result{}}
-	deadline := start.Add(o.Budget)
-	labs, err := s.open(deadline)
+	if err := s.Build(); err != nil {
+		return nil, err
+	}
+	pulse, hop := startPulse(o.Budget)
+	defer pulse.stop()
+	r := &runner{cases: cases, o: o, pulse: pulse, results: map[string]Result{}}
+	labs, err := s.open(pulse)
 	if err != nil {
 		return nil, err
 	}
-	for _, l := range labs {
-		l.Uneven = s.Uneven
-	}
-	pulse, hop := startPulse()
-	defer pulse.stop()
 	defer func() {
 		var wg sync.WaitGroup
 		for _, l := range labs {
@@ -267,7 +280,7 @@ func Run(s *Subject, cases []Case, o Options) (*Report, error) {
 	}()
 	main := labs[0]
 	for _, l := range labs {
-		l.first, l.pulse = o.Patience, pulse
+		l.first, l.Uneven = o.Patience, s.Uneven
 	}
 	if o.OnStart != nil {
 		o.OnStart(Calibration{Hop: hop, Patience: main.patience(), Factor: pulse.stretched()})
@@ -285,9 +298,9 @@ func Run(s *Subject, cases []Case, o Options) (*Report, error) {
 	}
 	rep.Serial = main.Serial
 	rep.Notes = notes(labs)
-	if f := pulse.stretched(); f > 1.5 {
+	if rep.Busy = pulse.stretched(); rep.Busy > 1.5 {
 		rep.Notes = append(rep.Notes, fmt.Sprintf("the machine was busy: patience was up to %.1f "+
-			"times the usual", f))
+			"times the usual", rep.Busy))
 	}
 	rep.Results = r.ordered()
 	rep.Millis = time.Since(start).Milliseconds()
@@ -330,34 +343,37 @@ func (r *runner) wanted() []*Case {
 	return out
 }
 
-// runLabs shares the cases out: the timed ones to the lab with short timeouts, and
-// those about health checks to the last one, if there are such labs, all others to
-// the main lab; all work at once.
+// labFor is the lab for a case, of those that a subject opens: the main one; if there are
+// more, one with short timeouts; for a chapter a plain one as well, and perhaps one that
+// checks its backends.
+func labFor(labs []*Lab, c *Case) *Lab {
+	switch {
+	case c.Mode == Checked:
+		return labs[len(labs)-1]
+	case c.Mode == Plain && len(labs) > 2:
+		return labs[2]
+	case len(labs) > 1 && (c.Mode == Timed || c.Mode == TimedAlone):
+		return labs[1]
+	}
+	return labs[0]
+}
+
+// runLabs shares the cases out to the labs, which work all at once.
 func (r *runner) runLabs(labs []*Lab) {
-	sets := make([][]*Case, len(labs))
+	sets := map[*Lab][]*Case{}
 	for _, c := range r.wanted() {
-		if c.ID == Gate {
-			continue
+		if c.ID != Gate {
+			l := labFor(labs, c)
+			sets[l] = append(sets[l], c)
 		}
-		i := 0
-		switch {
-		case c.Mode == Checked:
-			i = len(labs) - 1
-		case len(labs) > 1 && (c.Mode == Timed || c.Mode == TimedAlone):
-			i = 1
-		}
-		sets[i] = append(sets[i], c)
 	}
 	var wg sync.WaitGroup
-	for i, l := range labs {
-		if len(sets[i]) == 0 {
-			continue
-		}
+	for l, cases := range sets {
 		wg.Add(1)
 		// Ends when the lab's cases are done.
 		go func() {
 			defer wg.Done()
-			r.runLab(l, sets[i])
+			r.runLab(l, cases)
 		}()
 	}
 	wg.Wait()
@@ -378,13 +394,15 @@ func (r *runner) runLab(l *Lab, cases []*Case) {
 		phases[c.Mode] = append(phases[c.Mode], c)
 	}
 	solo := l.Serial || l.Ejects
-	alone := slices.Concat(phases[Alone], phases[TimedAlone], phases[Checked])
+	alone := slices.Concat(phases[Alone], phases[TimedAlone], phases[Plain],
+		phases[Checked])
 	switch {
 	case solo && l.spawn != nil:
 		r.share(l, append(append(phases[Together], phases[Timed]...), alone...), 5).Wait()
 	case solo:
 		r.rounds(l, append(phases[Together], phases[Alone]...))
-		r.phase(l, slices.Concat(phases[Timed], phases[TimedAlone], phases[Checked]), 1)
+		r.phase(l, slices.Concat(phases[Timed], phases[TimedAlone], phases[Plain],
+			phases[Checked]), 1)
 	default:
 		queue := fill(alone)
 		var others sync.WaitGroup
@@ -427,7 +445,7 @@ func (r *runner) rounds(l *Lab, cases []*Case) {
 	l.hurried.Store(false)
 	for _, c := range again {
 		res := first[c.ID]
-		if time.Until(l.deadline) > 15*time.Second {
+		if l.left() > 15*time.Second {
 			res = r.one(l, c)
 		}
 		r.put(res)
@@ -475,8 +493,8 @@ func (r *runner) help(l *Lab, queue chan *Case, n int, wg *sync.WaitGroup) {
 			defer other.Close()
 			other.Serial, other.OneShot, other.Ejects = l.Serial, l.OneShot, l.Ejects
 			other.Pools, other.Uneven = l.Pools, l.Uneven
-			other.stalls, other.first, other.fast = l.stalls, l.first, l.fast
-			other.pulse, other.doubts = l.pulse, l.doubts
+			other.stalls, other.first, other.beside = l.stalls, l.first, l.beside
+			other.doubts, other.lazy = l.doubts, l.lazy
 			r.drain(other, queue)
 			l.adopt(other)
 		}()
@@ -529,7 +547,11 @@ func (r *runner) phase(l *Lab, cases []*Case, workers int) {
 	wg.Wait()
 	sort.Slice(again, func(i, j int) bool { return again[i].ID < again[j].ID })
 	for _, c := range again {
-		r.put(r.one(l, c))
+		if res := r.one(l, c); r.suspect(l, res, 1) == atTheEnd {
+			l.doubt(c, res)
+		} else {
+			r.put(res)
+		}
 	}
 }
 
@@ -586,8 +608,10 @@ func (r *runner) settle(l *Lab) {
 	slices.SortFunc(list, func(a, b doubtful) int { return int(a.first.Millis - b.first.Millis) })
 	for _, d := range list {
 		res := d.first
-		if time.Until(l.deadline) > doubtTime && l.gone() == "" {
+		for busy, looks := true, 0; busy && looks < 2 && res.Outcome == Failed &&
+			l.left() > doubtTime && l.gone() == ""; looks++ {
 			res = r.one(l, d.c)
+			busy = l.pulse.busySince(res.started)
 		}
 		r.put(res)
 	}
@@ -614,10 +638,16 @@ func (r *runner) one(l *Lab, c *Case) Result {
 		return notApplicable(c, "the backends do not have their turns (-uneven)")
 	case l.gone() != "":
 		return notRun(c, l.gone())
-	case time.Until(l.deadline) < time.Second:
+	case l.left() < time.Second:
 		return notRun(c, "the time for the whole run was used up by cases that hung")
 	}
 	res := l.runOnce(c, &r.o)
+	switch res.Outcome {
+	case Passed:
+		r.pulse.passed.Add(1)
+	case Failed:
+		r.pulse.failed.Add(1)
+	}
 	if res.stalled && res.Outcome == Failed {
 		l.stalls.Add(1)
 	}
@@ -687,7 +717,7 @@ func notes(labs []*Lab) []string {
 		if l.OneShot {
 			out = append(out, fmt.Sprintf("the program serves one client and exits: the checker "+
 				"started it %d times", l.runs))
-		} else if l.Serial && !l.fast {
+		} else if l.Serial && !l.beside {
 			out = append(out, "the proxy serves one client at a time: the cases were run one "+
 				"after another")
 		}

@@ -7,12 +7,17 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// ErrStalled says that nothing came for as long as the suite waits.
-var ErrStalled = errors.New("nothing more came")
+// ErrStalled says that nothing came for as long as the suite waits; errOver, which is an
+// ErrStalled, that it waits no longer, as the case has to end.
+var (
+	ErrStalled = errors.New("nothing more came")
+	errOver    = fmt.Errorf("%w before the time of the case was over", ErrStalled)
+)
 
 // readAhead is how many unread bytes the pump keeps before it stops reading,
 // so that a case which does not read lets the peer feel it.
@@ -80,6 +85,8 @@ type stream struct {
 	err  error // why the pump ended: io.EOF, a reset, closed
 	in   *tape
 	out  *tape
+
+	finished atomic.Bool // CloseWrite was called
 }
 
 func newStream(c net.Conn) *stream {
@@ -134,10 +141,20 @@ func (s *stream) newTapes() {
 	s.in.add(s.buf)
 }
 
-// Wait blocks until ready(buf, err) is true, the stream has ended or the
-// timeout (or stop) comes. ready runs under the lock.
+// Wait blocks until ready(buf) is true, the stream has ended, nothing has come for as
+// long as the timeout, or stop comes. ready runs under the lock.
 func (s *stream) Wait(timeout time.Duration, stop <-chan struct{}, ready func([]byte) bool) error {
+	return s.wait(func() func() time.Duration {
+		until := time.Now().Add(timeout)
+		return func() time.Duration { return time.Until(until) }
+	}, stop, ready)
+}
+
+// wait is Wait by any clock: begin starts the timeout and returns what is left of it.
+func (s *stream) wait(begin func() (left func() time.Duration), stop <-chan struct{},
+	ready func([]byte) bool) error {
 	var timer *time.Timer // most often there is nothing to wait for
+	var left func() time.Duration
 	for {
 		s.mu.Lock()
 		ok, err, got := ready(s.buf), s.err, s.in.size()
@@ -149,23 +166,30 @@ func (s *stream) Wait(timeout time.Duration, stop <-chan struct{}, ready func([]
 			return err
 		}
 		if timer == nil {
-			timer = time.NewTimer(timeout)
+			left = begin()
+			timer = time.NewTimer(left())
 			defer timer.Stop()
 		}
 		select {
 		case <-s.act:
-			s.mu.Lock()
-			moved := s.in.size() != got || s.err != nil
-			s.mu.Unlock()
-			if moved {
-				timer.Reset(timeout)
-			}
 		case <-timer.C:
-			return ErrStalled
 		case <-stop:
+			return errOver
+		}
+		if s.moved(got) { // perhaps when it was late already
+			left = begin()
+		} else if left() <= 0 {
 			return ErrStalled
 		}
+		timer.Reset(max(left(), time.Millisecond))
 	}
+}
+
+// moved reports whether more than so many bytes have come, or the end.
+func (s *stream) moved(got int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.in.size() != got || s.err != nil
 }
 
 // Take removes n bytes from the buffer.
@@ -242,6 +266,7 @@ func (s *stream) reset() {
 
 // CloseWrite sends a FIN and keeps the other direction open.
 func (s *stream) CloseWrite() {
+	s.finished.Store(true)
 	if tc, ok := s.conn.(*net.TCPConn); ok {
 		tc.CloseWrite()
 	}
@@ -254,6 +279,8 @@ func HowEnded(err error) string {
 		return "is still open"
 	case errors.Is(err, io.EOF):
 		return "was closed"
+	case errors.Is(err, errOver):
+		return "was silent, or too slow, when the time of the case was over"
 	case errors.Is(err, ErrStalled):
 		return "went silent"
 	case errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||

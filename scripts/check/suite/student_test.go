@@ -16,7 +16,7 @@ import (
 
 // student is the proxy of somebody who walks the path: at level N it does what the
 // stages up to N ask for, as simply as that can be done, and no more. A fault has it
-// do one thing of level 1 wrong.
+// do one thing of level 1 or 7 wrong.
 type student struct {
 	ln       net.Listener
 	level    int
@@ -61,7 +61,12 @@ var errRefused = errors.New("refused")
 func (p *student) serve(c net.Conn) (err error) {
 	defer c.Close()
 	client := bufio.NewReader(c)
-	if p.fault == "waits for the end" {
+	switch p.fault {
+	case "reads nothing":
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+		linger(c)
+		return nil
+	case "waits for the end":
 		io.Copy(io.Discard, client)
 	}
 	head, err := p.head(client)
@@ -286,6 +291,9 @@ func (p *student) chunks(to io.Writer, from *bufio.Reader) error {
 		size, _, _ := strings.Cut(strings.TrimSpace(line), ";")
 		if p.level >= 7 {
 			m := chunkLine.FindStringSubmatch(line)
+			if p.fault == "size by int" { // Python's int(size, 16)
+				m = []string{"", strings.TrimPrefix(strings.TrimSpace(size), "0x")}
+			}
 			if m == nil {
 				return errRefused
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"reverseproxy/internal/book"
+	"reverseproxy/internal/harness"
 	"reverseproxy/scripts/reader/cfiles"
 )
 
@@ -400,10 +401,10 @@ func TestDiffPages(t *testing.T) {
 
 // The book of this repository builds, and every line of every chapter has its place.
 func TestThisBook(t *testing.T) {
-	root, err := filepath.Abs("../../..")
-	if err != nil {
-		t.Fatal(err)
+	if harness.Race {
+		t.Skip("takes a minute: the reader's own tests make this book with the race detector")
 	}
+	root := harness.Root()
 	s := build(t, Options{Root: root, CDir: cfiles.Dir(t)})
 	for _, p := range s.Problems {
 		t.Error(p)
