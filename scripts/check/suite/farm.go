@@ -374,7 +374,7 @@ func (x *Exchange) Noticed() {
 	}
 	over(x.t, limit, []*stream{x.stream})
 	if _, err := x.State(); errors.Is(err, net.ErrClosed) {
-		late, _ := x.t.Late(endNotice)
+		late, _ := x.t.Late(x.t.Lab.notice())
 		<-late
 	}
 }
