@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -67,25 +65,17 @@ func echoed(c net.Conn, text string) error {
 	return nil
 }
 
-// asleep waits until no thread of the program runs or wants to: between two looks each one
-// slept, and was not switched to.
+// asleep waits until no thread of the program runs or wants to, for the time of a look.
 func asleep(t *testing.T, run *proc.Process) {
 	t.Helper()
-	const look = 20 * time.Millisecond // for so long it is watched
+	const look = 20 * time.Millisecond
 	last := ""
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(look) {
-		now, awake := "", false
-		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", run.PID()))
-		for _, thread := range threads {
-			text, _ := os.ReadFile(thread)
-			awake = awake || !strings.Contains(string(text), "(sleeping)")
-			_, switches, _ := strings.Cut(string(text), "voluntary_ctxt_switches")
-			now += thread + switches
-		}
-		if !awake && now == last {
+		did, waits := proc.Activity(run.PID())
+		if waits && did == last {
 			return
 		}
-		last = now
+		last = did
 	}
 	t.Fatal("it does not sleep while nothing happens")
 }

@@ -227,3 +227,30 @@ func TestFigures(t *testing.T) {
 		t.Errorf("its files: %s", files)
 	}
 }
+
+// A program is asleep when all of its family wait; one that computes wants a core, though
+// it may not have one.
+func TestActivity(t *testing.T) {
+	if !CanLook {
+		t.Skip("no /proc")
+	}
+	idle := run(t, "sh -c 'echo ready; sleep 60; :' & wait")
+	busy := run(t, "sh -c 'echo ready; while :; do :; done' & wait")
+	for _, p := range []*Process{idle, busy} {
+		p.Await(patience, func() bool { return p.Stdout.String() != "" })
+	}
+	did, last, asleep := "", "none", false
+	for end := time.Now().Add(patience); did != last || !asleep; did, asleep = Activity(idle.PID()) {
+		if last = did; time.Now().After(end) {
+			t.Fatalf("all wait: %v, %q", asleep, did)
+		}
+	}
+	if strings.Count(did, "/task/") < 2 {
+		t.Errorf("two that wait: %q", did)
+	}
+	for range 20 {
+		if did, asleep := Activity(busy.PID()); asleep {
+			t.Fatalf("one computes: %q", did)
+		}
+	}
+}

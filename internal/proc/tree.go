@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -67,6 +68,31 @@ func Tree(pid int) []Stat {
 	}
 	return tree
 }
+
+// Activity returns how often each thread of a process and its descendants has given up
+// its core, and whether all of them wait: for anything but a core or a disk. If it says
+// the same twice, and that all wait, nothing has happened in between.
+func Activity(pid int) (did string, asleep bool) {
+	var b strings.Builder
+	for _, s := range Tree(pid) {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", s.PID))
+		for _, file := range threads {
+			text, _ := os.ReadFile(file)
+			if running.Match(text) {
+				return "", false
+			}
+			fmt.Fprintf(&b, "%s %s\n", file, bytes.Join(switches.FindAll(text, -1), nil))
+		}
+	}
+	return b.String(), true
+}
+
+// In /proc/PID/task/TID/status: that a thread runs or would if it had a core, waits for a
+// disk or is being traced; and how often it has given up its core.
+var (
+	running  = regexp.MustCompile(`(?m)^State:\s+[RDt]`)
+	switches = regexp.MustCompile(`ctxt_switches:\s+\d+`)
+)
 
 // Children lists a process's children, zombies included.
 func Children(pid int) []int {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -377,7 +376,13 @@ type watch struct {
 // printed nothing. A machine that is busy with other things makes them do everything later,
 // but a process that waits for a core does not count as waiting.
 func (w *watch) still() time.Duration {
-	did, asleep := activity(w.of)
+	did, asleep := "", true
+	for _, r := range w.of {
+		if !r.Ended() { // then its number may be another's
+			each, waits := proc.Activity(r.PID())
+			did, asleep = did+each, asleep && waits
+		}
+	}
 	if did != w.did || !asleep || w.latest.IsZero() {
 		w.did, w.latest = did, time.Now()
 	}
@@ -389,35 +394,6 @@ func (w *watch) still() time.Duration {
 	}
 	return time.Since(printed)
 }
-
-// activity returns how often each thread of the commands has given up its core, and whether
-// all of them wait. Where there is no /proc nothing happens.
-func activity(of []*process) (did string, asleep bool) {
-	var b strings.Builder
-	for _, r := range of {
-		if r.Ended() {
-			continue // its number may be another's
-		}
-		for _, s := range proc.Tree(r.PID()) {
-			threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", s.PID))
-			for _, file := range threads {
-				text, _ := os.ReadFile(file)
-				if m := running.FindSubmatch(text); m != nil {
-					return "", false
-				}
-				fmt.Fprintf(&b, "%s %s\n", file, bytes.Join(switches.FindAll(text, -1), nil))
-			}
-		}
-	}
-	return b.String(), true
-}
-
-// In /proc/PID/task/TID/status: that a thread runs or would if it had a core, waits for a disk
-// or is being traced; and how often it has given up its core.
-var (
-	running  = regexp.MustCompile(`(?m)^State:\s+[RDt]`)
-	switches = regexp.MustCompile(`ctxt_switches:\s+\d+`)
-)
 
 // settle waits until the background has printed the expected number of lines, and stands
 // still, and returns the lines, command after command.
