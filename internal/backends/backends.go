@@ -55,12 +55,13 @@ type backend struct {
 
 // life is what a backend has from a start to the next stop.
 type life struct {
-	backend *backend
-	server  *http.Server
-	cancel  context.CancelFunc // ends every handler that waits
-	served  chan struct{}      // closed when Serve has returned
-	data    atomic.Int64       // requests for /api/data
-	queue   *queue             // nil: none waits
+	backend  *backend
+	listener net.Listener
+	server   *http.Server
+	cancel   context.CancelFunc // ends every handler that waits
+	served   chan struct{}      // closed when Serve has returned
+	data     atomic.Int64       // requests for /api/data
+	queue    *queue             // nil: none waits
 
 	mu       sync.Mutex // guards stopped, and handlers.Add against handlers.Wait
 	stopped  bool
@@ -191,16 +192,13 @@ func (g *Group) Stop(i int) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.life != nil {
-		b.stop()
-		b.held = hold(b.addr)
-	}
+	b.stop()
 	return nil
 }
 
 // Restart starts backend i again on the same port; one that runs is stopped
 // first. Its count for /api/data begins at 1 again. The error is a *ListenError
-// if another program has taken the port all the same.
+// if the port could not be kept, and another program has taken it.
 func (g *Group) Restart(i int) error {
 	b, err := g.at(i)
 	if err != nil {
@@ -212,13 +210,24 @@ func (g *Group) Restart(i int) error {
 		return fmt.Errorf("demo backend %s has been closed and stays so", b.addr)
 	}
 	b.stop()
-	b.held.Close() // of nil it is an error, which is fine
-	listener, err := listen(b.addr)
+	listener, err := b.listen()
 	if err != nil {
 		return err
 	}
 	b.life = b.start(listener)
 	return nil
+}
+
+// listen listens on a stopped backend's port anew. The caller holds b.mu.
+func (b *backend) listen() (net.Listener, error) {
+	if b.held == nil {
+		return listen(b.addr)
+	}
+	listener, err := listenHeld(b.held)
+	if b.held = nil; err != nil {
+		return nil, &ListenError{Addr: b.addr, InUse: addressInUse(err), Err: err}
+	}
+	return listener, nil
 }
 
 // Close stops all backends for good. It may be called more than once.
@@ -227,7 +236,7 @@ func (g *Group) Close() {
 		b.mu.Lock()
 		b.closed = true
 		b.stop()
-		b.held.Close() // the same
+		b.held.Close() // of nil it is an error, which is fine
 		b.mu.Unlock()
 	}
 }
@@ -242,7 +251,7 @@ func (g *Group) at(i int) (*backend, error) {
 // start begins a life of the backend on the listener, which it owns from now on.
 func (b *backend) start(listener net.Listener) *life {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &life{backend: b, cancel: cancel, served: make(chan struct{})}
+	l := &life{backend: b, listener: listener, cancel: cancel, served: make(chan struct{})}
 	if b.capacity > 0 {
 		l.queue = newQueue(b.capacity, b.gate)
 		go l.queue.work(ctx) // ends when stop cancels ctx
@@ -263,7 +272,7 @@ func (b *backend) start(listener net.Listener) *life {
 	return l
 }
 
-// stop ends the backend's life, if it has one. The caller holds b.mu.
+// stop ends the backend's life, if it has one, and holds its port. The caller holds b.mu.
 func (b *backend) stop() {
 	l := b.life
 	if l == nil {
@@ -273,6 +282,7 @@ func (b *backend) stop() {
 	l.mu.Lock()
 	l.stopped = true
 	l.mu.Unlock()
+	b.held = hold(l.listener, b.addr)
 	_ = l.server.Close() // the listener, and every connection it knows
 	l.cancel()
 	<-l.served

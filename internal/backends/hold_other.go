@@ -2,7 +2,14 @@
 
 package backends
 
-import "os"
+import (
+	"errors"
+	"net"
+	"os"
+)
 
-// hold keeps a port, on other systems.
-func hold(string) *os.File { return nil }
+// hold keeps no port, on other systems.
+func hold(net.Listener, string) *os.File { return nil }
+
+// listenHeld is never called: nothing is held.
+func listenHeld(*os.File) (net.Listener, error) { return nil, errors.ErrUnsupported }

@@ -3,16 +3,22 @@
 package backends
 
 import (
+	"net"
 	"net/netip"
 	"os"
 	"syscall"
 )
 
-// hold keeps the port of an address that nobody listens on any more: connections are
-// refused, and no other program gets it. Without that, who still asks for the backend
-// there, such as a health check, could come upon a stranger. It may fail; the port is
-// free then.
-func hold(addr string) (held *os.File) {
+// hold closes a listener but keeps its port: connections are refused, and no other
+// program gets it. Without that, who still asks for the backend there, such as a health
+// check, could come upon a stranger. It may fail; the port is free then.
+func hold(listener net.Listener, addr string) (held *os.File) {
+	if raw, err := listener.(*net.TCPListener).SyscallConn(); err == nil {
+		// A program that is just being started has a copy of all that this process holds,
+		// until it runs: this one is not to listen on. (On Linux; elsewhere it may.)
+		raw.Control(func(fd uintptr) { syscall.Shutdown(int(fd), syscall.SHUT_RDWR) })
+	}
+	listener.Close()
 	at, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return nil
@@ -32,6 +38,9 @@ func hold(addr string) (held *os.File) {
 	if err != nil {
 		return nil
 	}
+	if family == syscall.AF_INET6 { // as net.Listen has it
+		syscall.SetsockoptInt(fd, syscall.IPPROTO_IPV6, syscall.IPV6_V6ONLY, 0)
+	}
 	// Connections of the backend's may linger on the port (TIME_WAIT): that is no
 	// obstacle. Once it is taken, it is nobody else's.
 	syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
@@ -41,4 +50,17 @@ func hold(addr string) (held *os.File) {
 	}
 	syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 0)
 	return os.NewFile(uintptr(fd), addr)
+}
+
+// listenHeld listens on a port that was held, and takes what holds it: to close that and
+// to listen anew could fail, because of such a copy.
+func listenHeld(held *os.File) (net.Listener, error) {
+	defer held.Close() // the listener has its own
+	fd := int(held.Fd())
+	syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1) // for the next stop
+	const backlog = 4096                                                   // the kernel has its own limit
+	if err := syscall.Listen(fd, backlog); err != nil {
+		return nil, os.NewSyscallError("listen", err)
+	}
+	return net.FileListener(held)
 }
