@@ -104,7 +104,7 @@ func Start(addrs []string) (*Group, error) { return StartLimited(addrs, 0) }
 func StartLimited(addrs []string, perSecond int) (*Group, error) {
 	g := &Group{}
 	for _, addr := range addrs {
-		listener, err := listen(addr)
+		listener, err := listen(nil, addr)
 		if err != nil {
 			g.Close()
 			return nil, err
@@ -118,9 +118,9 @@ func StartLimited(addrs []string, perSecond int) (*Group, error) {
 	return g, nil
 }
 
-// listen is net.Listen with errors that name the cure.
-func listen(addr string) (net.Listener, error) {
-	listener, err := net.Listen("tcp", addr)
+// listen is Relisten with errors that name the cure.
+func listen(held *os.File, addr string) (net.Listener, error) {
+	listener, err := Relisten(held, addr)
 	if err == nil {
 		return listener, nil
 	}
@@ -210,24 +210,12 @@ func (g *Group) Restart(i int) error {
 		return fmt.Errorf("demo backend %s has been closed and stays so", b.addr)
 	}
 	b.stop()
-	listener, err := b.listen()
-	if err != nil {
+	listener, err := listen(b.held, b.addr)
+	if b.held = nil; err != nil {
 		return err
 	}
 	b.life = b.start(listener)
 	return nil
-}
-
-// listen listens on a stopped backend's port anew. The caller holds b.mu.
-func (b *backend) listen() (net.Listener, error) {
-	if b.held == nil {
-		return listen(b.addr)
-	}
-	listener, err := listenHeld(b.held)
-	if b.held = nil; err != nil {
-		return nil, &ListenError{Addr: b.addr, InUse: addressInUse(err), Err: err}
-	}
-	return listener, nil
 }
 
 // Close stops all backends for good. It may be called more than once.
@@ -282,7 +270,7 @@ func (b *backend) stop() {
 	l.mu.Lock()
 	l.stopped = true
 	l.mu.Unlock()
-	b.held = hold(l.listener, b.addr)
+	b.held = Hold(l.listener)
 	_ = l.server.Close() // the listener, and every connection it knows
 	l.cancel()
 	<-l.served

@@ -9,16 +9,17 @@ import (
 	"syscall"
 )
 
-// hold closes a listener but keeps its port: connections are refused, and no other
+// Hold closes a listener but keeps its port: connections are refused, and no other
 // program gets it. Without that, who still asks for the backend there, such as a health
 // check, could come upon a stranger. It may fail; the port is free then.
-func hold(listener net.Listener, addr string) (held *os.File) {
+func Hold(listener net.Listener) (held *os.File) {
 	if raw, err := listener.(*net.TCPListener).SyscallConn(); err == nil {
 		// A program that is just being started has a copy of all that this process holds,
 		// until it runs: this one is not to listen on. (On Linux; elsewhere it may.)
 		raw.Control(func(fd uintptr) { syscall.Shutdown(int(fd), syscall.SHUT_RDWR) })
 	}
 	listener.Close()
+	addr := listener.Addr().String()
 	at, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return nil
@@ -52,12 +53,15 @@ func hold(listener net.Listener, addr string) (held *os.File) {
 	return os.NewFile(uintptr(fd), addr)
 }
 
-// listenHeld listens on a port that was held, and takes what holds it: to close that and
-// to listen anew could fail, because of such a copy.
-func listenHeld(held *os.File) (net.Listener, error) {
+// Relisten listens on a port that was held, and takes what holds it: to close that and to
+// listen anew could fail, because of such a copy. If it is nil, it is net.Listen.
+func Relisten(held *os.File, addr string) (net.Listener, error) {
+	if held == nil {
+		return net.Listen("tcp", addr)
+	}
 	defer held.Close() // the listener has its own
 	fd := int(held.Fd())
-	syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1) // for the next stop
+	syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1) // for the next time
 	const backlog = 4096                                                   // the kernel has its own limit
 	if err := syscall.Listen(fd, backlog); err != nil {
 		return nil, os.NewSyscallError("listen", err)

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"regexp"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"reverseproxy/internal/backends"
 	"reverseproxy/internal/proc"
 )
 
@@ -32,6 +34,7 @@ type Backend struct {
 
 	mu       sync.Mutex
 	ln       net.Listener
+	held     *os.File // keeps the port while it does not listen; or nil
 	conns    map[*stream]bool
 	Accepted atomic.Int64
 	Empty    atomic.Int64 // connections that ended without a byte
@@ -82,6 +85,7 @@ func (f *Farm) Close() {
 		for _, s := range b.shut() {
 			s.close()
 		}
+		b.held.Close() // of nil it is an error, which is fine
 	}
 }
 
@@ -106,14 +110,14 @@ func (f *Farm) find(token string) *T {
 
 // Listen starts (or starts again) to accept.
 func (b *Backend) Listen() error {
-	ln, err := net.Listen("tcp", b.Addr)
-	if err != nil {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ln, err := backends.Relisten(b.held, b.Addr)
+	if b.held = nil; err != nil {
 		return err
 	}
-	b.mu.Lock()
 	b.ln = ln
 	b.Addr = ln.Addr().String()
-	b.mu.Unlock()
 	// The accept loop ends when the listener is closed.
 	go b.accept(ln)
 	return nil
@@ -142,13 +146,12 @@ func (b *Backend) accept(ln net.Listener) {
 	}
 }
 
-// shut stops listening and returns the connections that are left.
+// shut stops listening, keeps the port, and returns the connections that are left.
 func (b *Backend) shut() []*stream {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.ln != nil {
-		b.ln.Close()
-		b.ln = nil
+		b.held, b.ln = backends.Hold(b.ln), nil
 	}
 	return slices.Collect(maps.Keys(b.conns))
 }
