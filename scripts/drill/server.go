@@ -6,10 +6,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"reverseproxy/internal/backends"
 )
 
 // server is a backend that the drill plays, so that it can fail on purpose.
@@ -22,6 +25,7 @@ type server struct {
 
 	mu       sync.Mutex
 	listener net.Listener
+	held     *os.File // keeps the port of one that was killed; or nil
 	conns    map[net.Conn]bool
 }
 
@@ -42,12 +46,12 @@ type session struct {
 
 // listen starts the server, for the first time or again after kill.
 func (s *server) listen() error {
-	l, err := net.Listen("tcp", s.addr)
-	if err != nil {
-		return err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	l, err := backends.Relisten(s.held, s.addr)
+	if s.held = nil; err != nil {
+		return err
+	}
 	s.addr, s.listener, s.conns = l.Addr().String(), l, map[net.Conn]bool{}
 	go s.accept(l) // ends when kill closes the listener
 	return nil
@@ -103,12 +107,11 @@ func (s *server) serve(conn net.Conn) {
 }
 
 // kill ends the server as the kernel does when its process is killed: all its
-// sockets are closed.
+// sockets are closed. Only its port is kept.
 func (s *server) kill() {
 	s.mu.Lock()
 	if s.listener != nil {
-		s.listener.Close()
-		s.listener = nil
+		s.held, s.listener = backends.Hold(s.listener), nil
 	}
 	for conn := range s.conns {
 		conn.Close()
