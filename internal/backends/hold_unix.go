@@ -61,8 +61,9 @@ func Relisten(held *os.File, addr string) (net.Listener, error) {
 	}
 	defer held.Close() // the listener has its own
 	fd := int(held.Fd())
-	syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1) // for the next time
-	const backlog = 4096                                                   // the kernel has its own limit
+	// For the next time: a connection that lingers then is no obstacle.
+	syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+	const backlog = 4096 // the kernel has its own limit
 	if err := syscall.Listen(fd, backlog); err != nil {
 		return nil, os.NewSyscallError("listen", err)
 	}

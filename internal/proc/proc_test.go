@@ -239,11 +239,12 @@ func TestActivity(t *testing.T) {
 	for _, p := range []*Process{idle, busy} {
 		p.Await(patience, func() bool { return p.Stdout.String() != "" })
 	}
-	did, last, asleep := "", "none", false
-	for end := time.Now().Add(patience); did != last || !asleep; did, asleep = Activity(idle.PID()) {
+	did, asleep := "", false
+	for end, last := time.Now().Add(patience), "none"; did != last || !asleep; {
 		if last = did; time.Now().After(end) {
 			t.Fatalf("all wait: %v, %q", asleep, did)
 		}
+		did, asleep = Activity(idle.PID())
 	}
 	if strings.Count(did, "/task/") < 2 {
 		t.Errorf("two that wait: %q", did)

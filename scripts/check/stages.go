@@ -240,9 +240,9 @@ func listStages(w io.Writer) int {
 
 // drill runs scripts/drill -dead on the proxy. It is passed if nothing is lost that
 // could be saved: no GET, no POST but those that a backend had when it began to hang.
-// What fails may be the fault of a busy machine, and is run once more.
+// What fails may be the fault of a busy machine, and is run again.
 func (s *stageResult) drill(subject *suite.Subject) {
-	for range 2 {
+	for range 3 {
 		if s.problem, s.note = drillDead(subject); s.problem == "" {
 			return
 		}

@@ -16,6 +16,7 @@ import (
 type client struct {
 	addr     string
 	patience time.Duration // for an answer
+	idle     time.Duration // after which the proxy closes the connection
 	conn     *net.TCPConn  // nil: none
 	r        *bufio.Reader
 	mayEnd   bool      // the proxy may have closed the connection
@@ -40,7 +41,7 @@ func (c *client) close() {
 // must be over.
 func (c *client) connect() error {
 	c.mayEnd = false
-	if time.Since(c.used) > idleTime/2 { // this program has stood still
+	if time.Since(c.used) > c.idle/2 { // this program has stood still
 		c.close()
 	}
 	by := time.Now().Add(c.patience)

@@ -20,7 +20,7 @@ func (p *pool) lookForLeaks(proxy *proxy, before int) {
 		return
 	}
 	now := proxy.sockets()
-	for end := time.Now().Add(2 * idleTime); now > before && time.Now().Before(end); {
+	for end := time.Now().Add(2 * p.idle); now > before && time.Now().Before(end); {
 		time.Sleep(20 * time.Millisecond)
 		now = proxy.sockets()
 	}
@@ -29,7 +29,7 @@ func (p *pool) lookForLeaks(proxy *proxy, before int) {
 	}
 	// Go's runtime ends with the stacks of all goroutines.
 	_ = proxy.run.Cmd.Process.Signal(syscall.SIGQUIT)
-	if !proxy.run.Wait(stopTime) {
+	if !proxy.run.Wait(tooLong) {
 		p.complain(leaked, "it does not end at SIGQUIT")
 	}
 	if n := strings.Count(proxy.run.Stderr.String(), ".handleClient("); n > 0 {
@@ -116,7 +116,8 @@ func (o *options) drillPool(ctx context.Context, subjects []*subject, say progre
 		r.table = append(r.table, []string{kind})
 	}
 	for _, s := range subjects {
-		p := &pool{requests: o.requests, clients: o.clients, share: 0.01, breathEvery: 4000}
+		p := &pool{requests: o.requests, clients: o.clients, share: 0.01, breathEvery: 4000,
+			idle: idleTime}
 		result, err := p.run(ctx, s, say)
 		if err != nil {
 			return nil, err

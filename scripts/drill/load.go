@@ -58,7 +58,7 @@ func (l *load) run(ctx context.Context) []sample {
 		case <-ctx.Done():
 			return nil
 		}
-		c := &client{addr: l.addr, patience: l.motion.of(l.patience)}
+		c := &client{addr: l.addr, patience: l.motion.of(l.patience), idle: idleTime}
 		mu.Lock()
 		if n := len(idle); n > 0 {
 			c, idle = idle[n-1], idle[:n-1]

@@ -39,7 +39,7 @@ func motionHere(t *testing.T) slowMotion {
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() { // ends after half a second
-			c := &client{addr: addrsOf(servers)[0], patience: tooLong}
+			c := &client{addr: addrsOf(servers)[0], patience: tooLong, idle: idleTime}
 			defer c.close()
 			for time.Since(began) < time.Second/2 {
 				c.ask(small(1))
@@ -166,7 +166,7 @@ func TestFortyNineTogether(t *testing.T) {
 	var all sync.WaitGroup
 	for id := 1; id <= n; id++ {
 		all.Go(func() { // ends with its answer
-			c := &client{addr: addr, patience: patience}
+			c := &client{addr: addr, patience: patience, idle: idleTime}
 			defer c.close()
 			if o := c.ask(small(id)); o.err != nil || o.status != http.StatusOK {
 				t.Errorf("request %d got status %d, %v", id, o.status, o.err)

@@ -20,7 +20,7 @@ const (
 	breathTime     = 200 * time.Millisecond
 	strayAfter     = 50 * time.Millisecond  // of an idle connection
 	onTheWay       = 100 * time.Millisecond // from one socket to another, on a busy machine
-	idleTime       = 5 * time.Second        // that proxies keep connections
+	idleTime       = 5 * time.Second        // that proxies keep clients' connections
 	leastReuse     = 10                     // requests a backend connection
 )
 
@@ -29,8 +29,9 @@ const (
 // and what may follow from that is known beforehand; nothing else may.
 type pool struct {
 	requests, clients int
-	share             float64 // of the requests that go wrong
-	breathEvery       int     // requests, after which nobody asks for a while
+	share             float64       // of the requests that go wrong
+	breathEvery       int           // requests, after which nobody asks for a while
+	idle              time.Duration // that the proxy keeps clients' connections
 
 	next   atomic.Int64   // number of the request before the next one
 	seen   []atomic.Int32 // by number: how often a backend got it
@@ -155,7 +156,7 @@ func (p *pool) run(ctx context.Context, s *subject, say progress) (*poolResult, 
 	defer killAll(servers)
 	proxy, err := s.start(ctx, addrsOf(servers), "-log", "off", "-reuse", "always",
 		"-check", "off", "-max-fails", "0", // its faults are no backend's illness
-		"-keepalive-timeout", idleTime.String())
+		"-keepalive-timeout", p.idle.String())
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +196,7 @@ func (p *pool) run(ctx context.Context, s *subject, say progress) (*poolResult, 
 
 // client asks one request after another.
 func (p *pool) client(ctx context.Context, addr string) {
-	c := &client{addr: addr, patience: tooLong}
+	c := &client{addr: addr, patience: tooLong, idle: p.idle}
 	defer c.close()
 	for ctx.Err() == nil {
 		id := int(p.next.Add(1))

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"reverseproxy/internal/harness"
 	"reverseproxy/internal/proc"
@@ -25,8 +26,7 @@ func chapter(folder string, flags ...string) *subject {
 // problems that it found.
 func drillSmall(t *testing.T, s *subject) (kinds []string) {
 	t.Helper()
-	s.flags = append(s.flags, "-keepalive-timeout", "1s")
-	p := &pool{requests: 6000, clients: 32, share: 0.06, breathEvery: 300}
+	p := &pool{requests: 6000, clients: 32, share: 0.06, breathEvery: 300, idle: time.Second}
 	r, err := p.run(t.Context(), s, func(string, ...any) {})
 	if err != nil {
 		t.Fatal(err)

@@ -212,12 +212,12 @@ func TestIdleConnectionIsKeptFiveSeconds(t *testing.T) {
 	}
 	addr := backend(t)
 	t.Parallel()
+	began := time.Now()
 	_, reader := promise.Dial(t, addr, "GET /bytes?n=2 HTTP/1.1\r\nHost: demo\r\n\r\n")
 	res := promise.Response(t, reader)
 	if err := backends.Verify(res.Body, 2); err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
 	if _, err := reader.ReadByte(); err != io.EOF {
 		t.Errorf("%v, want EOF", err)
 	}

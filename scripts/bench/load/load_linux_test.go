@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"reverseproxy/internal/backends"
 	"reverseproxy/scripts/bench/origin"
 )
 
@@ -237,7 +238,8 @@ func TestFailures(t *testing.T) {
 			t.Fatal(err)
 		}
 		addr := ln.Addr().String()
-		ln.Close()
+		held := backends.Hold(ln) // nobody else is to listen there
+		defer held.Close()
 		r := do(t, Job{Target: addr, Path: "/", Clients: 1, Once: true, TimeoutMS: patienceMS,
 			Body: 2})
 		if d := cmp.Diff(map[string]int64{"connect: connection refused": 1}, r.Failures); d != "" {

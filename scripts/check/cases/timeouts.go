@@ -216,18 +216,18 @@ func blackHole(t *T) {
 		}
 		recovered(t)
 	}()
-	var open []func()
+	var deaf []func()
 	defer func() {
-		for _, f := range open {
-			f()
+		for _, hear := range deaf {
+			hear()
 		}
 	}()
 	for _, b := range t.Lab.Farm.Backends {
-		f, err := deafListener(b.Addr)
+		hear, err := b.Deafen()
 		if err != nil {
 			t.Skip("this system cannot play a backend that does not accept: " + err.Error())
 		}
-		open = append(open, f)
+		deaf = append(deaf, hear)
 	}
 	c := t.Dial()
 	c.Send(t.Get("hole"))

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"reverseproxy/internal/proc"
 )
 
 // Timeouts are what the proxy under test is set to; 0 means unknown.
@@ -353,8 +355,15 @@ func (l *Lab) probe() error {
 
 // probeEnd finds out whether the program ends after it has served a client.
 func (l *Lab) probeEnd() {
-	if l.Proc == nil || !l.Proc.Wait(l.pulse.scale(300*time.Millisecond)) {
+	if l.Proc == nil {
 		return
+	}
+	// One that does not listen any more is about to end.
+	left := l.pulse.span(3 * time.Second)
+	for !l.Proc.Wait(l.pulse.scale(300 * time.Millisecond)) {
+		if proc.Listening(l.addr) || left() <= 0 {
+			return
+		}
 	}
 	l.OneShot = true
 	l.Serial = true
