@@ -209,7 +209,7 @@ func TestAcceptFails(t *testing.T) {
 	failed := p.WaitEvents(t, "accept fails", 3, func(e narrate.Event) bool {
 		return e.Kind == narrate.KindProblem
 	})
-	if d := failed[2].Time.Sub(failed[0].Time); d < 100*time.Millisecond {
+	if d := failed[2].Time.Sub(failed[0].Time); d < 50*time.Millisecond {
 		t.Errorf("after %v it has been tried three times", d)
 	}
 	c.Send(request)

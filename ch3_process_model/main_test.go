@@ -506,6 +506,9 @@ func TestKilledUnderLoad(t *testing.T) {
 	p.WaitEvents(t, "a child is started", m.Standing, state(narrate.Started))
 	for reaped := 0; reaped < 60; reaped++ {
 		pids := p.Children(t)
+		for ; len(pids) == 0; pids = p.Children(t) { // each place pauses before its next child
+			time.Sleep(time.Millisecond)
+		}
 		syscall.Kill(pids[reaped%len(pids)], syscall.SIGKILL)
 		p.WaitEvents(t, "a child is reaped", reaped+1, state(narrate.Exited))
 	}

@@ -243,7 +243,8 @@ func TestForReal(t *testing.T) {
 	up := state(t, p, addr, narrate.Up, 1)
 
 	// Slow start: it has a part of what another one has, which grows. A busy machine may tell
-	// of a choice later than it was made, if no more of them than there are clients.
+	// of a choice later than it was made, if no more of them than there are clients, and of
+	// the return as well.
 	end := load(t, p, "/api/data")
 	time.Sleep(ramp + ramp/4)
 	end()
@@ -256,7 +257,7 @@ func TestForReal(t *testing.T) {
 		case e.Peer == addr:
 			mine++
 		default: // one of two
-			least, most = least+part(at-late)/2, most+part(at)/2
+			least, most = least+part(at-late)/2, most+part(at+late)/2
 		}
 	}
 	if mine < least-clients || mine > most+clients {

@@ -264,6 +264,7 @@ func (l *Loop) beginStop() {
 	l.forget(&l.server)
 	unix.Close(l.server.fd)
 	l.pool.close()
+	l.tick() // what was to be done before may have taken a while
 	for _, s := range l.sockets {
 		if s != nil && s.conn != nil && s == &s.conn.client {
 			s.conn.lastChance()

@@ -259,7 +259,7 @@ func TestAsk(t *testing.T) {
 		r := newRig(t, 1, "-check", c.path)
 		limit := 20 * time.Second
 		if c.want == slow {
-			limit = 100 * time.Millisecond
+			limit = time.Second
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		status, err := r.limits.ask(ctx, c.addr)

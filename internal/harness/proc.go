@@ -5,7 +5,6 @@ package harness
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -176,36 +175,11 @@ func (p *Proxy) WaitIdle(t T) {
 	t.Helper()
 	last := ""
 	p.waitFor(t, func() string {
-		now, awake := p.activity(t)
+		now, asleep := proc.Activity(p.PID())
 		defer func() { last = now }()
-		if awake || now != last {
+		if !asleep || now != last {
 			return "it does not come to rest"
 		}
 		return ""
 	})
-}
-
-// activity returns the threads with their counts of context switches, and
-// whether one of them is not asleep.
-func (p *Proxy) activity(t T) (counts string, awake bool) {
-	t.Helper()
-	var tasks []string
-	for _, pid := range append(p.Children(t), p.PID()) {
-		list, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/status", pid))
-		tasks = append(tasks, list...)
-	}
-	var b strings.Builder
-	for _, task := range tasks {
-		text, _ := os.ReadFile(task)
-		b.WriteString(task)
-		for line := range strings.Lines(string(text)) {
-			if strings.HasPrefix(line, "State:") && !strings.Contains(line, "sleeping") {
-				awake = true
-			}
-			if strings.Contains(line, "ctxt_switches") {
-				b.WriteString(line)
-			}
-		}
-	}
-	return b.String(), awake
 }

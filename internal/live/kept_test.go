@@ -472,13 +472,17 @@ func (b *bench) testRetried(t *testing.T) {
 	o.until(fmt.Sprintf(`card(1).failures === "%d"`, refused))
 	o.press("2")
 	o.until(`card(1).running === "true"`)
-	o.press("s")
+	slow := make(chan error, 1)
+	go func() { slow <- ask(p.Proxy, "/slow?ms=5000") }() // ends with its answer
 	var busy int
 	o.until(`[0, 1, 2].some((i) => card(i).inFlight === "1")`)
 	o.read(`[0, 1, 2].findIndex((i) => card(i).inFlight === "1")`, &busy)
 	o.press(fmt.Sprint(busy + 1))
 	o.until(fmt.Sprintf(`card(%d).inFlight === "0" &&
 		document.querySelector("#budget").dataset.level === "3"`, busy))
+	if err := <-slow; err != nil {
+		t.Error(err)
+	}
 	closed(t, p, 11)
 	o.until(counter("connections", 11) + " && " + counter("failed", 0))
 	o.until(`document.querySelector("#budget").dataset.level === "3.5"`)

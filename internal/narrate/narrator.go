@@ -391,14 +391,15 @@ func (c *Conn) send(e Event) {
 	if e.Step == Close {
 		since = c.start
 	}
-	e.Elapsed = time.Since(since).Microseconds()
+	e.Time = time.Now()
+	e.Elapsed = e.Time.Sub(since).Microseconds()
 	if !c.happened.IsZero() {
 		e.Elapsed, c.happened = c.happened.Sub(since).Microseconds(), time.Time{}
 	}
 	if !c.due.IsZero() && !c.n.Unpaused {
 		time.Sleep(time.Until(c.due))
+		e.Time = time.Now()
 	}
-	e.Time = time.Now()
 	e.Conn, e.Request, e.Worker = c.ID, c.request, c.worker
 	if e.Step != Close {
 		e.Try = c.try

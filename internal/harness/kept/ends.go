@@ -204,6 +204,7 @@ func (k chapter) slotsAreShared(t *testing.T) {
 	d := p.Dial(t)
 	d.Send(get("/4")) // waits for one
 	b := p.Backend.Accept(t)
+	p.WaitIdle(t) // until its place is known to be wanted
 	serves(t, b, "GET /3", answer("x"))
 	same(t, "Connection", "close", wants(t, c, 200, "x")) // or it might send one more in vain
 	same(t, "the next one that would be idle", "closed", c.End())
