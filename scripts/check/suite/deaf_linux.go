@@ -16,17 +16,23 @@ func (b *Backend) Deafen() (hear func(), err error) {
 	if b.held == nil {
 		return nil, errors.New("its port could not be kept")
 	}
-	fd := int(b.held.Fd())
+	raw, err := b.held.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
 	var queued []net.Conn
 	hear = func() {
 		for _, c := range queued {
 			c.Close()
 		}
 		// A copy that a program has, until it runs, is not to listen on.
-		syscall.Shutdown(fd, syscall.SHUT_RDWR)
+		raw.Control(func(fd uintptr) { syscall.Shutdown(int(fd), syscall.SHUT_RDWR) })
 	}
-	syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
-	if err := syscall.Listen(fd, 0); err != nil {
+	failed := raw.Control(func(fd uintptr) {
+		syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+		err = syscall.Listen(int(fd), 0)
+	})
+	if err = errors.Join(failed, err); err != nil {
 		return nil, err
 	}
 	for range 8 {
