@@ -1,9 +1,13 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -85,7 +89,49 @@ func TestHealthCasesOfAHash(t *testing.T) {
 	}
 	for _, r := range rep.Results {
 		if r.Outcome != suite.Passed {
-			t.Errorf("%s: %v, %v", r.ID, r.Outcome, r.Problems)
+			t.Errorf("%s: %v, %v %s", r.ID, r.Outcome, r.Problems, r.Reason)
+		}
+	}
+}
+
+// A backend that is out of service when a case begins, for what came before, is waited
+// for: that the proxy does not use it just then says nothing.
+func TestHealthCasesOfOneThatIsOut(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
+	t.Parallel()
+	s := &suite.Subject{Name: "out at first", Uneven: true, Count: 2,
+		Running: func(backends []string, _ suite.Timeouts) (addr string, err error) {
+			var ill atomic.Bool // the first backend
+			out := time.Now().Add(6 * time.Second)
+			go func() { // ends with the test
+				for t.Context().Err() == nil {
+					r, err := http.Get("http://" + backends[0])
+					ill.Store(err != nil || r.StatusCode != http.StatusOK)
+					if err == nil {
+						r.Body.Close()
+					}
+					time.Sleep(100 * time.Millisecond)
+				}
+			}()
+			proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+				r.Out.URL.Scheme, r.Out.URL.Host = "http", backends[0]
+				if ill.Load() || time.Now().Before(out) {
+					r.Out.URL.Host = backends[1]
+				}
+			}})
+			t.Cleanup(proxy.Close)
+			return proxy.Listener.Addr().String(), nil
+		}}
+	rep, err := suite.Run(s, cases.All(), suite.Options{Budget: time.Minute,
+		Only: regexp.MustCompile("^health-back$")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rep.Results {
+		if r.Outcome != suite.Passed {
+			t.Errorf("%s: %v, %v %s", r.ID, r.Outcome, r.Problems, r.Reason)
 		}
 	}
 }

@@ -36,7 +36,8 @@ const (
 	NeedsProcess = suite.NeedsProcess
 	NeedsPool    = suite.NeedsPool
 
-	Host = suite.Host // what requests name as their host
+	Host    = suite.Host // what requests name as their host
+	OutTime = suite.OutTime
 )
 
 // Likewise the functions.

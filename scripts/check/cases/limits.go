@@ -497,7 +497,7 @@ func recovered(t *T) {
 	if t.Lab.Refresh() || t.Lab.OneShot {
 		return
 	}
-	for left := t.Span(11 * time.Second); left() > 0; {
+	for left := t.Span(OutTime); left() > 0; {
 		if t.Lab.Healthy(2*time.Second) == nil {
 			return
 		}

@@ -236,9 +236,9 @@ func mostRefuse(t *T) {
 		x.Send(Reply(200, "ok"))
 	})
 	// The one that stays may still be out of service, for what the case before had it do.
-	for i, left := 0, t.Span(11*time.Second); !asked.Load() && left() > 0; i++ {
+	for i, left := 0, t.Span(OutTime); !asked.Load() && left() > 0; i++ {
 		t.Do(t.Get(fmt.Sprintf("%d/d", i)), "GET")
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 	}
 	down := farm.Backends[:only]
 	t.Down(down...)
