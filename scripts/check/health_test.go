@@ -115,12 +115,13 @@ func TestHealthCasesOfOneThatIsOut(t *testing.T) {
 					time.Sleep(100 * time.Millisecond)
 				}
 			}()
-			proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+			rewrite := func(r *httputil.ProxyRequest) {
 				r.Out.URL.Scheme, r.Out.URL.Host = "http", backends[0]
 				if ill.Load() || time.Now().Before(out) {
 					r.Out.URL.Host = backends[1]
 				}
-			}})
+			}
+			proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: rewrite})
 			t.Cleanup(proxy.Close)
 			return proxy.Listener.Addr().String(), nil
 		}}
