@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -22,9 +23,17 @@ import (
 const (
 	docsPage = "models_compared.md"
 	loopPage = "ch10_event_loop.md"
-	// The tables of -syscalls, -profile and -techniques. Each run leaves the others' alone.
-	syscallsBlock, profileBlock, techniquesBlock = "syscalls", "profile", "techniques"
 )
+
+// The tables of -syscalls, -profile, -techniques and -narration. Each run leaves the
+// others' alone.
+const (
+	syscallsBlock, profileBlock = "syscalls", "profile"
+	techniquesBlock             = "techniques"
+	narrationBlock              = "narration"
+)
+
+var ownBlocks = []string{syscallsBlock, profileBlock, techniquesBlock, narrationBlock}
 
 var docsBlock = regexp.MustCompile(`(?s)(<!-- bench ([a-z0-9]+) -->\n).*?(<!-- /bench -->)`)
 
@@ -49,8 +58,7 @@ func (r *results) writeDocs(dir, name string) error {
 	var missing []string
 	text = fillBlocks(text, func(name string) string {
 		body := r.docsTable(name, page == filepath.Join(dir, loopPage))
-		if body == "" && name != syscallsBlock && name != profileBlock &&
-			name != techniquesBlock {
+		if body == "" && !slices.Contains(ownBlocks, name) {
 			missing = append(missing, name)
 		}
 		return body

@@ -39,6 +39,7 @@ type options struct {
 	syscalls  bool
 	profiles  bool
 	tricks    bool
+	narration bool
 	list      bool
 	from      string
 	docs      string
@@ -60,14 +61,15 @@ func parse(args []string) (*options, error) {
 	fs.StringVar(&o.cdir, "c", "",
 		"`directory` with the C originals; they are compiled with cc -O2")
 	fs.IntVar(&o.rounds, "rounds", 0, "`rounds` over all contestants (default 3, with -quick 1, "+
-		"-loop 11, -techniques 7)")
+		"-loop 11, -techniques and -narration 7)")
 	fs.StringVar(&o.workloads, "workloads", "",
 		"`letters` of the workloads, of abcdefr (default: all)")
 	fs.BoolVar(&o.quick, "quick", false, "a first impression in less than a minute")
 	fs.DurationVar(&o.budget, "budget", 0, "`time` to measure in (default 9m20s, with -quick 45s, "+
-		"-loop and -techniques 6m)")
+		"-loop and -techniques 6m, -narration 2m)")
 	fs.StringVar(&o.backend, "backend", "own", "backend of the small answers: `own` or nginx")
-	fs.Float64Var(&o.rate, "rate", 2000, "requests a `second` of workload r")
+	fs.Float64Var(&o.rate, "rate", 0,
+		"requests a `second` of workload r (default 2000, with -narration 1000)")
 	fs.BoolVar(&o.selfcheck, "selfcheck", false, "compare the load generator with wrk, and end")
 	fs.BoolVar(&o.loop, "loop", false, "race the event loops only: ch10, nginx, HAProxy and the "+
 		"null relay, with ch6 beside them; 11 rounds of a and b with 64 and 256 clients, and of e")
@@ -77,6 +79,8 @@ func parse(args []string) (*options, error) {
 		"show where the CPU time of ch4, ch6, ch10, nginx and HAProxy goes (perf), and end")
 	fs.BoolVar(&o.tricks, "techniques", false,
 		"compare ch10 with itself without one of its techniques: 7 rounds")
+	fs.BoolVar(&o.narration, "narration", false, "compare ch4, ch6 and ch10 with and without "+
+		"narration and live page, at a constant rate and on one core: 7 rounds")
 	fs.StringVar(&o.from, "from", "",
 		"measure nothing; make the report of this results.json `file` anew")
 	fs.StringVar(&o.docs, "docs", "",
@@ -131,14 +135,22 @@ func (o *options) defaults() {
 			o.rounds = 1
 		case o.loop:
 			o.rounds = 11
-		case o.tricks:
+		case o.tricks, o.narration:
 			o.rounds = 7
 		}
 	}
 	if o.workloads == "" {
 		o.workloads = allWorkloads
-		if o.loop || o.tricks {
+		switch {
+		case o.loop, o.tricks:
 			o.workloads = "abe"
+		case o.narration:
+			o.workloads = "r"
+		}
+	}
+	if o.rate <= 0 {
+		if o.rate = 2000; o.narration {
+			o.rate = narrationRate
 		}
 	}
 	if o.budget <= 0 {
@@ -147,6 +159,8 @@ func (o *options) defaults() {
 			o.budget = 45 * time.Second
 		case o.loop, o.tricks:
 			o.budget = 6 * time.Minute
+		case o.narration:
+			o.budget = 2 * time.Minute
 		}
 	}
 }

@@ -32,7 +32,7 @@ type bench struct {
 	backends      []string  // three, of the bench's own backend process
 	nginx         *instance // -backend nginx: serves the small answers
 	smallBackends []string
-	under         []string  // what each contestant is started with: strace
+	under         []string  // what each contestant is started with: strace, or env
 	measuring     time.Time // when the first round began
 	contestants   []*contestant
 	cells         []*cell
@@ -116,6 +116,8 @@ func (b *bench) prepare(ctx context.Context) error {
 	all = append(all, b.references()...)
 	if b.o.tricks {
 		all = b.techniques()
+	} else if b.o.narration {
+		all = b.narrations()
 	}
 	var chosen []*contestant
 	for _, c := range all {

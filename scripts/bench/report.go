@@ -17,6 +17,8 @@ func (b *bench) report(interrupted bool) error {
 	r := b.collect(interrupted)
 	if b.o.tricks {
 		return b.printTechniques(r)
+	} else if b.o.narration {
+		return b.printNarration(r)
 	}
 	r.print(os.Stdout)
 	if err := r.write(b.o.out); err != nil {
