@@ -236,20 +236,13 @@ const OutTime = 11 * time.Second
 
 // probeEjection finds out whether the proxy takes a backend out of service
 // that has broken a few exchanges. What the proxy thinks of its backends after that, no
-// case is to meet: it may have noted the failures although it still uses all of them.
+// case is to meet: it may have noted the failures although it still uses all of them, or
+// again, on a busy machine.
 func (l *Lab) probeEjection() {
 	if l.OneShot {
 		return
 	}
-	for range 3 { // on a busy machine a backend may be back before anybody looks
-		began := time.Now()
-		if l.ejects() {
-			l.Ejects = true
-		}
-		if l.Ejects || !l.pulse.busySince(began) {
-			break
-		}
-	}
+	l.Ejects = l.ejects()
 	if l.Refresh() {
 		return
 	}
