@@ -17,6 +17,7 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 )
@@ -27,7 +28,10 @@ const (
 	Height = 720
 )
 
-const startTime = time.Minute // for Chromium to answer
+const (
+	startTime = time.Minute // for Chromium to answer
+	pollTime  = 20 * time.Millisecond
+)
 
 // Find returns the path of Chromium or a browser like it.
 func Find() (string, error) {
@@ -88,6 +92,36 @@ func Window(tab context.Context) (window context.Context, cancel func(), err err
 	chromedp.FromContext(window).BrowserContextID = profile
 	return window, cancel, chromedp.Run(window, chromedp.EmulateViewport(Width, Height),
 		emulation.SetFocusEmulationEnabled(true)) // as if the keyboard were its alone
+}
+
+// Until waits until a JavaScript expression, or the promise that it gives, is true. One that
+// throws is not true yet: what it asks for may not be drawn, or a page may be on its way. The
+// error after patience has the last such exception in it.
+func Until(expression string, patience time.Duration) chromedp.Action {
+	ask := "(async () => Boolean(await (" + expression + ")))()"
+	await := func(p *runtime.EvaluateParams) *runtime.EvaluateParams {
+		return p.WithAwaitPromise(true)
+	}
+	return chromedp.ActionFunc(func(tab context.Context) error {
+		ctx, cancel := context.WithTimeout(tab, patience)
+		defer cancel()
+		var threw error
+		for {
+			var is bool
+			err := chromedp.Evaluate(ask, &is, await).Do(ctx)
+			if is {
+				return nil
+			}
+			if ctx.Err() == nil {
+				threw = err
+			}
+			select {
+			case <-time.After(pollTime):
+			case <-ctx.Done():
+				return fmt.Errorf("%w: %s (%v)", ctx.Err(), expression, threw)
+			}
+		}
+	})
 }
 
 // Reduce rewrites a PNG with the 256 colours that it uses most; for pictures of

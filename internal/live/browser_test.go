@@ -217,15 +217,11 @@ func (b *bench) watch(t *testing.T, p *browser.Program) *tab {
 // until waits until a JavaScript expression is true.
 func (o *tab) until(expression string) {
 	o.t.Helper()
-	ctx, cancel := context.WithTimeout(o.ctx, pageTimeout)
-	defer cancel()
-	poll := chromedp.Poll(expression, nil,
-		chromedp.WithPollingInterval(20*time.Millisecond), chromedp.WithPollingTimeout(0))
-	if err := chromedp.Run(ctx, poll); err != nil {
+	if err := chromedp.Run(o.ctx, webbrowser.Until(expression, pageTimeout)); err != nil {
 		var shown string
 		chromedp.Run(o.ctx, chromedp.Evaluate(`document.body.innerText.replace(/\s+/g, " ")`,
 			&shown))
-		o.t.Fatalf("not seen: %s (%v)\nThe page shows: %s", expression, err, shown)
+		o.t.Fatalf("not seen: %v\nThe page shows: %s", err, shown)
 	}
 }
 

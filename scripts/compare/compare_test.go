@@ -79,10 +79,10 @@ func do(t *testing.T, tab context.Context, actions ...chromedp.Action) {
 
 // both is JavaScript that is true when it is so in both frames, each being page.
 func both(condition string) chromedp.Action {
-	return chromedp.Poll(`[...document.querySelectorAll("iframe")].every((frame, i) => {
+	return browser.Until(`[...document.querySelectorAll("iframe")].every((frame, i) => {
 		const page = frame.contentDocument, $ = (s) => page.querySelector(s);
 		const rows = [...page.querySelectorAll(".row[data-end]:not([display])")];
-		return `+condition+`; })`, nil, chromedp.WithPollingTimeout(0))
+		return `+condition+`; })`, patience)
 }
 
 const (
@@ -109,9 +109,9 @@ func TestStaircaseBesideWall(t *testing.T) {
 	}
 	const axis = `[...page.querySelectorAll(".axis text")].filter((n) =>
 		!n.parentNode.hasAttribute("display")).map((n) => n.textContent).join()`
-	do(t, page, chromedp.Poll(`(() => { const read = (f) => { const page = f.contentDocument;
+	do(t, page, browser.Until(`(() => { const read = (f) => { const page = f.contentDocument;
 			return `+axis+`; }; const [a, b] = [...document.querySelectorAll("iframe")].map(read);
-			return a !== "" && a === b; })()`, nil, chromedp.WithPollingTimeout(0)))
+			return a !== "" && a === b; })()`, patience))
 
 	// A key that is pressed in one frame is pressed in the other too, and once.
 	do(t, page, chromedp.Evaluate(`document.querySelector("iframe").contentWindow.focus()`, nil),

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"os"
 	"path"
@@ -99,7 +98,7 @@ func (w *watched) run(t *testing.T, actions ...chromedp.Action) {
 
 // until waits until a script returns what is true.
 func until(script string) chromedp.Action {
-	return chromedp.Poll(script, nil, chromedp.WithPollingTimeout(patience))
+	return browser.Until(script, patience)
 }
 
 // eval evaluates a script that returns text.
@@ -397,19 +396,6 @@ func TestBack(t *testing.T) {
 	base := "http://" + startServer(t, site.Options{Root: smallBook(t)}) + "/"
 	w := openTab(t)
 	back := chromedp.Evaluate(`void history.back()`, nil)
-	// A page that Back brings is not loaded anew, so there is no event to wait for.
-	until := func(script string) chromedp.Action {
-		return chromedp.ActionFunc(func(ctx context.Context) error {
-			for end := time.Now().Add(patience); time.Now().Before(end); {
-				var ok bool
-				if chromedp.Evaluate(script, &ok).Do(ctx) == nil && ok {
-					return nil
-				}
-				time.Sleep(50 * time.Millisecond)
-			}
-			return errors.New("never true: " + script)
-		})
-	}
 	w.run(t, chromedp.Navigate(base+"chapters.html"), chromedp.WaitReady("main"),
 		chromedp.Navigate(base+"side-by-side/ch4_threaded.html"), chromedp.WaitReady("#side"),
 		chromedp.KeyEvent("5jj"), chromedp.Click("#fold"), chromedp.Click("#theme"),

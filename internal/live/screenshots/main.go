@@ -23,6 +23,8 @@ import (
 const (
 	width  = 1280 // CSS pixels, a common projector's
 	height = 720
+
+	patience = 30 * time.Second // for a picture
 )
 
 // shot is one picture: which program, what is done on the page, and when it
@@ -210,7 +212,7 @@ func take(tab context.Context, s shot, bin, out string) error {
 		return err
 	}
 	defer program.Stop()
-	ctx, cancel := context.WithTimeout(tab, 30*time.Second)
+	ctx, cancel := context.WithTimeout(tab, patience)
 	defer cancel()
 	var picture []byte
 	if s.width == 0 {
@@ -228,7 +230,7 @@ func take(tab context.Context, s shot, bin, out string) error {
 	for _, key := range s.keys {
 		steps = append(steps, chromedp.KeyEvent(key), chromedp.Sleep(120*time.Millisecond))
 	}
-	steps = append(steps, chromedp.Poll(s.ready, nil), chromedp.Sleep(settle),
+	steps = append(steps, chromium.Until(s.ready, patience), chromedp.Sleep(settle),
 		chromedp.CaptureScreenshot(&picture))
 	if err := chromedp.Run(ctx, steps...); err != nil {
 		return err
