@@ -358,12 +358,18 @@ func TestStrideReachesAll(t *testing.T) {
 	}
 }
 
-// A socket the kernel turns clients away from is seen, and which it is.
+// A command line that would measure nothing, or something else than it says, is refused.
 func TestBadOptions(t *testing.T) {
 	for _, args := range [][]string{{"-only", "("}, {"-workloads", "xyz"}, {"-backend", "apache"},
-		{"stray"}} {
+		{"stray"}, {"-narration", "-workloads", "ab"}, {"-loop", "-narration"}, {"-rate", "-1"},
+		{"-rate", "NaN"}} {
 		if _, err := parse(args); err == nil {
 			t.Errorf("%v was accepted", args)
+		}
+	}
+	for _, args := range [][]string{{"-loop", "-narration=false"}, {"-from", "x", "-loop"}} {
+		if _, err := parse(args); err != nil {
+			t.Errorf("%v: %v", args, err)
 		}
 	}
 }

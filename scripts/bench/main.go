@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -116,9 +117,28 @@ func parse(args []string) (*options, error) {
 	if o.backend != "own" && o.backend != "nginx" {
 		return nil, fmt.Errorf("-backend %s: it is own or nginx", o.backend)
 	}
+	var modes []string // each is a run of its own
+	fs.Visit(func(f *flag.Flag) {
+		if slices.Contains(ownRuns, f.Name) && f.Value.String() != "false" {
+			modes = append(modes, "-"+f.Name)
+		}
+	})
+	if len(modes) > 1 {
+		return nil, fmt.Errorf("%s: only one of them at a time", strings.Join(modes, " and "))
+	}
+	if !(o.rate >= 0 && o.rate <= 1e6) {
+		return nil, fmt.Errorf("-rate %v: it is between 0 (the default) and a million", o.rate)
+	}
 	o.defaults()
+	if o.narration && !strings.Contains(o.workloads, "r") {
+		return nil, fmt.Errorf("-workloads %s: -narration goes by workload r", o.workloads)
+	}
 	return o, nil
 }
+
+// ownRuns are the flags that say what is measured, in place of all contestants' race.
+var ownRuns = []string{"selfcheck", "loop", "syscalls", "profile", "techniques", "narration",
+	"starts"}
 
 // page is the page of docs that takes the run's tables.
 func (o *options) page() string {
