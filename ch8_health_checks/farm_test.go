@@ -138,16 +138,21 @@ func TestTwoOfThreeDie(t *testing.T) {
 				e.Time.After(died)
 		})
 	}
-	all, dead := 0, 0
-	for _, e := range routes(t, p, time.Now(), 300) {
-		all++
-		if e.Peer != g.Addrs()[2] {
-			dead++
-		}
-	}
-	if dead*100 > all {
-		t.Errorf("%d of %d tries went to the dead", dead, all)
-	}
+	known, all, dead := time.Now(), 0, 0
+	p.WaitEvent(t, "300 tries in succession, at most three of them go to the dead",
+		func(e narrate.Event) bool {
+			if e.Kind != narrate.KindRoute || !e.Time.After(known) {
+				return false
+			}
+			all++
+			if e.Peer != g.Addrs()[2] {
+				dead++
+			}
+			if dead > 3 { // told, a failed check is not yet counted
+				all, dead = 0, 0
+			}
+			return all == 300
+		})
 	for i := range 2 {
 		if err := g.Restart(i); err != nil {
 			t.Fatal(err)

@@ -13,8 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"reverseproxy/internal/backends"
 	"reverseproxy/internal/narrate"
-	"reverseproxy/internal/proc"
 )
 
 // TestDetection: a death is known within fall × inter + timeout, a return within
@@ -232,7 +232,13 @@ func TestAsk(t *testing.T) {
 			io.WriteString(c, answer)
 		}
 	}
-	free := proc.FreeAddr()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := l.Addr().String()
+	held := backends.Hold(l) // nobody else is to listen there
+	defer held.Close()
 	forever := make(chan bool)
 	defer close(forever)
 	tests := []struct {
@@ -259,7 +265,7 @@ func TestAsk(t *testing.T) {
 		r := newRig(t, 1, "-check", c.path)
 		limit := 20 * time.Second
 		if c.want == slow {
-			limit = time.Second
+			limit = 5 * time.Second
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		status, err := r.limits.ask(ctx, c.addr)

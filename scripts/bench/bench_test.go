@@ -27,8 +27,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	withPNG = false // package plots tests that
-	mostOthers = 9  // the tests of other packages run beside these
+	withPNG = false  // package plots tests that
+	mostOthers = 9   // the tests of other packages run beside these
+	quickMS = 20_000 // for the same reason
 	harness.Main(m)
 }
 

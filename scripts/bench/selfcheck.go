@@ -135,7 +135,7 @@ func (k *check) forget() {
 func (k *check) runOurs(ctx context.Context, addr string) error {
 	res, err := generate(ctx,
 		load.Job{Target: addr, Path: k.path, Clients: k.clients, KeepAlive: k.keepAlive,
-			RunMS: k.size.seconds * 1000, TimeoutMS: 2000, Body: small, OneSource: true}, nil)
+			RunMS: k.size.seconds * 1000, TimeoutMS: calmMS, Body: small, OneSource: true}, nil)
 	if err != nil {
 		return err
 	}

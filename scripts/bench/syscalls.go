@@ -79,7 +79,8 @@ func (b *bench) perRequest(ctx context.Context, c *contestant) (calls, float64, 
 	}
 	var long calls
 	n := 0.0
-	for ms := tracedMS * (2 + int(tracedRequests/max(few, 1))); n < tracedRequests; ms *= 2 {
+	ms := min(tracedMS*(2+int(tracedRequests/max(few, 1))), mostTracedMS)
+	for ; n < tracedRequests; ms *= 2 {
 		if ms > mostTracedMS {
 			return nil, 0, fmt.Errorf("%.0f requests only, in %d ms", n, ms/2)
 		}
@@ -106,7 +107,7 @@ func (b *bench) traced(ctx context.Context, c *contestant, ms int) (calls, float
 	b.under = []string{peers.Find("strace"), "-f", "-c", "-o", file}
 	defer func() { b.under = nil }()
 	job := load.Job{Path: "/", Body: small, Clients: tracedClients, KeepAlive: true, RunMS: ms,
-		TimeoutMS: requestMS}
+		TimeoutMS: calmMS}
 	inst, err := b.start(ctx, c, job)
 	if err != nil {
 		return nil, 0, err

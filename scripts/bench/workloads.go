@@ -49,10 +49,12 @@ const (
 	small      = int64(len(origin.Body))
 	requestMS  = 2500 // a request without an answer by then has failed
 	gib        = int64(1) << 30
-	burstMS    = 4000 // the same in a burst: time for the retries after 1 and 3 s
-	quickMS    = 1500 // the same with -quick
-	blockingMS = 1000 // the same where blocked clients are the point
+	burstMS    = 4000   // the same in a burst: time for the retries after 1 and 3 s
+	calmMS     = 30_000 // the same where a machine that stands still is no failure
+	blockingMS = 1000   // the same where blocked clients are the point
 )
+
+var quickMS = 1500 // the same with -quick
 
 // cells lists what the options ask for, in order.
 func (o *options) cells() []*cell {
@@ -134,7 +136,7 @@ func (o *options) idleCells() []*cell {
 	few := &cell{ID: "d1000", Workload: "d", Title: "1,000 silent clients", Clients: 1, Idle: 1000,
 		fixed: 700, job: one}
 	if o.quick {
-		few.job.IdleMS, few.job.RunMS = 1500, 1000
+		few.job.IdleMS, few.job.RunMS = quickMS, 1000
 		return []*cell{few}
 	}
 	one.IdleMS, one.TimeoutMS = 12_000, 2*blockingMS

@@ -80,7 +80,7 @@ func TestClosedLoop(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		t.Run(fmt.Sprintf("keepalive=%v", keep), func(t *testing.T) {
 			r := do(t, Job{Target: addr, Path: "/", Clients: 8, KeepAlive: keep, WarmupMS: 50,
-				RunMS: 1000, TimeoutMS: patienceMS, Body: small})
+				RunMS: 3000, TimeoutMS: patienceMS, Body: small})
 			if r.Failed() > 0 || r.Requests < 50 {
 				t.Fatalf("%d requests, failures %v", r.Requests, r.Failures)
 			}

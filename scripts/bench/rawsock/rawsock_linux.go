@@ -182,10 +182,17 @@ func (p *Poller) Wait(evs []Event, d time.Duration) int {
 
 // A moment on two clocks: CLOCK_MONOTONIC, read through the system call, and
 // the one of package time.
-var (
-	moment      = time.Now()
-	atTheMoment = monotonic()
-)
+var moment, atTheMoment = bothClocks()
+
+// bothClocks reads them until nothing came between the two.
+func bothClocks() (time.Time, int64) {
+	for {
+		now, nano := time.Now(), monotonic()
+		if time.Since(now) < 50*time.Microsecond {
+			return now, nano
+		}
+	}
+}
 
 func monotonic() int64 {
 	var ts unix.Timespec
