@@ -57,7 +57,7 @@ func TestUntil(t *testing.T) {
 		}
 	}
 	err = chromedp.Run(tab, chromedp.Navigate("about:blank"), Until(drawn, time.Second))
-	if err == nil || !strings.Contains(err.Error(), "dataset") {
+	if err == nil || !strings.Contains(err.Error(), "TypeError") {
 		t.Errorf("what is never so ends with %v, not with what it threw", err)
 	}
 }

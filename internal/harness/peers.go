@@ -233,7 +233,12 @@ func Refused(t T) (addr string) {
 // Accept waits for the proxy to connect.
 func (b *Backend) Accept(t T) *Conn {
 	t.Helper()
-	b.listener.SetDeadline(time.Now().Add(Patience))
+	return b.acceptWithin(t, Patience)
+}
+
+func (b *Backend) acceptWithin(t T, limit time.Duration) *Conn {
+	t.Helper()
+	b.listener.SetDeadline(time.Now().Add(limit))
 	c, err := b.listener.Accept()
 	if err != nil {
 		t.Fatalf("the proxy has not connected to the backend: %v", err)

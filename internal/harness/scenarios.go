@@ -272,7 +272,7 @@ func largeUpload(t T, p *Proxy) {
 		}
 		sent <- err
 	}()
-	b := p.Backend.Accept(t)
+	b := p.Backend.acceptWithin(t, 10*Patience) // it may read the whole body first
 	b.mayTake(10 * Patience)
 	b.Head()
 	if err := backends.Verify(io.LimitReader(b.R, n), n); err != nil {

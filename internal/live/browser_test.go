@@ -225,6 +225,25 @@ func (o *tab) until(expression string) {
 	}
 }
 
+// passed looks for what was true for a moment: it steps back in time, by half a second or, if
+// fine, by 50 ms, until the expression is true, and then lets the page go on.
+func (o *tab) passed(expression string, fine bool) {
+	o.t.Helper()
+	o.until(fmt.Sprintf(`(pressNow("ArrowLeft", %t), twoFrames().then(() => %s))`, fine,
+		expression))
+	o.read(`pressNow("Escape")`, nil)
+	o.until(`document.documentElement.dataset.mode === "live"`)
+}
+
+// resize gives the page a window of another size.
+func (o *tab) resize(width, height int64) {
+	o.t.Helper()
+	if err := chromedp.Run(o.ctx, chromedp.EmulateViewport(width, height)); err != nil {
+		o.t.Fatal(err)
+	}
+	o.until(fmt.Sprintf("innerWidth === %d && innerHeight === %d", width, height))
+}
+
 // press presses keys one after another.
 func (o *tab) press(keys string) {
 	o.t.Helper()
@@ -516,7 +535,7 @@ func (b *bench) testStopBackend(t *testing.T) {
 
 // testBrokenClients: each kind of broken client is shown as what it is.
 func (b *bench) testBrokenClients(t *testing.T) {
-	p := b.run(t, "ch4_threaded", "-request-timeout", "1s")
+	p := b.run(t, "ch4_threaded", "-request-timeout", "5s")
 	o := b.watch(t, p)
 	o.press("ihlkb")
 	events := closed(t, p, 5)
@@ -691,16 +710,12 @@ func (b *bench) testManyRequests(t *testing.T) {
 			}
 		})
 	}
-	const sampled = `document.querySelector("#lanes-note").dataset.sampled === "true"`
-	o.until(sampled + " || " + counter("connections", total))
-	var said bool
-	o.read(sampled, &said)
 	all.Wait()
 	took := time.Since(began)
 	o.keptDrawing(t, total, took)
 	// A machine that is busy with other things may be too slow for a sample.
-	if took < total/(2*drawnPerSecond)*time.Second && !said {
-		t.Errorf("%d connections in %v, and the page does not say that it samples", total, took)
+	if took < total/(2*drawnPerSecond)*time.Second {
+		o.passed(`document.querySelector("#lanes-note").dataset.sampled === "true"`, false)
 	}
 	o.until(counter("connections", total) + " && " + counter("inFlight", 0) + " && " +
 		counter("failed", 0))
@@ -771,10 +786,7 @@ func (b *bench) testLayout(t *testing.T) {
 	closed(t, p, 10)
 	o.until(rowsDone(10) + ` && card(1).running === "false"`)
 	for _, size := range [][2]int64{{1280, 720}, {1366, 768}, {1920, 1080}, {1024, 768}} {
-		if err := chromedp.Run(o.ctx, chromedp.EmulateViewport(size[0], size[1])); err != nil {
-			t.Fatal(err)
-		}
-		o.until(fmt.Sprintf(`innerWidth === %d`, size[0]))
+		o.resize(size[0], size[1])
 		var faults []string
 		o.evaluate("twoFrames().then(layoutFaults)", &faults)
 		for _, f := range faults {

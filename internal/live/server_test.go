@@ -358,16 +358,19 @@ func TestAlgorithm(t *testing.T) {
 		s.snapshot().Algorithms != nil {
 		t.Errorf("a program with one way: status %d", status)
 	}
-	using := "random"
+	var using atomic.Value // the page asks for it every second, too
+	using.Store("random")
 	s.Balances(Balancing{Names: []string{"random", "maglev"},
-		Using: func() string { return using }, Use: func(name string) error {
+		Using: func() string { return using.Load().(string) }, Use: func(name string) error {
 			if name == "best" {
 				return errors.New("there is none")
 			}
-			using = name
+			using.Store(name)
 			return nil
 		}})
+	s.col.mu.Lock()
 	s.col.backends[0].latency.add(1000)
+	s.col.mu.Unlock()
 	for _, c := range []struct {
 		body   string
 		fields map[string]string

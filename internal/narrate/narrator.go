@@ -396,8 +396,8 @@ func (c *Conn) send(e Event) {
 	if !c.happened.IsZero() {
 		e.Elapsed, c.happened = c.happened.Sub(since).Microseconds(), time.Time{}
 	}
-	if !c.due.IsZero() && !c.n.Unpaused {
-		time.Sleep(time.Until(c.due))
+	if wait := c.due.Sub(e.Time); wait > 0 && !c.due.IsZero() && !c.n.Unpaused {
+		time.Sleep(wait)
 		e.Time = time.Now()
 	}
 	e.Conn, e.Request, e.Worker = c.ID, c.request, c.worker

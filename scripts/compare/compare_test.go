@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -123,6 +124,7 @@ func TestStaircaseBesideWall(t *testing.T) {
 	for _, width := range []int64{1280, 500} {
 		var wide int64
 		do(t, page, chromedp.EmulateViewport(width, 720),
+			browser.Until("innerWidth === "+strconv.FormatInt(width, 10), patience),
 			chromedp.Evaluate(`document.documentElement.scrollWidth`, &wide))
 		if wide > width {
 			t.Errorf("the page is %d pixels wide in a window of %d", wide, width)

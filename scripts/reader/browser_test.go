@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"os"
 	"path"
@@ -99,6 +100,12 @@ func (w *watched) run(t *testing.T, actions ...chromedp.Action) {
 // until waits until a script returns what is true.
 func until(script string) chromedp.Action {
 	return browser.Until(script, patience)
+}
+
+// resize gives the page a window of another size.
+func resize(width, height int64) chromedp.Action {
+	return chromedp.Tasks{chromedp.EmulateViewport(width, height),
+		until(fmt.Sprintf("innerWidth === %d", width))}
 }
 
 // eval evaluates a script that returns text.
@@ -260,7 +267,8 @@ func TestFromAFile(t *testing.T) {
 	w.run(t, chromedp.Click(`a[href="docs/working_mechanism.html"]`),
 		chromedp.WaitVisible("svg.sequence"))
 	w.run(t, chromedp.Click(`.steps a[href="../side-by-side/ch4_threaded.html"]`),
-		chromedp.WaitReady("#side"), point(`.cell.c[data-rows="6"]`))
+		until(`document.querySelector("#side") && document.readyState === "complete"`),
+		point(`.cell.c[data-rows="6"]`))
 	if got := w.eval(t, lit); got != "c 6, go 6, kernel 6" {
 		t.Errorf("lit: %s", got)
 	}
@@ -357,7 +365,7 @@ func TestNarrowAndReadable(t *testing.T) {
 		if got := w.eval(t, tooWide); got != "" {
 			t.Errorf("%s, 1280 pixels: %s", name, got)
 		}
-		w.run(t, chromedp.EmulateViewport(500, 800))
+		w.run(t, resize(500, 800))
 		if got := w.eval(t, tooWide); got != "" {
 			t.Errorf("%s: %s", name, got)
 		}

@@ -186,7 +186,7 @@ func TestPlaygroundFits(t *testing.T) {
 		t.Errorf("it runs by itself: the button says %q", got)
 	}
 	for _, size := range [][2]int64{{1280, 720}, {500, 800}} {
-		w.run(t, chromedp.EmulateViewport(size[0], size[1]))
+		w.run(t, resize(size[0], size[1]))
 		for _, theme := range []string{"light", "dark"} {
 			script := `document.documentElement.dataset.theme = "` + theme + `"`
 			w.run(t, chromedp.Evaluate(script, nil))
@@ -202,7 +202,7 @@ func TestPlaygroundFits(t *testing.T) {
 			}
 		}
 	}
-	w.run(t, chromedp.EmulateViewport(1280, 720))
+	w.run(t, resize(1280, 720))
 	if got := w.eval(t, `(bottom => bottom > innerHeight ? "the figures end at " + bottom : "")(
 		document.querySelector(".farm table").getBoundingClientRect().bottom)`); got != "" {
 		t.Error(got)

@@ -27,8 +27,8 @@ const backendIs = (addr, want) => {
   const { dataset } = document.querySelector(`[data-backend="${addr}"]`);
   return Object.entries(want).every(([name, value]) => dataset[name] === value);
 };
-const pressNow = (key) =>
-  document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+const pressNow = (key, shiftKey = false) =>
+  document.body.dispatchEvent(new KeyboardEvent("keydown", { key, shiftKey, bubbles: true }));
 const twoFrames = () =>
   new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))));
 
