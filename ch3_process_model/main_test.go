@@ -325,7 +325,6 @@ func TestChildrenNarrate(t *testing.T) {
 func TestFamilyIsTerminated(t *testing.T) {
 	for _, m := range []harness.Model{harness.Fork, harness.Prefork} {
 		t.Run(m.Name, func(t *testing.T) {
-			t.Parallel()
 			harness.NeedProc(t)
 			for range 20 {
 				p := harness.StartWithBackend(t, m)
@@ -514,6 +513,7 @@ func TestKilledUnderLoad(t *testing.T) {
 	}
 	close(over)
 	all.Wait()
+	p.WaitEvents(t, "all are started again", m.Standing+60, state(narrate.Started))
 	start := time.Now()
 	e := p.Interrupt(t)
 	if d := time.Since(start); d > 4900*time.Millisecond { // one in flight gets 5 s

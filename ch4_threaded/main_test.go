@@ -98,7 +98,7 @@ func isRequest(e narrate.Event) bool { return e.Step == narrate.ReadRequest }
 func TestOSThreads(t *testing.T) {
 	harness.NeedProc(t)
 	const n = 50
-	p := harness.StartWithBackend(t, harness.OSThreads)
+	p := harness.StartWithBackend(t, harness.OSThreads, "-server-timeout", "1m")
 	clients, backends := hold(t, p, n)
 	threads := map[string]bool{}
 	for _, e := range p.WaitEvents(t, "read request", n, isRequest) {

@@ -191,14 +191,21 @@ func takesSlowly(t *testing.T, p *harness.Proxy, c *harness.Conn) {
 	c.SetReadBuffer(4 << 10)
 	began := time.Now()
 	c.Send("GET /bytes?n=100000000 HTTP/1.1\r\nHost: a\r\n\r\n")
-	go func() { // ends with the connection
-		for b := make([]byte, 1); ; time.Sleep(time.Second) {
-			if _, err := c.Read(b); err != nil {
+	over, read := make(chan bool), make(chan bool)
+	go func() { // ends with over: the reset is for the last reader
+		defer close(read)
+		for b := make([]byte, 1); ; {
+			select {
+			case <-over:
 				return
+			case <-time.After(time.Second):
+				c.Read(b)
 			}
 		}
 	}()
 	ended(t, p, "takes its answer too slowly")
+	close(over)
+	<-read
 	if took := time.Since(began); took < credit {
 		t.Errorf("it is given up after %v", took)
 	}

@@ -127,6 +127,20 @@ func first(does func(n int, r *http.Request, conn *net.TCPConn) bool) func(int, 
 	}
 }
 
+// await waits until a request has been sent n times: a backend may learn of one after its
+// client has been answered.
+func (f *farm) await(key string, n int) {
+	for end := time.Now().Add(harness.Patience); time.Now().Before(end); {
+		f.mu.Lock()
+		had := len(f.tries[key])
+		f.mu.Unlock()
+		if had >= n {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // had returns how many backends had a request. None may have had it twice.
 func (f *farm) had(key string) int {
 	f.mu.Lock()
@@ -302,6 +316,7 @@ func TestHowOften(t *testing.T) {
 			p := harness.Start(t, harness.Retries,
 				append(strings.Fields(test.flags), "-backends", f.flag())...)
 			status, _ := ask(t, p, "GET", "/", 0)
+			f.await("GET /", test.tries)
 			got := []int{f.had("GET /"), status}
 			if diff := cmp.Diff([]int{test.tries, test.status}, got); diff != "" {
 				t.Errorf("tries and status: want (-), got (+):\n%s", diff)
@@ -394,6 +409,7 @@ func TestAllBusy(t *testing.T) {
 	const requests = 1000
 	c, total := p.Dial(t), 0
 	for i := range requests {
+		c.SetDeadline(time.Now().Add(harness.Patience))
 		target := fmt.Sprint("/", i)
 		c.Send("GET " + target + " HTTP/1.1\r\nHost: retry.test\r\n\r\n")
 		if r, _, err := c.TryResponse("GET"); err != nil || r.StatusCode != 503 {

@@ -80,15 +80,19 @@ func TestStack(t *testing.T) {
 	p.Put(all[2], r, log)
 	p.Put(all[0], r, log)
 
+	p.mu.Lock()
 	p.most = p.open // from now on each connection needs another one's descriptor
+	p.mu.Unlock()
 	var left []*forward.Backend
 	for range 4 {
 		fresh(t, p, one, log)
+		p.mu.Lock() // the sweep comes when it will
 		for _, idle := range p.idle {
 			for _, i := range idle {
 				left = append(left, i.backend)
 			}
 		}
+		p.mu.Unlock()
 	}
 	// Of the two that had been idle longest, which were two's, one went at each
 	// step, then those of one.

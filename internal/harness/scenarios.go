@@ -775,6 +775,7 @@ func burst(t T, p *Proxy) {
 		c.Send("GET /bytes?n=1000 HTTP/1.1\r\nHost: proxy.test\r\n\r\n")
 	}
 	for _, c := range clients {
+		c.mayTake(Patience) // for each, as long as they get on
 		if err := c.verifyBody(1000); err != nil {
 			t.Fatalf("one of %d clients at once: %v", n, err)
 		}

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-
 	"reverseproxy/internal/live"
 	"reverseproxy/internal/live/browser"
 	"reverseproxy/internal/narrate"

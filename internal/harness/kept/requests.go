@@ -140,13 +140,15 @@ func (k chapter) keepaliveRequests(t *testing.T) {
 func (k chapter) keepaliveTimeout(t *testing.T) {
 	t.Parallel() // it mostly waits
 	p := k.start(t, "-keepalive-timeout", "6s", "-request-timeout", "2s")
-	c, slow := p.Dial(t), p.Dial(t)
-	for _, c := range []*harness.Conn{c, slow} {
+	served := func() *harness.Conn {
+		c := p.Dial(t)
 		c.Send(get("/"))
 		b := p.Backend.Accept(t)
 		serves(t, b, "GET /", answer("x"))
 		wants(t, c, 200, "x")
+		return c
 	}
+	c, slow := served(), served()
 	time.Sleep(2200 * time.Millisecond) // longer than -request-timeout
 	slow.Send("\r\n")                   // begins no request
 	slow.Send("G")
