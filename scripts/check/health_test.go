@@ -28,15 +28,15 @@ func TestHealthCasesCanFail(t *testing.T) {
 		"":              nil,
 		"-fall 1000000": {"health-ill", "health-silent"},
 		// Whoever seems ill once stays so: a late answer must not do.
-		"-rise 1000000 -check-timeout 5s": {"health-back"},
-		"-check-status 200-499":           {"health-drain"},
-		"-inter 1h":                       {"health-ill", "health-beside-traffic"},
-		"-check off -max-fails 0":         {"-"},
+		"-rise 1000000 -inter 1s -check-timeout 1s": {"health-back"},
+		"-check-status 200-499":                     {"health-drain"},
+		"-inter 1h":                                 {"health-ill", "health-beside-traffic"},
+		"-check off -max-fails 0":                   {"-"},
 	} {
 		t.Run(flags, func(t *testing.T) {
 			t.Parallel()
 			argv := append([]string{program, "-listen", "127.0.0.1:0", "-backends", "%BACKENDS%",
-				"-log", "off", "-inter", "200ms", "-check-timeout", "700ms", "-slow-start", "0"},
+				"-log", "off", "-inter", "700ms", "-check-timeout", "700ms", "-slow-start", "0"},
 				strings.Fields(flags)...)
 			s := &suite.Subject{Name: "ch8 " + flags, Argv: argv, Count: 3}
 			only := regexp.MustCompile("^health-")
@@ -81,7 +81,7 @@ func TestHealthCasesOfAHash(t *testing.T) {
 	program := harness.BuildPlain(t, "ch9_balancing_algorithms")
 	s := &suite.Subject{Name: "ch9", Uneven: true, Count: 3, Argv: []string{program, "-listen",
 		"127.0.0.1:0", "-backends", "%BACKENDS%", "-log", "off", "-algorithm", "rendezvous",
-		"-inter", "200ms", "-check-timeout", "700ms", "-slow-start", "0"}}
+		"-inter", "700ms", "-check-timeout", "700ms", "-slow-start", "0"}}
 	rep, err := suite.Run(s, cases.All(), suite.Options{Budget: 3 * time.Minute,
 		Only: regexp.MustCompile("^(health-|retry-broken)")})
 	if err != nil {

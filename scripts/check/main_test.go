@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -204,7 +205,7 @@ func TestScoresAreStable(t *testing.T) {
 	s := &suite.Subject{Name: "ch5", Chapter: dir}
 	defer s.Clean()
 	for i := range runs {
-		rep, err := suite.Run(s, cases.All(), suite.Options{})
+		rep, err := suite.Run(s, cases.All(), suite.Options{Budget: 3 * time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -35,6 +35,7 @@ func TestRetryCasesAfterManyIdle(t *testing.T) {
 			})
 			for i := range many {
 				clients.Go(func() { // ends with its answer
+					defer t.Catch()
 					t.Do(t.Get(fmt.Sprint(i)), "GET")
 				})
 			}

@@ -95,7 +95,7 @@ func TestStorm(t *testing.T) {
 	} {
 		t.Run("budget "+c.budget, func(t *testing.T) {
 			s := chapter("ch7_timeouts_retries", "-retry-budget", c.budget)
-			r, err := storm(t.Context(), s, motionHere(t))
+			r, err := storm(t.Context(), s, max(2, motionHere(t)))
 			if err != nil {
 				t.Fatal(err)
 			}

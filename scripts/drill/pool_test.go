@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"reverseproxy/internal/harness"
 	"reverseproxy/internal/proc"
@@ -26,7 +25,7 @@ func chapter(folder string, flags ...string) *subject {
 // problems that it found.
 func drillSmall(t *testing.T, s *subject) (kinds []string) {
 	t.Helper()
-	p := &pool{requests: 6000, clients: 32, share: 0.06, breathEvery: 300, idle: time.Second}
+	p := &pool{requests: 6000, clients: 32, share: 0.06, breathEvery: 300, idle: idleTime}
 	r, err := p.run(t.Context(), s, func(string, ...any) {})
 	if err != nil {
 		t.Fatal(err)

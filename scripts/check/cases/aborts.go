@@ -62,6 +62,7 @@ var abortsCases = group("aborts",
 			x.Request()
 			c.Reset()
 			if _, ended := x.AwaitEnd(3 * time.Second); !ended {
+				t.NoteStall()
 				t.Errorf("3 s after the client had left, the backend's connection was still open")
 			}
 		}},

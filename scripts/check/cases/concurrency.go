@@ -213,6 +213,7 @@ func parallel(t *T) {
 	}
 	wg.Wait()
 	if d := 6*think - left(); d > 6*think {
+		t.NoteStall()
 		t.Errorf("eight clients took %v, each answer %v", d.Round(10*time.Millisecond), think)
 	}
 }

@@ -119,6 +119,7 @@ var keepAliveCases = group("keep-alive",
 			c.Send(t.Get("last"))
 			t.Whole(c.Final("GET"), 200)
 			if _, ended := c.AwaitEnd(2 * time.Second); !ended {
+				t.NoteStall()
 				t.Errorf("the connection was still open 2 s after the answer")
 			}
 		}},

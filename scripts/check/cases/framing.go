@@ -250,6 +250,7 @@ var responseFramingCases = group("response framing",
 				c.Wait(3*time.Second, t.Done,
 					func(b []byte) bool { return suite.HeadEnd(b) >= 0 })
 				if n, _ := c.State(); !strings.HasPrefix(string(c.Take(n)), "HTTP/1.1 502 ") {
+					t.NoteStall()
 					t.Errorf("3 s after the backend had sent %s and kept its connection open, "+
 						"the client had no 502", Visible(garbage, 40))
 				}

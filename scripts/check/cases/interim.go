@@ -214,6 +214,7 @@ var http10Cases = group("HTTP/1.0",
 			c.Send("GET " + t.Path("old") + " HTTP/1.0\r\nHost: " + Host + "\r\n\r\n")
 			t.Whole(c.Final("GET"), 200)
 			if _, ended := c.AwaitEnd(2 * time.Second); !ended {
+				t.NoteStall()
 				t.Errorf("the connection was still open 2 s after the answer")
 			}
 		}},
@@ -385,6 +386,7 @@ func noBodyCase(id, method, reply string, status int, why string) Case {
 		}
 		if !ended && r.Names("Connection", "close") {
 			if _, ended = c.AwaitEnd(2 * time.Second); !ended {
+				t.NoteStall()
 				t.Errorf("the proxy said Connection: close and did not close")
 			}
 		}

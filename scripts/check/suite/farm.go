@@ -190,7 +190,11 @@ func (t *T) part(kept, others []*stream) {
 		s.CloseWrite()
 	}
 	if len(kept) > 0 {
-		t.Lab.lazy.Store(!over(t, t.Lab.notice(), kept))
+		if over(t, t.Lab.notice(), kept) {
+			t.Lab.lazy.Store(0)
+		} else {
+			t.Lab.lazy.Add(1)
+		}
 	}
 	over(t, endNotice, others)
 	for _, s := range slices.Concat(kept, others) {
@@ -198,9 +202,12 @@ func (t *T) part(kept, others []*stream) {
 	}
 }
 
+// lazyAfter is how often in succession a proxy must not have noticed an end to be lazy.
+const lazyAfter = 3
+
 // notice is how long the proxy may take to notice the end of a connection.
 func (l *Lab) notice() time.Duration {
-	if l.lazy.Load() {
+	if l.lazy.Load() >= lazyAfter {
 		return endNotice
 	}
 	return noticedTime

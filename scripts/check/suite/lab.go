@@ -39,7 +39,7 @@ type Lab struct {
 	stalls  *atomic.Int64        // shared by the labs of one proxy
 	doubts  *doubts              // failures to be looked at again, shared as well
 	hurried atomic.Bool          // the first round of two: little patience
-	lazy    *atomic.Bool         // looks at what it keeps only when it is to use it; shared, too
+	lazy    *atomic.Int32        // how often it did not notice an end, in succession; shared, too
 	first   time.Duration        // patience at first, 0 for patienceFirst
 	slot    chan struct{}        // held by the client of a one-shot program
 
@@ -290,8 +290,8 @@ func (l *Lab) probePool() {
 	if l.OneShot {
 		return
 	}
-	var again atomic.Bool
-	l.runOnce(&Case{ID: "probe", Run: func(t *T) {
+	var again, hangs atomic.Bool
+	probe := &Case{ID: "probe", Run: func(t *T) {
 		t.Serve(func(x *Exchange) {
 			x.Request()
 			if x.Number > 1 {
@@ -308,14 +308,21 @@ func (l *Lab) probePool() {
 			c.Send(t.Get("pool", "Connection: keep-alive"))
 			r := c.Final("GET")
 			if r.Problem != "" && !c.Ended() {
-				return // it hangs
+				hangs.Store(true)
+				return
 			}
 			if r.Problem != "" || r.Names("Connection", "close") {
 				c.Close()
 				c = nil
 			}
 		}
-	}}, nil)
+	}}
+	for range 3 {
+		hangs.Store(false)
+		if l.runOnce(probe, nil); !hangs.Load() || again.Load() {
+			break
+		}
+	}
 	l.Pools = again.Load()
 }
 
@@ -361,9 +368,8 @@ func (l *Lab) probe() error {
 		first.AwaitEnd(time.Second)
 	}
 	for range 3 { // what a busy machine makes slow is not one client at a time
-		began := time.Now()
 		l.runOnce(&Case{ID: "probe", Run: run}, nil)
-		if !l.Serial || !l.pulse.busySince(began) || l.Proc != nil && l.Proc.Ended() {
+		if !l.Serial || l.Proc != nil && l.Proc.Ended() {
 			break
 		}
 	}

@@ -65,6 +65,9 @@ func startPulse(budget time.Duration) (p *pulse, hop time.Duration) {
 			sorted := last
 			slices.Sort(sorted[:])
 			p.note(sorted[pulseKeeps/2]) // what is so most of the time
+			if late > pulseEvery {
+				p.stood() // the checker itself
+			}
 		}
 	}()
 	return p, hop
@@ -81,6 +84,13 @@ func (p *pulse) note(d time.Duration) {
 	if f > 1000 {
 		p.worst = time.Now()
 	}
+}
+
+// stood notes that the machine stood still for a moment: what failed then is in doubt.
+func (p *pulse) stood() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.worst = time.Now()
 }
 
 // at is what the clock shows at a time after the last sample.

@@ -299,7 +299,8 @@ func (p *refProxy) startUpload(c, b *stream, q *refReq, buffered []byte) *upload
 			u.err.Store(err)
 			if p.fault["completes-upload"] && q.frame.Chunked {
 				p.lastChunk(b, m)
-			} else if !strings.Contains(err.Error(), "write") { // the client's fault
+			} else if !strings.Contains(err.Error(), "write") && // the client's fault
+				!p.fault["keeps-half-sent"] {
 				b.close()
 			}
 			return
@@ -322,7 +323,11 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, kept,
 			b.close()
 		}
 	}()
-	if p.write(b, []byte(p.requestHead(q))) != nil {
+	head := p.requestHead(q)
+	if p.fault["sends-twice"] && !q.frame.Chunked && q.frame.Length < 0 {
+		head += head
+	}
+	if p.write(b, []byte(head)) != nil {
 		return false, true
 	}
 	if p.fault["tunnels-early"] && q.upgrade != "" {
@@ -332,9 +337,6 @@ func (p *refProxy) attempt(c *stream, q *refReq, b *stream, addr string, kept,
 	up := p.startUpload(c, b, q, buffered)
 	if p.fault["writes-then-reads"] {
 		<-up.end
-	}
-	if p.fault["sends-twice"] && !q.frame.Chunked && q.frame.Length < 0 {
-		p.write(b, []byte(p.requestHead(q)))
 	}
 	stop := make(chan struct{})
 	unwatch := sync.OnceFunc(func() { close(stop) })
@@ -548,7 +550,7 @@ func (p *refProxy) sendResponse(c *stream, q *refReq, b *stream, r *Response, up
 		q.close = true
 	}
 	if p.fault["delays"] && te { // such as resp-held-latency has
-		time.Sleep(900 * time.Millisecond) // a busy machine hides less
+		time.Sleep(6 * time.Second) // longer than the client waits: no busy machine hides it
 	}
 	head := s.String()
 	reusable = r.Version == "HTTP/1.1" && !r.Names("Connection", "close") && !toClose
@@ -579,6 +581,10 @@ func (p *refProxy) sendResponseBody(c, b *stream, head string, f Framing, toClos
 			return inner(d)
 		}
 	}
+	if p.fault["sends-more"] {
+		inner := send
+		send = func(d []byte) error { return inner(append(d[:len(d):len(d)], "\r\n"...)) }
+	}
 	if p.fault["stops-at-nul"] {
 		inner := send
 		send = func(d []byte) error {
@@ -594,9 +600,6 @@ func (p *refProxy) sendResponseBody(c, b *stream, head string, f Framing, toClos
 	}
 	if chunked {
 		p.lastChunk(c, m)
-	}
-	if p.fault["sends-more"] {
-		p.write(c, []byte("\r\n"))
 	}
 	return true
 }

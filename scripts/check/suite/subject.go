@@ -212,7 +212,7 @@ func openFrom(spawn func() (*Lab, error)) ([]*Lab, error) {
 func newLab(farm *Farm, p *pulse) *Lab {
 	return &Lab{Farm: farm, pulse: p, left: p.left, slot: make(chan struct{}, 1),
 		stalls: &atomic.Int64{}, doubts: &doubts{},
-		lazy: &atomic.Bool{}}
+		lazy: &atomic.Int32{}}
 }
 
 // openStarted starts a program that announces its address.
@@ -291,7 +291,8 @@ func (s *Subject) openChapter(p *pulse) ([]*Lab, error) {
 	if has("check") {
 		commands = append(commands, commands[2])
 		// A check may be answered late on a busy machine: that is no fault of the backends.
-		commands[3].argv = append(slices.Clone(argv), "-check", "/", "-inter", "200ms",
+		// It has the smaller of the two times.
+		commands[3].argv = append(slices.Clone(argv), "-check", "/", "-inter", "700ms",
 			"-check-timeout", "700ms", "-slow-start", "0") // the last value of a flag counts
 	}
 	var labs []*Lab
