@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -299,8 +300,8 @@ func (p *refProxy) startUpload(c, b *stream, q *refReq, buffered []byte) *upload
 			u.err.Store(err)
 			if p.fault["completes-upload"] && q.frame.Chunked {
 				p.lastChunk(b, m)
-			} else if !strings.Contains(err.Error(), "write") && // the client's fault
-				!p.fault["keeps-half-sent"] {
+			} else if own := errors.Is(err, net.ErrClosed); !(own && p.fault["keeps-half-sent"]) &&
+				!strings.Contains(err.Error(), "write") { // the client's fault
 				b.close()
 			}
 			return
