@@ -484,7 +484,9 @@ var smugglingLinesCases = group("smuggling: lines",
 		Why: "A target with a byte from 0x80 up is no URI; it is refused with 400: what it means " +
 			"differs from backend to backend.",
 		Run: func(t *T) {
-			for _, rest := range []string{"caf\xe9", "caf\xc3\xa9", "q?a=\x80", "\xff"} {
+			// A parser that looks at four bytes at a time may see one only in some places.
+			for _, rest := range []string{"caf\xe9", "caf\xc3\xa9", "q?a=\x80", "q?ab=\x80",
+				"q?abc=\x80", "q?abcd=\x80", "\xff"} {
 				attack(t, t.Get(rest)).mustReject()
 			}
 		}},
