@@ -318,8 +318,10 @@ func (l *Lab) probePool() {
 		}
 	}}
 	for range 3 {
+		began := time.Now()
 		hangs.Store(false)
-		if l.runOnce(probe, nil); !hangs.Load() || again.Load() {
+		l.runOnce(probe, nil)
+		if !hangs.Load() || again.Load() || !l.pulse.busySince(began) {
 			break
 		}
 	}
@@ -368,8 +370,9 @@ func (l *Lab) probe() error {
 		first.AwaitEnd(time.Second)
 	}
 	for range 3 { // what a busy machine makes slow is not one client at a time
+		began := time.Now()
 		l.runOnce(&Case{ID: "probe", Run: run}, nil)
-		if !l.Serial || l.Proc != nil && l.Proc.Ended() {
+		if !l.Serial || !l.pulse.busySince(began) || l.Proc != nil && l.Proc.Ended() {
 			break
 		}
 	}
